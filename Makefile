@@ -1,0 +1,26 @@
+# Everything on a machine that has only Python 3.11 to 3.13 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check clean
+
+# The environment is made anew when pyproject.toml changes.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed  ## audio to a checked submission, on synthesised music
+	$(BIN)/python scripts/demo.py
+
+test: .venv/installed  ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/installed  ## style, types and the order of the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## what can be made again
+	rm -rf .venv build demo stores

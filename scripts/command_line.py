@@ -1,0 +1,90 @@
+"""What every script does at its edge: read file and flags, start Accelerate, turn errors into sentences."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment, describe, read_differences
+
+ExperimentFlags = Annotated[Experiment, Parameter(name="*")]
+
+
+def run(command: Callable[..., Any]) -> None:
+    """Run a function as a command line program.
+
+    A parameter `file` names an experiment file, whose differences lie between the defaults and
+    the flags. Exit status 0 when it returns, 1 for wrong flags, 2 for an `InputError` (printed as
+    a sentence), 130 for Ctrl-C.
+    """
+    app = cyclopts.App(
+        default_command=command,
+        help_format="plaintext",
+        config=_read_experiment_file,
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=""),
+        exit_on_error=False,
+        print_error=False,
+    )
+    try:
+        app()
+    except InputError as error:
+        _leave(f"error: {error}", 2)
+    except ValidationError as error:
+        _leave(f"error: {describe(error, 'command line')}", 2)
+    except cyclopts.CycloptsError as error:
+        _leave(f"error: {error} See --help.", 1)
+    except KeyboardInterrupt:
+        _leave("interrupted: what was finished is kept; the same command goes on.", 130)
+
+
+def _leave(sentence: str, status: int) -> None:
+    print(sentence, file=sys.stderr)
+    sys.exit(status)
+
+
+def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentCollection) -> None:
+    """Give cyclopts the differences of the experiment file as if they were flags not given."""
+    for argument in arguments:
+        if argument.name in {"FILE", "--file"} and argument.tokens:
+            path = Path(argument.tokens[0].value)
+            cyclopts.config.Dict(read_differences(path), source=str(path))(app, commands, arguments)
+            return
+
+
+def make_accelerator() -> Accelerator:
+    """The launcher's devices, processes and precision.
+
+    Started without the launcher, a CPU that multiplies bfloat16 natively uses it.
+
+    Raises
+    ------
+    InputError
+        When the launcher was asked for more processes than Accelerate made.
+    """
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if precision is None and not torch.cuda.is_available() and _cpu_has_bf16():
+        precision = "bf16"
+    # One batch is shared out, so that the number of updates does not depend on the processes.
+    loading = DataLoaderConfiguration(split_batches=True)
+    accelerator = Accelerator(mixed_precision=precision, dataloader_config=loading)
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked != accelerator.num_processes:
+        raise InputError(
+            f"{asked} processes were started, but Accelerate sees {accelerator.num_processes}: each would train "
+            f"alone. On a CPU, set ACCELERATE_USE_CPU=true and start with python -m torch.distributed.run."
+        )
+    return accelerator
+
+
+def _cpu_has_bf16() -> bool:
+    # AVX512-BF16 and AMX; elsewhere PyTorch emulates it, slower than float32
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,57 @@
+"""A blended run to a checked submission with its card."""
+
+from datetime import date
+from pathlib import Path
+
+from command_line import run
+
+from music_emotion.files import read_json
+from music_emotion.predictions import read_predictions
+from music_emotion.results.submission import default_form, read_form, write_submission
+from music_emotion.training.run import commit
+
+
+def submit(
+    blended: Path,
+    *,
+    sample: Path | None = None,
+    name: str | None = None,
+    out: Path = Path("submissions"),
+    day: str = date.today().isoformat(),  # noqa: DTZ011 (the user's own day)
+    overwrite: bool = False,
+) -> None:
+    """Write submissions/<name>-<date>.csv and its card.
+
+    Parameters
+    ----------
+    blended
+        Directory of a blend, or of one run.
+    sample
+        The competition's sample_submission.csv; decides header, id form and row order.
+    name
+        Name of the submission; the run's by default.
+    out
+        Folder of submissions.
+    day
+        The date in the name.
+    overwrite
+        Replace a submission of the same name.
+    """
+    predictions = read_predictions(blended / "test.csv")
+    targets = tuple(predictions.columns)
+    form = read_form(sample, targets) if sample else default_form(targets, predictions.index.tolist())
+    scores = read_json(blended / "scores.json")
+    recipe = blended / "blend.json"
+    card = {
+        "runs": read_json(recipe)["members"] if recipe.exists() else [str(blended)],
+        "commit": commit(),
+        "out_of_fold": scores["pooled"],
+        "leaderboard": None,
+    }
+    path = out / f"{name or blended.name}-{day}.csv"
+    write_submission(path, predictions, form, card, overwrite)
+    print(f"{path}: {len(predictions)} rows, every rule checked. Its card is {path.with_suffix('.json')}.")
+
+
+if __name__ == "__main__":
+    run(submit)

@@ -1,0 +1,1 @@
+"""What others wrote, as checked tables and arrays."""

@@ -1,0 +1,128 @@
+"""Labelled clips of one split, ready to be cut into excerpts."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from music_emotion.data.labels import read_genres, read_targets
+from music_emotion.data.layout import Split, find_set, split_files
+from music_emotion.data.store import Store, open_store
+from music_emotion.errors import InputError, first_five
+from music_emotion.experiment import DataSection, Task
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips, their arrays, and what is known about them.
+
+    Attributes
+    ----------
+    ids : np.ndarray [shape=(n,)], integer
+        Ascending.
+    store : Store
+        Holds at least these clips.
+    outputs : tuple of str
+        Names of the targets, or the classes in alphabetical order.
+    values : np.ndarray [shape=(n, n_outputs)], float32
+        Target values, or one 1 per row for the class; NaN where labels are not known.
+    """
+
+    ids: np.ndarray
+    store: Store
+    outputs: tuple[str, ...]
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, chosen: np.ndarray) -> "ClipSet":
+        """The clips at some positions, or where a mask is true."""
+        return replace(self, ids=self.ids[chosen], values=self.values[chosen])
+
+    @property
+    def truth(self) -> pd.DataFrame:
+        """Values as a table like those of predictions."""
+        return pd.DataFrame(self.values, pd.Index(self.ids, name="Id"), list(self.outputs), dtype=np.float64)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether every clip's values are known."""
+        return bool(np.isfinite(self.values).all())
+
+
+def load_clip_set(
+    data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()
+) -> ClipSet:
+    """Find, check and pack a split of a set.
+
+    Parameters
+    ----------
+    data : DataSection
+        Where and how.
+    task : {"emotion", "genre"}
+    split : {"train", "test"}
+    outputs : tuple of str
+        The training split's targets or classes, when the test split is loaded.
+
+    Returns
+    -------
+    ClipSet
+
+    Raises
+    ------
+    InputError
+        When the root, a folder or a file is missing or wrong; when ids lack files or files lack
+        labels beyond ``data.allow_bad_share``.
+    """
+    files = split_files(find_set(Path(data.root), task, data.rate), split)
+    if files.label_file is None and split == "train":
+        raise InputError(f"{files.folder.parent} has no train_labels.txt. Check that it was unpacked whole.")
+    if files.label_file is None:
+        store = open_store(files, Path(data.stores), data.allow_bad_share)
+        ids = store.index.index.to_numpy()
+        return ClipSet(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
+    labelled, values = _labels(files.label_file, data, task, outputs)
+    dropped = _dropped_ids(files.label_file, task, labelled)
+    _check_match(files.label_file, labelled.union(dropped), pd.Index(files.arrays), data.allow_bad_share)
+    store = open_store(files, Path(data.stores), data.allow_bad_share)
+    known = labelled[labelled.isin(store.index.index)].sort_values()
+    table = values.loc[known]
+    return ClipSet(known.to_numpy(), store, tuple(table.columns), table.to_numpy(np.float32))
+
+
+def _labels(
+    path: Path, data: DataSection, task: Task, outputs: tuple[str, ...]
+) -> tuple[pd.Index, pd.DataFrame]:
+    if task == "emotion":
+        table = read_targets(path, outputs or data.targets, data.target_range)
+        return table.index, table
+    genres = read_genres(path, data.genres)
+    classes = outputs or tuple(sorted(set(genres)))
+    unknown = sorted(set(genres) - set(classes))
+    if unknown:
+        raise InputError(f"{path}: no training clip has the classes {first_five(unknown)}.")
+    one_hot = (genres.to_numpy()[:, None] == np.array(classes, dtype=object)).astype(np.float32)
+    return genres.index, pd.DataFrame(one_hot, genres.index, list(classes))
+
+
+def _dropped_ids(path: Path, task: Task, labelled: pd.Index) -> pd.Index:
+    """Ids that have a label but of a class the mapping leaves out."""
+    if task == "emotion":
+        return labelled[:0]
+    return read_genres(path, {}).index.difference(labelled)
+
+
+def _check_match(path: Path, labelled: pd.Index, arrays: pd.Index, allow_bad_share: float) -> None:
+    fileless, unlabelled = labelled.difference(arrays), arrays.difference(labelled)
+    n_bad = len(fileless) + len(unlabelled)
+    if not n_bad:
+        return
+    sentence = (
+        f"{path}: {len(fileless)} ids have no array ({first_five(fileless) or 'none'}) and "
+        f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
+    )
+    if n_bad > allow_bad_share * len(labelled.union(arrays)):
+        raise InputError(f"{sentence}. Complete the set, or leave them out with --data.allow-bad-share 0.01.")
+    print(f"left out: {sentence}.")

@@ -1,0 +1,154 @@
+"""Label files of every edition as checked tables indexed by id."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from music_emotion.data.layout import leading_id
+from music_emotion.errors import InputError, first_five, nearest
+
+DEFAULT_TARGETS = ("valence", "energy", "danceability")
+
+
+def read_targets(
+    path: Path, targets: Sequence[str] = (), allowed: tuple[float, float] = (0.0, 1.0)
+) -> pd.DataFrame:
+    """Read a table of target values.
+
+    Parameters
+    ----------
+    path : Path
+        ``Id,valence,energy,danceability`` or any other targets; tab, comma or white space.
+    targets : sequence of str
+        The columns to keep, in this order; all when empty.
+    allowed : tuple of float
+        Smallest and largest allowed value.
+
+    Returns
+    -------
+    pd.DataFrame
+        Float columns, indexed by `Id`.
+
+    Raises
+    ------
+    InputError
+        Naming every bad cell's line, a repeated id, or a target the file does not have.
+    """
+    header, rows, first_line = _read_rows(path)
+    names = header[1:] if header else list(DEFAULT_TARGETS)
+    ids = _ids(path, rows, first_line)
+    wanted = list(targets) or names
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"{path} has no target '{name}'; {nearest(name, names)}")
+    values = np.full((len(rows), len(names)), np.nan)
+    problems: list[str] = []
+    for number, row in enumerate(rows):
+        line = first_line + number
+        if len(row) != len(names) + 1:
+            problems.append(f"line {line} has {len(row)} fields, expected {len(names) + 1}")
+            continue
+        for column, cell in enumerate(row[1:]):
+            values[number, column], problem = _number(cell, allowed)
+            if problem and names[column] in wanted:
+                problems.append(f"line {line}: {names[column]} is {cell}; {problem}")
+    if problems:
+        raise InputError(
+            f"{path}: {len(problems)} cells can't be used: {'; '.join(problems)}. "
+            f"Correct them, or set data.target_range."
+        )
+    return pd.DataFrame(values, ids, names)[wanted]
+
+
+def _number(cell: str, allowed: tuple[float, float]) -> tuple[float, str]:
+    low, high = allowed
+    try:
+        value = float(cell)
+    except ValueError:
+        return np.nan, "expected a number"
+    return value, "" if low <= value <= high else f"expected {low:g} to {high:g}"
+
+
+def read_genres(path: Path, mapping: dict[str, str]) -> pd.Series:
+    """Read a table of genres and map raw classes to classes.
+
+    Parameters
+    ----------
+    path : Path
+        ``Id<TAB>Genre``; the id is the leading integer of the file name in the first column.
+    mapping : dict of str to str
+        Raw class to class; "none" leaves a class out. Empty keeps the raw classes.
+
+    Returns
+    -------
+    pd.Series
+        Class names, indexed by `Id`; clips of dropped classes are not in it.
+
+    Raises
+    ------
+    InputError
+        For a repeated id, a line without a genre, or a class the mapping does not know.
+    """
+    _, rows, first_line = _read_rows(path)
+    ids = _ids(path, rows, first_line)
+    for number, row in enumerate(rows):
+        if len(row) < 2 or not row[1]:
+            raise InputError(f"{path} line {first_line + number}: there is no genre after the id.")
+    raw = pd.Series([row[1] for row in rows], ids, name="Genre", dtype=object)
+    if not mapping:
+        return raw
+    unknown = sorted(set(raw) - set(mapping))
+    if unknown:
+        raise InputError(
+            f"{path}: the genres {first_five(unknown)} are not in data.genres. Map each to a class "
+            f"or to 'none' there, or give an empty mapping to keep the raw classes."
+        )
+    classes = raw.map(mapping)
+    return classes[classes != "none"]
+
+
+def read_groups(path: Path) -> pd.Series:
+    """Read a table `Id`, `group`: clips of one group stay on one side of a split.
+
+    Returns
+    -------
+    pd.Series
+        Group names, indexed by `Id`.
+    """
+    if not path.is_file():
+        raise InputError(f"The group file {path} does not exist. Correct folds.groups, or set it to 'none'.")
+    _, rows, first_line = _read_rows(path)
+    ids = _ids(path, rows, first_line)
+    return pd.Series([row[1] if len(row) > 1 else "" for row in rows], ids, name="group", dtype=object)
+
+
+def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
+    """The header, if there is one, the other rows' fields, and the number of their first line."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path} is empty.")
+    separator = next((mark for mark in ("\t", ",") if mark in lines[0]), None)
+    rows = [[cell.strip() for cell in line.split(separator)] for line in lines]
+    has_header = not rows[0][0][:1].isdigit()
+    header = rows.pop(0) if has_header else None
+    if not rows:
+        raise InputError(f"{path} has a header but no rows.")
+    return header, rows, 2 if has_header else 1
+
+
+def _ids(path: Path, rows: list[list[str]], first_line: int) -> pd.Index:
+    ids = [leading_id(row[0] if row else "") for row in rows]
+    for number, clip_id in enumerate(ids):
+        if clip_id is None:
+            raise InputError(
+                f"{path} line {first_line + number}: '{' '.join(rows[number])}' does not start with an id."
+            )
+    index = pd.Index(ids, name="Id", dtype=np.int64)
+    repeated = index[index.duplicated()].unique()
+    if len(repeated):
+        raise InputError(f"{path}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
+    return index

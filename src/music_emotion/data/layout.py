@@ -1,0 +1,134 @@
+"""Find the competition's folders and files under any root, whichever edition they are."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from music_emotion.errors import InputError, first_five
+from music_emotion.experiment import Rate, Task
+
+Split = Literal["train", "test"]
+
+SET_NAMES: dict[Task, str] = {"emotion": "multitask_dataset", "genre": "fma_genre_spectrograms"}
+_RATE_SUFFIX: dict[Rate, str] = {"full": "", "beat": "_beat"}
+_LEVELS_TO_LOOK = 4  # Kaggle's newest mounts put the data that deep under /kaggle/input/datasets
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """What one split of a set holds.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the arrays are.
+    arrays : dict of int to Path
+        The array file of every id.
+    label_file : Path or None
+        The label table; the emotion set has none for test.
+    """
+
+    folder: Path
+    arrays: dict[int, Path]
+    label_file: Path | None
+
+
+def set_name(task: Task, rate: Rate) -> str:
+    """Folder name of a set, such as ``multitask_dataset_beat``."""
+    return SET_NAMES[task] + _RATE_SUFFIX[rate]
+
+
+def array_name(clip_id: int) -> str:
+    """File name of a clip's array, the same in all eight folders."""
+    return f"{clip_id}.fused.full.npy"
+
+
+def leading_id(name: str) -> int | None:
+    """The integer a file name or label starts with, or None.
+
+    Examples
+    --------
+    >>> leading_id("1042.fused.full.npy.gz")
+    1042
+    """
+    match = re.match(r"\s*(\d+)", name)
+    return int(match.group(1)) if match else None
+
+
+def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
+    """Find a set's folder at or below a root.
+
+    Parameters
+    ----------
+    root : Path
+        The folder the user names; looked through a few levels deep, nearest first, without
+        entering the folders of arrays.
+    task : {"emotion", "genre"}
+    rate : {"full", "beat"}
+
+    Returns
+    -------
+    Path
+        Such as ``<root>/data/multitask_dataset``.
+
+    Raises
+    ------
+    InputError
+        When the root is missing or no such folder lies under it; the message says what was
+        found instead, and when the root given is inside a set.
+    """
+    name = set_name(task, rate)
+    if not root.is_dir():
+        raise InputError(f"The data root {root} is not a folder. Give the right one with --data.root.")
+    level = [root]
+    for _ in range(_LEVELS_TO_LOOK):
+        for folder in level:
+            if folder.name == name or (folder / name).is_dir():
+                return folder if folder.name == name else folder / name
+        level = [child for folder in level for child in _folders(folder)]
+    raise InputError(_not_found(root, name))
+
+
+def _folders(folder: Path) -> list[Path]:
+    if folder.name in {"train", "test"}:  # thousands of arrays and nothing to find
+        return []
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir())
+    except PermissionError:
+        return []
+
+
+def _not_found(root: Path, name: str) -> str:
+    resolved = root.resolve()
+    if name in [parent.name for parent in resolved.parents]:
+        above = next(parent for parent in resolved.parents if parent.name == name)
+        return f"The data root {root} lies inside the set {name}. Give --data.root {above.parent} instead."
+    found = first_five(child.name for child in _folders(root)) or "no folders"
+    return (
+        f"No folder {name} at or up to {_LEVELS_TO_LOOK - 1} levels below the data root {root} "
+        f"(it holds: {found}). Give the folder that holds {name} with --data.root, or make one "
+        f"with scripts/extract.py."
+    )
+
+
+def split_files(set_folder: Path, split: Split) -> SplitFiles:
+    """List the arrays and the label file of one split.
+
+    Raises
+    ------
+    InputError
+        When the split's folder is missing or has no arrays.
+    """
+    folder = set_folder / split
+    if not folder.is_dir():
+        raise InputError(f"{set_folder} has no folder '{split}'. Check that it was unpacked whole.")
+    arrays: dict[int, Path] = {}
+    for path in sorted(folder.iterdir(), reverse=True):  # '.npy' last, so it wins over '.npy.gz'
+        clip_id = leading_id(path.name)
+        if clip_id is not None and path.name.endswith((".npy", ".npy.gz")):
+            arrays[clip_id] = path
+    if not arrays:
+        raise InputError(f"{folder} has no arrays named <id>....npy or <id>....npy.gz.")
+    labels = set_folder / f"{split}_labels.txt"
+    return SplitFiles(folder, dict(sorted(arrays.items())), labels if labels.exists() else None)

@@ -1,0 +1,142 @@
+"""All arrays of a split in one memory-mapped file, so that an excerpt is one contiguous read."""
+
+import gzip
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from music_emotion.data.layout import SplitFiles
+from music_emotion.errors import InputError, first_five
+from music_emotion.files import read_json, write_json, write_table
+from music_emotion.sound.spectrogram import N_ROWS
+
+
+@dataclass(frozen=True)
+class Store:
+    """Arrays of many clips, time first.
+
+    Attributes
+    ----------
+    frames : np.ndarray [shape=(sum of T, 140)], float16, memory-mapped
+        All clips one after the other.
+    index : pd.DataFrame
+        `start` and `length` in frames, indexed by `Id`.
+    """
+
+    frames: np.ndarray
+    index: pd.DataFrame
+
+
+def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) -> Store:
+    """Open the store of a split, packing it first when it is missing or stale.
+
+    Parameters
+    ----------
+    files : SplitFiles
+        The arrays to pack; only their names, sizes and times are looked at when the store is
+        up to date.
+    stores : Path
+        Folder of all stores.
+    allow_bad_share : float
+        Share of arrays, 0 to 1, that may be unusable; they are then listed and left out.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    InputError
+        When more arrays than allowed are unreadable, have other than 140 rows, no frames, or
+        values that are not finite; the message names five and what is wrong with each.
+    """
+    folder = stores / _store_name(files.folder)
+    source = {"folder": str(files.folder.resolve()), "fingerprint": _fingerprint(files)}
+    if not _is_current(folder, source):
+        _pack(files, folder, source, allow_bad_share)
+    index = pd.read_csv(folder / "index.csv", index_col="Id")
+    return Store(np.load(folder / "frames.npy", mmap_mode="r"), index)
+
+
+def _store_name(folder: Path) -> str:
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    return f"{folder.parent.name}-{folder.name}-{place}"
+
+
+def _fingerprint(files: SplitFiles) -> str:
+    digest = hashlib.sha256()
+    for clip_id, path in files.arrays.items():
+        status = path.stat()
+        digest.update(f"{clip_id} {path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_current(folder: Path, source: dict[str, Any]) -> bool:
+    return (folder / "source.json").exists() and read_json(folder / "source.json") == source
+
+
+def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> None:
+    """Write a store under a temporary name; it gets its own only when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".packing-", dir=folder.parent) as temporary:
+        building = Path(temporary) / folder.name
+        building.mkdir()
+        index, problems = _write_frames(files, building / "frames.npy")
+        if len(problems) > allow_bad_share * len(files.arrays):
+            raise InputError(
+                f"{len(problems)} of {len(files.arrays)} arrays in {files.folder} can't be used: "
+                f"{first_five(problems)}. Replace them, or leave them out with --data.allow-bad-share 0.01."
+            )
+        for problem in problems:
+            print(f"left out: {problem}")
+        write_table(building / "index.csv", index)
+        write_json(building / "source.json", source)
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+
+
+def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Append every usable array to one .npy file whose length is known only at the end."""
+    rows: list[tuple[int, int, int]] = []
+    problems: list[str] = []
+    total = 0
+    with path.open("wb") as file:
+        _write_header(file, 0)
+        for clip_id, source in tqdm(files.arrays.items(), desc=f"pack {files.folder}", unit="clip"):
+            try:
+                array = _read_array(source)
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            file.write(np.ascontiguousarray(array.T, dtype=np.float16).tobytes())
+            rows.append((clip_id, total, array.shape[1]))
+            total += array.shape[1]
+        file.seek(0)
+        _write_header(file, total)
+    return pd.DataFrame(rows, columns=["Id", "start", "length"]), problems
+
+
+def _write_header(file: Any, n_frames: int) -> None:
+    # NumPy pads the header so that its size stays the same when the first axis grows.
+    header = {"descr": "<f2", "fortran_order": False, "shape": (n_frames, N_ROWS)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _read_array(path: Path) -> np.ndarray:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path} is not a whole array ({error})") from None
+    if array.ndim != 2 or array.shape[0] != N_ROWS or array.shape[1] == 0:
+        raise InputError(f"{path} has shape {array.shape}, expected ({N_ROWS}, frames)")
+    if not np.isfinite(array).all():
+        raise InputError(f"{path} holds {int((~np.isfinite(array)).sum())} values that are not finite")
+    return array

@@ -1,0 +1,40 @@
+"""The one error this project raises for what a user can mend."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something given to the pipeline is wrong.
+
+    The message is one or more whole sentences: the value, the place and the remedy.
+    Scripts print it without a traceback and exit with status 2.
+    """
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Suggest the right spelling of a word.
+
+    Parameters
+    ----------
+    word : str
+        What was written.
+    words : iterable of str
+        What could have been written.
+
+    Returns
+    -------
+    str
+        ``"did you mean 'x'?"``, or the list of choices when none is close.
+    """
+    choices = sorted(words)
+    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if match:
+        return f"did you mean '{match[0]}'?"
+    return f"choose from {', '.join(choices)}."
+
+
+def first_five(values: Iterable[object]) -> str:
+    """Name the first five of many, so that a message stays readable."""
+    items = [str(value) for value in values]
+    return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")

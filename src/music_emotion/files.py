@@ -1,0 +1,79 @@
+"""Writing files so that a reader never meets half of one."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from music_emotion.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write. Missing parent folders are made.
+
+    Yields
+    ------
+    Path
+        A name in the same folder with the same ending, renamed to `path` on success and
+        removed on failure.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".writing-", suffix="-" + path.name, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, indented for people."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist. Run the stage that writes it first.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}). Delete it to write it anew.") from None
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV atomically, without its index."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)

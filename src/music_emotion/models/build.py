@@ -1,0 +1,222 @@
+"""The whole network of an experiment: standardise, mask, trunk, head; saved as one file."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from music_emotion.data.augment import SpectrogramMasks
+from music_emotion.errors import InputError, first_five
+from music_emotion.experiment import Experiment, ModelSection, build_experiment, experiment_to_dict
+from music_emotion.files import atomic_path
+from music_emotion.models.conv import ConvNet, shortest_input
+from music_emotion.models.heads import build_head
+from music_emotion.models.lstm import Lstm
+from music_emotion.models.pretrained import TimmBackbone
+
+_METADATA_KEY = "music_emotion"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """All that a network's weights mean nothing without.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    outputs : tuple of str
+        Targets, or classes in the order of the logits.
+    row_mean, row_deviation : tuple of float
+        Of the training folds' frames, per row.
+    target_mean, target_deviation : tuple of float
+        Of the training folds' targets; 0 and 1 where they are not standardised.
+    """
+
+    experiment: Experiment
+    outputs: tuple[str, ...]
+    row_mean: tuple[float, ...]
+    row_deviation: tuple[float, ...]
+    target_mean: tuple[float, ...]
+    target_deviation: tuple[float, ...]
+
+
+class Network(nn.Module):
+    """Frames as the store has them to standardised targets or class logits.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Describes it whole.
+    """
+
+    def __init__(self, card: ModelCard):
+        super().__init__()
+        self.card = card
+        experiment, model = card.experiment, card.experiment.model
+        n_rows = len(card.row_mean)
+        for name in ("row_mean", "row_deviation"):  # kept in the card, so not in the weights
+            values = torch.tensor(getattr(card, name), dtype=torch.float32)[:, None]
+            self.register_buffer(name, values, persistent=False)
+        for name in ("target_mean", "target_deviation"):
+            self.register_buffer(name, torch.tensor(getattr(card, name)), persistent=False)
+        self.masks = SpectrogramMasks(experiment.augment)
+        self.trunk = _build_trunk(model, n_rows, experiment.excerpt.frames)
+        self.head = build_head(model, experiment.task, self.trunk.n_features, len(card.outputs))
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Compute outputs.
+
+        Parameters
+        ----------
+        frames : torch.Tensor [shape=(n, n_rows, n_frames)]
+            As in the arrays: mel in dB, chroma 0 to 1.
+        lengths : torch.Tensor [shape=(n,)]
+            Frames before the padding.
+
+        Returns
+        -------
+        torch.Tensor [shape=(n, n_outputs)]
+            Standardised targets, or logits.
+        """
+        model = self.card.experiment.model
+        standard = self.masks((frames - self.row_mean) / self.row_deviation)
+        if model.kind == "lstm":
+            return self.head(self.trunk(standard, lengths))
+        images = _channels(standard, model)
+        if self.card.experiment.train.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.head(self.trunk(images, lengths))
+
+    def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
+        outputs = self(frames, lengths).float()
+        if self.card.experiment.task == "genre":
+            return outputs.softmax(dim=1)
+        return outputs * self.target_deviation + self.target_mean
+
+
+def build_network(card: ModelCard) -> Network:
+    """A network with random weights, in the memory format its experiment asks for."""
+    network = Network(card)
+    if card.experiment.train.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return network
+
+
+def _build_trunk(model: ModelSection, n_rows: int, n_frames: int) -> ConvNet | Lstm | TimmBackbone:
+    match model.kind:
+        case "conv":
+            return ConvNet(model, n_rows, n_frames)
+        case "lstm":
+            return Lstm(model, n_rows)
+        case "timm":
+            return TimmBackbone(model, n_rows, n_frames or 256)
+
+
+def _channels(frames: torch.Tensor, model: ModelSection) -> torch.Tensor:
+    """Standardised frames to images [shape=(n, n_channels, n_rows, n_frames)]."""
+    if model.kind == "conv":
+        shortest = shortest_input(model)
+        if frames.shape[2] < shortest:  # shorter than the pooling: the mean, which is 0 here
+            frames = nn.functional.pad(frames, (0, shortest - frames.shape[2]))
+    images = {"spectrogram": frames}
+    if "frequency" in model.channels:
+        rows = torch.linspace(-1, 1, frames.shape[1], device=frames.device, dtype=frames.dtype)
+        images["frequency"] = rows[:, None].expand_as(frames)
+    if "delta" in model.channels:
+        images["delta"] = torch.diff(frames, dim=2, prepend=frames[:, :, :1])
+    return torch.stack([images[name] for name in model.channels], dim=1)
+
+
+def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:
+    """Write weights, with the card as JSON metadata, to one safetensors file, atomically."""
+    card = dict(vars(network.card), experiment=experiment_to_dict(network.card.experiment))
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata={_METADATA_KEY: json.dumps(card)})
+
+
+def load_model(path: Path) -> Network:
+    """Read a network, ready to predict.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, damaged, not one of ours, or of another network.
+    """
+    card, weights = _read_model(path)
+    # The file holds every weight, so the files this network once started from aren't needed.
+    whole = replace(card.experiment.model, weights="none", trunk="none")
+    train = replace(card.experiment.train, frozen_epochs=0)
+    network = build_network(replace(card, experiment=replace(card.experiment, model=whole, train=train)))
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} holds weights of another network: {error}") from None
+    network.card = card
+    return network.eval()
+
+
+def _read_model(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise InputError(f"The model file {path} does not exist. Train it first, or correct the path.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}).") from None
+    if _METADATA_KEY not in metadata:
+        raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
+    fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+    experiment = build_experiment(fields.pop("experiment"), str(path))
+    lists = {name: tuple(values) for name, values in fields.items()}
+    return ModelCard(experiment=experiment, **lists), weights
+
+
+def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
+    """Start a network from the trunk of another model, such as a genre model.
+
+    Parameters
+    ----------
+    network : Network
+        Gets the trunk's weights; its head stays new.
+    path : Path
+        `model.safetensors` of the other model.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names of the weights ``taken``, ``new`` (here, not there) and ``unused`` (there, not here).
+
+    Raises
+    ------
+    InputError
+        When any weight of the trunk is missing there or has another shape.
+    """
+    _, weights = _read_model(path)
+    own = network.state_dict()
+    trunk = [name for name in own if name.startswith("trunk.")]
+    misfits = [
+        f"{name} is {_shape(weights.get(name))} there, {_shape(own[name])} here"
+        for name in trunk
+        if name not in weights or weights[name].shape != own[name].shape
+    ]
+    misfits += [f"{name} is only there" for name in weights if name.startswith("trunk.") and name not in own]
+    if misfits:
+        raise InputError(
+            f"The trunk of {path} does not fit: {len(misfits)} weights differ ({first_five(misfits)}). "
+            f"Use the same model section as that run, or model.trunk 'none'."
+        )
+    network.load_state_dict({**own, **{name: weights[name] for name in trunk}})
+    new = [name for name in own if name not in trunk]
+    return {"taken": trunk, "new": new, "unused": [name for name in weights if name not in trunk]}
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "missing" if tensor is None else str(tuple(tensor.shape))

@@ -1,0 +1,94 @@
+"""One configurable ConvNet; the excerpt CNN is its default, the public CNN a setting of it."""
+
+import torch
+from torch import nn
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import ModelSection
+
+_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
+
+
+class ConvNet(nn.Module):
+    """Blocks of convolutions over rows and frames, read out as one vector per excerpt.
+
+    Parameters
+    ----------
+    model : ModelSection
+        Widths, kernel, pooling, normalisation, activation, readout.
+    n_rows : int
+        Rows of the input.
+    n_frames : int
+        Frames of the input; needed by the readout "flatten" alone, which reads no other length.
+
+    Raises
+    ------
+    InputError
+        When the input has fewer rows than the pooling needs.
+    """
+
+    def __init__(self, model: ModelSection, n_rows: int, n_frames: int):
+        super().__init__()
+        self.stem = nn.AvgPool2d(model.stem_pool) if model.stem_pool > 1 else nn.Identity()
+        widths = [len(model.channels), *model.widths]
+        self.blocks = nn.Sequential(*(_block(model, *pair) for pair in zip(widths, widths[1:], strict=False)))
+        self.reduction = model.stem_pool * model.pool_size ** len(model.widths)
+        self.flatten = model.readout == "flatten"
+        shortest = shortest_input(model)
+        if n_rows < shortest:
+            raise InputError(
+                f"The network pools at least {shortest} rows, but data.rows gives {n_rows}. "
+                f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
+            )
+        with torch.no_grad():
+            image = torch.zeros(1, len(model.channels), n_rows, max(n_frames, shortest))
+            maps = self.blocks.eval()(self.stem(image))
+        self.blocks.train()
+        self.n_features = maps.numel() if self.flatten else 2 * widths[-1]
+
+    def forward(self, images: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Read out features.
+
+        Parameters
+        ----------
+        images : torch.Tensor [shape=(n, n_channels, n_rows, n_frames)]
+        lengths : torch.Tensor [shape=(n,)]
+            Frames before the padding; only these are read out (not by "flatten").
+
+        Returns
+        -------
+        torch.Tensor [shape=(n, n_features)]
+        """
+        maps = self.blocks(self.stem(images)).float()
+        if self.flatten:
+            return maps.flatten(1)
+        heard = torch.div(lengths + self.reduction - 1, self.reduction, rounding_mode="floor")
+        heard = heard.clamp(1, maps.shape[-1])
+        padding = torch.arange(maps.shape[-1], device=maps.device) >= heard[:, None]  # [n, frames]
+        over_rows = maps.mean(dim=2)  # [n, width, frames]
+        mean = over_rows.masked_fill(padding[:, None], 0).sum(dim=2) / heard[:, None]
+        largest = over_rows.masked_fill(padding[:, None], -torch.inf).amax(dim=2)
+        return torch.cat([mean, largest], dim=1)
+
+
+def shortest_input(model: ModelSection) -> int:
+    """Fewest rows, or frames, of which anything is left in the last feature map."""
+    size = 1
+    for _ in model.widths:
+        size = size * model.pool_size + (0 if model.padded else model.convolutions * (model.kernel - 1))
+    return size * model.stem_pool
+
+
+def _block(model: ModelSection, n_in: int, n_out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(model.convolutions):
+        padding = model.kernel // 2 if model.padded else 0
+        layers.append(nn.Conv2d(n_in, n_out, model.kernel, padding=padding))
+        if model.norm == "batch":
+            layers.append(nn.BatchNorm2d(n_out))
+        layers.append(_ACTIVATIONS[model.activation]())
+        n_in = n_out
+    if model.pool_size > 1:
+        pool = nn.AvgPool2d if model.pool == "average" else nn.MaxPool2d
+        layers.append(pool(model.pool_size))
+    return nn.Sequential(*layers)

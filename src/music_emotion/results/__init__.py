@@ -1,0 +1,1 @@
+"""Predictions to scores, blends and submissions."""

@@ -1,0 +1,90 @@
+"""Blend the runs on disk: weights chosen on out-of-fold predictions, scored by nested cross-validation."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from music_emotion.data.clip_set import load_clip_set
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment, build_experiment
+from music_emotion.files import read_json, write_json
+from music_emotion.predictions import read_predictions, write_predictions
+from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
+from music_emotion.results.run_scores import read_folds, summary
+from music_emotion.results.scores import emotion_scores
+
+
+def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: float) -> str:
+    """Blend finished emotion runs into a directory that submit reads like a run.
+
+    Writes `blend.json` (members, method, weights), `oof.csv` (nested: no clip's weights were
+    chosen on it), `test.csv` and `scores.json`.
+
+    Parameters
+    ----------
+    members : list of Path
+        Directories of runs on the same clips.
+    directory : Path
+        Of the blend.
+    method : {"z-score", "rank"}
+        Scale on which predictions are averaged.
+    shrinkage : float
+        0 takes the fitted weights, 1 equal ones.
+
+    Returns
+    -------
+    str
+        The nested scores in a few lines.
+
+    Raises
+    ------
+    InputError
+        When there is no member, one is not a finished emotion run, or they differ in their clips.
+    """
+    if not members:
+        raise InputError("There is nothing to blend. Name one or more runs, such as runs/multitask.")
+    experiments = {path.name: _emotion_experiment(path) for path in members}
+    if len(experiments) < len(members):
+        raise InputError("Two of the runs have the same name. Name each run once.")
+    out_of_fold = {path.name: read_predictions(path / "oof.csv") for path in members}
+    clips = out_of_fold[members[0].name].index
+    truth = _truth(experiments[members[0].name]).loc[clips, list(out_of_fold[members[0].name].columns)]
+    folds = _folds(members[0])
+    nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, shrinkage), truth)
+    weights = choose_weights(truth, out_of_fold, method, shrinkage)
+    tests = [read_predictions(path / "test.csv") for path in members]
+    write_predictions(directory / "oof.csv", nested)
+    write_predictions(directory / "test.csv", to_target_units(blend(tests, method, weights), truth))
+    recipe = {
+        "members": [str(path) for path in members],
+        "method": method,
+        "shrinkage": shrinkage,
+        "weights": {name: row.to_dict() for name, row in weights.iterrows()},
+    }
+    write_json(directory / "blend.json", recipe)
+    scores = emotion_scores(truth, {0: nested}, {0: folds})
+    scores["selected_on_validation"] = any(e.train.select != "last" for e in experiments.values())
+    write_json(directory / "scores.json", scores)
+    return f"{_weight_lines(weights)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
+
+
+def _emotion_experiment(path: Path) -> Experiment:
+    experiment = build_experiment(read_json(path / "experiment.json"), str(path / "experiment.json"))
+    if experiment.task != "emotion":
+        raise InputError(f"{path} is a genre run; only emotion runs can be blended.")
+    return experiment
+
+
+def _truth(experiment: Experiment) -> pd.DataFrame:
+    return load_clip_set(experiment.data, "emotion", "train").truth
+
+
+def _folds(member: Path) -> pd.Series:
+    """The folds of a run's first seed, over which the nested weights are chosen."""
+    tables = next(iter(read_folds(member, "valid").values()))
+    return pd.concat([pd.Series(fold, table.index) for fold, table in tables.items()]).sort_index()
+
+
+def _weight_lines(weights: pd.DataFrame) -> str:
+    lines = [f"  {name}: " + ", ".join(f"{target} {w:.2f}" for target, w in row.items()) for name, row in weights.iterrows()]
+    return "weights:\n" + "\n".join(lines)

@@ -1,0 +1,121 @@
+"""The folds of a run put together: out-of-fold and test predictions, and their scores."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment
+from music_emotion.files import read_json, write_json
+from music_emotion.predictions import read_predictions, write_predictions
+from music_emotion.results.ensemble import blend
+from music_emotion.results.scores import emotion_scores, genre_report
+
+
+def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
+    """Write `oof.csv`, `test.csv` and `scores.json` of a run from its folds' files.
+
+    Parameters
+    ----------
+    directory : Path
+        ``runs/<name>``.
+    experiment : Experiment
+        What the run was.
+    truth : pd.DataFrame
+        Target values or one-hot classes of the training clips, indexed by `Id`.
+
+    Returns
+    -------
+    str
+        The scores in a few lines.
+    """
+    folds = read_folds(directory, "valid")
+    out_of_fold = {seed: pd.concat(tables.values()).sort_index() for seed, tables in folds.items()}
+    fold_of = {
+        seed: pd.concat([pd.Series(fold, table.index) for fold, table in tables.items()]).sort_index()
+        for seed, tables in folds.items()
+    }
+    known = mean_table(list(out_of_fold.values()))
+    write_predictions(directory / "oof.csv", known)
+    tests = [table for tables in read_folds(directory, "test").values() for table in tables.values()]
+    write_predictions(directory / "test.csv", _joined_test(tests, experiment))
+    truth = truth.loc[known.index]
+    if experiment.task == "genre":
+        scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
+    else:
+        scores = emotion_scores(truth, out_of_fold, fold_of)
+    scores["selected_on_validation"] = experiment.train.select != "last"
+    write_json(directory / "scores.json", scores)
+    return summary(directory.name, scores)
+
+
+def score_split(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
+    """Write `test.csv` and `scores.json` of a genre run validated on the set's own test split.
+
+    Parameters
+    ----------
+    directory, experiment
+        As for `score_run`.
+    truth : pd.DataFrame
+        One-hot classes of the test clips, indexed by `Id`.
+
+    Returns
+    -------
+    str
+        The scores in a few lines.
+    """
+    predictions = mean_table([table for folds in read_folds(directory, "valid").values() for table in folds.values()])
+    write_predictions(directory / "test.csv", predictions)
+    scores = genre_report(_class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory)
+    scores["selected_on_validation"] = experiment.train.select != "last"
+    write_json(directory / "scores.json", scores)
+    return summary(directory.name, scores, "test split")
+
+
+def read_folds(directory: Path, part: str) -> dict[int, dict[int, pd.DataFrame]]:
+    """Prediction tables of a run by seed and fold; `part` is "valid" or "test".
+
+    Raises
+    ------
+    InputError
+        When the run has none.
+    """
+    tables: dict[int, dict[int, pd.DataFrame]] = {}
+    for path in sorted(directory.glob(f"seed*/fold*/{part}.csv")):
+        seed, fold = (int(folder.name.lstrip("sedfol")) for folder in (path.parent.parent, path.parent))
+        tables.setdefault(seed, {})[fold] = read_predictions(path)
+    if not tables:
+        raise InputError(f"{directory} has no finished folds (seed*/fold*/{part}.csv). Train it first.")
+    return tables
+
+
+def mean_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Mean over tables, per clip, of those tables that have the clip."""
+    return pd.concat(tables).groupby(level="Id").mean()
+
+
+def _joined_test(tables: list[pd.DataFrame], experiment: Experiment) -> pd.DataFrame:
+    """Folds and seeds joined: probabilities by their mean, targets in z-scores, back in units."""
+    mean = mean_table(tables)
+    if experiment.task == "genre":
+        return mean
+    return blend(tables, "z-score") * mean.std() + mean.mean()
+
+
+def _class_index(one_hot: pd.DataFrame) -> pd.Series:
+    return pd.Series(one_hot.to_numpy().argmax(axis=1), one_hot.index)
+
+
+def read_scores(directory: Path) -> dict[str, Any]:
+    """The scores of a finished run."""
+    return read_json(directory / "scores.json")
+
+
+def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:
+    """Scores in a few lines: value, 95 % interval, number of clips."""
+    mark = ", selected on validation" if scores.get("selected_on_validation") else ""
+    lines = [f"{name} ({clips}{mark}):"]
+    for key, score in scores["pooled"].items():
+        lines.append(f"  {key:<14} {score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""Predictions for whole clips, complete and unique whatever the number of processes."""
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from music_emotion.data.clip_set import ClipSet
+from music_emotion.data.dataset import EvenExcerpts, batches
+from music_emotion.models.build import Network
+from music_emotion.predictions import prediction_table
+
+_EXCERPTS_AT_ONCE = 60
+
+
+def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
+    """Predict every clip as the mean over its evenly spaced excerpts.
+
+    Every process predicts its share; ids and predictions are then gathered, and the copies that
+    fill up uneven shares dropped.
+
+    Parameters
+    ----------
+    network : Network
+        Unwrapped; put into evaluation mode here.
+    clips : ClipSet
+        Labels, if any, are not looked at.
+    accelerator : Accelerator
+        Gives the device, the processes and the precision.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per clip, indexed by `Id`: targets in their own units, or class probabilities.
+
+    Raises
+    ------
+    RuntimeError
+        When a clip was lost between the processes.
+    """
+    card = network.card
+    dataset = EvenExcerpts(clips, card.experiment.data, card.experiment.excerpt)
+    per_process = max(1, _EXCERPTS_AT_ONCE // dataset.n_excerpts)
+    loader = accelerator.prepare_data_loader(batches(dataset, per_process * accelerator.num_processes))
+    network.eval()
+    ids, predictions = [], []
+    for batch in loader:
+        with torch.inference_mode(), accelerator.autocast():
+            excerpts = network.predict(batch["frames"], batch["lengths"])
+        mean = excerpts.unflatten(0, (-1, dataset.n_excerpts)).mean(dim=1)
+        gathered = accelerator.gather_for_metrics((batch["ids"], mean))
+        ids.append(gathered[0].cpu().numpy())
+        predictions.append(gathered[1].cpu().numpy())
+    return _complete(clips, np.concatenate(ids), np.concatenate(predictions), card.outputs)
+
+
+def _complete(
+    clips: ClipSet, ids: np.ndarray, predictions: np.ndarray, outputs: tuple[str, ...]
+) -> pd.DataFrame:
+    unique, first = np.unique(ids, return_index=True)
+    if not np.array_equal(unique, np.sort(clips.ids)):
+        raise RuntimeError(f"{len(unique)} of {len(clips)} clips came back from the processes.")
+    return prediction_table(unique, predictions[first], outputs)
+
+

@@ -1,0 +1,283 @@
+"""One training loop for genre and emotion, under Accelerate."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.utils import ModelEmaV3
+from tqdm import tqdm
+
+from music_emotion.data.augment import mixup
+from music_emotion.data.clip_set import ClipSet
+from music_emotion.data.dataset import TrainingExcerpts, batches
+from music_emotion.errors import InputError, nearest
+from music_emotion.experiment import Experiment, OptimSection, TrainSection
+from music_emotion.files import write_table
+from music_emotion.models.build import Network, save_model
+from music_emotion.predictions import write_predictions
+from music_emotion.training.checkpoint import read_state, save_state
+from music_emotion.training.evaluate import predict_clips
+from music_emotion.training.objectives import Objective
+from music_emotion.training.schedule import make_schedule
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass
+class Progress:
+    """How far a training has come; with the weights, all that going on needs.
+
+    Attributes
+    ----------
+    epoch : int
+        Finished epochs.
+    update : int
+        Updates made.
+    metrics : list of dict
+        One row per finished epoch, as `metrics.csv` holds them.
+    best : float
+        What the selected epoch reached; larger is better.
+    best_weights : dict of str to torch.Tensor or None
+        Its weights.
+    waited : int
+        Validations since.
+    """
+
+    epoch: int = 0
+    update: int = 0
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    best: float = -np.inf
+    best_weights: Weights | None = None
+    waited: int = 0
+
+
+def train_fold(
+    network: Network,
+    objective: Objective,
+    training: ClipSet,
+    valid: ClipSet,
+    accelerator: Accelerator,
+    directory: Path,
+    seed: int,
+) -> None:
+    """Train on some clips, validate on others, write the results.
+
+    Writes `metrics.csv`, `valid.csv` and `model.safetensors` into the directory, the last one
+    last. Interrupted, the same call goes on from its last finished epoch.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    objective : Objective
+        Loss and score.
+    training, valid : ClipSet
+        With labels.
+    accelerator : Accelerator
+        Device, processes and precision.
+    directory : Path
+        ``runs/<name>/seed<s>/fold<k>``.
+    seed : int
+        Order, excerpts, dropout and augmentation of every epoch follow from it.
+
+    Raises
+    ------
+    InputError
+        When the batch can't be split over the processes, or the loss is no longer finite.
+    """
+    experiment = network.card.experiment
+    train = experiment.train
+    network.to(accelerator.device)
+    excerpts = TrainingExcerpts(training, experiment.data, experiment.excerpt, seed)
+    loader = _training_loader(excerpts, train.batch_size, accelerator)
+    optimizer = make_optimizer(network, experiment.optim)
+    set_rate = make_schedule(optimizer, experiment.optim, train.epochs * len(loader))
+    # Decay rises to its largest value, so that a short training is averaged over its end too.
+    ema = ModelEmaV3(network, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
+    averaged: Network = ema.module if ema else network
+    progress = _go_on(directory, network, averaged, optimizer)
+    model, prepared = accelerator.prepare(network, optimizer)
+
+    bar = tqdm(
+        total=train.epochs,
+        initial=progress.epoch,
+        desc=f"{directory.parent.parent.name} {directory.parent.name} {directory.name}",
+        unit="epoch",
+        disable=not accelerator.is_main_process,
+    )
+    while progress.epoch < train.epochs and not _waited_enough(progress, train):
+        started = time.perf_counter()
+        _seed_epoch(seed, progress.epoch, accelerator.process_index)
+        excerpts.set_epoch(progress.epoch)
+        _set_mode(network, frozen=progress.epoch < train.frozen_epochs)
+        row = {"epoch": progress.epoch + 1.0, "train_loss": 0.0}
+        losses = []
+        for batch in loader:
+            row["learning_rate"] = set_rate(progress.update)
+            losses.append(_update(model, objective, batch, prepared, accelerator, experiment, progress.epoch))
+            if ema:
+                ema.update(network, step=progress.update)
+            progress.update += 1
+        row["train_loss"] = _mean_loss(losses, accelerator, directory, progress.epoch)
+        progress.epoch += 1
+        if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
+            row |= _validate(averaged, objective, valid, accelerator)
+            _select(progress, row, averaged, train)
+        progress.metrics.append(row | {"updates": progress.update, "seconds": time.perf_counter() - started})
+        _save(accelerator, directory, network, averaged, optimizer, progress)
+        bar.update()
+        bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
+    bar.close()
+    _finish(network, progress.best_weights or averaged.state_dict(), valid, accelerator, directory)
+
+
+def _training_loader(excerpts: TrainingExcerpts, batch_size: int, accelerator: Accelerator) -> Any:
+    if batch_size % accelerator.num_processes:
+        raise InputError(
+            f"train.batch_size {batch_size} can't be split over {accelerator.num_processes} processes. "
+            f"Give a multiple of {accelerator.num_processes}."
+        )
+    return accelerator.prepare_data_loader(batches(excerpts, batch_size))
+
+
+def make_optimizer(network: Network, optim: OptimSection) -> torch.optim.Optimizer:
+    """Any optimiser timm knows; biases and normalisation are decayed only if asked for.
+
+    Raises
+    ------
+    InputError
+        For a name timm does not know.
+    """
+    if optim.name not in list_optimizers():
+        raise InputError(f"timm has no optimiser '{optim.name}'; {nearest(optim.name, list_optimizers())}")
+    return create_optimizer_v2(
+        network,
+        optim.name,
+        lr=optim.learning_rate,
+        weight_decay=optim.weight_decay,
+        filter_bias_and_bn=not optim.decay_all,
+    )
+
+
+def _seed_epoch(seed: int, epoch: int, process: int) -> None:
+    """Make dropout, masks and mixup a function of seed, epoch and process, whatever ran before."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0]))
+
+
+def _set_mode(network: Network, frozen: bool) -> None:
+    network.train()
+    if frozen:  # also keeps the trunk's batch statistics
+        network.trunk.eval()
+
+
+def _update(
+    model: torch.nn.Module,
+    objective: Objective,
+    batch: dict[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    experiment: Experiment,
+    epoch: int,
+) -> torch.Tensor:
+    """One update of the weights; returns the loss before it."""
+    frames, lengths, values = mixup(
+        batch["frames"], batch["lengths"], batch["values"], experiment.augment.mixup
+    )
+    loss = objective.loss(model(frames, lengths), values)
+    accelerator.backward(loss)
+    if epoch < experiment.train.frozen_epochs:
+        for parameter in accelerator.unwrap_model(model).trunk.parameters():
+            parameter.grad = None  # optimisers pass over these
+    if experiment.optim.clip_norm:
+        accelerator.clip_grad_norm_(model.parameters(), experiment.optim.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach()
+
+
+def _mean_loss(losses: list[torch.Tensor], accelerator: Accelerator, directory: Path, epoch: int) -> float:
+    mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+    if not np.isfinite(mean):
+        raise InputError(
+            f"{directory}: the loss is {mean} in epoch {epoch + 1}. Lower --optim.learning-rate, or set "
+            f"--optim.clip-norm 1."
+        )
+    return mean
+
+
+def _validate(
+    network: Network, objective: Objective, valid: ClipSet, accelerator: Accelerator
+) -> dict[str, float]:
+    """Loss and scores over the whole fold at once."""
+    predictions = predict_clips(network, valid, accelerator).loc[valid.ids].to_numpy()
+    outputs = objective.outputs_of(torch.tensor(predictions, dtype=torch.float32))
+    loss = objective.loss(outputs, torch.from_numpy(valid.values)).item()
+    return {"valid_loss": loss, **objective.scores(valid.values, predictions)}
+
+
+def _select(progress: Progress, row: dict[str, float], network: Network, train: TrainSection) -> None:
+    """Keep the weights of the best epoch, if asked for; a constant prediction is never one."""
+    if train.select == "last":
+        return
+    reached = row["score"] if train.select == "best-score" else -row["valid_loss"]
+    if not row["constant"] and reached > progress.best:  # never true of NaN
+        progress.best, progress.waited = reached, 0
+        progress.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+    else:
+        progress.waited += 1
+
+
+def _waited_enough(progress: Progress, train: TrainSection) -> bool:
+    return 0 < train.patience <= progress.waited
+
+
+def _save(
+    accelerator: Accelerator,
+    directory: Path,
+    network: Network,
+    averaged: Network,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    if accelerator.is_main_process:
+        state = {
+            "network": network.state_dict(),
+            "averaged": averaged.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "progress": vars(progress),
+        }
+        save_state(directory / "state.pt", state)
+        write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
+    accelerator.wait_for_everyone()
+
+
+def _go_on(
+    directory: Path, network: Network, averaged: Network, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Load the state of an interrupted training, if there is one."""
+    state = read_state(directory / "state.pt")
+    if state is None:
+        return Progress()
+    network.load_state_dict(state["network"])
+    averaged.load_state_dict(state["averaged"])
+    optimizer.load_state_dict(state["optimizer"])
+    return Progress(**state["progress"])
+
+
+def _finish(
+    network: Network, weights: Weights, valid: ClipSet, accelerator: Accelerator, directory: Path
+) -> None:
+    network.load_state_dict(weights)
+    predictions = predict_clips(network, valid, accelerator)
+    if accelerator.is_main_process:
+        write_predictions(directory / "valid.csv", predictions)
+        save_model(directory / "model.safetensors", network, weights)
+        (directory / "state.pt").unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()

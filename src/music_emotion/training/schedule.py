@@ -1,0 +1,79 @@
+"""The learning rate over all updates, counted by ourselves.
+
+Schedules are not prepared by Accelerate: a prepared one steps once per process.
+"""
+
+import math
+from collections.abc import Callable
+
+from timm.scheduler import CosineLRScheduler
+from torch.optim import Optimizer
+
+from music_emotion.experiment import OptimSection
+
+_START_DIVISOR = 25.0  # one-cycle starts at a 25th of the largest rate
+_END_DIVISOR = 1e4  # and ends at a 10,000th of where it started
+
+
+def make_schedule(
+    optimizer: Optimizer, optim: OptimSection, n_updates: int
+) -> Callable[[int], float]:
+    """A function that sets the learning rate for an update and returns it.
+
+    Being a function of the update's number alone, it needs no state to go on after an
+    interruption.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Its groups' ``lr`` is set.
+    optim : OptimSection
+        Schedule, largest rate, share of warm-up.
+    n_updates : int
+        Updates of the whole training.
+
+    Returns
+    -------
+    callable
+        Update number, from 0, to learning rate.
+
+    References
+    ----------
+    One-cycle: Smith and Topin, 2019, "Super-convergence", with cosine ramps.
+    """
+    warmup = round(optim.warmup * n_updates)
+    cosine = CosineLRScheduler(
+        optimizer,
+        t_initial=max(n_updates - warmup, 1),
+        warmup_t=warmup,
+        warmup_lr_init=optim.learning_rate / _START_DIVISOR,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+
+    def set_rate(update: int) -> float:
+        match optim.schedule:
+            case "cosine":
+                cosine.step_update(update)
+                return optimizer.param_groups[0]["lr"]
+            case "one-cycle":
+                rate = _one_cycle(update, n_updates, warmup, optim.learning_rate)
+            case "constant":
+                rate = optim.learning_rate
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    return set_rate
+
+
+def _one_cycle(update: int, n_updates: int, warmup: int, largest: float) -> float:
+    start = largest / _START_DIVISOR
+    if update < warmup:
+        return _ramp(start, largest, update / warmup)
+    return _ramp(largest, start / _END_DIVISOR, (update - warmup) / max(n_updates - 1 - warmup, 1))
+
+
+def _ramp(start: float, end: float, share: float) -> float:
+    """Half a cosine from start to end."""
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
