@@ -9,7 +9,7 @@ import soundfile
 from tqdm import tqdm
 
 from music_emotion.errors import InputError, nearest
-from music_emotion.files import atomic_path, read_json, write_json, write_table
+from music_emotion.files import atomic_path, write_table
 
 SAMPLE_RATE_HZ = 22050
 _LEVELS = ("brightness", "density", "drums", "bass", "regularity", "loudness")
@@ -25,8 +25,10 @@ _TEMPO_SPREAD_BPM, _LEVEL_SPREAD = 20.0, 0.21  # as wide as the means differ, so
 _TONICS = (0, 2, 7)  # C, D, G: a small net can't learn all twelve keys from some 200 clips
 _MAJOR, _MINOR = np.array([0, 2, 4, 5, 7, 9, 11]), np.array([0, 2, 3, 5, 7, 8, 10])
 _PROGRESSIONS = np.array([[0, 3, 4, 0], [0, 5, 3, 4], [0, 4, 0, 3], [0, 3, 0, 4]])  # scale degrees
+_SPLITS = ("emotion_train", "emotion_test", "genre_train", "genre_test")
+_TARGETS = ["valence", "energy", "danceability"]
 _BEAT, _CHORD = 4, 8  # lengths in steps, which are sixteenth notes
-_PERIOD_SAMPLES, _N_PARTIALS = 8192, 16
+_PERIOD_SAMPLES = 8192  # a power of two
 
 
 @dataclass(frozen=True)
@@ -35,20 +37,16 @@ class Music:
 
     Attributes
     ----------
-    tonic : int
-        Pitch class of the key, 0 for C.
+    tonic, progression : int
+        Pitch class of the key, 0 for C; which chords follow one another, 0 to 3.
     minor : bool
         Natural minor rather than major.
-    progression : int
-        Which chords follow one another, 0 to 3.
     tempo_bpm : float
         Beats per minute.
-    brightness : float
-        How strong upper partials and cymbals are.
-    density : float
-        How many notes are struck, and how short they are.
+    brightness, density : float
+        Strength of upper partials and cymbals; how many notes are struck, and how short.
     drums, bass : float
-        Levels of the drums and of the bass against the chords.
+        Levels against the chords.
     regularity : float
         How many drum hits keep to a four-on-the-floor pattern.
     loudness : float
@@ -56,8 +54,8 @@ class Music:
     """
 
     tonic: int
-    minor: bool
     progression: int
+    minor: bool
     tempo_bpm: float
     brightness: float
     density: float
@@ -77,11 +75,11 @@ def draw_music(genre: str, rng: np.random.Generator) -> Music:
     """
     if genre not in _STYLES:
         raise InputError(f"The demo has no genre '{genre}'; {nearest(genre, GENRES)}")
-    minor, tempo_bpm, *means = _STYLES[genre]
+    minor, mean_bpm, *means = _STYLES[genre]
     tonic, progression = int(rng.choice(_TONICS)), int(rng.integers(len(_PROGRESSIONS)))
-    tempo_bpm = float(np.clip(rng.normal(tempo_bpm, _TEMPO_SPREAD_BPM), 65, 180))
+    tempo_bpm = float(np.clip(rng.normal(mean_bpm, _TEMPO_SPREAD_BPM), 65, 180))
     levels = np.clip(rng.normal(means, _LEVEL_SPREAD), 0, 1).tolist()
-    return Music(tonic, bool(rng.random() < minor), progression, tempo_bpm, *levels)
+    return Music(tonic, progression, bool(rng.random() < minor), tempo_bpm, *levels)
 
 
 def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
@@ -146,8 +144,8 @@ class _Grid:
     def tone(self, midi: np.ndarray, hits: np.ndarray, period: np.ndarray) -> np.ndarray:
         """Oscillator that repeats a period at the pitch, a MIDI number, of the last hit."""
         hertz = 440 * 2 ** ((midi - 69) / 12)
-        phase = np.cumsum(hertz[self.last_hit(hits)[0]]) * self.times[1]
-        return period[((phase % 1) * len(period)).astype(np.int64)]
+        turns = np.cumsum(hertz[self.last_hit(hits)[0]] * self.times[1])
+        return period[(turns * _PERIOD_SAMPLES).astype(np.int64) & (_PERIOD_SAMPLES - 1)]
 
 
 def _play_notes(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarray:
@@ -169,11 +167,10 @@ def _play_notes(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarr
 
 def _period(brightness: float) -> np.ndarray:
     """One period of a tone whose partials fall off by a power of their number."""
-    partials = np.arange(1, _N_PARTIALS + 1)
-    spectrum = np.zeros(_PERIOD_SAMPLES // 2 + 1, dtype=complex)
-    spectrum[partials] = -1j * partials ** (2.6 * brightness - 3.4)
-    period = np.fft.irfft(spectrum).astype(np.float32)
-    return period / np.abs(period).max()
+    partials = np.arange(1, 17)
+    angle = 2 * np.pi * np.arange(_PERIOD_SAMPLES) / _PERIOD_SAMPLES
+    period = partials ** (2.6 * brightness - 3.4) @ np.sin(np.outer(partials, angle))
+    return (period / np.abs(period).max()).astype(np.float32)
 
 
 def _play_drums(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarray:
@@ -183,8 +180,7 @@ def _play_drums(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarr
     since = grid.last_hit(kicks)[1]
     kick = np.sin(2 * np.pi * (50 * since + 4 * (1 - np.exp(-since / 0.025)))) * grid.strike(kicks, 0.12)
     noise = rng.uniform(-1, 1, len(since)).astype(np.float32)
-    snare = noise * grid.strike(snares, 0.08)
-    hat = np.diff(noise, prepend=0) * grid.strike(hats, 0.03)
+    snare, hat = noise * grid.strike(snares, 0.08), np.diff(noise, prepend=0) * grid.strike(hats, 0.03)
     return 1.3 * music.drums * (kick + 0.5 * snare + (0.1 + 0.4 * music.brightness) * hat)
 
 
@@ -192,8 +188,7 @@ def _loosen(pattern: np.ndarray, regularity: float, rng: np.random.Generator) ->
     """Drop some hits of a pattern and add weaker ones elsewhere; return velocities."""
     chance = 0.6 * (1 - regularity)
     kept = pattern & (rng.random(len(pattern)) > chance)
-    added = rng.random(len(pattern)) < chance * pattern.mean()
-    return np.where(kept, 1.0, 0.7 * added)
+    return np.where(kept, 1.0, 0.7 * (rng.random(len(pattern)) < chance * pattern.mean()))
 
 
 def write_demo(
@@ -205,13 +200,15 @@ def write_demo(
     seconds: float,
     seed: int,
     shuffle_labels: bool = False,
-) -> dict[str, Path]:
+) -> None:
     """Write audio and the clip tables that the extraction reads; audio that is there is kept.
 
     Parameters
     ----------
     folder : Path
-        Gets ``<split>/<number>.flac``, 16 bits at 22,050 Hz, and ``<table>.csv``.
+        Gets the tables `emotion_train.csv`, `emotion_test.csv`, `emotion_test_truth.csv` (the
+        targets that `emotion_test.csv` withholds), `genre_train.csv` and `genre_test.csv`, and
+        ``audio-<seed>-<seconds>s/<split>/<number>.flac`` (16 bits, 22,050 Hz).
     n_emotion_train, n_emotion_test, n_genre_train, n_genre_test : int
         How many clips each split has; genres take turns in all of them.
     seconds : float
@@ -220,20 +217,33 @@ def write_demo(
         0 or more.
     shuffle_labels : bool
         Permute the rows of targets of `emotion_train`: a score that then stays high is a leak.
-
-    Returns
-    -------
-    dict of str to Path
-        The tables: `emotion_train`, `emotion_test`, `emotion_test_truth` with the targets
-        that `emotion_test` withholds, `genre_train`, `genre_test`.
-
-    Raises
-    ------
-    InputError
-        When the folder holds audio of another seed or length.
     """
-    _check_settings(folder / "settings.json", {"seconds": seconds, "seed": seed})
-    train = _write_clips(folder, "emotion_train", n_emotion_train, [seed, 0], seconds)
-    test = _write_clips(folder, "emotion_test", n_emotion_test, [seed, 1], seconds)
-    test["id"] += n_emotion_train  # no id names two clips of a task
-    ...
+    sizes = (n_emotion_train, n_emotion_test, n_genre_train, n_genre_test)
+    splits = zip(_SPLITS, sizes, strict=True)
+    train, test, *genre = [_write_clips(folder, split, size, seconds, seed) for split, size in splits]
+    test["id"] += n_emotion_train  # so that no id names two clips of a task
+    if shuffle_labels:
+        train[_TARGETS] = np.random.default_rng(seed).permutation(train[_TARGETS].to_numpy())
+    tables = {
+        "emotion_train": train[["id", "path", *_TARGETS]],
+        "emotion_test": test[["id", "path"]],
+        "emotion_test_truth": test[["id", *_TARGETS]],
+        "genre_train": genre[0][["id", "path", "label"]],
+        "genre_test": genre[1][["id", "path", "label"]],
+    }
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+
+
+def _write_clips(folder: Path, split: str, n_clips: int, seconds: float, seed: int) -> pd.DataFrame:
+    rows = []
+    for number in tqdm(range(1, n_clips + 1), desc=f"play {split}", unit="clip"):
+        rng = np.random.default_rng([seed, _SPLITS.index(split), number])
+        path = f"audio-{seed}-{seconds:g}s/{split}/{number}.flac"
+        genre = GENRES[number % len(GENRES)]
+        music = draw_music(genre, rng)
+        rows.append({"id": number, "path": path, "label": genre, **draw_targets(music, rng)})
+        if not (folder / path).exists():
+            with atomic_path(folder / path) as temporary:
+                soundfile.write(temporary, synthesise(music, seconds, SAMPLE_RATE_HZ, rng), SAMPLE_RATE_HZ)
+    return pd.DataFrame(rows, columns=["id", "path", "label", *_TARGETS])

@@ -154,7 +154,7 @@ def _pulse(flux: np.ndarray, frame_seconds: float) -> tuple[float, float]:
 
 
 def _chroma_statistics(chroma: np.ndarray) -> dict[str, float]:
-    """The pitch classes of a clip whatever its key: most used first."""
+    """Describe the use of pitch classes whatever the key: most used first."""
     mean = chroma.mean(axis=1)
     share = (mean + _TINY) / (mean + _TINY).sum()
     ranked = np.sort(mean)[::-1]

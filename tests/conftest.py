@@ -1,0 +1,93 @@
+"""A small competition on disk: arrays whose labels can be learnt from them, in the real layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from music_emotion.experiment import Experiment, build_experiment
+
+TARGETS = ("valence", "energy", "danceability")
+GENRES = ("Blues", "Folk", "Psych-Rock", "Soundtrack")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small tensors are slower on two threads than on one."""
+    torch.set_num_threads(1)
+
+
+def make_array(values: np.ndarray, n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A (140, n_frames) array in which each target is the level of a region."""
+    array = rng.normal(-45, 6, (140, n_frames))
+    for number, value in enumerate(values):
+        array[number * 40 : (number + 1) * 40] += 25 * (value - 0.5)
+    array[:128] = np.clip(array[:128], -80, 0)
+    array[128:] = rng.random((12, n_frames))
+    return array.astype(np.float32)
+
+
+def write_emotion(root: Path, n_train: int, n_test: int, n_frames: int = 60, seed: int = 0) -> None:
+    """Write `multitask_dataset` and its beat-synchronous twin."""
+    rng = np.random.default_rng(seed)
+    for folder, frames in (("multitask_dataset", n_frames), ("multitask_dataset_beat", n_frames // 4)):
+        lines = ["Id," + ",".join(TARGETS)]
+        for split, n in (("train", n_train), ("test", n_test)):
+            (root / folder / split).mkdir(parents=True)
+            for clip_id in range(1000, 1000 + n):
+                values = rng.random(3).round(3)
+                name = root / folder / split / f"{clip_id}.fused.full.npy"
+                np.save(name, make_array(values, frames + int(rng.integers(0, 9)), rng))
+                if split == "train":
+                    lines.append(",".join([str(clip_id), *(f"{value:.3f}" for value in values)]))
+        (root / folder / "train_labels.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_genre(root: Path, n_train: int, n_test: int, n_frames: int = 60, seed: int = 1) -> None:
+    """Write `fma_genre_spectrograms` with the editions' own spelling of file names."""
+    rng = np.random.default_rng(seed)
+    for folder in ("fma_genre_spectrograms", "fma_genre_spectrograms_beat"):
+        for split, n, spelling in (("train", n_train, "fused.full"), ("test", n_test, "full.fused")):
+            (root / folder / split).mkdir(parents=True)
+            lines = ["Id\tGenre"]
+            first = 1 if split == "train" else 5001
+            for clip_id in range(first, first + n):
+                number = clip_id % len(GENRES)
+                values = np.eye(4)[number][:3]
+                np.save(root / folder / split / f"{clip_id}.fused.full.npy", make_array(values, n_frames, rng))
+                lines.append(f"{clip_id}.{spelling}.npy.gz\t{GENRES[number]}")
+            (root / folder / f"{split}_labels.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a small competition; tests must not change it."""
+    root = tmp_path_factory.mktemp("competition")
+    write_emotion(root, n_train=40, n_test=8)
+    write_genre(root, n_train=32, n_test=12)
+    return root
+
+
+SMALL = {
+    "excerpt": {"frames": 32, "test": 2},
+    "folds": {"n": 3},
+    "model": {"widths": [8, 16]},
+    "train": {"epochs": 2, "batch_size": 8},
+}
+
+
+@pytest.fixture
+def small(competition: Path, tmp_path: Path):
+    """Build a small experiment on the small competition: `small(train={"epochs": 3})`."""
+
+    def build(**sections) -> Experiment:
+        differences: dict = {"data": {"root": str(competition), "stores": str(tmp_path / "stores")}}
+        for name, section in [*SMALL.items(), *sections.items()]:
+            if isinstance(section, dict):
+                differences[name] = {**differences.get(name, {}), **section}
+            else:
+                differences[name] = section
+        return build_experiment(differences, "test")
+
+    return build

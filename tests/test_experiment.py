@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import (
+    Experiment,
+    build_experiment,
+    differing_keys,
+    experiment_to_dict,
+    read_differences,
+)
+
+FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
+
+
+def test_there_are_experiment_files():
+    assert len(FILES) >= 10
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_experiment_file_reads_and_is_named_after_its_file(path):
+    assert build_experiment(read_differences(path), str(path)).name == path.stem
+
+
+def test_a_resolved_experiment_reads_back_as_itself():
+    experiment = build_experiment({"name": "x", "model": {"widths": [4, 8]}, "data": {"genres": {}}}, "here")
+    assert build_experiment(experiment_to_dict(experiment), "there") == experiment
+
+
+def test_differing_keys_are_dotted():
+    one = experiment_to_dict(Experiment())
+    other = experiment_to_dict(build_experiment({"seeds": [1], "optim": {"learning_rate": 1e-4}}, "here"))
+    assert differing_keys(one, other) == ["optim.learning_rate", "seeds"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[optim]\nlearning_rat = 1", r"unknown key 'optim.learning_rat'; did you mean 'learning_rate'\?"),
+        ("modle = 1", r"unknown key 'modle'; did you mean 'model'\?"),
+        ("[model]\nkind = 'cnov'", r"model.kind is 'cnov'; .*did you mean 'conv'\?"),
+        ("[train]\nepochs = 0", "train.epochs is 0; input should be greater than or equal to 1"),
+        ("[train]\nepochs = 'many'", "train.epochs is 'many'"),
+        ("[optim]\nlearning_rate = nan", "optim.learning_rate is nan"),
+        ("seeds = []", "seeds is empty"),
+        ("seeds = [1, 1]", "holds a seed twice"),
+        ("name = 'a/b'", "names a folder"),
+        ("[train]\npatience = 3", "train.patience stops early, but train.select 'last'"),
+        ("[train]\nfrozen_epochs = 3", "Give model.trunk or model.weights"),
+        ("[model]\nreadout = 'flatten'\n[excerpt]\nframes = 0", "'flatten' fixes the input length"),
+        ("[data]\nnormalise = 'none'", "knows no mean"),
+        ("[model]\nchannels = []", "give one to three"),
+        ("name = ", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_file_gets_a_sentence_that_names_it(tmp_path, text, sentence):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=sentence) as error:
+        read_differences(path)
+    assert "wrong.toml" in str(error.value) or "Experiment '" in str(error.value)
+
+
+def test_a_missing_file_gets_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        read_differences(tmp_path / "none.toml")
