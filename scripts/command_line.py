@@ -79,8 +79,8 @@ def make_accelerator() -> Accelerator:
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if asked != accelerator.num_processes:
         raise InputError(
-            f"{asked} processes were started, but Accelerate sees {accelerator.num_processes}: each would train "
-            f"alone. On a CPU, set ACCELERATE_USE_CPU=true and start with python -m torch.distributed.run."
+            f"{asked} processes were started, but Accelerate sees {accelerator.num_processes}: each would "
+            f"train alone. On a CPU, set ACCELERATE_USE_CPU=true and start with python -m torch.distributed.run."
         )
     return accelerator
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from command_line import run
-
 from music_emotion.results.blend_runs import Method, blend_runs
 
 

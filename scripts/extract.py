@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from command_line import run
-
 from music_emotion.data.clips import read_clips, task_of
 from music_emotion.data.extract import extract_clips
 from music_emotion.data.layout import Split, Task
@@ -47,7 +46,9 @@ def extract(
     record = extract_clips(table, out, task, split, n_jobs=jobs, max_failed=max_failed)
     failed = int((record["reason"] != "").sum())
     fresh = int((record["seconds"] > 0).sum()) - failed
-    print(f"{len(record)} clips: {fresh} extracted, {len(record) - fresh - failed} already there, {failed} failed.")
+    print(
+        f"{len(record)} clips: {fresh} extracted, {len(record) - fresh - failed} already there, {failed} failed."
+    )
     print(f"The layout is in {out}.")
 
 

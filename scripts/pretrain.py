@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from command_line import ExperimentFlags, make_accelerator, run
-from train import check_overfits, load_sets
-
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, check_experiment
 from music_emotion.results.run_scores import score_split
 from music_emotion.training.loop import train_fold
 from music_emotion.training.objectives import make_objective
 from music_emotion.training.run import make_network, open_run, start_from_trunk
+from train import check_overfits, load_sets
 
 
 def pretrain(
@@ -42,7 +41,9 @@ def pretrain(
         check_overfits(experiment, clips, accelerator)
         return
     if not test.has_labels:
-        raise InputError(f"{experiment.data.root} has no genre test_labels.txt, which pretraining is scored on.")
+        raise InputError(
+            f"{experiment.data.root} has no genre test_labels.txt, which pretraining is scored on."
+        )
     directory = runs / experiment.name
     open_run(directory, experiment, accelerator)
     for seed in experiment.seeds:

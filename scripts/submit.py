@@ -3,11 +3,11 @@
 from datetime import date
 from pathlib import Path
 
-from command_line import run
+from music_emotion.results.submission import default_form, read_form, write_submission
 
+from command_line import run
 from music_emotion.files import read_json
 from music_emotion.predictions import read_predictions
-from music_emotion.results.submission import default_form, read_form, write_submission
 from music_emotion.training.run import commit
 
 
@@ -17,7 +17,7 @@ def submit(
     sample: Path | None = None,
     name: str | None = None,
     out: Path = Path("submissions"),
-    day: str = date.today().isoformat(),  # noqa: DTZ011 (the user's own day)
+    day: str = date.today().isoformat(),
     overwrite: bool = False,
 ) -> None:
     """Write submissions/<name>-<date>.csv and its card.

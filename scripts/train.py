@@ -2,25 +2,23 @@
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from accelerate import Accelerator
-from command_line import ExperimentFlags, make_accelerator, run
 
+from command_line import ExperimentFlags, make_accelerator, run
 from music_emotion.data.clip_set import ClipSet, load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, check_experiment
 from music_emotion.predictions import write_predictions
 from music_emotion.results.inference import predict_with
 from music_emotion.results.run_scores import score_run
+from music_emotion.training import overfit
 from music_emotion.training.loop import train_fold
 from music_emotion.training.objectives import make_objective
-from music_emotion.training import overfit
 from music_emotion.training.run import folds_of, make_network, open_run, start_from_trunk
 
 
 def train(
-    file: Path,
+    file: Path,  # noqa: ARG001 (read before the flags, see command_line)
     *,
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     runs: Path = Path("runs"),
@@ -56,8 +54,15 @@ def train(
         fold_of = folds_of(experiment, clips, seed)
         for fold in range(experiment.folds.n) if only_fold is None else [only_fold]:
             place = directory / f"seed{seed}" / f"fold{fold}"
-            run_fold(experiment, clips.select(fold_of != fold), clips.select(fold_of == fold), test,
-                     accelerator, place, seed * 1000 + fold)
+            run_fold(
+                experiment,
+                clips.select(fold_of != fold),
+                clips.select(fold_of == fold),
+                test,
+                accelerator,
+                place,
+                seed * 1000 + fold,
+            )
     if accelerator.is_main_process:
         print(score_run(directory, experiment, clips.truth))
 
@@ -97,8 +102,14 @@ def check_overfits(experiment: Experiment, clips: ClipSet, accelerator: Accelera
     network = make_network(experiment, clips, experiment.seeds[0])
     objective = make_objective(experiment, network.card, clips)
     first, last, updates = overfit.overfit_batch(network, objective, clips, accelerator)
-    verdict = "It can learn one batch." if last < overfit.NEAR_ZERO else "It could not: look at data, loss and rate."
-    accelerator.print(f"loss of one batch: {first:.4f} at first, {last:.4f} after {updates} updates. {verdict}")
+    verdict = (
+        "It can learn one batch."
+        if last < overfit.NEAR_ZERO
+        else "It could not: look at data, loss and rate."
+    )
+    accelerator.print(
+        f"loss of one batch: {first:.4f} at first, {last:.4f} after {updates} updates. {verdict}"
+    )
 
 
 if __name__ == "__main__":

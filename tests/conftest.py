@@ -55,7 +55,9 @@ def write_genre(root: Path, n_train: int, n_test: int, n_frames: int = 60, seed:
             for clip_id in range(first, first + n):
                 number = clip_id % len(GENRES)
                 values = np.eye(4)[number][:3]
-                np.save(root / folder / split / f"{clip_id}.fused.full.npy", make_array(values, n_frames, rng))
+                np.save(
+                    root / folder / split / f"{clip_id}.fused.full.npy", make_array(values, n_frames, rng)
+                )
                 lines.append(f"{clip_id}.{spelling}.npy.gz\t{GENRES[number]}")
             (root / folder / f"{split}_labels.txt").write_text("\n".join(lines) + "\n")
 

@@ -32,7 +32,7 @@ _COURSE_GENRES = {
     **{"Rock": "Rock", "Psych-Rock": "Rock", "Post-Rock": "Rock", "Folk": "Folk", "Psych-Folk": "Folk"},
     **{"Metal": "Metal", "Punk": "Metal", "Electronic": "Electronic", "Chiptune": "Electronic"},
     **{name: name for name in ("Trip-Hop", "Pop", "Hip-Hop", "Classical", "Blues", "Jazz")},
-    **{name: "none" for name in ("Indie-Rock", "Post-Punk", "Soundtrack", "International", "Old-Time")},
+    **dict.fromkeys(("Indie-Rock", "Post-Punk", "Soundtrack", "International", "Old-Time"), "none"),
 }
 
 
@@ -373,7 +373,7 @@ def _check_keys(differences: dict[str, Any], section: type, place: str, above: s
             raise InputError(f"{place}: unknown key '{above}{key}'; {nearest(key, known)}")
         inner = known[key].type
         if is_dataclass(inner) and isinstance(value, dict):
-            _check_keys(value, inner, place, f"{above}{key}.")  # type: ignore[arg-type]
+            _check_keys(value, inner, place, f"{above}{key}.")
 
 
 def describe(error: ValidationError, place: str) -> str:

@@ -52,9 +52,7 @@ class ClipSet:
         return bool(np.isfinite(self.values).all())
 
 
-def load_clip_set(
-    data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()
-) -> ClipSet:
+def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
     """Find, check and pack a split of a set.
 
     Parameters

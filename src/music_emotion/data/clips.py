@@ -61,9 +61,7 @@ def _paths_by_id(ids: pd.Series, audio_folder: Path) -> list[str]:
     by_stem = {p.stem: p for p in sorted(audio_folder.iterdir()) if p.suffix.lower() in _AUDIO_ENDINGS}
     missing = [clip_id for clip_id in ids if str(clip_id) not in by_stem]
     if missing:
-        raise InputError(
-            f"{len(missing)} ids have no audio file in {audio_folder}: {first_five(missing)}."
-        )
+        raise InputError(f"{len(missing)} ids have no audio file in {audio_folder}: {first_five(missing)}.")
     return [str(by_stem[str(clip_id)]) for clip_id in ids]
 
 

@@ -9,6 +9,8 @@ a dict of tensors:
 - ``ids`` [shape=(n_items,)]
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -117,8 +119,8 @@ def _known(clips: ClipSet, positions: np.ndarray) -> Batch:
     return {"values": torch.from_numpy(values), "ids": torch.from_numpy(ids)}
 
 
-def _as_is(batch: Batch) -> Batch:
-    return batch
+def _as_is(batch: Any) -> Any:
+    return batch  # __getitems__ has collated it
 
 
 def batches(dataset: TrainingExcerpts | EvenExcerpts, batch_size: int) -> DataLoader:

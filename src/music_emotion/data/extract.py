@@ -70,8 +70,8 @@ def extract_clips(
     for folder in folders.values():
         _check_settings(folder, settings)
     jobs = [
-        joblib.delayed(_extract_one)(Path(row.path), _span(row), _targets(folders, split, row.id), settings)
-        for row in clips.itertuples()
+        joblib.delayed(_extract_one)(Path(path), _span(row), _outputs(folders, split, clip_id), settings)
+        for path, clip_id, row in zip(clips["path"], clips["id"], clips.itertuples(), strict=True)
     ]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results = list(tqdm(parallel(jobs), total=len(jobs), desc=f"extract {task} {split}", unit="clip"))
@@ -103,7 +103,7 @@ def _span(row) -> tuple[float, float | None]:  # noqa: ANN001 (a named tuple of 
     return (0.0 if pd.isna(start) else start), (None if pd.isna(end) else end)
 
 
-def _targets(folders: dict[Rate, Path], split: Split, clip_id: int) -> list[Path]:
+def _outputs(folders: dict[Rate, Path], split: Split, clip_id: int) -> list[Path]:
     return [folders[rate] / split / array_name(clip_id) for rate in _RATES]
 
 

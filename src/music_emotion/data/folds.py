@@ -12,9 +12,7 @@ from music_emotion.errors import InputError, first_five
 _N_STRATA = 10
 
 
-def assign_folds(
-    strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray | None = None
-) -> np.ndarray:
+def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Give every clip the fold in which it is validated.
 
     Parameters

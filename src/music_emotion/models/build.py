@@ -54,6 +54,11 @@ class Network(nn.Module):
         Describes it whole.
     """
 
+    row_mean: torch.Tensor
+    row_deviation: torch.Tensor
+    target_mean: torch.Tensor
+    target_deviation: torch.Tensor
+
     def __init__(self, card: ModelCard):
         super().__init__()
         self.card = card

@@ -1,5 +1,7 @@
 """One configurable ConvNet; the excerpt CNN is its default, the public CNN a setting of it."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -31,7 +33,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.stem = nn.AvgPool2d(model.stem_pool) if model.stem_pool > 1 else nn.Identity()
         widths = [len(model.channels), *model.widths]
-        self.blocks = nn.Sequential(*(_block(model, *pair) for pair in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_block(model, *pair) for pair in pairwise(widths)))
         self.reduction = model.stem_pool * model.pool_size ** len(model.widths)
         self.flatten = model.readout == "flatten"
         shortest = shortest_input(model)

@@ -1,6 +1,7 @@
 """Any timm backbone, with weights from a local file or random; nothing is downloaded."""
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -33,7 +34,7 @@ class TimmBackbone(nn.Module):
                 f"timm has no model '{model.backbone}'; {nearest(model.backbone, timm.list_models())}"
             )
         source = _local_weights(model.weights)
-        sized = {"img_size": (n_rows, n_frames)} if _has_fixed_input(model.backbone) else {}
+        sized: dict[str, Any] = {"img_size": (n_rows, n_frames)} if _has_fixed_input(model.backbone) else {}
         try:
             self.backbone = timm.create_model(
                 model.backbone,

@@ -86,5 +86,8 @@ def _folds(member: Path) -> pd.Series:
 
 
 def _weight_lines(weights: pd.DataFrame) -> str:
-    lines = [f"  {name}: " + ", ".join(f"{target} {w:.2f}" for target, w in row.items()) for name, row in weights.iterrows()]
+    lines = [
+        f"  {name}: " + ", ".join(f"{target} {w:.2f}" for target, w in row.items())
+        for name, row in weights.iterrows()
+    ]
     return "weights:\n" + "\n".join(lines)

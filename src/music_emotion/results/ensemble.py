@@ -209,10 +209,14 @@ def nested_blend(
     """
     homeless = truth.index.difference(folds.index)
     if len(homeless):
-        raise InputError(f"{len(homeless)} clips have no fold: {first_five(homeless)}. Train all folds first.")
+        raise InputError(
+            f"{len(homeless)} clips have no fold: {first_five(homeless)}. Train all folds first."
+        )
     fold_of = folds.loc[truth.index]
     if fold_of.nunique() < 2:
-        raise InputError("All clips are of one fold, so no others can choose its weights. Train another fold.")
+        raise InputError(
+            "All clips are of one fold, so no others can choose its weights. Train another fold."
+        )
     tables = list(members.values())
     parts = []
     for fold in sorted(fold_of.unique()):

@@ -65,9 +65,13 @@ def score_split(directory: Path, experiment: Experiment, truth: pd.DataFrame) ->
     str
         The scores in a few lines.
     """
-    predictions = mean_table([table for folds in read_folds(directory, "valid").values() for table in folds.values()])
+    predictions = mean_table(
+        [table for folds in read_folds(directory, "valid").values() for table in folds.values()]
+    )
     write_predictions(directory / "test.csv", predictions)
-    scores = genre_report(_class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory)
+    scores = genre_report(
+        _class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory
+    )
     scores["selected_on_validation"] = experiment.train.select != "last"
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores, "test split")
@@ -117,5 +121,7 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():
-        lines.append(f"  {key:<14} {score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}")
+        lines.append(
+            f"  {key:<14} {score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}"
+        )
     return "\n".join(lines)

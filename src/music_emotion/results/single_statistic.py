@@ -37,7 +37,9 @@ def best_single_statistic(clips: ClipSet, settings: FeatureSettings) -> dict[str
     statistics = clip_statistics(clips, settings)
     best = {}
     for target, values in clips.truth.items():
-        scores = {name: abs(spearman(values, column)) for name, column in statistics.items()}
+        scores = {
+            name: abs(spearman(values.to_numpy(), column.to_numpy())) for name, column in statistics.items()
+        }
         name = max(scores, key=scores.__getitem__)
         best[str(target)] = (str(name), scores[name])
     return best

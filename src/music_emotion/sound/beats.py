@@ -24,9 +24,7 @@ def beat_frames(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     return frames
 
 
-def fused_features(
-    waveform: np.ndarray, settings: FeatureSettings
-) -> tuple[np.ndarray, np.ndarray]:
+def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
     """The two arrays the competition gives for a clip.
 
     Parameters
@@ -44,6 +42,6 @@ def fused_features(
     """
     mel, chroma_rows = mel_power(waveform, settings), chroma(waveform, settings)
     beats = beat_frames(waveform, settings)
-    beat_mel = librosa.util.sync(mel, beats, aggregate=np.median)
-    beat_chroma = librosa.util.sync(chroma_rows, beats, aggregate=np.median)
+    beat_mel = librosa.util.sync(mel, beats.tolist(), aggregate=np.median)
+    beat_chroma = librosa.util.sync(chroma_rows, beats.tolist(), aggregate=np.median)
     return fuse(mel, chroma_rows), fuse(beat_mel, beat_chroma)

@@ -53,7 +53,7 @@ def silent_rows() -> np.ndarray:
     np.ndarray [shape=(140,)], float32
         -80 dB in the mel rows, 0 in the chroma rows.
     """
-    return np.repeat(np.float32([SILENCE_DB, 0.0]), [N_MELS, N_CHROMA])
+    return np.repeat(np.array([SILENCE_DB, 0.0], np.float32), [N_MELS, N_CHROMA])
 
 
 def mel_power(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -80,9 +80,7 @@ def chroma(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     np.ndarray [shape=(12, n_frames)], float32
         0 to 1; each frame's largest is 1.
     """
-    return librosa.feature.chroma_cqt(
-        y=waveform, sr=settings.sample_rate_hz, hop_length=settings.hop_length
-    )
+    return librosa.feature.chroma_cqt(y=waveform, sr=settings.sample_rate_hz, hop_length=settings.hop_length)
 
 
 def fuse(mel: np.ndarray, chroma_rows: np.ndarray) -> np.ndarray:

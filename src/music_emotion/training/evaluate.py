@@ -61,5 +61,3 @@ def _complete(
     if not np.array_equal(unique, np.sort(clips.ids)):
         raise RuntimeError(f"{len(unique)} of {len(clips)} clips came back from the processes.")
     return prediction_table(unique, predictions[first], outputs)
-
-

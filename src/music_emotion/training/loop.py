@@ -1,6 +1,7 @@
 """One training loop for genre and emotion, under Accelerate."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from tqdm import tqdm
 
 from music_emotion.data.augment import mixup
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import TrainingExcerpts, batches
+from music_emotion.data.dataset import Batch, TrainingExcerpts, batches
 from music_emotion.errors import InputError, nearest
-from music_emotion.experiment import Experiment, OptimSection, TrainSection
+from music_emotion.experiment import OptimSection, TrainSection
 from music_emotion.files import write_table
 from music_emotion.models.build import Network, save_model
 from music_emotion.predictions import write_predictions
@@ -91,6 +92,53 @@ def train_fold(
     InputError
         When the batch can't be split over the processes, or the loss is no longer finite.
     """
+    train = network.card.experiment.train
+    parts, progress = _assemble(network, objective, training, accelerator, directory, seed)
+    bar = tqdm(
+        total=train.epochs,
+        initial=progress.epoch,
+        desc=f"{directory.parent.parent.name} {directory.parent.name} {directory.name}",
+        unit="epoch",
+        disable=not accelerator.is_main_process,
+    )
+    while progress.epoch < train.epochs and not _waited_enough(progress, train):
+        started = time.perf_counter()
+        row = _run_epoch(parts, progress, directory, seed)
+        if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
+            row |= _validate(parts.averaged, objective, valid, accelerator)
+            _select(progress, row, parts.averaged, train)
+        progress.metrics.append(row | {"seconds": time.perf_counter() - started})
+        _save(parts, progress, directory)
+        bar.update()
+        bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
+    bar.close()
+    _finish(network, progress.best_weights or parts.averaged.state_dict(), valid, accelerator, directory)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What an epoch works with, put together once."""
+
+    network: Network  # the weights that learn
+    averaged: Network  # their running average, or the same network without one
+    model: torch.nn.Module  # the network as Accelerate wraps it
+    objective: Objective
+    excerpts: TrainingExcerpts
+    loader: Any
+    optimizer: torch.optim.Optimizer
+    set_rate: Callable[[int], float]
+    ema: ModelEmaV3 | None
+    accelerator: Accelerator
+
+
+def _assemble(
+    network: Network,
+    objective: Objective,
+    training: ClipSet,
+    accelerator: Accelerator,
+    directory: Path,
+    seed: int,
+) -> tuple[_Parts, Progress]:
     experiment = network.card.experiment
     train = experiment.train
     network.to(accelerator.device)
@@ -103,38 +151,35 @@ def train_fold(
     averaged: Network = ema.module if ema else network
     progress = _go_on(directory, network, averaged, optimizer)
     model, prepared = accelerator.prepare(network, optimizer)
-
-    bar = tqdm(
-        total=train.epochs,
-        initial=progress.epoch,
-        desc=f"{directory.parent.parent.name} {directory.parent.name} {directory.name}",
-        unit="epoch",
-        disable=not accelerator.is_main_process,
+    parts = _Parts(
+        network, averaged, model, objective, excerpts, loader, prepared, set_rate, ema, accelerator
     )
-    while progress.epoch < train.epochs and not _waited_enough(progress, train):
-        started = time.perf_counter()
-        _seed_epoch(seed, progress.epoch, accelerator.process_index)
-        excerpts.set_epoch(progress.epoch)
-        _set_mode(network, frozen=progress.epoch < train.frozen_epochs)
-        row = {"epoch": progress.epoch + 1.0, "train_loss": 0.0}
-        losses = []
-        for batch in loader:
-            row["learning_rate"] = set_rate(progress.update)
-            losses.append(_update(model, objective, batch, prepared, accelerator, experiment, progress.epoch))
-            if ema:
-                ema.update(network, step=progress.update)
-            progress.update += 1
-        row["train_loss"] = _mean_loss(losses, accelerator, directory, progress.epoch)
-        progress.epoch += 1
-        if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
-            row |= _validate(averaged, objective, valid, accelerator)
-            _select(progress, row, averaged, train)
-        progress.metrics.append(row | {"updates": progress.update, "seconds": time.perf_counter() - started})
-        _save(accelerator, directory, network, averaged, optimizer, progress)
-        bar.update()
-        bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
-    bar.close()
-    _finish(network, progress.best_weights or averaged.state_dict(), valid, accelerator, directory)
+    return parts, progress
+
+
+def _run_epoch(parts: _Parts, progress: Progress, directory: Path, seed: int) -> dict[str, float]:
+    """One pass over the training clips; returns its row of metrics."""
+    experiment = parts.network.card.experiment
+    frozen = progress.epoch < experiment.train.frozen_epochs
+    _seed_epoch(seed, progress.epoch, parts.accelerator.process_index)
+    parts.excerpts.set_epoch(progress.epoch)
+    parts.network.train()
+    if frozen:  # also keeps the trunk's batch statistics
+        parts.network.trunk.eval()
+    losses, rate = [], 0.0
+    for batch in parts.loader:
+        rate = parts.set_rate(progress.update)
+        losses.append(_update(parts, batch, frozen))
+        if parts.ema:
+            parts.ema.update(parts.network, step=progress.update)
+        progress.update += 1
+    progress.epoch += 1
+    return {
+        "epoch": progress.epoch,
+        "updates": progress.update,
+        "learning_rate": rate,
+        "train_loss": _mean_loss(losses, parts.accelerator, directory, progress.epoch),
+    }
 
 
 def _training_loader(excerpts: TrainingExcerpts, batch_size: int, accelerator: Accelerator) -> Any:
@@ -154,8 +199,9 @@ def make_optimizer(network: Network, optim: OptimSection) -> torch.optim.Optimiz
     InputError
         For a name timm does not know.
     """
-    if optim.name not in list_optimizers():
-        raise InputError(f"timm has no optimiser '{optim.name}'; {nearest(optim.name, list_optimizers())}")
+    known = [str(name) for name in list_optimizers()]
+    if optim.name not in known:
+        raise InputError(f"timm has no optimiser '{optim.name}'; {nearest(optim.name, known)}")
     return create_optimizer_v2(
         network,
         optim.name,
@@ -170,34 +216,21 @@ def _seed_epoch(seed: int, epoch: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0]))
 
 
-def _set_mode(network: Network, frozen: bool) -> None:
-    network.train()
-    if frozen:  # also keeps the trunk's batch statistics
-        network.trunk.eval()
-
-
-def _update(
-    model: torch.nn.Module,
-    objective: Objective,
-    batch: dict[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    experiment: Experiment,
-    epoch: int,
-) -> torch.Tensor:
+def _update(parts: _Parts, batch: Batch, frozen: bool) -> torch.Tensor:
     """One update of the weights; returns the loss before it."""
+    experiment = parts.network.card.experiment
     frames, lengths, values = mixup(
         batch["frames"], batch["lengths"], batch["values"], experiment.augment.mixup
     )
-    loss = objective.loss(model(frames, lengths), values)
-    accelerator.backward(loss)
-    if epoch < experiment.train.frozen_epochs:
-        for parameter in accelerator.unwrap_model(model).trunk.parameters():
+    loss = parts.objective.loss(parts.model(frames, lengths), values)
+    parts.accelerator.backward(loss)
+    if frozen:
+        for parameter in parts.network.trunk.parameters():
             parameter.grad = None  # optimisers pass over these
     if experiment.optim.clip_norm:
-        accelerator.clip_grad_norm_(model.parameters(), experiment.optim.clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
+        parts.accelerator.clip_grad_norm_(parts.model.parameters(), experiment.optim.clip_norm)
+    parts.optimizer.step()
+    parts.optimizer.zero_grad()
     return loss.detach()
 
 
@@ -205,7 +238,7 @@ def _mean_loss(losses: list[torch.Tensor], accelerator: Accelerator, directory: 
     mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
     if not np.isfinite(mean):
         raise InputError(
-            f"{directory}: the loss is {mean} in epoch {epoch + 1}. Lower --optim.learning-rate, or set "
+            f"{directory}: the loss is {mean} in epoch {epoch}. Lower --optim.learning-rate, or set "
             f"--optim.clip-norm 1."
         )
     return mean
@@ -237,24 +270,17 @@ def _waited_enough(progress: Progress, train: TrainSection) -> bool:
     return 0 < train.patience <= progress.waited
 
 
-def _save(
-    accelerator: Accelerator,
-    directory: Path,
-    network: Network,
-    averaged: Network,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> None:
-    if accelerator.is_main_process:
+def _save(parts: _Parts, progress: Progress, directory: Path) -> None:
+    if parts.accelerator.is_main_process:
         state = {
-            "network": network.state_dict(),
-            "averaged": averaged.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "network": parts.network.state_dict(),
+            "averaged": parts.averaged.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
             "progress": vars(progress),
         }
         save_state(directory / "state.pt", state)
         write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
-    accelerator.wait_for_everyone()
+    parts.accelerator.wait_for_everyone()
 
 
 def _go_on(

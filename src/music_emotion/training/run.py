@@ -118,7 +118,6 @@ def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator
     names = load_trunk(network, Path(trunk))
     if accelerator.is_main_process:
         write_json(directory / "trunk.json", {"file": trunk, **names})
-        accelerator.print(
-            f"trunk {trunk}: {len(names['taken'])} weights taken ({names['taken'][0]} to {names['taken'][-1]}), "
-            f"new: {', '.join(names['new'])}; not used: {', '.join(names['unused']) or 'none'}."
-        )
+        print(f"trunk {trunk}: {len(names['taken'])} weights taken, {len(names['new'])} are new.")
+        for part, members in names.items():
+            print(f"  {part}: {', '.join(members) or 'none'}")

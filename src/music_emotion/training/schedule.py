@@ -15,9 +15,7 @@ _START_DIVISOR = 25.0  # one-cycle starts at a 25th of the largest rate
 _END_DIVISOR = 1e4  # and ends at a 10,000th of where it started
 
 
-def make_schedule(
-    optimizer: Optimizer, optim: OptimSection, n_updates: int
-) -> Callable[[int], float]:
+def make_schedule(optimizer: Optimizer, optim: OptimSection, n_updates: int) -> Callable[[int], float]:
     """A function that sets the learning rate for an update and returns it.
 
     Being a function of the update's number alone, it needs no state to go on after an
