@@ -35,12 +35,12 @@ def run(command: Callable[..., Any]) -> None:
         print_error=False,
     )
     try:
-        app()
+        app(sys.argv[1:])
     except InputError as error:
         _leave(f"error: {error}", 2)
-    except ValidationError as error:
-        _leave(f"error: {describe(error, 'command line')}", 2)
     except cyclopts.CycloptsError as error:
+        if isinstance(error.__cause__, ValidationError):
+            _leave(f"error: {describe(error.__cause__, 'command line')}", 2)
         _leave(f"error: {error} See --help.", 1)
     except KeyboardInterrupt:
         _leave("interrupted: what was finished is kept; the same command goes on.", 130)
@@ -80,7 +80,8 @@ def make_accelerator() -> Accelerator:
     if asked != accelerator.num_processes:
         raise InputError(
             f"{asked} processes were started, but Accelerate sees {accelerator.num_processes}: each would "
-            f"train alone. On a CPU, set ACCELERATE_USE_CPU=true and start with python -m torch.distributed.run."
+            f"train alone. On a CPU, set ACCELERATE_USE_CPU=true and start them with "
+            f"python -m torch.distributed.run."
         )
     return accelerator
 

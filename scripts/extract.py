@@ -46,9 +46,8 @@ def extract(
     record = extract_clips(table, out, task, split, n_jobs=jobs, max_failed=max_failed)
     failed = int((record["reason"] != "").sum())
     fresh = int((record["seconds"] > 0).sum()) - failed
-    print(
-        f"{len(record)} clips: {fresh} extracted, {len(record) - fresh - failed} already there, {failed} failed."
-    )
+    kept = len(record) - fresh - failed
+    print(f"{len(record)} clips: {fresh} extracted, {kept} already there, {failed} failed.")
     print(f"The layout is in {out}.")
 
 

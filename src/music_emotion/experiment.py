@@ -366,14 +366,13 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
     return experiment
 
 
-def _check_keys(differences: dict[str, Any], section: type, place: str, above: str) -> None:
-    known = {item.name: item for item in fields(section)}  # type: ignore[arg-type]
+def _check_keys(differences: dict[str, Any], section: Any, place: str, above: str) -> None:
+    known = {item.name: item.type for item in fields(section)}
     for key, value in differences.items():
         if key not in known:
             raise InputError(f"{place}: unknown key '{above}{key}'; {nearest(key, known)}")
-        inner = known[key].type
-        if is_dataclass(inner) and isinstance(value, dict):
-            _check_keys(value, inner, place, f"{above}{key}.")
+        if is_dataclass(known[key]) and isinstance(value, dict):
+            _check_keys(value, known[key], place, f"{above}{key}.")
 
 
 def describe(error: ValidationError, place: str) -> str:

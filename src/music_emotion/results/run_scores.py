@@ -10,6 +10,7 @@ from music_emotion.experiment import Experiment
 from music_emotion.files import read_json, write_json
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import blend
+from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores, genre_report
 
 
@@ -45,6 +46,7 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
         scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
     else:
         scores = emotion_scores(truth, out_of_fold, fold_of)
+        draw_out_of_fold(directory / "oof.png", truth, known)
     scores["selected_on_validation"] = experiment.train.select != "last"
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores)

@@ -123,7 +123,6 @@ class _Parts:
     averaged: Network  # their running average, or the same network without one
     model: torch.nn.Module  # the network as Accelerate wraps it
     objective: Objective
-    excerpts: TrainingExcerpts
     loader: Any
     optimizer: torch.optim.Optimizer
     set_rate: Callable[[int], float]
@@ -151,9 +150,7 @@ def _assemble(
     averaged: Network = ema.module if ema else network
     progress = _go_on(directory, network, averaged, optimizer)
     model, prepared = accelerator.prepare(network, optimizer)
-    parts = _Parts(
-        network, averaged, model, objective, excerpts, loader, prepared, set_rate, ema, accelerator
-    )
+    parts = _Parts(network, averaged, model, objective, loader, prepared, set_rate, ema, accelerator)
     return parts, progress
 
 
@@ -162,7 +159,8 @@ def _run_epoch(parts: _Parts, progress: Progress, directory: Path, seed: int) ->
     experiment = parts.network.card.experiment
     frozen = progress.epoch < experiment.train.frozen_epochs
     _seed_epoch(seed, progress.epoch, parts.accelerator.process_index)
-    parts.excerpts.set_epoch(progress.epoch)
+    # Accelerate passes its own count of epochs on to the dataset, so it has to be told ours.
+    parts.loader.set_epoch(progress.epoch)
     parts.network.train()
     if frozen:  # also keeps the trunk's batch statistics
         parts.network.trunk.eval()
@@ -250,7 +248,7 @@ def _validate(
     """Loss and scores over the whole fold at once."""
     predictions = predict_clips(network, valid, accelerator).loc[valid.ids].to_numpy()
     outputs = objective.outputs_of(torch.tensor(predictions, dtype=torch.float32))
-    loss = objective.loss(outputs, torch.from_numpy(valid.values)).item()
+    loss = objective.loss(outputs, torch.tensor(valid.values)).item()
     return {"valid_loss": loss, **objective.scores(valid.values, predictions)}
 
 

@@ -42,9 +42,9 @@ def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) 
                 f"Give another --name, or delete that directory."
             )
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        write_json(path, resolved)
+    if accelerator.is_main_process and not path.exists():
         write_json(directory / "environment.json", environment(accelerator))
+        write_json(path, resolved)
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

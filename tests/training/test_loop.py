@@ -1,0 +1,259 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from timm.optim import list_optimizers
+
+from command_line import make_accelerator
+from music_emotion.data.clip_set import load_clip_set
+from music_emotion.errors import InputError
+from music_emotion.files import read_json
+from music_emotion.models.build import load_model, save_model
+from music_emotion.predictions import read_predictions
+from music_emotion.results.inference import predict_with
+from music_emotion.training.evaluate import predict_clips
+from music_emotion.training.loop import make_optimizer, train_fold
+from music_emotion.training.metrics import spearman
+from music_emotion.training.objectives import make_objective
+from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
+from music_emotion.training.run import folds_of, make_network, start_from_trunk
+
+NO_AUGMENTATION = {"frequency_masks": 0, "time_masks": 0, "mixup": 0}
+
+
+def sets(experiment):
+    clips = load_clip_set(experiment.data, experiment.task, "train")
+    fold_of = folds_of(experiment, clips, seed=0)
+    return clips.select(fold_of != 0), clips.select(fold_of == 0)
+
+
+def fit(experiment, directory: Path, seed: int = 0, trunk: bool = False) -> pd.DataFrame:
+    """Train one fold and return its metrics."""
+    training, valid = sets(experiment)
+    accelerator = make_accelerator()
+    network = make_network(experiment, training, seed)
+    if trunk:
+        start_from_trunk(network, directory, accelerator)
+    objective = make_objective(experiment, network.card, training)
+    train_fold(network, objective, training, valid, accelerator, directory, seed)
+    return pd.read_csv(directory / "metrics.csv")
+
+
+def test_a_fold_leaves_its_files_and_no_state(small, tmp_path):
+    metrics = fit(small(train={"epochs": 3, "valid_every": 2}), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "metrics.csv",
+        "model.safetensors",
+        "valid.csv",
+    ]
+    assert metrics["epoch"].tolist() == [1, 2, 3]
+    assert metrics["score"].isna().tolist() == [True, False, False]  # every second, and the last
+    _, valid = sets(small())
+    assert read_predictions(tmp_path / "valid.csv").index.tolist() == sorted(valid.ids)
+
+
+def test_the_same_seed_twice_gives_the_same_loss_in_every_epoch(small, tmp_path):
+    experiment = small(train={"epochs": 3})
+    one, other = fit(experiment, tmp_path / "one"), fit(experiment, tmp_path / "other")
+    assert one["train_loss"].tolist() == other["train_loss"].tolist()
+    third = fit(experiment, tmp_path / "third", seed=1)
+    assert third["train_loss"].tolist() != one["train_loss"].tolist()
+
+
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch):
+    experiment = small(train={"epochs": 4, "select": "best-score"})
+    whole = fit(experiment, tmp_path / "whole")
+    from music_emotion.training import loop
+
+    run_epoch = loop._run_epoch
+
+    def interrupted(parts, progress, *rest):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+        return run_epoch(parts, progress, *rest)
+
+    monkeypatch.setattr(loop, "_run_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(experiment, tmp_path / "cut")
+    assert len(pd.read_csv(tmp_path / "cut" / "metrics.csv")) == 2
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    monkeypatch.setattr(loop, "_run_epoch", run_epoch)
+    resumed = fit(experiment, tmp_path / "cut")
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
+    one, other = (load_model(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    for name, weights in one.state_dict().items():
+        assert torch.equal(weights, other.state_dict()[name]), name
+
+
+def test_eight_clips_are_learnt_by_heart(small, tmp_path):
+    experiment = small(
+        train={"epochs": 120, "valid_every": 120, "ema": 0}, augment=NO_AUGMENTATION, model={"dropout": 0}
+    )
+    training, _ = sets(experiment)
+    eight = training.select(np.arange(8))
+    network = make_network(experiment, eight, 0)
+    objective = make_objective(experiment, network.card, eight)
+    train_fold(network, objective, eight, eight, make_accelerator(), tmp_path, 0)
+    predictions = read_predictions(tmp_path / "valid.csv")
+    for target in eight.outputs:
+        assert spearman(eight.truth[target].to_numpy(), predictions[target].to_numpy()) > 0.95
+
+
+def test_predictions_are_in_the_targets_units(small, tmp_path):
+    experiment = small(train={"epochs": 30, "valid_every": 30})
+    fit(experiment, tmp_path)
+    _, valid = sets(experiment)
+    error = read_predictions(tmp_path / "valid.csv") - valid.truth
+    assert error.abs().mean().max() < 0.2  # of targets spread evenly over 0 to 1
+
+
+def test_a_saved_model_predicts_to_the_bit_as_it_did(small, tmp_path):
+    experiment = small()
+    fit(experiment, tmp_path)
+    _, valid = sets(experiment)
+    again = predict_with(tmp_path / "model.safetensors", valid, make_accelerator())
+    save_model(
+        tmp_path / "copy.safetensors",
+        load_model(tmp_path / "model.safetensors"),
+        load_model(tmp_path / "model.safetensors").state_dict(),
+    )
+    copy = predict_with(tmp_path / "copy.safetensors", valid, make_accelerator())
+    pd.testing.assert_frame_equal(again, copy, check_exact=True)
+    pd.testing.assert_frame_equal(again, read_predictions(tmp_path / "valid.csv"), rtol=1e-12)
+
+
+def test_validating_twice_gives_the_same_numbers(small):
+    experiment = small()
+    training, valid = sets(experiment)
+    network = make_network(experiment, training, 0).train()
+    accelerator = make_accelerator()
+    one, other = (predict_clips(network, valid, accelerator) for _ in range(2))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_genre_training_scores_macro_f1_and_gives_probabilities(small, tmp_path):
+    metrics = fit(small(task="genre", train={"epochs": 40, "valid_every": 40}), tmp_path)
+    assert metrics["score"].iloc[-1] == metrics["macro_f1"].iloc[-1] > 0.8
+    np.testing.assert_allclose(read_predictions(tmp_path / "valid.csv").sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_genre_trunk_starts_better_than_a_random_one(small, tmp_path, capsys):
+    fit(small(task="genre", train={"epochs": 30, "valid_every": 30}), tmp_path / "genre")
+    trunk = {"trunk": str(tmp_path / "genre" / "model.safetensors")}
+    losses: dict[str, list[float]] = {"trunk": [], "random": []}
+    for seed in range(3):
+        for start, model in (("trunk", trunk), ("random", {})):
+            experiment = small(model=model, train={"epochs": 1, "ema": 0}, augment=NO_AUGMENTATION)
+            place = tmp_path / start / str(seed)
+            losses[start] += fit(experiment, place, seed, trunk=start == "trunk")["train_loss"].tolist()
+    assert np.mean(losses["trunk"]) < np.mean(losses["random"])
+    printed = capsys.readouterr().out
+    assert "28 weights taken, 2 are new" in printed
+    assert "new: head.1.weight, head.1.bias" in printed
+    recorded = read_json(tmp_path / "trunk" / "0" / "trunk.json")
+    assert recorded["new"] == ["head.1.weight", "head.1.bias"]
+    assert all(name.startswith("trunk.") for name in recorded["taken"])
+
+
+def test_frozen_passes_change_the_head_alone(small, tmp_path):
+    fit(small(task="genre", train={"epochs": 1}), tmp_path / "genre")
+    trunk = {"trunk": str(tmp_path / "genre" / "model.safetensors")}
+    frozen = {"epochs": 2, "frozen_epochs": 2, "ema": 0}
+    fit(small(model=trunk, train=frozen), tmp_path / "frozen", trunk=True)
+    before = load_model(tmp_path / "genre" / "model.safetensors").state_dict()
+    after = load_model(tmp_path / "frozen" / "model.safetensors").state_dict()
+    for name in [name for name in before if name.startswith("trunk.")]:
+        assert torch.equal(before[name], after[name]), name
+
+
+def test_a_constant_prediction_is_never_the_best_epoch(small, tmp_path, monkeypatch):
+    from music_emotion.training import loop
+
+    rows = iter([(0.9, 1), (0.2, 0), (np.nan, 0), (0.1, 0)])
+
+    def validate(*_):
+        score, constant = next(rows)
+        return {"score": score, "valid_loss": 1.0, "constant": constant}
+
+    kept = []
+    select = loop._select
+
+    def remember(progress, row, network, train):
+        select(progress, row, network, train)
+        kept.append(progress.best)
+
+    monkeypatch.setattr(loop, "_validate", validate)
+    monkeypatch.setattr(loop, "_select", remember)
+    fit(small(train={"epochs": 4, "valid_every": 1, "select": "best-score"}), tmp_path)
+    assert kept == [-np.inf, 0.2, 0.2, 0.2]
+
+
+def test_patience_stops_a_training_that_gets_no_better(small, tmp_path, monkeypatch):
+    from music_emotion.training import loop
+
+    monkeypatch.setattr(loop, "_validate", lambda *_: {"score": 0.0, "valid_loss": 1.0, "constant": 0})
+    train = {"epochs": 50, "valid_every": 1, "select": "best-loss", "patience": 3}
+    assert len(fit(small(train=train), tmp_path)) == 4  # one that is kept, three that are not better
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_remedy(small, tmp_path):
+    rate = {"learning_rate": 1e30, "clip_norm": 0, "schedule": "constant", "name": "sgd"}
+    with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d.*--optim.learning-rate"):
+        fit(small(optim=rate, model={"norm": "none"}, train={"epochs": 3}), tmp_path)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+def test_every_schedule_starts_low_and_peaks_where_asked(small, tmp_path, schedule):
+    experiment = small(
+        optim={"schedule": schedule, "learning_rate": 1e-3, "warmup": 0.5}, train={"epochs": 6}
+    )
+    rates = fit(experiment, tmp_path)["learning_rate"]
+    assert rates.max() == pytest.approx(1e-3, rel=0.15)
+    if schedule != "constant":
+        assert rates.iloc[0] < 5e-4
+        assert rates.iloc[-1] < 2e-4
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lion", "nadamw", "lamb", "muon", "adabelief"])
+def test_optimisers_of_timm_step(small, tmp_path, name):
+    assert name in list_optimizers()
+    metrics = fit(small(optim={"name": name}, train={"epochs": 1}), tmp_path)
+    assert np.isfinite(metrics["train_loss"].iloc[-1])
+
+
+def test_an_unknown_optimiser_gets_a_suggestion(small):
+    experiment = small(optim={"name": "adamww"})
+    training, _ = sets(experiment)
+    with pytest.raises(InputError, match="did you mean 'adamw'"):
+        make_optimizer(make_network(experiment, training, 0), experiment.optim)
+
+
+def test_biases_are_decayed_only_when_asked(small):
+    training, _ = sets(small())
+    for decay_all, expected in ((False, {0.0, 0.5}), (True, {0.5})):
+        experiment = small(optim={"weight_decay": 0.5, "decay_all": decay_all})
+        optimizer = make_optimizer(make_network(experiment, training, 0), experiment.optim)
+        assert {group["weight_decay"] for group in optimizer.param_groups} == expected
+
+
+@pytest.mark.parametrize("task", ["emotion", "genre"])
+def test_one_batch_can_be_overfitted(small, task):
+    experiment = small(task=task)
+    training, _ = sets(experiment)
+    network = make_network(experiment, training, 0)
+    objective = make_objective(experiment, network.card, training)
+    first, last, _ = overfit_batch(network, objective, training, make_accelerator())
+    assert first > 0.5
+    assert last < NEAR_ZERO
+
+
+def test_a_network_that_cannot_learn_is_found_out(small):
+    experiment = small(optim={"learning_rate": 1e-9})
+    training, _ = sets(experiment)
+    network = make_network(experiment, training, 0)
+    objective = make_objective(experiment, network.card, training)
+    _, last, updates = overfit_batch(network, objective, training, make_accelerator(), n_updates=5)
+    assert last > NEAR_ZERO
+    assert updates == 5
