@@ -151,7 +151,11 @@ def test_the_overfit_check_says_what_came_of_it(call):
             2,
             "model.kind is 'cnov'; input should be 'conv'",
         ),
-        (["train.py", "small.toml", "--train.epochs", "0"], 2, "train.epochs is 0"),
+        (
+            ["train.py", "small.toml", "--train.epochs", "0"],
+            2,
+            "train.epochs is '0'; input should be greater",
+        ),
         (["train.py", "small.toml", "--train.patience", "2"], 2, "train.patience stops early"),
         (["train.py", "small.toml", "--data.root", "nowhere"], 2, "The data root nowhere is not a folder"),
         (["train.py", "small.toml", "--data.root", "runs-of-nothing/.."], 2, "is not a folder"),

@@ -78,11 +78,18 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When the file is missing, has no `Id` column, or fails `check_predictions`.
+        When the file is missing, is no CSV of numbers, has no `Id` column, or fails
+        `check_predictions`.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist. Run the stage that writes it first.")
-    table = pd.read_csv(path)
-    if table.columns[0] != "Id":
-        raise InputError(f"{path}: the first column is '{table.columns[0]}'; expected 'Id'.")
-    return check_predictions(table.set_index("Id"), str(path))
+    try:
+        table = pd.read_csv(path)
+        if table.columns[0] != "Id":
+            raise InputError(f"{path}: the first column is '{table.columns[0]}'; expected 'Id'.")
+        numbers = table.astype({"Id": np.int64}).set_index("Id").astype(np.float64)
+    except InputError:
+        raise
+    except ValueError as error:  # pandas' errors of parsing are among them
+        raise InputError(f"{path} is not a table of predictions: {error}.") from None
+    return check_predictions(numbers, str(path))

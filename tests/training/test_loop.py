@@ -151,6 +151,7 @@ def test_a_genre_trunk_starts_better_than_a_random_one(small, tmp_path, capsys):
     assert np.mean(losses["trunk"]) < np.mean(losses["random"])
     printed = capsys.readouterr().out
     assert "28 weights taken, 2 are new" in printed
+    assert "taken: trunk.blocks.0 (14), trunk.blocks.1 (14)" in printed
     assert "new: head.1.weight, head.1.bias" in printed
     recorded = read_json(tmp_path / "trunk" / "0" / "trunk.json")
     assert recorded["new"] == ["head.1.weight", "head.1.bias"]

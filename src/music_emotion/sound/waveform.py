@@ -42,13 +42,14 @@ def read_waveform(
             native_rate_hz = file.samplerate
             start = round(start_seconds * native_rate_hz)
             stop = file.frames if end_seconds is None else round(end_seconds * native_rate_hz)
-            if start >= file.frames:
+            if not 0 <= start < file.frames:
                 raise InputError(
-                    f"{path}: the clip starts at {start_seconds} s, but the recording has only "
+                    f"{path}: the clip starts at {start_seconds} s, but the recording goes from 0 to "
                     f"{file.frames / native_rate_hz:.2f} s."
                 )
             file.seek(start)
-            channels = file.read(stop - start, dtype="float32", always_2d=True)
+            # a negative count would read to the end of the file
+            channels = file.read(max(stop - start, 0), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise InputError(f"{path}: the audio can't be decoded ({error}).") from error
     if len(channels) == 0:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,4 +121,14 @@ def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator
         write_json(directory / "trunk.json", {"file": trunk, **names})
         print(f"trunk {trunk}: {len(names['taken'])} weights taken, {len(names['new'])} are new.")
         for part, members in names.items():
-            print(f"  {part}: {', '.join(members) or 'none'}")
+            print(f"  {part}: {_by_module(members)}")
+        print(f"  every name is in {directory / 'trunk.json'}")
+
+
+def _by_module(names: list[str]) -> str:
+    """Names of weights summed up by the module they belong to, such as a block."""
+    counts = Counter(".".join(name.split(".")[:3]) for name in names)
+    return (
+        ", ".join(f"{module} ({count})" if count > 1 else module for module, count in counts.items())
+        or "none"
+    )

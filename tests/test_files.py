@@ -1,0 +1,101 @@
+"""Files appear whole or not at all."""
+
+import os
+import stat
+
+import pandas as pd
+import pytest
+
+from music_emotion.errors import InputError, first_five, nearest
+from music_emotion.files import atomic_path, read_json, write_json, write_table, write_text
+
+
+def test_a_file_appears_under_its_name_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "table.csv"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".csv"
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["table.csv"]
+
+
+def test_a_failing_block_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("ne")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        write_half()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["table.csv"]
+
+
+def test_an_interrupted_block_leaves_no_temporary(tmp_path):
+    def interrupt() -> None:
+        with atomic_path(tmp_path / "table.csv"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_are_as_readable_as_the_umask_allows(tmp_path):
+    previous = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+        assert os.umask(0o027) == 0o027  # and the umask itself is left alone
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_json_reads_back_and_is_written_for_people(tmp_path):
+    value = {"name": "Motörhead", "list": [1, 2.5, None], "nested": {"true": True}}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "Motörhead" in text
+    assert len(text.splitlines()) > 5
+
+
+def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {1, 2})
+    assert read_json(tmp_path / "a.json") == 1
+
+
+def test_a_missing_json_file_gets_a_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"a\.json does not exist\. Run the stage that writes it first\."):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("content", [b'{"half": ', b"", b"\xff\xfe\x00"])
+def test_a_broken_json_file_gets_a_sentence(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.json is not valid JSON .* Delete it"):
+        read_json(tmp_path / "a.json")
+
+
+def test_tables_are_written_without_their_index(tmp_path):
+    table = pd.DataFrame({"Id": [3, 1], "value": [0.1, 1 / 3]}, index=[7, 8])
+    write_table(tmp_path / "a.csv", table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), table.reset_index(drop=True))
+
+
+def test_messages_name_five_of_many():
+    assert first_five(range(5)) == "0, 1, 2, 3, 4"
+    assert first_five(range(6)) == "0, 1, 2, 3, 4, ..."
+    assert first_five([]) == ""
+
+
+def test_messages_suggest_the_nearest_word_or_list_all():
+    assert nearest("valenc", ["energy", "valence"]) == "did you mean 'valence'?"
+    assert nearest("xyz", ["energy", "valence"]) == "choose from energy, valence."
