@@ -23,7 +23,10 @@ def waveform() -> np.ndarray:
     """Eight seconds: a click every half second over a chord that changes half-way."""
     clicks = librosa.clicks(times=np.arange(0.25, 8, 0.5), sr=RATE_HZ, length=8 * RATE_HZ)
     seconds = np.arange(8 * RATE_HZ) / RATE_HZ
-    chords = [np.sum([np.sin(2 * np.pi * hz * seconds) for hz in chord], axis=0) for chord in ((262, 330, 392), (220, 262, 330))]
+    chords = [
+        np.sum([np.sin(2 * np.pi * hz * seconds) for hz in chord], axis=0)
+        for chord in ((262, 330, 392), (220, 262, 330))
+    ]
     return (0.5 * clicks + 0.1 * np.where(seconds < 4, *chords)).astype(np.float32)
 
 

@@ -33,17 +33,17 @@ def read_clips(table_path: Path, audio_folder: Path | None = None) -> pd.DataFra
     Raises
     ------
     InputError
-        For a missing table or audio, repeated ids, or neither paths nor an audio folder.
+        For a missing or empty table, missing audio, ids that are not whole numbers or repeated,
+        or neither paths nor an audio folder.
     """
-    if not table_path.is_file():
-        raise InputError(f"The table of clips {table_path} does not exist.")
-    table = pd.read_csv(table_path).rename(columns=_SPELLINGS)
+    table = _read_table(table_path).rename(columns=_SPELLINGS)
     if "id" not in table:
         table.insert(0, "id", np.arange(1, len(table) + 1))
-    repeated = table["id"][table["id"].duplicated()]
-    if len(repeated):
-        raise InputError(f"{table_path}: ids occur more than once: {first_five(repeated)}.")
+    _check_ids(table["id"], table_path)
     if "path" in table:
+        empty = np.flatnonzero(table["path"].isna())
+        if len(empty):
+            raise InputError(f"{table_path}: row {empty[0] + 1} of the column 'path' is empty.")
         table["path"] = [str(table_path.parent / path) for path in table["path"]]
     elif audio_folder is not None:
         table["path"] = _paths_by_id(table["id"], audio_folder)
@@ -53,6 +53,31 @@ def read_clips(table_path: Path, audio_folder: Path | None = None) -> pd.DataFra
     if missing:
         raise InputError(f"{table_path}: {len(missing)} audio files are missing: {first_five(missing)}.")
     return table
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(f"The table of clips {path} does not exist.")
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # pandas' errors of parsing are among them
+        raise InputError(f"{path} is not a table: {error}.") from None
+    if table.empty:
+        raise InputError(f"{path} has no rows.")
+    return table
+
+
+def _check_ids(ids: pd.Series, place: Path) -> None:
+    numbers = pd.to_numeric(ids, errors="coerce")
+    wrong = ids[~(numbers >= 0) | (numbers % 1 != 0)]
+    if len(wrong):
+        raise InputError(
+            f"{place}: the column 'id' holds {first_five(wrong)}; expected whole numbers from 0 up. "
+            f"Rename the column to have clips numbered."
+        )
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        raise InputError(f"{place}: ids occur more than once: {first_five(repeated)}.")
 
 
 def _paths_by_id(ids: pd.Series, audio_folder: Path) -> list[str]:

@@ -45,7 +45,7 @@ def extract_clips(
         As `read_clips` gives it.
     root : Path
         Gets ``<set>/<split>/<id>.fused.full.npy`` for both sets of the task, label files,
-        `settings.json`, `ids.csv` and the record `extract-<split>.csv`.
+        `settings.json`, `ids-<split>.csv` and the record `extract-<split>.csv`.
     task : {"emotion", "genre"}
     split : {"train", "test"}
     settings : FeatureSettings, optional

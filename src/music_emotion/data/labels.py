@@ -10,6 +10,7 @@ from music_emotion.data.layout import leading_id
 from music_emotion.errors import InputError, first_five, nearest
 
 DEFAULT_TARGETS = ("valence", "energy", "danceability")
+_MOST_NAMED = 20
 
 
 def read_targets(
@@ -34,7 +35,8 @@ def read_targets(
     Raises
     ------
     InputError
-        Naming every bad cell's line, a repeated id, or a target the file does not have.
+        Naming bad cells with their lines (the first twenty of many), a repeated id, or a target
+        the file does not have.
     """
     header, rows, first_line = _read_rows(path)
     names = header[1:] if header else list(DEFAULT_TARGETS)
@@ -53,10 +55,11 @@ def read_targets(
         for column, cell in enumerate(row[1:]):
             values[number, column], problem = _number(cell, allowed)
             if problem and names[column] in wanted:
-                problems.append(f"line {line}: {names[column]} is {cell}; {problem}")
+                problems.append(f"line {line}: {names[column]} is {cell or 'empty'}; {problem}")
     if problems:
+        more = ["..."] if len(problems) > _MOST_NAMED else []
         raise InputError(
-            f"{path}: {len(problems)} cells can't be used: {'; '.join(problems)}. "
+            f"{path}: {len(problems)} cells can't be used: {'; '.join(problems[:_MOST_NAMED] + more)}. "
             f"Correct them, or set data.target_range."
         )
     return pd.DataFrame(values, ids, names)[wanted]
@@ -93,10 +96,7 @@ def read_genres(path: Path, mapping: dict[str, str]) -> pd.Series:
     """
     _, rows, first_line = _read_rows(path)
     ids = _ids(path, rows, first_line)
-    for number, row in enumerate(rows):
-        if len(row) < 2 or not row[1]:
-            raise InputError(f"{path} line {first_line + number}: there is no genre after the id.")
-    raw = pd.Series([row[1] for row in rows], ids, name="Genre", dtype=object)
+    raw = pd.Series(_second_cells(path, rows, first_line, "genre"), ids, name="Genre", dtype=object)
     if not mapping:
         return raw
     unknown = sorted(set(raw) - set(mapping))
@@ -116,12 +116,24 @@ def read_groups(path: Path) -> pd.Series:
     -------
     pd.Series
         Group names, indexed by `Id`.
+
+    Raises
+    ------
+    InputError
+        For a missing file, a repeated id, or a line without a group.
     """
     if not path.is_file():
         raise InputError(f"The group file {path} does not exist. Correct folds.groups, or set it to 'none'.")
     _, rows, first_line = _read_rows(path)
     ids = _ids(path, rows, first_line)
-    return pd.Series([row[1] if len(row) > 1 else "" for row in rows], ids, name="group", dtype=object)
+    return pd.Series(_second_cells(path, rows, first_line, "group"), ids, name="group", dtype=object)
+
+
+def _second_cells(path: Path, rows: list[list[str]], first_line: int, what: str) -> list[str]:
+    for number, row in enumerate(rows):
+        if len(row) < 2 or not row[1]:
+            raise InputError(f"{path} line {first_line + number}: there is no {what} after the id.")
+    return [row[1] for row in rows]
 
 
 def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:

@@ -12,7 +12,8 @@ Split = Literal["train", "test"]
 
 SET_NAMES: dict[Task, str] = {"emotion": "multitask_dataset", "genre": "fma_genre_spectrograms"}
 _RATE_SUFFIX: dict[Rate, str] = {"full": "", "beat": "_beat"}
-_LEVELS_TO_LOOK = 4  # Kaggle's newest mounts put the data that deep under /kaggle/input/datasets
+_ALL_SETS = {name + suffix for name in SET_NAMES.values() for suffix in _RATE_SUFFIX.values()}
+_LEVELS_TO_LOOK = 5  # Kaggle's newest mounts put the sets that deep under /kaggle/input
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,12 @@ def _folders(folder: Path) -> list[Path]:
 
 def _not_found(root: Path, name: str) -> str:
     resolved = root.resolve()
-    if name in [parent.name for parent in resolved.parents]:
-        above = next(parent for parent in resolved.parents if parent.name == name)
-        return f"The data root {root} lies inside the set {name}. Give --data.root {above.parent} instead."
+    for folder in (resolved, *resolved.parents):
+        if folder.name in _ALL_SETS:
+            return f"The data root {root} lies inside the set {folder.name}. Give --data.root {folder.parent} instead."
     found = first_five(child.name for child in _folders(root)) or "no folders"
     return (
-        f"No folder {name} at or up to {_LEVELS_TO_LOOK - 1} levels below the data root {root} "
+        f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "
         f"(it holds: {found}). Give the folder that holds {name} with --data.root, or make one "
         f"with scripts/extract.py."
     )
@@ -124,7 +125,8 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
     if not folder.is_dir():
         raise InputError(f"{set_folder} has no folder '{split}'. Check that it was unpacked whole.")
     arrays: dict[int, Path] = {}
-    for path in sorted(folder.iterdir(), reverse=True):  # '.npy' last, so it wins over '.npy.gz'
+    # '.npy' last, so that it wins over '.npy.gz'
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".npy", path.name)):
         clip_id = leading_id(path.name)
         if clip_id is not None and path.name.endswith((".npy", ".npy.gz")):
             arrays[clip_id] = path

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import shutil
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     """
     folder = stores / _store_name(files.folder)
     source = {"folder": str(files.folder.resolve()), "fingerprint": _fingerprint(files)}
-    if not _is_current(folder, source):
+    if not _is_current(folder, source) or _n_left_out(folder, files) > allow_bad_share * len(files.arrays):
         _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")
     return Store(np.load(folder / "frames.npy", mmap_mode="r"), index)
@@ -79,7 +80,13 @@ def _fingerprint(files: SplitFiles) -> str:
 
 
 def _is_current(folder: Path, source: dict[str, Any]) -> bool:
-    return (folder / "source.json").exists() and read_json(folder / "source.json") == source
+    whole = all((folder / name).exists() for name in ("frames.npy", "index.csv", "source.json"))
+    return whole and read_json(folder / "source.json") == source
+
+
+def _n_left_out(folder: Path, files: SplitFiles) -> int:
+    """Arrays that an earlier, more lenient opening found unusable."""
+    return len(files.arrays) - len(pd.read_csv(folder / "index.csv"))
 
 
 def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> None:
@@ -133,7 +140,7 @@ def _read_array(path: Path) -> np.ndarray:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is not a whole array ({error})") from None
     if array.ndim != 2 or array.shape[0] != N_ROWS or array.shape[1] == 0:
         raise InputError(f"{path} has shape {array.shape}, expected ({N_ROWS}, frames)")
