@@ -96,7 +96,7 @@ def test_tables_that_do_not_belong_together_are_refused(truth, change, sentence)
 
 
 def test_a_shrinkage_out_of_range_is_refused(truth):
-    with pytest.raises(InputError, match="expected 0 .* to 1"):
+    with pytest.raises(InputError, match=r"expected 0 .* to 1"):
         choose_weights(truth, {"a": truth}, "z-score", shrinkage=2)
 
 

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
-from music_emotion.results.scores import bootstrap_spearman, emotion_scores, genre_report
+from music_emotion.results.genre_report import genre_report
+from music_emotion.results.scores import bootstrap_spearman, emotion_scores
 from music_emotion.training.metrics import spearman
 
 

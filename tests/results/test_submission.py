@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from music_emotion.errors import InputError
-from music_emotion.files import read_json
+from music_emotion.files import read_json, write_json
 from music_emotion.results.submission import check_submission, default_form, read_form, write_submission
 
 TARGETS = ("valence", "energy", "danceability")
@@ -54,8 +54,7 @@ def test_a_sample_of_ids_alone_takes_the_runs_targets(tmp_path):
     sample.write_text("Id\n7\n1004\n")
     form = read_form(sample, TARGETS)
     assert form.targets == TARGETS
-    assert form.ids == (7, 1004)
-    assert form.id_suffix == ""
+    assert form.ids == [7, 1004]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +62,12 @@ def test_a_sample_of_ids_alone_takes_the_runs_targets(tmp_path):
     [
         ("Id,valence,arousal\n7,0,0\n", "asks for valence, arousal, but the run predicts valence, energy"),
         ("Id,valence,energy,danceability\n", "has no rows"),
-        ("Id\n7\nseven\n", "row 3: 'seven' is not an integer id"),
-        ("Id\n7\n8.npy\n", r"row 3: '8.npy' is not an integer id with the ending of row 2"),
+        ("Id\n7\nseven\n", "line 3: 'seven' is not an integer id"),
+        ("Id\n7\n8.npy\n", "line 3: '8.npy' is not an integer id"),
+        ("Id\n7.npy\n8\n", "line 3: '8' is not an integer id followed by '.npy'"),
+        ("Id\n\n7\n12abc\n", "line 4: '12abc' is not an integer id"),
+        ("7,0,0,0\n8,0,0,0\n", "line 1: '7' is an id where the header should be"),
+        ("", "has no rows"),
         ("Id\n7\n7\n", "1 ids occur more than once: 7"),
     ],
 )
@@ -114,3 +117,33 @@ def test_every_broken_rule_of_a_written_file_is_found(tmp_path, predictions, dam
     path.write_text(damage(path.read_text()))
     with pytest.raises(InputError, match=sentence):
         check_submission(path, form)
+
+
+def test_a_sample_keeps_leading_zeros(tmp_path, predictions):
+    sample = tmp_path / "sample.csv"
+    sample.write_text("Id\n007\n0001004\n123212738\n")
+    write_submission(tmp_path / "x.csv", predictions, read_form(sample, TARGETS), {})
+    assert [line.split(",")[0] for line in (tmp_path / "x.csv").read_text().splitlines()] == [
+        "Id",
+        "007",
+        "0001004",
+        "123212738",
+    ]
+
+
+def test_predictions_that_are_not_finite_leave_no_file(tmp_path, predictions):
+    predictions.iloc[1, 1] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        write_submission(tmp_path / "x.csv", predictions, default_form(TARGETS, IDS), {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_leaderboard_score_survives_writing_the_same_again(tmp_path, predictions):
+    path, form = tmp_path / "x.csv", default_form(TARGETS, IDS)
+    write_submission(path, predictions, form, {"leaderboard": None})
+    card = read_json(path.with_suffix(".json"))
+    write_json(path.with_suffix(".json"), card | {"leaderboard": 0.7})
+    write_submission(path, predictions, form, {"leaderboard": None})
+    assert read_json(path.with_suffix(".json"))["leaderboard"] == 0.7
+    write_submission(path, predictions + 1, form, {"leaderboard": None}, overwrite=True)
+    assert read_json(path.with_suffix(".json"))["leaderboard"] is None

@@ -14,9 +14,10 @@ from music_emotion.models.build import load_model, save_model
 from music_emotion.predictions import read_predictions
 from music_emotion.results.inference import predict_with
 from music_emotion.training.evaluate import predict_clips
-from music_emotion.training.loop import make_optimizer, train_fold
+from music_emotion.training.loop import train_fold
 from music_emotion.training.metrics import spearman
 from music_emotion.training.objectives import make_objective
+from music_emotion.training.optim import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
 from music_emotion.training.run import folds_of, make_network, start_from_trunk
 
@@ -85,6 +86,12 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path,
     one, other = (load_model(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     for name, weights in one.state_dict().items():
         assert torch.equal(weights, other.state_dict()[name]), name
+
+
+def test_a_damaged_state_gets_a_sentence(small, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"half of a file")
+    with pytest.raises(InputError, match=r"state.pt is damaged .* Delete it to train that fold anew"):
+        fit(small(), tmp_path)
 
 
 def test_eight_clips_are_learnt_by_heart(small, tmp_path):

@@ -40,6 +40,7 @@ def read_clips(table_path: Path, audio_folder: Path | None = None) -> pd.DataFra
     if "id" not in table:
         table.insert(0, "id", np.arange(1, len(table) + 1))
     _check_ids(table["id"], table_path)
+    table["id"] = table["id"].astype(np.int64)
     if "path" in table:
         empty = np.flatnonzero(table["path"].isna())
         if len(empty):

@@ -10,8 +10,9 @@ from music_emotion.experiment import Experiment
 from music_emotion.files import read_json, write_json
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import blend
+from music_emotion.results.genre_report import genre_report
 from music_emotion.results.pictures import draw_out_of_fold
-from music_emotion.results.scores import emotion_scores, genre_report
+from music_emotion.results.scores import emotion_scores
 
 
 def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.errors import InputError, first_five
-from music_emotion.files import write_json, write_table
+from music_emotion.files import atomic_path, read_json, write_json
+from music_emotion.predictions import check_predictions
 
 _EDITION_SUFFIX = ".fused.full.npy.gz"
 
@@ -24,27 +25,30 @@ class SubmissionForm:
     ----------
     id_header : str
         Name of the first column.
-    id_suffix : str
-        What follows the integer id in it; "" for the bare integer.
+    names : tuple of str
+        The first column itself, in the order of the rows; each starts with the clip's id.
     targets : tuple of str
         The other columns, in order.
-    ids : tuple of int
-        The rows, in order.
     """
 
     id_header: str
-    id_suffix: str
+    names: tuple[str, ...]
     targets: tuple[str, ...]
-    ids: tuple[int, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The integer each name starts with."""
+        return [int(re.match(r"\d+", name)[0]) for name in self.names]  # type: ignore[index]
 
 
 def default_form(targets: Sequence[str], ids: Sequence[int]) -> SubmissionForm:
     """The form of the competition's own editions of 2020 to 2022."""
-    return SubmissionForm("Id" + _EDITION_SUFFIX, _EDITION_SUFFIX, tuple(targets), tuple(ids))
+    names = tuple(f"{clip_id}{_EDITION_SUFFIX}" for clip_id in ids)
+    return SubmissionForm("Id" + _EDITION_SUFFIX, names, tuple(targets))
 
 
 def read_form(sample: Path, targets: Sequence[str]) -> SubmissionForm:
-    """Take header, id form, columns and row order from a sample submission.
+    """Take header, ids, columns and row order from a sample submission.
 
     Parameters
     ----------
@@ -60,31 +64,37 @@ def read_form(sample: Path, targets: Sequence[str]) -> SubmissionForm:
     Raises
     ------
     InputError
-        When the file is missing or empty, its columns are not the run's targets, or an id is
-        not an integer with the same ending in every row, or occurs twice.
+        When the file is missing or empty, has no header, its columns are not the run's targets,
+        or an id is not an integer with the same ending in every row, or occurs twice.
     """
     if not sample.is_file():
         raise InputError(f"The sample submission {sample} does not exist. Correct --sample, or leave it out.")
-    table = pd.read_csv(sample, dtype=str)
-    id_header, columns = str(table.columns[0]), [str(name) for name in table.columns[1:]]
-    if columns and set(columns) != set(targets):
+    lines = sample.read_text(encoding="utf-8-sig").splitlines()
+    rows = [(number, line.split(",")) for number, line in enumerate(lines, start=1) if line.strip()]
+    if len(rows) < 2:
+        raise InputError(f"{sample} has no rows.")
+    (_, header), *rows = rows
+    columns = header[1:] or list(targets)
+    if header[0][:1].isdigit():
+        raise InputError(f"{sample} line 1: '{header[0]}' is an id where the header should be.")
+    if sorted(columns) != sorted(targets):
         raise InputError(
             f"{sample} asks for {', '.join(columns)}, but the run predicts {', '.join(targets)}. "
             f"Submit a run of the same targets."
         )
-    if table.empty:
-        raise InputError(f"{sample} has no rows.")
-    parts = [re.fullmatch(r"(\d+)(\D.*)?", str(name)) for name in table[id_header]]
-    for row, part in enumerate(parts, start=2):
-        if part is None or part[2] != (parts[0] or part)[2]:
-            raise InputError(
-                f"{sample} row {row}: '{table[id_header][row - 2]}' is not an integer id with the "
-                f"ending of row 2."
-            )
-    ids = tuple(int(part[1]) for part in parts if part)
-    _check_unique(ids, str(sample))
-    suffix = (parts[0] and parts[0][2]) or ""
-    return SubmissionForm(id_header, suffix, tuple(columns or targets), ids)
+    form = SubmissionForm(header[0], tuple(cells[0] for _, cells in rows), tuple(columns))
+    _check_names([number for number, _ in rows], form.names, sample)
+    _check_unique(form.ids, str(sample))
+    return form
+
+
+def _check_names(numbers: list[int], names: Sequence[str], sample: Path) -> None:
+    """Every name is an integer and the ending that the first one has."""
+    ending = names[0].lstrip("0123456789")
+    for number, name in zip(numbers, names, strict=True):
+        if not re.fullmatch(r"\d+(\..*)?", name) or name.lstrip("0123456789") != ending:
+            wanted = f"an integer id followed by '{ending}'" if ending.startswith(".") else "an integer id"
+            raise InputError(f"{sample} line {number}: '{name}' is not {wanted}.")
 
 
 def _check_unique(ids: Sequence[int], place: str) -> None:
@@ -112,7 +122,7 @@ def submission_table(predictions: pd.DataFrame, form: SubmissionForm) -> pd.Data
             f"({first_five(extra) or 'none'}). Check that the run is of the same test clips."
         )
     table = predictions.loc[asked, list(form.targets)].reset_index(drop=True)
-    table.insert(0, form.id_header, [f"{clip_id}{form.id_suffix}" for clip_id in form.ids])
+    table.insert(0, form.id_header, form.names)
     return table
 
 
@@ -139,18 +149,23 @@ def write_submission(
     InputError
         When a rule is broken, or another submission of that name exists.
     """
-    table = submission_table(predictions, form)
+    table = submission_table(check_predictions(predictions, "the test predictions"), form)
     if path.exists() and not overwrite and path.read_text(encoding="utf-8") != table.to_csv(index=False):
         raise InputError(f"{path} exists and is another submission. Give another --name, or --overwrite.")
-    write_table(path, table)
-    check_submission(path, form)
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+        check_submission(temporary, form)  # a file that breaks a rule never gets its name
     facts = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "rows": len(table),
         "targets": list(form.targets),
     }
-    write_json(path.with_suffix(".json"), facts | card)
+    card_path = path.with_suffix(".json")
+    known = read_json(card_path) if card_path.exists() else {}
+    if known.get("sha256") == facts["sha256"]:  # the same file: its score stays known
+        card = card | {"leaderboard": known.get("leaderboard")}
+    write_json(card_path, card | facts)
 
 
 def check_submission(path: Path, form: SubmissionForm) -> None:
@@ -168,13 +183,11 @@ def check_submission(path: Path, form: SubmissionForm) -> None:
     if len(table) != len(form.ids):
         raise InputError(f"{path} has {len(table)} rows; expected {len(form.ids)}.")
     _check_unique(form.ids, str(path))
-    names = [f"{clip_id}{form.id_suffix}" for clip_id in form.ids]
-    wrong = [
-        name for name, cell in zip(names, table[form.id_header].astype(str), strict=True) if name != cell
-    ]
+    given = table[form.id_header].tolist()
+    wrong = [name for name, cell in zip(form.names, given, strict=True) if name != cell]
     if wrong:
         raise InputError(f"{path}: {len(wrong)} ids are missing or out of order: {first_five(wrong)}.")
     values = table[list(form.targets)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    broken = [name for name, row in zip(names, values, strict=True) if not np.isfinite(row).all()]
+    broken = [name for name, row in zip(form.names, values, strict=True) if not np.isfinite(row).all()]
     if broken:
         raise InputError(f"{path}: {len(broken)} rows hold values that are not finite: {first_five(broken)}.")

@@ -1,22 +1,65 @@
 """The state of an unfinished training, so that the same command goes on from its last epoch."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from music_emotion.errors import InputError
 from music_emotion.files import atomic_path
 
+STATE = "state.pt"
+Weights = dict[str, torch.Tensor]
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values atomically."""
+
+@dataclass
+class Progress:
+    """How far a training has come; with the weights, all that going on needs.
+
+    Attributes
+    ----------
+    epoch : int
+        Finished epochs.
+    update : int
+        Updates made.
+    metrics : list of dict
+        One row per finished epoch, as `metrics.csv` holds them.
+    best : float
+        What the selected epoch reached; larger is better.
+    best_weights : dict of str to torch.Tensor or None
+        Its weights.
+    waited : int
+        Validations since.
+    """
+
+    epoch: int = 0
+    update: int = 0
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    best: float = -np.inf
+    best_weights: Weights | None = None
+    waited: int = 0
+
+
+def save_state(
+    path: Path, network: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write all that going on needs, atomically."""
+    state = {
+        "network": network.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": vars(progress),
+    }
     with atomic_path(path) as temporary:
         torch.save(state, temporary)
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
-    """Read a saved state; None when there is none.
+def load_state(
+    path: Path, network: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Load a saved state into network, average and optimiser; without one, begin.
 
     Raises
     ------
@@ -24,8 +67,12 @@ def read_state(path: Path) -> dict[str, Any] | None:
         When the file is damaged.
     """
     if not path.exists():
-        return None
+        return Progress()
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(**state["progress"])
+    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it to train that fold anew.") from None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +10,21 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from timm.optim import create_optimizer_v2, list_optimizers
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
 from music_emotion.data.augment import mixup
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import Batch, TrainingExcerpts, batches
-from music_emotion.errors import InputError, nearest
-from music_emotion.experiment import OptimSection, TrainSection
+from music_emotion.errors import InputError
+from music_emotion.experiment import TrainSection
 from music_emotion.files import write_table
 from music_emotion.models.build import Network, save_model
 from music_emotion.predictions import write_predictions
-from music_emotion.training.checkpoint import read_state, save_state
+from music_emotion.training.checkpoint import STATE, Progress, Weights, load_state, save_state
 from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.objectives import Objective
-from music_emotion.training.schedule import make_schedule
-
-Weights = dict[str, torch.Tensor]
-
-
-@dataclass
-class Progress:
-    """How far a training has come; with the weights, all that going on needs.
-
-    Attributes
-    ----------
-    epoch : int
-        Finished epochs.
-    update : int
-        Updates made.
-    metrics : list of dict
-        One row per finished epoch, as `metrics.csv` holds them.
-    best : float
-        What the selected epoch reached; larger is better.
-    best_weights : dict of str to torch.Tensor or None
-        Its weights.
-    waited : int
-        Validations since.
-    """
-
-    epoch: int = 0
-    update: int = 0
-    metrics: list[dict[str, float]] = field(default_factory=list)
-    best: float = -np.inf
-    best_weights: Weights | None = None
-    waited: int = 0
+from music_emotion.training.optim import make_optimizer, make_schedule
 
 
 def train_fold(
@@ -148,7 +117,7 @@ def _assemble(
     # Decay rises to its largest value, so that a short training is averaged over its end too.
     ema = ModelEmaV3(network, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
     averaged: Network = ema.module if ema else network
-    progress = _go_on(directory, network, averaged, optimizer)
+    progress = load_state(directory / STATE, network, averaged, optimizer)
     model, prepared = accelerator.prepare(network, optimizer)
     parts = _Parts(network, averaged, model, objective, loader, prepared, set_rate, ema, accelerator)
     return parts, progress
@@ -187,26 +156,6 @@ def _training_loader(excerpts: TrainingExcerpts, batch_size: int, accelerator: A
             f"Give a multiple of {accelerator.num_processes}."
         )
     return accelerator.prepare_data_loader(batches(excerpts, batch_size))
-
-
-def make_optimizer(network: Network, optim: OptimSection) -> torch.optim.Optimizer:
-    """Any optimiser timm knows; biases and normalisation are decayed only if asked for.
-
-    Raises
-    ------
-    InputError
-        For a name timm does not know.
-    """
-    known = [str(name) for name in list_optimizers()]
-    if optim.name not in known:
-        raise InputError(f"timm has no optimiser '{optim.name}'; {nearest(optim.name, known)}")
-    return create_optimizer_v2(
-        network,
-        optim.name,
-        lr=optim.learning_rate,
-        weight_decay=optim.weight_decay,
-        filter_bias_and_bn=not optim.decay_all,
-    )
 
 
 def _seed_epoch(seed: int, epoch: int, process: int) -> None:
@@ -270,28 +219,9 @@ def _waited_enough(progress: Progress, train: TrainSection) -> bool:
 
 def _save(parts: _Parts, progress: Progress, directory: Path) -> None:
     if parts.accelerator.is_main_process:
-        state = {
-            "network": parts.network.state_dict(),
-            "averaged": parts.averaged.state_dict(),
-            "optimizer": parts.optimizer.state_dict(),
-            "progress": vars(progress),
-        }
-        save_state(directory / "state.pt", state)
+        save_state(directory / STATE, parts.network, parts.averaged, parts.optimizer, progress)
         write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
     parts.accelerator.wait_for_everyone()
-
-
-def _go_on(
-    directory: Path, network: Network, averaged: Network, optimizer: torch.optim.Optimizer
-) -> Progress:
-    """Load the state of an interrupted training, if there is one."""
-    state = read_state(directory / "state.pt")
-    if state is None:
-        return Progress()
-    network.load_state_dict(state["network"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**state["progress"])
 
 
 def _finish(
@@ -302,6 +232,6 @@ def _finish(
     if accelerator.is_main_process:
         write_predictions(directory / "valid.csv", predictions)
         save_model(directory / "model.safetensors", network, weights)
-        (directory / "state.pt").unlink(missing_ok=True)
+        (directory / STATE).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     accelerator.free_memory()

@@ -7,8 +7,8 @@ from torch import nn
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import TrainingExcerpts, batches
 from music_emotion.models.build import Network
-from music_emotion.training.loop import make_optimizer
 from music_emotion.training.objectives import Objective
+from music_emotion.training.optim import make_optimizer
 
 NEAR_ZERO = 0.01  # of a loss near 1 for standardised targets, above 1 for classes
 

@@ -1,4 +1,4 @@
-"""The learning rate over all updates, counted by ourselves.
+"""The optimiser, and the learning rate over all updates, counted by ourselves.
 
 Schedules are not prepared by Accelerate: a prepared one steps once per process.
 """
@@ -6,13 +6,36 @@ Schedules are not prepared by Accelerate: a prepared one steps once per process.
 import math
 from collections.abc import Callable
 
+from timm.optim import create_optimizer_v2, list_optimizers
 from timm.scheduler import CosineLRScheduler
+from torch import nn
 from torch.optim import Optimizer
 
+from music_emotion.errors import InputError, nearest
 from music_emotion.experiment import OptimSection
 
 _START_DIVISOR = 25.0  # one-cycle starts at a 25th of the largest rate
 _END_DIVISOR = 1e4  # and ends at a 10,000th of where it started
+
+
+def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
+    """Any optimiser timm knows; biases and normalisation are decayed only if asked for.
+
+    Raises
+    ------
+    InputError
+        For a name timm does not know.
+    """
+    known = [str(name) for name in list_optimizers()]
+    if optim.name not in known:
+        raise InputError(f"timm has no optimiser '{optim.name}'; {nearest(optim.name, known)}")
+    return create_optimizer_v2(
+        network,
+        optim.name,
+        lr=optim.learning_rate,
+        weight_decay=optim.weight_decay,
+        filter_bias_and_bn=not optim.decay_all,
+    )
 
 
 def make_schedule(optimizer: Optimizer, optim: OptimSection, n_updates: int) -> Callable[[int], float]:

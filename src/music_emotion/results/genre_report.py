@@ -1,0 +1,104 @@
+"""Genre predictions: scores with intervals, the classification report, the confusion matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.metrics import classification_report, confusion_matrix
+
+from music_emotion.errors import InputError
+from music_emotion.files import atomic_path, write_table, write_text
+from music_emotion.predictions import check_predictions
+from music_emotion.results.bootstrap import check_known, resamples, with_interval
+from music_emotion.training.metrics import genre_scores
+
+
+def genre_report(
+    truth: pd.Series, probabilities: pd.DataFrame, classes: Sequence[str], directory: Path
+) -> dict[str, Any]:
+    """Score genre predictions, and write `report.txt`, `confusion.csv` and `confusion.png`.
+
+    Parameters
+    ----------
+    truth : pd.Series
+        Index of the true class, indexed by `Id`; may know more clips than were predicted.
+    probabilities : pd.DataFrame
+        One column per class.
+    classes : sequence of str
+        All classes, in the order of the indices.
+    directory : Path
+        Where the three files go.
+
+    Returns
+    -------
+    dict
+        Ready for JSON. ``n`` clips, ``classes``, and ``pooled``: accuracy, macro and weighted F1,
+        each as value with 95 % bootstrap interval and n. A class no clip of a resample has counts 0.
+
+    Raises
+    ------
+    InputError
+        When ids or classes do not fit.
+    """
+    check_predictions(probabilities, "genre predictions")
+    check_known(probabilities.index, truth.index, "genre predictions", "truth")
+    if sorted(probabilities.columns) != sorted(classes):
+        raise InputError(
+            f"The predictions are of {', '.join(probabilities.columns)}, but the classes are "
+            f"{', '.join(classes)}. Give the class list of the model."
+        )
+    known, likely = truth.loc[probabilities.index].to_numpy(), probabilities[list(classes)].to_numpy()
+    values, resampled = genre_scores(known, likely, classes), _resampled_genre(known, likely)
+    _write_report(known, likely.argmax(axis=1), list(classes), directory)
+    pooled = {name: with_interval(value, resampled[name], len(known)) for name, value in values.items()}
+    return {"n": len(known), "classes": list(classes), "pooled": pooled}
+
+
+def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores of `genre_scores` in 2000 resamples, from their confusion matrices."""
+    n, n_classes = probabilities.shape
+    cells = truth * n_classes + probabilities.argmax(axis=1)
+    counts = np.concatenate(
+        [
+            np.stack([np.bincount(row, minlength=n_classes**2) for row in cells[rows]])
+            for rows in resamples(n, 2000, seed=0)
+        ]
+    ).reshape(-1, n_classes, n_classes)
+    right, support = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2)
+    found = support + counts.sum(axis=1)
+    f1 = np.divide(2 * right, found, out=np.zeros(found.shape), where=found > 0)
+    return {
+        "accuracy": right.sum(axis=1) / n,
+        "macro_f1": f1.mean(axis=1),
+        "weighted_f1": (f1 * support).sum(axis=1) / n,
+    }
+
+
+def _write_report(truth: np.ndarray, predicted: np.ndarray, classes: list[str], directory: Path) -> None:
+    labels = range(len(classes))
+    text = classification_report(
+        truth, predicted, labels=labels, target_names=classes, digits=3, zero_division=0
+    )
+    write_text(directory / "report.txt", text)
+    counts = pd.DataFrame(confusion_matrix(truth, predicted, labels=labels), classes, classes)
+    write_table(directory / "confusion.csv", counts.rename_axis("truth").reset_index())
+    with atomic_path(directory / "confusion.png") as temporary:
+        _confusion_figure(counts).savefig(temporary, format="png", dpi=110)
+
+
+def _confusion_figure(counts: pd.DataFrame) -> Figure:
+    """Counts in cells, shaded by their share of the true class."""
+    side = 2 + 0.6 * len(counts)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot(xlabel="prediction", ylabel="truth", title=f"{counts.to_numpy().sum()} clips")
+    shares = counts.to_numpy() / counts.sum(axis=1).clip(lower=1).to_numpy()[:, np.newaxis]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(counts)), counts.columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(counts)), counts.index)
+    for (row, column), count in np.ndenumerate(counts.to_numpy()):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    return figure
