@@ -10,9 +10,10 @@ from extract import extract
 from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.demo import write_demo
 from music_emotion.errors import InputError
-from music_emotion.experiment import DataSection, Experiment, build_experiment, read_differences
+from music_emotion.experiment import Experiment, build_experiment, read_differences
 from music_emotion.files import read_json, write_json
 from music_emotion.results.single_statistic import best_single_statistic
+from music_emotion.sections import DataSection
 from music_emotion.sound.spectrogram import FeatureSettings
 from pretrain import pretrain
 from submit import submit

@@ -22,7 +22,7 @@ def ensemble(
     name
         The blend is written to runs/<name>.
     method
-        Scale on which predictions are averaged: z-score or rank.
+        Scale on which folds, seeds and runs are averaged: z-score or rank.
     shrinkage
         0 takes the fitted weights, 1 equal ones.
     runs

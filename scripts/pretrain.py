@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from command_line import ExperimentFlags, make_accelerator, run
+from music_emotion.data.clip_set import ClipSet
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, check_experiment
 from music_emotion.results.run_scores import score_split
-from music_emotion.training.loop import train_fold
-from music_emotion.training.objectives import make_objective
-from music_emotion.training.run import make_network, open_run, start_from_trunk
-from train import check_overfits, load_sets
+from music_emotion.training.run import folds_of, open_run
+from train import check_overfits, load_sets, run_fold
 
 
 def pretrain(
@@ -48,14 +47,22 @@ def pretrain(
     open_run(directory, experiment, accelerator)
     for seed in experiment.seeds:
         place = directory / f"seed{seed}" / "fold0"
-        if not (place / "model.safetensors").exists():
-            network = make_network(experiment, clips, seed)
-            start_from_trunk(network, place, accelerator)
-            objective = make_objective(experiment, network.card, clips)
-            train_fold(network, objective, clips, test, accelerator, place, seed)
+        run_fold(experiment, *_validation(experiment, clips, test, seed), test, accelerator, place, seed)
     if accelerator.is_main_process:
-        print(score_split(directory, experiment, test.truth))
+        print(score_split(directory, test.truth))
         print(f"The trunk is in {directory / f'seed{experiment.seeds[0]}' / 'fold0' / 'model.safetensors'}.")
+
+
+def _validation(experiment: Experiment, clips: ClipSet, test: ClipSet, seed: int) -> tuple[ClipSet, ClipSet]:
+    """Clips to train on and to validate with.
+
+    A training whose length is fixed may watch the test split and use every training clip; one that
+    selects its best epoch must not, so it holds out one fold of the training split.
+    """
+    if experiment.train.select == "last":
+        return clips, test
+    fold_of = folds_of(experiment, clips, seed)
+    return clips.select(fold_of != 0), clips.select(fold_of == 0)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from datetime import date
 from pathlib import Path
 
-from music_emotion.results.submission import default_form, read_form, write_submission
-
 from command_line import run
 from music_emotion.files import read_json
 from music_emotion.predictions import read_predictions
+from music_emotion.results.submission import default_form, read_form, write_submission
 from music_emotion.training.run import commit
 
 
@@ -46,6 +45,7 @@ def submit(
         "runs": read_json(recipe)["members"] if recipe.exists() else [str(blended)],
         "commit": commit(),
         "out_of_fold": scores["pooled"],
+        "selected_on_validation": scores["selected_on_validation"],
         "leaderboard": None,
     }
     path = out / f"{name or blended.name}-{day}.csv"

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import soundfile
 
+from music_emotion.files import read_json
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"(?:python|accelerate launch|nproc_per_node 2) (scripts/\w+\.py[^`\n]*)", README)
@@ -118,6 +120,8 @@ def test_accelerate_launches_a_training(folder):
     )
     assert done.returncode == 0, done.stderr
     assert "launched (out-of-fold):" in done.stdout
+    environment = read_json(folder / "runs" / "launched" / "environment.json")
+    assert environment["precision"] == "no"  # the launcher's, where the CPU alone may choose bf16
 
 
 def test_every_path_the_readme_names_exists():

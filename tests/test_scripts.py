@@ -69,6 +69,17 @@ def test_from_competition_to_submission(call):
     assert card["out_of_fold"]["mean"]["n"] == 40
 
 
+def test_a_rank_blend_of_one_run_keeps_its_seeds_mean_order(call):
+    call("train.py", "small.toml", "--seeds", "0", "1")
+    assert call("ensemble.py", "runs/small", "--method", "rank", "--name", "ranked")[0] == 0
+    tests = [pd.read_csv(path, index_col="Id") for path in Path("runs/small").glob("seed*/fold*/test.csv")]
+    assert len(tests) == 6
+    order = sum(table["energy"].rank() for table in tests).rank()
+    pd.testing.assert_series_equal(
+        pd.read_csv("runs/ranked/test.csv", index_col="Id")["energy"].rank(), order
+    )
+
+
 def test_a_sample_decides_the_submissions_form(call):
     assert call("train.py", "small.toml")[0] == 0
     ids = [1003, 1001, 1000, 1002, 1007, 1006, 1005, 1004]
@@ -116,6 +127,18 @@ def test_a_single_target_is_trained_and_submitted(call):
     assert call("train.py", "small.toml", "--data.targets", "energy")[0] == 0
     assert pd.read_csv("runs/small/oof.csv").columns.tolist() == ["Id", "energy"]
     assert call("submit.py", "runs/small", "--day", "2026-01-02")[0] == 0
+
+
+def test_a_genre_training_that_selects_does_not_see_the_test_split(call):
+    assert (
+        call("pretrain.py", "genre.toml", "--train.select", "best-score", "--train.valid-every", "1")[0] == 0
+    )
+    place = Path("runs/genre/seed0/fold0")
+    held_out = pd.read_csv(place / "valid.csv")["Id"]
+    assert 0 < len(held_out) < 12
+    assert held_out.max() <= 32  # ids of the training split; those of the test split begin at 5001
+    assert pd.read_csv(place / "test.csv")["Id"].min() > 5000
+    assert read_json(Path("runs/genre/scores.json"))["n"] == 9  # 12 test clips, one class left out
 
 
 def test_genre_folds_are_scored_and_drawn(call):

@@ -1,5 +1,8 @@
 """The ConvNet: any length for the excerpt CNN, the public CNN to the layer."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -8,4 +11,157 @@ from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, ModelSection, build_experiment, read_differences
 from music_emotion.models.build import ModelCard, Network, build_network
 from music_emotion.models.conv import ConvNet, shortest_input
-from tests_paths import EXPERIMENTS
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def network_of(model: ModelSection, n_rows: int = 128, n_outputs: int = 3) -> Network:
+    """In eval mode, with statistics of batch normalisation that are not 0 and 1."""
+    torch.manual_seed(0)
+    rows = {"row_mean": (-40.0,) * n_rows, "row_deviation": (20.0,) * n_rows}
+    targets = {"target_mean": (0.5,) * n_outputs, "target_deviation": (0.2,) * n_outputs}
+    outputs = tuple("abcdefghij"[:n_outputs])
+    network = build_network(ModelCard(replace(Experiment(), model=model), outputs, **rows, **targets))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network.eval()
+
+
+def clips_of(n: int, n_frames: int, n_rows: int = 128) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.empty(n, n_rows, n_frames).uniform_(-80, 0)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("n_frames", [1, 2, 7, 31, 32, 33, 100, 257])
+def test_the_excerpt_cnn_reads_any_length(n_frames, padded):
+    widths = (4, 8, 8, 8) if padded else (4, 8)
+    network = network_of(ModelSection(widths=widths, padded=padded))
+    outputs = network(clips_of(2, n_frames), torch.tensor([n_frames, 1]))
+    assert outputs.shape == (2, 3)
+    assert torch.isfinite(outputs).all()
+
+
+def test_more_padding_changes_nothing_once_it_is_longer_than_the_reach_of_the_convolutions():
+    network = network_of(ModelSection(widths=(4, 8, 8, 8)))  # an output frame sees 76 frames to each side
+    sound, lengths = clips_of(2, 100), torch.tensor([100, 61])
+    sound[1, :, 61:] = -80
+    little, much = (torch.cat([sound, torch.full((2, 128, n), -80.0)], dim=2) for n in (2 * 80, 5 * 80))
+    torch.testing.assert_close(network(little, lengths), network(much, lengths), rtol=1e-5, atol=1e-6)
+    with_other_lengths = network(much, torch.tensor([500, 500]))
+    assert (with_other_lengths - network(much, lengths)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("length", [16, 48, 64])
+def test_padding_is_never_read_out_where_convolutions_do_not_reach_over_the_end(length):
+    network = network_of(ModelSection(widths=(4, 8, 8), kernel=1))  # pools 16 frames to one
+    sound = clips_of(1, length)
+    padded = torch.cat([sound, clips_of(1, 77)], dim=2)
+    torch.testing.assert_close(
+        network(padded, torch.tensor([length])), network(sound, torch.tensor([length])), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_excerpts_of_a_batch_do_not_change_each_other():
+    network = network_of(ModelSection(widths=(4, 8)))
+    sound, lengths = clips_of(3, 60), torch.tensor([60, 13, 40])
+    alone = torch.cat([network(sound[i : i + 1], lengths[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(network(sound, lengths), alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
+    model = ModelSection(widths=(4, 8), channels=("spectrogram",))
+    trunk = ConvNet(model, 32, 64).eval()
+    images = torch.randn(1, 1, 32, 64)
+    maps = trunk.blocks(trunk.stem(images))[0]  # [width, rows, frames], 8 frames to one
+    heard = maps[:, :, :5]
+    features = trunk(images, torch.tensor([33]))[0]
+    torch.testing.assert_close(features[:8], heard.mean(dim=(1, 2)))
+    torch.testing.assert_close(features[8:], heard.mean(dim=1).amax(dim=1))
+
+
+def public_cnn(n_rows: int, n_outputs: int, name: str = "public-cnn") -> Network:
+    path = EXPERIMENTS / f"{name}.toml"
+    experiment = build_experiment(read_differences(path), str(path))
+    card = ModelCard(
+        experiment=replace(experiment, model=replace(experiment.model, trunk="none")),
+        outputs=tuple("abcdefghij"[:n_outputs]),
+        row_mean=(0.0,) * n_rows,
+        row_deviation=(1.0,) * n_rows,
+        target_mean=(0.0,) * n_outputs,
+        target_deviation=(1.0,) * n_outputs,
+    )
+    return build_network(card)
+
+
+def kinds(module: nn.Module) -> list[str]:
+    return [type(layer).__name__ for layer in module]
+
+
+def test_the_public_cnns_trunk_is_the_published_one_layer_by_layer():
+    network = public_cnn(140, 3)
+    assert isinstance(network.trunk.stem, nn.Identity)
+    assert [kinds(block) for block in network.trunk.blocks] == [
+        ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    ] * 4
+    convolutions = [block[0] for block in network.trunk.blocks]
+    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [
+        (1, 16),
+        (16, 32),
+        (32, 64),
+        (64, 128),
+    ]
+    for block in network.trunk.blocks:
+        assert (block[0].kernel_size, block[0].padding, block[0].stride) == ((3, 3), (1, 1), (1, 1))
+        assert (block[3].kernel_size, block[3].stride) == (3, 3)
+    assert network.trunk.n_features == 1920
+
+
+def test_the_public_cnn_has_one_published_head_per_target():
+    network = public_cnn(140, 3)
+    assert len(network.head.heads) == 3
+    for head in network.head.heads:
+        assert kinds(head) == ["Dropout", "Linear", "PReLU", "BatchNorm1d", "Dropout", "Linear"]
+        assert (head[1].in_features, head[1].out_features) == (1920, 128)
+        assert (head[5].in_features, head[5].out_features) == (128, 1)
+        assert (head[0].p, head[4].p) == (0.2, 0.2)
+    n_trunk = (16 * 9 + 3 * 16) + (16 * 32 * 9 + 3 * 32) + (32 * 64 * 9 + 3 * 64) + (64 * 128 * 9 + 3 * 128)
+    n_head = (1920 * 128 + 128) + 1 + 2 * 128 + 128 + 1
+    assert sum(weight.numel() for weight in network.parameters()) == n_trunk + 3 * n_head == 836454
+
+
+def test_the_public_genre_cnn_has_the_same_trunk_on_128_rows_and_one_head_of_ten():
+    network = public_cnn(128, 10, "public-cnn-genre")
+    assert network.trunk.n_features == 1920
+    assert len(network.head.heads) == 1
+    assert network.head.heads[0][5].out_features == 10
+    emotion = public_cnn(140, 1, "public-cnn-transfer").trunk.state_dict()
+    assert {name: value.shape for name, value in network.trunk.state_dict().items()} == {
+        name: value.shape for name, value in emotion.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "shortest"),
+    [
+        (ModelSection(), 32),
+        (ModelSection(stem_pool=1, widths=(8, 8)), 4),
+        (ModelSection(stem_pool=1, pool_size=3, widths=(8, 8)), 9),
+        (ModelSection(stem_pool=1, widths=(8, 8), padded=False, convolutions=1), 10),
+    ],
+)
+def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, shortest):
+    assert shortest_input(model) == shortest
+    with pytest.raises(InputError, match=rf"at least {shortest} rows, but data\.rows gives {shortest - 1}\."):
+        ConvNet(model, shortest - 1, 200)
+    features = ConvNet(model, shortest, 200).eval()(
+        torch.zeros(1, 2, shortest, shortest), torch.tensor([shortest])
+    )
+    assert features.shape == (1, 2 * model.widths[-1])
+
+
+def test_chroma_alone_is_refused_by_the_default_with_a_remedy():
+    with pytest.raises(InputError, match=r"data\.rows gives 12\. Give fewer model\.widths"):
+        network_of(ModelSection(), n_rows=12)

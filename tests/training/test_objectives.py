@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from music_emotion.errors import InputError
-from music_emotion.experiment import LossSection, build_experiment
+from music_emotion.experiment import build_experiment
 from music_emotion.models.build import ModelCard
+from music_emotion.sections import LossSection
 from music_emotion.training.objectives import EmotionObjective, GenreObjective
 
 TARGETS = ("valence", "energy")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from music_emotion.experiment import AugmentSection
+from music_emotion.sections import AugmentSection
 
 
 class SpectrogramMasks(nn.Module):

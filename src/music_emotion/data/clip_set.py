@@ -10,7 +10,7 @@ from music_emotion.data.labels import read_genres, read_targets
 from music_emotion.data.layout import Split, find_set, split_files
 from music_emotion.data.store import Store, open_store
 from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import DataSection, Task
+from music_emotion.sections import DataSection, Task
 
 
 @dataclass(frozen=True)

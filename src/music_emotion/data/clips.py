@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Task
+from music_emotion.sections import Task
 
 _AUDIO_ENDINGS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au"}
 _SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.experiment import DataSection, ExcerptSection
+from music_emotion.sections import DataSection, ExcerptSection
 from music_emotion.sound.spectrogram import N_ROWS, row_slice, silent_rows
 
 Batch = dict[str, torch.Tensor]

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from music_emotion.data.clips import target_columns
 from music_emotion.data.layout import Split, array_name, set_name
 from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Rate, Task
 from music_emotion.files import atomic_path, read_json, write_json, write_table, write_text
+from music_emotion.sections import Rate, Task
 from music_emotion.sound.beats import fused_features
 from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.sound.waveform import read_waveform

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Rate, Task
+from music_emotion.sections import Rate, Task
 
 Split = Literal["train", "test"]
 

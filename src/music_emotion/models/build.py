@@ -12,12 +12,13 @@ from torch import nn
 
 from music_emotion.data.augment import SpectrogramMasks
 from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Experiment, ModelSection, build_experiment, experiment_to_dict
+from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
 from music_emotion.files import atomic_path
 from music_emotion.models.conv import ConvNet, shortest_input
 from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
 from music_emotion.models.pretrained import TimmBackbone
+from music_emotion.sections import ModelSection
 
 _METADATA_KEY = "music_emotion"
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from music_emotion.errors import InputError
-from music_emotion.experiment import ModelSection
+from music_emotion.sections import ModelSection
 
 _ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from music_emotion.experiment import ModelSection, Task
+from music_emotion.sections import ModelSection, Task
 
 
 class PerTarget(nn.Module):

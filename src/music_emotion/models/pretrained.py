@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from music_emotion.errors import InputError, nearest
-from music_emotion.experiment import ModelSection
+from music_emotion.sections import ModelSection
 
 
 class TimmBackbone(nn.Module):

@@ -8,7 +8,7 @@ from music_emotion.data.clip_set import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment
 from music_emotion.files import read_json, write_json
-from music_emotion.predictions import read_predictions, write_predictions
+from music_emotion.predictions import write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
 from music_emotion.results.run_scores import read_folds, summary
 from music_emotion.results.scores import emotion_scores
@@ -27,7 +27,7 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     directory : Path
         Of the blend.
     method : {"z-score", "rank"}
-        Scale on which predictions are averaged.
+        Scale on which predictions are averaged: over folds, seeds and runs.
     shrinkage : float
         0 takes the fitted weights, 1 equal ones.
 
@@ -46,13 +46,13 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     experiments = {path.name: _emotion_experiment(path) for path in members}
     if len(experiments) < len(members):
         raise InputError("Two of the runs have the same name. Name each run once.")
-    out_of_fold = {path.name: read_predictions(path / "oof.csv") for path in members}
-    clips = out_of_fold[members[0].name].index
-    truth = _truth(experiments[members[0].name]).loc[clips, list(out_of_fold[members[0].name].columns)]
+    out_of_fold = {path.name: _out_of_fold(path, method) for path in members}
+    first = out_of_fold[members[0].name]
+    truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
     folds = _folds(members[0])
     nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, shrinkage), truth)
     weights = choose_weights(truth, out_of_fold, method, shrinkage)
-    tests = [read_predictions(path / "test.csv") for path in members]
+    tests = [_test(path, method) for path in members]
     write_predictions(directory / "oof.csv", nested)
     write_predictions(directory / "test.csv", to_target_units(blend(tests, method, weights), truth))
     recipe = {
@@ -73,6 +73,17 @@ def _emotion_experiment(path: Path) -> Experiment:
     if experiment.task != "emotion":
         raise InputError(f"{path} is a genre run; only emotion runs can be blended.")
     return experiment
+
+
+def _out_of_fold(path: Path, method: Method) -> pd.DataFrame:
+    """Mean over a run's seeds, each of which predicts every clip once."""
+    seeds = [pd.concat(tables.values()) for tables in read_folds(path, "valid").values()]
+    return blend(seeds, method)
+
+
+def _test(path: Path, method: Method) -> pd.DataFrame:
+    """Mean over a run's folds and seeds, each of which predicts all test clips."""
+    return blend([t for tables in read_folds(path, "test").values() for t in tables.values()], method)
 
 
 def _truth(experiment: Experiment) -> pd.DataFrame:

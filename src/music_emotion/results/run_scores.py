@@ -53,13 +53,13 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     return summary(directory.name, scores)
 
 
-def score_split(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
-    """Write `test.csv` and `scores.json` of a genre run validated on the set's own test split.
+def score_split(directory: Path, truth: pd.DataFrame) -> str:
+    """Write `test.csv` and `scores.json` of a genre run scored on the set's own test split.
 
     Parameters
     ----------
-    directory, experiment
-        As for `score_run`.
+    directory : Path
+        ``runs/<name>``; every seed's fold has predicted the test split.
     truth : pd.DataFrame
         One-hot classes of the test clips, indexed by `Id`.
 
@@ -69,13 +69,12 @@ def score_split(directory: Path, experiment: Experiment, truth: pd.DataFrame) ->
         The scores in a few lines.
     """
     predictions = mean_table(
-        [table for folds in read_folds(directory, "valid").values() for table in folds.values()]
+        [table for folds in read_folds(directory, "test").values() for table in folds.values()]
     )
     write_predictions(directory / "test.csv", predictions)
     scores = genre_report(
         _class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory
     )
-    scores["selected_on_validation"] = experiment.train.select != "last"
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores, "test split")
 

@@ -5,7 +5,7 @@ import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from music_emotion.experiment import Rows
+from music_emotion.sections import Rows
 
 N_MELS = 128
 N_CHROMA = 12

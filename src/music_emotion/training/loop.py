@@ -17,10 +17,10 @@ from music_emotion.data.augment import mixup
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import Batch, TrainingExcerpts, batches
 from music_emotion.errors import InputError
-from music_emotion.experiment import TrainSection
 from music_emotion.files import write_table
 from music_emotion.models.build import Network, save_model
 from music_emotion.predictions import write_predictions
+from music_emotion.sections import TrainSection
 from music_emotion.training.checkpoint import STATE, Progress, Weights, load_state, save_state
 from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.objectives import Objective

@@ -6,8 +6,9 @@ from torch.nn import functional
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, LossSection
+from music_emotion.experiment import Experiment
 from music_emotion.models.build import ModelCard
+from music_emotion.sections import LossSection
 from music_emotion.training.metrics import genre_scores, is_constant, spearman_per_target
 
 

@@ -1,0 +1,290 @@
+"""The sections of an experiment, their settings and their defaults.
+
+Off is ``0`` or ``"none"``, since TOML has no null.
+"""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Task = Literal["emotion", "genre"]
+Rate = Literal["full", "beat"]
+Rows = Literal["fused", "mel", "chroma"]
+Channel = Literal["spectrogram", "frequency", "delta"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+# The course's own mapping of 20 raw classes to 10; "none" leaves a class out.
+_COURSE_GENRES = {
+    **{"Rock": "Rock", "Psych-Rock": "Rock", "Post-Rock": "Rock", "Folk": "Folk", "Psych-Folk": "Folk"},
+    **{"Metal": "Metal", "Punk": "Metal", "Electronic": "Electronic", "Chiptune": "Electronic"},
+    **{name: name for name in ("Trip-Hop", "Pop", "Hip-Hop", "Classical", "Blues", "Jazz")},
+    **dict.fromkeys(("Indie-Rock", "Post-Punk", "Soundtrack", "International", "Old-Time"), "none"),
+}
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataSection:
+    """Which data, and how it is read.
+
+    Attributes
+    ----------
+    root : str
+        Folder at or a few levels above the competition's folders.
+    stores : str
+        Where the packed arrays are kept.
+    rate : {"full", "beat"}
+        Full-rate or beat-synchronous arrays.
+    rows : {"mel", "chroma", "fused"}
+        The part of the (140, T) array that is used.
+    normalise : {"band", "none"}
+        Standardise every row with the mean and deviation of the training folds.
+    targets : tuple of str
+        The targets to learn; all in the label file when empty.
+    target_range : tuple of float
+        Smallest and largest allowed label.
+    genres : dict of str to str
+        Raw class to class; "none" leaves a class out. Empty keeps the raw classes.
+    allow_bad_share : float
+        Share of clips, 0 to 1, that may lack a file or a label or have an unusable array and are
+        then listed and left out; above it the run stops.
+    """
+
+    root: str = "data"
+    stores: str = "stores"
+    rate: Rate = "full"
+    rows: Rows = "mel"
+    normalise: Literal["band", "none"] = "band"
+    targets: tuple[str, ...] = ()
+    target_range: tuple[float, float] = (0.0, 1.0)
+    genres: dict[str, str] = field(default_factory=lambda: dict(_COURSE_GENRES))
+    allow_bad_share: Share = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExcerptSection:
+    """The parts of a clip that the network sees.
+
+    Attributes
+    ----------
+    frames : int
+        Length of an excerpt in frames; 0 takes whole clips.
+    per_clip : int
+        Random excerpts of every clip in one epoch.
+    test : int
+        Evenly spaced excerpts whose predictions are averaged, in validation and test.
+    padding : {"silence", "zero"}
+        What fills an excerpt past the clip's end. Zero is the loudest value in dB; only the
+        public baselines use it.
+    """
+
+    frames: Count = 256
+    per_clip: Positive = 2
+    test: Positive = 5
+    padding: Literal["silence", "zero"] = "silence"
+
+
+@dataclass(frozen=True, config=STRICT)
+class FoldSection:
+    """How training clips are split for validation.
+
+    Attributes
+    ----------
+    n : int
+        Number of folds.
+    groups : str
+        CSV with columns `Id` and `group`; no fold splits a group. "none" for no groups.
+    """
+
+    n: Annotated[int, Field(ge=2)] = 5
+    groups: str = "none"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelSection:
+    """The network.
+
+    Attributes
+    ----------
+    kind : {"conv", "lstm", "timm"}
+        Configurable ConvNet, LSTM over frames, or a timm backbone.
+    channels : tuple of {"spectrogram", "frequency", "delta"}
+        Input channels of conv and timm: the rows themselves, a frequency coordinate from -1 to 1,
+        the difference to the previous frame.
+    widths : tuple of int
+        Channels of each block of conv.
+    convolutions : int
+        Convolutions in a block.
+    kernel : int
+        Their size, in rows and frames.
+    padded : bool
+        Whether convolutions keep the size of their input.
+    pool : {"average", "max"}
+        Pooling at the end of a block.
+    pool_size : int
+        Its size and stride.
+    stem_pool : int
+        Average pooling of the input; 1 for none.
+    norm : {"batch", "none"}
+        Normalisation after a convolution.
+    activation : {"relu", "gelu", "silu", "none"}
+        Activation after it.
+    readout : {"mean-max", "flatten"}
+        Feature maps to a vector: the mean over time and frequency beside the maximum over time of
+        the frequency mean, or all values (which fixes the input length).
+    head : {"linear", "mlp"}
+        One linear layer, or the public baseline's two-layer head (one per target).
+    head_width : int
+        Hidden units of the "mlp" head.
+    dropout : float
+        Before the head's layers; between layers of the LSTM.
+    lstm_width, lstm_layers, bidirectional
+        The LSTM.
+    backbone : str
+        Name of a timm model, for the kind "timm".
+    weights : str
+        Local file with the timm model's pretrained weights; "none" for random ones.
+    trunk : str
+        `model.safetensors` of a genre run whose trunk this network starts from, or "none".
+    """
+
+    kind: Literal["conv", "lstm", "timm"] = "conv"
+    channels: tuple[Channel, ...] = ("spectrogram", "frequency")
+    widths: tuple[Positive, ...] = (32, 64, 128, 256)
+    convolutions: Positive = 2
+    kernel: Positive = 3
+    padded: bool = True
+    pool: Literal["average", "max"] = "average"
+    pool_size: Positive = 2
+    stem_pool: Positive = 2
+    norm: Literal["batch", "none"] = "batch"
+    activation: Literal["relu", "gelu", "silu", "none"] = "relu"
+    readout: Literal["mean-max", "flatten"] = "mean-max"
+    head: Literal["linear", "mlp"] = "linear"
+    head_width: Positive = 128
+    dropout: Share = 0.3
+    lstm_width: Positive = 128
+    lstm_layers: Positive = 2
+    bidirectional: bool = True
+    backbone: str = "resnet18"
+    weights: str = "none"
+    trunk: str = "none"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentSection:
+    """Changes to training batches; widths in rows and frames, counts per excerpt.
+
+    Attributes
+    ----------
+    frequency_masks, frequency_width : int
+        Number and largest width of masked bands.
+    time_masks, time_width : int
+        Number and largest width of masked spans.
+    mixup : float
+        Both parameters of the Beta distribution that mixes two excerpts; 0 for off.
+    """
+
+    frequency_masks: Count = 2
+    frequency_width: Count = 24
+    time_masks: Count = 2
+    time_width: Count = 48
+    mixup: NotNegative = 0.4
+
+
+@dataclass(frozen=True, config=STRICT)
+class LossSection:
+    """What is minimised.
+
+    Attributes
+    ----------
+    pearson : float
+        Weight of 1 - Pearson correlation over the batch, beside the squared error.
+    target_weights : tuple of float
+        Weight of every target; equal when empty.
+    standardise : bool
+        Whether targets are standardised with the training folds' mean and deviation.
+    class_weights : {"none", "balanced"}
+        Genre: weight classes by the inverse of their frequency.
+    label_smoothing : float
+        Genre: share of probability spread over all classes.
+    """
+
+    pearson: NotNegative = 1.0
+    target_weights: tuple[NotNegative, ...] = ()
+    standardise: bool = True
+    class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: Share = 0.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class OptimSection:
+    """Optimiser and schedule.
+
+    Attributes
+    ----------
+    name : str
+        Any optimiser timm knows.
+    learning_rate : float
+        The largest one.
+    weight_decay : float
+        Applied to weights only, unless `decay_all`.
+    decay_all : bool
+        Also decay biases and normalisation, as plain torch optimisers do.
+    schedule : {"one-cycle", "cosine", "constant"}
+        Course of the learning rate over all updates.
+    warmup : float
+        Share of all updates, 0 to 1, in which the learning rate rises.
+    clip_norm : float
+        Largest norm of the gradient; 0 for no clipping.
+    """
+
+    name: str = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: NotNegative = 0.05
+    decay_all: bool = False
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    warmup: Share = 0.3
+    clip_norm: NotNegative = 5.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainSection:
+    """The course of a training.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training clips (each gives `excerpt.per_clip` excerpts).
+    batch_size : int
+        Excerpts in one update, over all processes together.
+    ema : float
+        Largest decay of the running average of the weights; 0 for off.
+    valid_every : int
+        Validate after every so many epochs, and after the last.
+    select : {"last", "best-loss", "best-score"}
+        Which epoch's weights are kept. Choosing on the fold that is then reported inflates the
+        score, which is marked `selected on validation`.
+    patience : int
+        Stop after so many validations without a better one; 0 for never. Needs a `select` of best.
+    frozen_epochs : int
+        First epochs in which only the head learns; needs a trunk or weights.
+    channels_last : bool
+        Memory format of convolutions.
+    """
+
+    epochs: Positive = 60
+    batch_size: Positive = 24
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    valid_every: Positive = 5
+    select: Literal["last", "best-loss", "best-score"] = "last"
+    patience: Count = 0
+    frozen_epochs: Count = 0
+    channels_last: bool = True

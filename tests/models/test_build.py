@@ -1,0 +1,286 @@
+"""The whole network: every choice builds and learns, and a saved model is the model."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from music_emotion.data.layout import SET_NAMES
+from music_emotion.errors import InputError
+from music_emotion.experiment import (
+    Experiment,
+    ModelSection,
+    Task,
+    build_experiment,
+    experiment_to_dict,
+    read_differences,
+)
+from music_emotion.models.build import ModelCard, Network, build_network, load_model, load_trunk, save_model
+from music_emotion.sound.spectrogram import row_slice
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
+SMALL = {"widths": (4, 8), "lstm_width": 8, "head_width": 8, "backbone": "resnet10t"}
+N_FRAMES = 32
+
+
+def card_of(task: Task = "emotion", n_rows: int = 140, n_outputs: int = 3, **model: Any) -> ModelCard:
+    differences = {"task": task, "model": {**SMALL, **model}, "excerpt": {"frames": N_FRAMES}}
+    generator = torch.Generator().manual_seed(5)
+    deviations = (0.1 + torch.rand(n_rows, generator=generator)).tolist()
+    return ModelCard(
+        experiment=build_experiment(differences, "test"),
+        outputs=tuple(f"output {number}" for number in range(n_outputs)),
+        row_mean=tuple(torch.randn(n_rows, generator=generator).tolist()),
+        row_deviation=tuple(deviations),
+        target_mean=tuple(0.1 * number for number in range(n_outputs)),
+        target_deviation=tuple(1 + number / 3 for number in range(n_outputs)),
+    )
+
+
+def network_of(*arguments: Any, seed: int = 0, **model: Any) -> Network:
+    torch.manual_seed(seed)
+    return build_network(card_of(*arguments, **model))
+
+
+def sound_of(n: int = 3, n_rows: int = 140, n_frames: int = N_FRAMES) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(n, n_rows, n_frames, generator=generator), torch.tensor([n_frames, *[9] * (n - 1)])
+
+
+def choices() -> list[tuple[str, Any]]:
+    """Every value of every field of `ModelSection` that has a fixed list of them."""
+    found: list[tuple[str, Any]] = []
+    for name, hint in get_type_hints(ModelSection).items():
+        if hint is bool:
+            found += [(name, True), (name, False)]
+        elif get_origin(hint) is Literal:
+            found += [(name, choice) for choice in get_args(hint)]
+        elif get_origin(hint) is tuple and get_origin(get_args(hint)[0]) is Literal:
+            names = get_args(get_args(hint)[0])
+            found += [(name, (choice,)) for choice in names] + [(name, names), (name, names[::-1])]
+    return found
+
+
+CHOICES = choices()
+
+
+def test_the_list_of_choices_finds_literals_flags_and_tuples_of_literals():
+    assert {("kind", "timm"), ("readout", "flatten"), ("padded", False), ("channels", ("delta",))} <= set(
+        CHOICES
+    )
+    assert len(CHOICES) >= 20
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+@pytest.mark.parametrize("kind", get_args(get_type_hints(ModelSection)["kind"]))
+@pytest.mark.parametrize(("name", "choice"), CHOICES, ids=str)
+def test_every_choice_builds_reads_and_learns(kind, name, choice, task):
+    if name == "kind" and kind != choice:
+        kind = choice
+    network = network_of(task, **{"kind": kind, name: choice})
+    outputs = network(*sound_of())
+    assert outputs.shape == (3, 3)
+    assert torch.isfinite(outputs).all()
+    outputs.square().sum().backward()
+    for part in (network.trunk, network.head):
+        gradients = [weight.grad for weight in part.parameters()]
+        assert gradients
+        assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
+        assert any(gradient.abs().max() > 0 for gradient in gradients)
+    predictions = network.eval().predict(*sound_of())
+    assert predictions.shape == (3, 3)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_file_builds_its_network(path):
+    experiment = build_experiment(read_differences(path), str(path))
+    rows = range(140)[row_slice(experiment.data.rows)]
+    n_outputs = len(experiment.data.targets) or {"emotion": 3, "genre": 10}[experiment.task]
+    card = ModelCard(
+        experiment=replace(experiment, model=replace(experiment.model, weights="none", trunk="none")),
+        outputs=tuple(str(number) for number in range(n_outputs)),
+        row_mean=(0.0,) * len(rows),
+        row_deviation=(1.0,) * len(rows),
+        target_mean=(0.0,) * n_outputs,
+        target_deviation=(1.0,) * n_outputs,
+    )
+    network = build_network(card).eval()
+    n_frames = experiment.excerpt.frames or 60
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, len(rows), n_frames), torch.tensor([n_frames]))
+    assert outputs.shape == (1, n_outputs)
+
+
+def test_every_task_has_a_set():
+    assert set(SET_NAMES) == set(get_args(Task))
+
+
+def test_frames_are_standardised_row_by_row():
+    network = network_of(kind="lstm").eval()
+    sound, lengths = sound_of()
+    plain = replace(network.card, row_mean=(0.0,) * 140, row_deviation=(1.0,) * 140)
+    other = build_network(plain).eval()
+    other.load_state_dict(network.state_dict())
+    mean, deviation = (
+        torch.tensor(values)[:, None] for values in (network.card.row_mean, network.card.row_deviation)
+    )
+    torch.testing.assert_close(network(sound, lengths), other((sound - mean) / deviation, lengths))
+
+
+def test_masks_are_drawn_in_training_only():
+    network = network_of(norm="none")
+    network.head.eval()
+    assert not torch.equal(network(*sound_of()), network(*sound_of()))
+    network.eval()
+    assert torch.equal(network(*sound_of()), network(*sound_of()))
+
+
+def test_genre_predictions_are_probabilities():
+    network = network_of("genre").eval()
+    probabilities = network.predict(*sound_of())
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(3))
+    assert (probabilities > 0).all()
+    assert torch.equal(probabilities.argmax(dim=1), network(*sound_of()).argmax(dim=1))
+
+
+def test_emotion_predictions_are_in_the_units_of_the_targets():
+    network = network_of().eval()
+    standardised = network(*sound_of())
+    expected = standardised * torch.tensor([1, 4 / 3, 5 / 3]) + torch.tensor([0.0, 0.1, 0.2])
+    torch.testing.assert_close(network.predict(*sound_of()), expected)
+
+
+def saved(path: Path, network: Network) -> Path:
+    save_model(path, network, network.state_dict())
+    return path
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+@pytest.mark.parametrize("kind", get_args(get_type_hints(ModelSection)["kind"]))
+def test_a_loaded_model_is_the_saved_one_to_the_bit(tmp_path, kind, task):
+    network = network_of(task, kind=kind)
+    network(*sound_of())  # moves the statistics of batch normalisation
+    network.eval()
+    loaded = load_model(saved(tmp_path / "model.safetensors", network))
+    assert loaded.card == network.card
+    assert not loaded.training
+    own, other = network.state_dict(), loaded.state_dict()
+    assert list(own) == list(other)
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    assert torch.equal(network.predict(*sound_of()), loaded.predict(*sound_of()))
+
+
+def test_the_metadata_hold_everything_else(tmp_path):
+    network = network_of("genre")
+    path = saved(tmp_path / "model.safetensors", network)
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["music_emotion"])
+    assert card["experiment"] == experiment_to_dict(network.card.experiment)
+    assert card["outputs"] == list(network.card.outputs)
+    for name in ("row_mean", "row_deviation", "target_mean", "target_deviation"):
+        assert card[name] == list(getattr(network.card, name))
+    assert set(load_file(path)) == {name for name, _ in network.named_parameters()} | {
+        name for name, _ in network.named_buffers() if name.startswith("trunk.")
+    }
+
+
+def test_a_model_loads_where_the_files_it_started_from_are_gone(tmp_path):
+    network = network_of(kind="timm")
+    experiment = network.card.experiment
+    model = replace(experiment.model, weights="gone.safetensors", trunk="gone-too.safetensors")
+    train = replace(experiment.train, frozen_epochs=2)
+    network.card = replace(network.card, experiment=replace(experiment, model=model, train=train))
+    loaded = load_model(saved(tmp_path / "model.safetensors", network))
+    assert loaded.card == network.card
+
+
+def test_a_missing_model_gets_a_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"model\.safetensors does not exist. Train it first"):
+        load_model(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 300, -10])
+def test_a_damaged_model_gets_a_sentence(tmp_path, keep):
+    path = saved(tmp_path / "model.safetensors", network_of())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"model\.safetensors is not a whole safetensors file"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_somebody_elses_safetensors_file_gets_a_sentence(tmp_path, metadata):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", metadata=metadata)
+    with pytest.raises(InputError, match=r"other\.safetensors .* was not written by music-emotion"):
+        load_model(tmp_path / "other.safetensors")
+
+
+def test_a_model_with_settings_this_version_does_not_know_gets_a_sentence(tmp_path):
+    path = saved(tmp_path / "model.safetensors", network_of())
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["music_emotion"])
+    card["experiment"]["model"]["widhts"] = [1]
+    save_file(load_file(path), path, metadata={"music_emotion": json.dumps(card)})
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: unknown key 'model\.widhts'; did you mean 'widths'"
+    ):
+        load_model(path)
+
+
+def test_weights_of_another_network_get_a_sentence(tmp_path):
+    network = network_of()
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, network_of(widths=(4, 16)).state_dict())
+    with pytest.raises(InputError, match=r"model\.safetensors holds weights of another network"):
+        load_model(path)
+
+
+def test_exactly_the_trunk_is_taken_and_the_head_stays_new(tmp_path):
+    genre = network_of("genre", 140, 10, seed=1)
+    genre(*sound_of())
+    emotion = network_of(seed=2)
+    head = {name: value.clone() for name, value in emotion.head.state_dict().items()}
+    names = load_trunk(emotion, saved(tmp_path / "genre.safetensors", genre))
+    taken, there = emotion.trunk.state_dict(), genre.trunk.state_dict()
+    assert names["taken"] == [f"trunk.{name}" for name in there]
+    assert names["new"] == [f"head.{name}" for name in head]
+    assert names["unused"] == [f"head.{name}" for name in genre.head.state_dict()]
+    assert all(torch.equal(taken[name], there[name]) for name in there)
+    assert all(torch.equal(value, head[name]) for name, value in emotion.head.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "sentence"),
+    [
+        (
+            {"widths": (4, 16)},
+            {},
+            r"trunk\.blocks\.1\.0\.weight is \(8, 4, 3, 3\) there, \(16, 4, 3, 3\) here",
+        ),
+        ({"widths": (4, 8, 8)}, {}, r"trunk\.blocks\.2\.0\.weight is missing there, \(8, 8, 3, 3\) here"),
+        ({}, {"widths": (4, 8, 8)}, r"trunk\.blocks\.2\.0\.weight is only there"),
+        ({"kind": "lstm"}, {}, r"trunk\.lstm\.weight_ih_l0 is missing there"),
+    ],
+)
+def test_a_trunk_that_does_not_fit_is_refused_naming_weights_and_nothing_is_taken(
+    tmp_path, here, there, sentence
+):
+    path = saved(tmp_path / "genre.safetensors", network_of("genre", seed=1, **there))
+    network = network_of(**here)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(InputError, match=rf"The trunk of .*genre\.safetensors does not fit: .*{sentence}"):
+        load_trunk(network, path)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_the_default_experiment_has_a_network_of_about_a_million_weights():
+    rows = {"row_mean": (0.0,) * 128, "row_deviation": (1.0,) * 128}
+    card = ModelCard(
+        Experiment(), ("a", "b", "c"), **rows, target_mean=(0.0,) * 3, target_deviation=(1.0,) * 3
+    )
+    n_weights = sum(weight.numel() for weight in build_network(card).parameters())
+    assert 1.0e6 < n_weights < 1.3e6
