@@ -104,7 +104,8 @@ def _not_found(root: Path, name: str) -> str:
     resolved = root.resolve()
     for folder in (resolved, *resolved.parents):
         if folder.name in _ALL_SETS:
-            return f"The data root {root} lies inside the set {folder.name}. Give --data.root {folder.parent} instead."
+            right = f"Give --data.root {folder.parent} instead."
+            return f"The data root {root} lies inside the set {folder.name}. {right}"
     found = first_five(child.name for child in _folders(root)) or "no folders"
     return (
         f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "

@@ -1,13 +1,15 @@
 """Any timm backbone, with weights from a local file or random; nothing is downloaded."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
-from music_emotion.errors import InputError, nearest
+from music_emotion.errors import InputError, first_five, nearest
 from music_emotion.sections import ModelSection
 
 
@@ -34,21 +36,16 @@ class TimmBackbone(nn.Module):
                 f"timm has no model '{model.backbone}'; {nearest(model.backbone, timm.list_models())}"
             )
         source = _local_weights(model.weights)
-        sized: dict[str, Any] = {"img_size": (n_rows, n_frames)} if _has_fixed_input(model.backbone) else {}
         try:
-            self.backbone = timm.create_model(
-                model.backbone,
-                pretrained=source is not None,
-                pretrained_cfg_overlay={"file": source} if source else None,
-                in_chans=len(model.channels),
-                num_classes=0,
-                **sized,
-            )
-        except (RuntimeError, KeyError, ValueError) as error:
+            with torch.random.fork_rng(devices=[], enabled=source is not None):
+                self.backbone = _create(model, n_rows, n_frames, source)
+        except (RuntimeError, KeyError, ValueError, EOFError, SafetensorError, UnpicklingError) as error:
             raise InputError(
                 f"timm's '{model.backbone}' can't be built with model.weights '{model.weights}' for "
                 f"{len(model.channels)} channels of {n_rows} x {n_frames}: {error}"
             ) from None
+        if source is not None:
+            _check_all_taken(self.backbone, _create(model, n_rows, n_frames, None), source)
         self.n_features = _n_features(self.backbone, len(model.channels), n_rows, n_frames)
 
     def forward(self, images: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
@@ -57,6 +54,40 @@ class TimmBackbone(nn.Module):
         Padding is silence, which timm models read like any other sound.
         """
         return self.backbone(images)
+
+
+def _create(model: ModelSection, n_rows: int, n_frames: int, source: str | None) -> nn.Module:
+    sized: dict[str, Any] = {"img_size": (n_rows, n_frames)} if _has_fixed_input(model.backbone) else {}
+    return timm.create_model(
+        model.backbone,
+        pretrained=source is not None,
+        pretrained_cfg_overlay={"file": source} if source else None,
+        in_chans=len(model.channels),
+        num_classes=0,
+        **sized,
+    )
+
+
+def _check_all_taken(backbone: nn.Module, random: nn.Module, source: str) -> None:
+    """Refuse a file that lacks weights, which timm leaves random without a word.
+
+    Parameters
+    ----------
+    backbone, random : nn.Module
+        With the file's weights and without, made from the same state of the random numbers: what
+        is drawn and still the same in both was not in the file.
+    """
+    drawn = dict(random.named_parameters())
+    untouched = [
+        name
+        for name, weight in backbone.named_parameters()
+        if weight.ndim > 1 and weight.std() > 0 and torch.equal(weight, drawn[name])
+    ]
+    if untouched:
+        raise InputError(
+            f"The weights file {source} lacks weights of this backbone: {first_five(untouched)}. "
+            f"Give the file of the same timm model, or model.weights 'none'."
+        )
 
 
 def _local_weights(weights: str) -> str | None:
