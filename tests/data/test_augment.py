@@ -1,0 +1,132 @@
+"""Masks and mixup: in training only, within their bounds, and labels stay labels."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from music_emotion.data.augment import SpectrogramMasks, mixup
+from music_emotion.sections import AugmentSection
+
+
+def masked(seed: int = 0, n_rows: int = 40, n_frames: int = 50, n: int = 64, **settings) -> torch.Tensor:
+    """Where ones became zeros."""
+    torch.manual_seed(seed)
+    off = {"frequency_masks": 0, "time_masks": 0}
+    masks = SpectrogramMasks(AugmentSection(**{**off, **settings})).train()
+    return masks(torch.ones(n, n_rows, n_frames)) == 0
+
+
+def longest_run(line: torch.Tensor) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], line.numpy().astype(int), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def test_masks_work_in_training_only():
+    masks = SpectrogramMasks(AugmentSection())
+    frames = torch.randn(8, 128, 256)
+    assert torch.equal(masks.eval()(frames), frames)
+    assert not torch.equal(masks.train()(frames), frames)
+
+
+def test_what_is_not_masked_is_left_as_it_was():
+    torch.manual_seed(0)
+    frames = torch.randn(8, 128, 256)
+    result = SpectrogramMasks(AugmentSection()).train()(frames)
+    assert torch.equal(result[result != 0], frames[result != 0])
+    assert 0 < (result == 0).float().mean() < 0.8
+
+
+def test_no_masks_change_nothing():
+    assert not masked().any()
+    assert not masked(frequency_masks=2, frequency_width=0, time_masks=2, time_width=0).any()
+
+
+@given(st.integers(0, 60), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_frequency_mask_is_one_band_of_at_most_its_width(width, seed):
+    mask = masked(seed, frequency_masks=1, frequency_width=width)
+    rows = mask.any(dim=2)
+    assert torch.equal(mask, rows[:, :, None].expand_as(mask))
+    for line in rows:
+        assert longest_run(line) == line.sum() <= min(width, 40)
+
+
+@given(st.integers(0, 60), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_time_mask_is_one_span_of_at_most_its_width(width, seed):
+    mask = masked(seed, time_masks=1, time_width=width)
+    frames = mask.any(dim=1)
+    assert torch.equal(mask, frames[:, None].expand_as(mask))
+    for line in frames:
+        assert longest_run(line) == line.sum() <= min(width, 50)
+
+
+def test_every_width_and_every_place_occurs():
+    rows = masked(n=5000, n_rows=6, n_frames=1, frequency_masks=1, frequency_width=3)[:, :, 0]
+    assert set(rows.sum(dim=1).tolist()) == {0, 1, 2, 3}
+    assert rows.any(dim=0).all()
+
+
+def test_every_excerpt_has_its_own_masks():
+    mask = masked(frequency_masks=1, frequency_width=20, time_masks=1, time_width=20)
+    assert len({line.numpy().tobytes() for line in mask}) > 40
+
+
+def test_several_masks_add_up():
+    mask = masked(frequency_masks=3, frequency_width=10)
+    n_masked = mask.any(dim=2).sum(dim=1)
+    assert n_masked.max() <= 30
+    assert n_masked.max() > 10
+
+
+def batch(n: int = 16, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    frames, lengths = torch.randn(n, 5, 7), torch.randint(1, 8, (n,))
+    return frames, lengths, torch.nn.functional.one_hot(torch.arange(n) % 4, 4).float()
+
+
+def test_alpha_zero_changes_nothing():
+    before = batch()
+    after = mixup(*before, alpha=0)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 5.0])
+def test_class_probabilities_still_sum_to_one(alpha):
+    _, _, values = mixup(*batch(), alpha)
+    torch.testing.assert_close(values.sum(dim=1), torch.ones(16))
+    assert (values >= 0).all()
+    assert ((values > 0).sum(dim=1) > 1).any()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_an_excerpt_keeps_at_least_half_of_its_own_label(alpha):
+    _, _, before = batch()
+    _, _, after = mixup(*batch(), alpha)
+    assert ((before * after).sum(dim=1) >= 0.5).all()
+
+
+@given(st.integers(2, 9), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_mixture_lies_between_both_and_shares_frames_and_values_alike(n, seed):
+    torch.manual_seed(seed)
+    numbers = torch.arange(float(n))
+    frames, lengths = numbers[:, None, None].expand(n, 2, 3).clone(), torch.arange(1, n + 1)
+    mixed, longer, values = mixup(frames, lengths, numbers[:, None], 0.4)
+    torch.testing.assert_close(mixed, values[:, :, None].expand_as(mixed))
+    for number, (value, length) in enumerate(zip(values[:, 0].tolist(), longer.tolist(), strict=True)):
+        possible = [other for other in range(n) if max(number, other) + 1 == length]
+        assert possible
+        assert any(
+            min(number, other) - 1e-5 <= value <= max(number, other) + 1e-5
+            and abs(value - number) <= abs(value - other) + 1e-5
+            for other in possible
+        )
+
+
+def test_a_mixture_is_as_long_as_the_longer():
+    frames, _, values = batch(2)
+    seen = {tuple(mixup(frames, torch.tensor([3, 7]), values, 1.0)[1].tolist()) for _ in range(40)}
+    assert seen == {(3, 7), (7, 7)}
