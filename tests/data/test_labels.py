@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from music_emotion.data.labels import read_genres, read_groups, read_targets
+from music_emotion.data.labels import map_genres, read_genres, read_groups, read_targets
 from music_emotion.errors import InputError
 from music_emotion.sections import DataSection
 
@@ -149,7 +149,7 @@ def test_a_file_without_rows_gets_a_sentence(tmp_path, text, sentence):
 def test_genres_are_read_in_every_spelling(tmp_path, separator, header, name):
     rows = [(name.format(1042), "Blues"), (name.format(6), "Psych-Rock"), (name.format(12), "Hip-Hop")]
     lines = [separator.join(row) for row in ([("Id", "Genre")] if header else []) + rows]
-    genres = read_genres(written(tmp_path / "train_labels.txt", *lines), MAPPING)
+    genres = map_genres(read_genres(written(tmp_path / "train_labels.txt", *lines)), MAPPING, "here")
     assert genres.to_dict() == {1042: "Blues", 6: "Rock", 12: "Hip-Hop"}
     assert genres.index.name == "Id"
 
@@ -157,38 +157,38 @@ def test_genres_are_read_in_every_spelling(tmp_path, separator, header, name):
 def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(tmp_path):
     rows = [f"{number}.fused.full.npy.gz\t{name}" for number, name in enumerate(MAPPING)]
     path = written(tmp_path / "train_labels.txt", "Id\tGenre", *rows)
-    genres = read_genres(path, MAPPING)
+    genres = map_genres(read_genres(path), MAPPING, "here")
     assert len(MAPPING) == 20
     assert len(genres) == 15
     assert sorted(set(genres)) == sorted(
         ["Blues", "Classical", "Electronic", "Folk", "Hip-Hop", "Jazz", "Metal", "Pop", "Rock", "Trip-Hop"]
     )
-    assert set(read_genres(path, {})) == set(MAPPING)
+    assert set(map_genres(read_genres(path), {}, "here")) == set(MAPPING)
 
 
 def test_a_genre_of_two_words_survives_tabs_and_commas(tmp_path):
     for separator in ("\t", ","):
         path = written(tmp_path / "train_labels.txt", f"Id{separator}Genre", f"1{separator}Old Time Radio")
-        assert read_genres(path, {}).to_dict() == {1: "Old Time Radio"}
+        assert read_genres(path).to_dict() == {1: "Old Time Radio"}
 
 
 def test_a_genre_the_mapping_does_not_know_is_named(tmp_path):
     path = written(tmp_path / "train_labels.txt", "Id\tGenre", "1\tBlues", "2\tPolka", "3\tBlus")
     with pytest.raises(InputError, match=r"the genres Blus, Polka are not in data\.genres"):
-        read_genres(path, MAPPING)
+        map_genres(read_genres(path), MAPPING, str(path))
 
 
 @pytest.mark.parametrize("row", ["2", "2\t", "2\t "])
 def test_a_line_without_a_genre_is_named(tmp_path, row):
     path = written(tmp_path / "train_labels.txt", "Id\tGenre", "1\tBlues", row)
     with pytest.raises(InputError, match="line 3: there is no genre after the id"):
-        read_genres(path, MAPPING)
+        map_genres(read_genres(path), MAPPING, str(path))
 
 
 def test_repeated_ids_in_a_genre_file_are_refused(tmp_path):
     path = written(tmp_path / "train_labels.txt", "Id\tGenre", "1.npy\tBlues", "1.npy.gz\tJazz")
     with pytest.raises(InputError, match="1 ids occur more than once: 1"):
-        read_genres(path, MAPPING)
+        map_genres(read_genres(path), MAPPING, str(path))
 
 
 def test_groups_are_read_by_id(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.data.labels import read_genres, read_targets
+from music_emotion.data.labels import map_genres, read_genres, read_targets
 from music_emotion.data.layout import Split, find_set, split_files
 from music_emotion.data.store import Store, open_store
 from music_emotion.errors import InputError, first_five
@@ -81,39 +81,32 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         store = open_store(files, Path(data.stores), data.allow_bad_share)
         ids = store.index.index.to_numpy()
         return ClipSet(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
-    labelled, values = _labels(files.label_file, data, task, outputs)
-    dropped = _dropped_ids(files.label_file, task, labelled)
-    _check_match(files.label_file, labelled.union(dropped), pd.Index(files.arrays), data.allow_bad_share)
+    listed, values = _labels(files.label_file, data, task, outputs)
+    _check_match(files.label_file, listed, pd.Index(files.arrays), data.allow_bad_share)
     store = open_store(files, Path(data.stores), data.allow_bad_share)
-    known = labelled[labelled.isin(store.index.index)].sort_values()
-    table = values.loc[known]
-    return ClipSet(known.to_numpy(), store, tuple(table.columns), table.to_numpy(np.float32))
+    table = values[values.index.isin(store.index.index)].sort_index()
+    return ClipSet(table.index.to_numpy(), store, tuple(table.columns), table.to_numpy(np.float32))
 
 
 def _labels(
     path: Path, data: DataSection, task: Task, outputs: tuple[str, ...]
 ) -> tuple[pd.Index, pd.DataFrame]:
+    """All ids in a label file, and the values of those whose class is not left out."""
     if task == "emotion":
         table = read_targets(path, outputs or data.targets, data.target_range)
         return table.index, table
-    genres = read_genres(path, data.genres)
+    raw = read_genres(path)
+    genres = map_genres(raw, data.genres, str(path))
     classes = outputs or tuple(sorted(set(genres)))
     unknown = sorted(set(genres) - set(classes))
     if unknown:
         raise InputError(f"{path}: no training clip has the classes {first_five(unknown)}.")
     one_hot = (genres.to_numpy()[:, None] == np.array(classes, dtype=object)).astype(np.float32)
-    return genres.index, pd.DataFrame(one_hot, genres.index, list(classes))
+    return raw.index, pd.DataFrame(one_hot, genres.index, list(classes))
 
 
-def _dropped_ids(path: Path, task: Task, labelled: pd.Index) -> pd.Index:
-    """Ids that have a label but of a class the mapping leaves out."""
-    if task == "emotion":
-        return labelled[:0]
-    return read_genres(path, {}).index.difference(labelled)
-
-
-def _check_match(path: Path, labelled: pd.Index, arrays: pd.Index, allow_bad_share: float) -> None:
-    fileless, unlabelled = labelled.difference(arrays), arrays.difference(labelled)
+def _check_match(path: Path, listed: pd.Index, arrays: pd.Index, allow_bad_share: float) -> None:
+    fileless, unlabelled = listed.difference(arrays), arrays.difference(listed)
     n_bad = len(fileless) + len(unlabelled)
     if not n_bad:
         return
@@ -121,6 +114,6 @@ def _check_match(path: Path, labelled: pd.Index, arrays: pd.Index, allow_bad_sha
         f"{path}: {len(fileless)} ids have no array ({first_five(fileless) or 'none'}) and "
         f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
     )
-    if n_bad > allow_bad_share * len(labelled.union(arrays)):
+    if n_bad > allow_bad_share * len(listed.union(arrays)):
         raise InputError(f"{sentence}. Complete the set, or leave them out with --data.allow-bad-share 0.01.")
     print(f"left out: {sentence}.")

@@ -34,7 +34,7 @@ def read_clips(table_path: Path, audio_folder: Path | None = None) -> pd.DataFra
     ------
     InputError
         For a missing or empty table, missing audio, ids that are not whole numbers or repeated,
-        or neither paths nor an audio folder.
+        neither paths nor an audio folder, or a target that is not a number.
     """
     table = _read_table(table_path).rename(columns=_SPELLINGS)
     if "id" not in table:
@@ -50,6 +50,8 @@ def read_clips(table_path: Path, audio_folder: Path | None = None) -> pd.DataFra
         table["path"] = _paths_by_id(table["id"], audio_folder)
     else:
         raise InputError(f"{table_path} has no column 'path'. Add one, or give --audio FOLDER.")
+    if "label" not in table:
+        check_targets(table, table_path)
     missing = [path for path in table["path"] if not Path(path).is_file()]
     if missing:
         raise InputError(f"{table_path}: {len(missing)} audio files are missing: {first_five(missing)}.")
@@ -94,6 +96,24 @@ def _paths_by_id(ids: pd.Series, audio_folder: Path) -> list[str]:
 def target_columns(clips: pd.DataFrame) -> list[str]:
     """Names of the columns of a clip table that hold targets."""
     return [column for column in clips.columns if column not in _OWN_COLUMNS]
+
+
+def check_targets(clips: pd.DataFrame, place: Path) -> None:
+    """Refuse columns that would be targets but do not hold numbers.
+
+    Raises
+    ------
+    InputError
+        Naming the column and what to do with it.
+    """
+    for column in target_columns(clips):
+        numbers = pd.to_numeric(clips[column], errors="coerce")
+        if numbers.isna().any():
+            row = int(numbers.isna().to_numpy().argmax())
+            raise InputError(
+                f"{place} row {row + 1}: the target '{column}' is {clips[column].iloc[row]!r}, not a number. "
+                f"Columns other than {', '.join(_OWN_COLUMNS)} are targets; remove those that are not."
+            )
 
 
 def task_of(clips: pd.DataFrame) -> Task | None:

@@ -45,7 +45,8 @@ def extract_clips(
         As `read_clips` gives it.
     root : Path
         Gets ``<set>/<split>/<id>.fused.full.npy`` for both sets of the task, label files,
-        `settings.json`, `ids-<split>.csv` and the record `extract-<split>.csv`.
+        `settings.json`, `ids-<split>.csv`, the record `extract-<split>.csv` and, where clips have
+        groups, `groups-<split>.csv`.
     task : {"emotion", "genre"}
     split : {"train", "test"}
     settings : FeatureSettings, optional
@@ -83,6 +84,8 @@ def extract_clips(
         write_table(folder / f"extract-{split}.csv", record)
         write_table(folder / f"ids-{split}.csv", clips[["id", "path"]])
         _write_labels(folder, task, rate, split, good)
+        if "group" in clips:
+            write_table(folder / f"groups-{split}.csv", good[["id", "group"]].rename(columns={"id": "Id"}))
     _check_failures(record, folders["full"] / f"extract-{split}.csv", max_failed)
     return record
 

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from music_emotion.errors import InputError, first_five
 
 _N_STRATA = 10
+_MOST_CROSSED = 3
 
 
 def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
@@ -68,8 +69,11 @@ def target_strata(values: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(n,)], integer
-        The combination of every target's quantile bin, about ten combinations in all.
+        The combination of every target's quantile bin, about ten combinations in all; of more than
+        three targets, the bin of their mean rank.
     """
+    if values.shape[1] > _MOST_CROSSED:  # more would leave a stratum to every clip
+        values = rankdata(values, axis=0).mean(axis=1, keepdims=True)
     n, n_targets = values.shape
     n_bins = max(2, round(_N_STRATA ** (1 / n_targets)))
     bins = np.floor((rankdata(values, axis=0) - 0.5) / n * n_bins).astype(np.int64)

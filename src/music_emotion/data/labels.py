@@ -1,5 +1,6 @@
 """Label files of every edition as checked tables indexed by id."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,35 +75,57 @@ def _number(cell: str, allowed: tuple[float, float]) -> tuple[float, str]:
     return value, "" if low <= value <= high else f"expected {low:g} to {high:g}"
 
 
-def read_genres(path: Path, mapping: dict[str, str]) -> pd.Series:
-    """Read a table of genres and map raw classes to classes.
+def read_genres(path: Path) -> pd.Series:
+    """Read a table of raw genres.
 
     Parameters
     ----------
     path : Path
         ``Id<TAB>Genre``; the id is the leading integer of the file name in the first column.
-    mapping : dict of str to str
-        Raw class to class; "none" leaves a class out. Empty keeps the raw classes.
 
     Returns
     -------
     pd.Series
-        Class names, indexed by `Id`; clips of dropped classes are not in it.
+        Raw classes, indexed by `Id`.
 
     Raises
     ------
     InputError
-        For a repeated id, a line without a genre, or a class the mapping does not know.
+        For a repeated id, or a line without a genre.
     """
     _, rows, first_line = _read_rows(path)
     ids = _ids(path, rows, first_line)
-    raw = pd.Series(_second_cells(path, rows, first_line, "genre"), ids, name="Genre", dtype=object)
+    return pd.Series(_cells(path, rows, first_line, 1, "genre"), ids, name="Genre", dtype=object)
+
+
+def map_genres(raw: pd.Series, mapping: dict[str, str], place: str) -> pd.Series:
+    """Map raw classes to classes.
+
+    Parameters
+    ----------
+    raw : pd.Series
+        As `read_genres` gives them.
+    mapping : dict of str to str
+        Raw class to class; "none" leaves a class out. Empty keeps the raw classes.
+    place : str
+        Where the classes come from, for the message.
+
+    Returns
+    -------
+    pd.Series
+        Classes, indexed by `Id`; clips of classes left out are not in it.
+
+    Raises
+    ------
+    InputError
+        For a class the mapping does not know.
+    """
     if not mapping:
         return raw
     unknown = sorted(set(raw) - set(mapping))
     if unknown:
         raise InputError(
-            f"{path}: the genres {first_five(unknown)} are not in data.genres. Map each to a class "
+            f"{place}: the genres {first_five(unknown)} are not in data.genres. Map each to a class "
             f"or to 'none' there, or give an empty mapping to keep the raw classes."
         )
     classes = raw.map(mapping)
@@ -110,7 +133,12 @@ def read_genres(path: Path, mapping: dict[str, str]) -> pd.Series:
 
 
 def read_groups(path: Path) -> pd.Series:
-    """Read a table `Id`, `group`: clips of one group stay on one side of a split.
+    """Read a table of groups: clips of one group stay on one side of a split.
+
+    Parameters
+    ----------
+    path : Path
+        ``Id,group``; of a table with more columns, the one named `group`.
 
     Returns
     -------
@@ -124,16 +152,17 @@ def read_groups(path: Path) -> pd.Series:
     """
     if not path.is_file():
         raise InputError(f"The group file {path} does not exist. Correct folds.groups, or set it to 'none'.")
-    _, rows, first_line = _read_rows(path)
+    header, rows, first_line = _read_rows(path)
     ids = _ids(path, rows, first_line)
-    return pd.Series(_second_cells(path, rows, first_line, "group"), ids, name="group", dtype=object)
+    column = header.index("group") if header and "group" in header else 1
+    return pd.Series(_cells(path, rows, first_line, column, "group"), ids, name="group", dtype=object)
 
 
-def _second_cells(path: Path, rows: list[list[str]], first_line: int, what: str) -> list[str]:
+def _cells(path: Path, rows: list[list[str]], first_line: int, column: int, what: str) -> list[str]:
     for number, row in enumerate(rows):
-        if len(row) < 2 or not row[1]:
+        if len(row) <= column or not row[column]:
             raise InputError(f"{path} line {first_line + number}: there is no {what} after the id.")
-    return [row[1] for row in rows]
+    return [row[column] for row in rows]
 
 
 def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
@@ -144,8 +173,9 @@ def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
     if not lines:
         raise InputError(f"{path} is empty.")
     separator = next((mark for mark in ("\t", ",") if mark in lines[0]), None)
-    rows = [[cell.strip() for cell in line.split(separator)] for line in lines]
-    has_header = not rows[0][0][:1].isdigit()
+    fields = csv.reader(lines, delimiter=separator) if separator else (line.split() for line in lines)
+    rows = [[cell.strip() for cell in row] for row in fields]
+    has_header = not (rows[0] and rows[0][0][:1].isdigit())
     header = rows.pop(0) if has_header else None
     if not rows:
         raise InputError(f"{path} has a header but no rows.")

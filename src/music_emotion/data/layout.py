@@ -120,7 +120,7 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
     Raises
     ------
     InputError
-        When the split's folder is missing or has no arrays.
+        When the split's folder is missing, has no arrays, or has two of one id.
     """
     folder = set_folder / split
     if not folder.is_dir():
@@ -129,8 +129,12 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
     # '.npy' last, so that it wins over '.npy.gz'
     for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".npy", path.name)):
         clip_id = leading_id(path.name)
-        if clip_id is not None and path.name.endswith((".npy", ".npy.gz")):
-            arrays[clip_id] = path
+        if clip_id is None or not path.name.endswith((".npy", ".npy.gz")):
+            continue
+        if clip_id in arrays and arrays[clip_id].suffix == path.suffix:
+            twins = f"{arrays[clip_id].name} and {path.name}"
+            raise InputError(f"{folder} holds two arrays of the id {clip_id}: {twins}. Remove one.")
+        arrays[clip_id] = path
     if not arrays:
         raise InputError(f"{folder} has no arrays named <id>....npy or <id>....npy.gz.")
     labels = set_folder / f"{split}_labels.txt"

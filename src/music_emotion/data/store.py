@@ -118,13 +118,13 @@ def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str
         _write_header(file, 0)
         for clip_id, source in tqdm(files.arrays.items(), desc=f"pack {files.folder}", unit="clip"):
             try:
-                array = _read_array(source)
+                frames = _read_frames(source)
             except InputError as error:
                 problems.append(str(error))
                 continue
-            file.write(np.ascontiguousarray(array.T, dtype=np.float16).tobytes())
-            rows.append((clip_id, total, array.shape[1]))
-            total += array.shape[1]
+            file.write(frames.tobytes())
+            rows.append((clip_id, total, len(frames)))
+            total += len(frames)
         file.seek(0)
         _write_header(file, total)
     return pd.DataFrame(rows, columns=["Id", "start", "length"]), problems
@@ -136,14 +136,20 @@ def _write_header(file: Any, n_frames: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _read_array(path: Path) -> np.ndarray:
+def _read_frames(path: Path) -> np.ndarray:
+    """A clip's array, time first, as the store holds it."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path} is not a whole array ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive of several arrays")
     if array.ndim != 2 or array.shape[0] != N_ROWS or array.shape[1] == 0:
         raise InputError(f"{path} has shape {array.shape}, expected ({N_ROWS}, frames)")
-    if not np.isfinite(array).all():
-        raise InputError(f"{path} holds {int((~np.isfinite(array)).sum())} values that are not finite")
-    return array
+    with np.errstate(over="ignore"):
+        frames = np.ascontiguousarray(array.T, dtype=np.float16)
+    if not np.isfinite(frames).all():
+        n_broken = int((~np.isfinite(frames)).sum())
+        raise InputError(f"{path} holds {n_broken} values that are not finite, or far beyond decibels")
+    return frames

@@ -179,10 +179,13 @@ def _read_model(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
         raise InputError(f"{path} is not a whole safetensors file ({error}).") from None
     if _METADATA_KEY not in metadata:
         raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
-    fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-    experiment = build_experiment(fields.pop("experiment"), str(path))
-    lists = {name: tuple(values) for name, values in fields.items()}
-    return ModelCard(experiment=experiment, **lists), weights
+    try:
+        fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+        experiment = build_experiment(fields.pop("experiment"), str(path))
+        card = ModelCard(experiment=experiment, **{name: tuple(values) for name, values in fields.items()})
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} describes its network in a way that can't be read ({error!r}).") from None
+    return card, weights
 
 
 def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:

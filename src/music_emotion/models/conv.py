@@ -63,6 +63,11 @@ class ConvNet(nn.Module):
         """
         maps = self.blocks(self.stem(images)).float()
         if self.flatten:
+            if maps[0].numel() != self.n_features:
+                raise InputError(
+                    f"The excerpt has {images.shape[-1]} frames, but the readout 'flatten' reads only "
+                    f"excerpts as long as those the network was trained on."
+                )
             return maps.flatten(1)
         heard = torch.div(lengths + self.reduction - 1, self.reduction, rounding_mode="floor")
         heard = heard.clamp(1, maps.shape[-1])
