@@ -1,5 +1,8 @@
 """Audio to the competition's layout, to the letter, resumable, with failures on record."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +209,19 @@ def test_a_span_is_extracted_however_short(audio, tmp_path):
     arrays = [np.load(tmp_path / f"root/multitask_dataset/test/{n}.fused.full.npy") for n in (1, 2)]
     assert [array.shape for array in arrays] == [(140, 5), (140, 1 + 11025 // 512)]
     assert all(np.isfinite(array).all() for array in arrays)
+
+
+def test_several_processes_extract_where_nothing_is_compiled_yet(tmp_path):
+    """Compiling in all of them at once crashed them, in a fresh environment."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        soundfile.write(tmp_path / f"{number}.wav", rng.normal(0, 0.1, 3 * 22050), 22050)
+    table = pd.DataFrame({"id": range(6), "path": [f"{n}.wav" for n in range(6)], "label": "Rock"})
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    script = Path(__file__).parents[2] / "scripts" / "extract.py"
+    command = [sys.executable, str(script), "clips.csv", "--out", "out", "--jobs", "3"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "6 extracted" in done.stdout
+    assert any((tmp_path / "numba").rglob("*.nbc"))

@@ -14,7 +14,7 @@ from music_emotion.data.layout import Split, array_name, set_name
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import atomic_path, read_json, write_json, write_table, write_text
 from music_emotion.sections import Rate, Task
-from music_emotion.sound.beats import fused_features
+from music_emotion.sound.beats import compile_ahead, fused_features
 from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.sound.waveform import read_waveform
 
@@ -74,6 +74,9 @@ def extract_clips(
         joblib.delayed(_extract_one)(Path(path), _span(row), _outputs(folders, split, clip_id), settings)
         for path, clip_id, row in zip(clips["path"], clips["id"], clips.itertuples(), strict=True)
     ]
+    if not all(path.exists() for clip_id in clips["id"] for path in _outputs(folders, split, clip_id)):
+        tqdm.write("preparing librosa: half a minute the first time, a second after that")
+        compile_ahead(settings)
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results = list(tqdm(parallel(jobs), total=len(jobs), desc=f"extract {task} {split}", unit="clip"))
     record = clips[["id", "path"]].assign(

@@ -45,3 +45,19 @@ def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.
     beat_mel = librosa.util.sync(mel, beats.tolist(), aggregate=np.median)
     beat_chroma = librosa.util.sync(chroma_rows, beats.tolist(), aggregate=np.median)
     return fuse(mel, chroma_rows), fuse(beat_mel, beat_chroma)
+
+
+def compile_ahead(settings: FeatureSettings) -> None:
+    """Run all of the extraction once, so that what numba compiles for it is in numba's cache.
+
+    Processes that compile the same functions at the same time can leave a cache whose parts do
+    not fit each other, and crash in it (numba issue 10128). So call this before starting several.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+        Those that the processes will use.
+    """
+    clicks = np.arange(0.25, 3, 0.5)
+    waveform = librosa.clicks(times=clicks, sr=settings.sample_rate_hz, length=3 * settings.sample_rate_hz)
+    fused_features(waveform.astype(np.float32), settings)
