@@ -7,7 +7,7 @@ import pandas as pd
 
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
-from music_emotion.files import read_json, write_json
+from music_emotion.files import write_json
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import blend
 from music_emotion.results.genre_report import genre_report
@@ -111,11 +111,6 @@ def _joined_test(tables: list[pd.DataFrame], experiment: Experiment) -> pd.DataF
 
 def _class_index(one_hot: pd.DataFrame) -> pd.Series:
     return pd.Series(one_hot.to_numpy().argmax(axis=1), one_hot.index)
-
-
-def read_scores(directory: Path) -> dict[str, Any]:
-    """The scores of a finished run."""
-    return read_json(directory / "scores.json")
 
 
 def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:

@@ -9,58 +9,32 @@ from scipy.stats import rankdata
 
 from music_emotion.errors import InputError
 from music_emotion.predictions import check_predictions
-from music_emotion.results.bootstrap import check_known, interval, resamples, with_interval
+from music_emotion.results.bootstrap import check_known, resamples, with_interval
 from music_emotion.training.metrics import is_constant, spearman_per_target
 
 
-def bootstrap_spearman(
-    truth: np.ndarray,
-    prediction: np.ndarray,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of Spearman's correlation, of the mean over columns if there are several.
+def resampled_spearman(
+    truth: np.ndarray, prediction: np.ndarray, n_resamples: int = 2000, seed: int = 0
+) -> np.ndarray:
+    """Spearman's correlation of every column in bootstrap resamples of the clips.
 
     Parameters
     ----------
-    truth, prediction : np.ndarray [shape=(n,) or (n, n_targets)]
+    truth, prediction : np.ndarray [shape=(n, n_targets)]
         Target values and predictions.
     n_resamples : int
         How often clips are drawn, n of n with replacement.
     seed : int
-        Equal seeds draw equal clips.
-    confidence : float
-        Share of resamples inside the interval, 0 to 1.
+        Equal seeds draw equal clips, so that two runs can be compared in pairs.
 
     Returns
     -------
-    low, high : float
-        Ends of the interval, -1 to 1.
-
-    Raises
-    ------
-    InputError
-        As by `spearman_per_target`.
-
-    References
-    ----------
-    B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979.
+    np.ndarray [shape=(n_resamples, n_targets)]
+        -1 to 1; 0 where a resample leaves a column constant.
     """
-    truth, prediction = (np.asarray(values).reshape(len(values), -1) for values in (truth, prediction))
-    spearman_per_target(truth, prediction, [f"column {k}" for k in range(truth.shape[1])])
-    resampled = _resampled_spearman(truth, prediction, n_resamples, seed)
-    return interval(resampled.mean(axis=1), confidence)
-
-
-def _resampled_spearman(
-    truth: np.ndarray, prediction: np.ndarray, n_resamples: int = 2000, seed: int = 0
-) -> np.ndarray:
-    """Correlation of every column in every resample [shape=(n_resamples, n_targets)]."""
+    columns = range(truth.shape[1])
     chunks = [
-        np.stack(
-            [_rank_correlation(truth[rows, k], prediction[rows, k]) for k in range(truth.shape[1])], axis=1
-        )
+        np.stack([_rank_correlation(truth[rows, k], prediction[rows, k]) for k in columns], axis=1)
         for rows in resamples(len(truth), n_resamples, seed)
     ]
     return np.concatenate(chunks)
@@ -146,7 +120,7 @@ def _with_mean(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
 
 def _with_intervals(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, float]]:
     values = _with_mean(truth, table)
-    resampled = _resampled_spearman(truth.loc[table.index].to_numpy(), table.to_numpy())
+    resampled = resampled_spearman(truth.loc[table.index].to_numpy(), table.to_numpy())
     columns = [*resampled.T, resampled.mean(axis=1)]
     return {
         name: with_interval(values[name], column, len(table))
