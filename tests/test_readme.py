@@ -1,5 +1,6 @@
 """Every command of the README runs, the long ones in a smaller size."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -97,13 +98,13 @@ def test_the_library_lines_of_the_readme_run(folder, competition, monkeypatch):
     monkeypatch.chdir(folder)
     code = re.search(r"```python\n(.*?)```", README, re.S)
     assert code is not None
-    lines = code[1].replace(
-        "1004.fused.full.npy", str(competition / "multitask_dataset/train/1004.fused.full.npy")
-    )
-    *statements, expression = lines.strip().splitlines()
+    array = competition / "multitask_dataset/train/1004.fused.full.npy"
+    program = ast.parse(code[1].replace("1004.fused.full.npy", array.as_posix()))
+    call = program.body.pop()
+    assert isinstance(call, ast.Expr)
     names: dict = {"Path": Path, "np": np}
-    exec("\n".join(statements), names)
-    prediction = eval(expression, names)
+    exec(compile(program, "README.md", "exec"), names)
+    prediction = eval(compile(ast.Expression(call.value), "README.md", "eval"), names)
     assert list(prediction) == ["valence", "energy", "danceability"]
     assert all(np.isfinite(value) for value in prediction.values())
 

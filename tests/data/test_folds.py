@@ -75,8 +75,8 @@ def test_groups_of_like_size_still_spread_strata():
     strata, groups = rng.integers(0, 3, 300), np.repeat(np.arange(100), 3)
     folds = assign_folds(strata, 5, 0, groups)
     shares = np.stack([np.bincount(folds[strata == stratum], minlength=5) for stratum in range(3)])
-    assert shares.min() >= 15
-    assert shares.max() <= 26
+    even = shares.mean(axis=1, keepdims=True)
+    assert (abs(shares - even) <= 0.35 * even).all()  # releases of scikit-learn draw other folds
 
 
 @pytest.mark.parametrize(

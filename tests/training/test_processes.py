@@ -2,12 +2,21 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+
+from music_emotion.data.clip_set import load_clip_set
+from music_emotion.data.dataset import EvenExcerpts
+from music_emotion.models.build import load_model
+from music_emotion.predictions import prediction_table, read_predictions
+from music_emotion.sections import DataSection
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TOML = """
@@ -41,11 +50,16 @@ def arguments(competition: Path, tmp_path: Path) -> list[str]:
     return [str(tmp_path / "two.toml"), *places, "--runs", str(tmp_path / "runs")]
 
 
-TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
+def two_processes() -> list[str]:
+    with socket.socket() as free:  # a port that nothing else on this machine listens to
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    return ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
 
 
-def test_two_processes_give_complete_and_unique_predictions(arguments, tmp_path):
-    done = start(arguments, {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}, TWO)
+def test_two_processes_give_complete_and_unique_predictions(arguments, competition, tmp_path):
+    exact = {"ACCELERATE_MIXED_PRECISION": "no"}
+    done = start(arguments, {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **exact}, two_processes())
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "two"
     assert json.loads((run / "environment.json").read_text())["processes"] == 2
@@ -56,6 +70,19 @@ def test_two_processes_give_complete_and_unique_predictions(arguments, tmp_path)
     metrics = pd.read_csv(run / "seed0" / "fold0" / "metrics.csv")
     assert metrics["updates"].tolist() == [6, 12]
     assert done.stdout.count("two (out-of-fold):") == 1  # only the main process speaks
+    # Every process predicted with the weights that were saved, batch statistics among them.
+    clips = load_clip_set(
+        DataSection(root=str(competition), stores=str(tmp_path / "stores")), "emotion", "train"
+    )
+    valid = read_predictions(run / "seed0" / "fold0" / "valid.csv")
+    network = load_model(run / "seed0" / "fold0" / "model.safetensors")
+    held_out = clips.select(np.isin(clips.ids, valid.index))
+    excerpts = EvenExcerpts(held_out, network.card.experiment.data, network.card.experiment.excerpt)
+    batch = excerpts.__getitems__(list(range(len(held_out))))
+    with torch.inference_mode():
+        per_clip = network.predict(batch["frames"], batch["lengths"]).unflatten(0, (-1, 2)).mean(dim=1)
+    alone = prediction_table(held_out.ids, per_clip.numpy(), held_out.outputs)
+    pd.testing.assert_frame_equal(alone, valid, rtol=1e-5)
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(arguments):

@@ -1,9 +1,12 @@
 """Predictions for whole clips, complete and unique whatever the number of processes."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import EvenExcerpts, batches
@@ -40,8 +43,10 @@ def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) ->
     """
     card = network.card
     dataset = EvenExcerpts(clips, card.experiment.data, card.experiment.excerpt)
-    per_process = max(1, _EXCERPTS_AT_ONCE // dataset.n_excerpts)
+    share = math.ceil(len(dataset) / accelerator.num_processes)
+    per_process = max(1, min(_EXCERPTS_AT_ONCE // dataset.n_excerpts, share))
     loader = accelerator.prepare_data_loader(batches(dataset, per_process * accelerator.num_processes))
+    _agree(network, accelerator)
     network.eval()
     ids, predictions = [], []
     for batch in loader:
@@ -52,6 +57,13 @@ def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) ->
         ids.append(gathered[0].cpu().numpy())
         predictions.append(gathered[1].cpu().numpy())
     return _complete(clips, np.concatenate(ids), np.concatenate(predictions), card.outputs)
+
+
+def _agree(network: Network, accelerator: Accelerator) -> None:
+    """Give every process the main one's weights and batch statistics, which training lets differ."""
+    if accelerator.num_processes > 1:
+        for tensor in network.state_dict().values():
+            tensor.copy_(broadcast(tensor.contiguous()))
 
 
 def _complete(
