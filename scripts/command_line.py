@@ -1,5 +1,6 @@
 """What every script does at its edge: read file and flags, start Accelerate, turn errors into sentences."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, describe, read_differences
 
+_DISK_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 ExperimentFlags = Annotated[Experiment, Parameter(name="*")]
 
 
@@ -23,8 +25,8 @@ def run(command: Callable[..., Any]) -> None:
     """Run a function as a command line program.
 
     A parameter `file` names an experiment file, whose differences lie between the defaults and
-    the flags. Exit status 0 when it returns, 1 for wrong flags, 2 for an `InputError` (printed as
-    a sentence), 130 for Ctrl-C.
+    the flags. Exit status 0 when it returns, 1 for wrong flags, 2 for an `InputError` or a full or
+    closed disk (printed as a sentence), 130 for Ctrl-C.
     """
     app = cyclopts.App(
         default_command=command,
@@ -42,6 +44,15 @@ def run(command: Callable[..., Any]) -> None:
         if isinstance(error.__cause__, ValidationError):
             _leave(f"error: {describe(error.__cause__, 'command line')}", 2)
         _leave(f"error: {error} See --help.", 1)
+    except OSError as error:
+        if error.errno not in _DISK_REFUSALS:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        _leave(
+            f"error: {error.strerror}{place}. Free some space or give a folder that can be written to; "
+            f"what was finished is kept, and the same command goes on.",
+            2,
+        )
     except KeyboardInterrupt:
         _leave("interrupted: what was finished is kept; the same command goes on.", 130)
 

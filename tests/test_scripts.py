@@ -1,5 +1,7 @@
 """The scripts as a user calls them: flags, files, messages, and what they leave behind."""
 
+import errno
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -213,6 +215,26 @@ def test_a_run_of_another_experiment_is_refused(call):
     status, _, errors = call("train.py", "small.toml", "--train.epochs", "3", "--optim.learning-rate", "1e-4")
     assert status == 2
     assert "optim.learning_rate, train.epochs differ" in errors
+
+
+@pytest.mark.parametrize("where", ["store", "state.pt", "model.safetensors"])
+def test_a_full_disk_gets_a_sentence_and_leaves_no_half_file(call, monkeypatch, where):
+    from music_emotion.data import store
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write = Path.write_bytes
+    if where == "store":
+        monkeypatch.setattr(store, "_write_header", full)
+    else:
+        monkeypatch.setattr(
+            Path, "write_bytes", lambda p, c: full() if p.name.endswith(where) else write(p, c)
+        )
+    status, _, errors = call("train.py", "small.toml")
+    assert status == 2
+    assert errors.strip().splitlines()[-1].startswith("error: No space left on device. Free some space")
+    assert not list(Path().rglob(".writing-*"))
 
 
 def test_a_trunk_that_does_not_fit_is_refused(call):

@@ -84,7 +84,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise InputError(f"{path} does not exist. Run the stage that writes it first.")
     try:
-        table = pd.read_csv(path, float_precision="round_trip")
+        table = pd.read_csv(path, dtype=str)  # as text, for Python reads a number to the last bit
         if table.columns[0] != "Id":
             raise InputError(f"{path}: the first column is '{table.columns[0]}'; expected 'Id'.")
         numbers = table.astype({"Id": np.int64}).set_index("Id").astype(np.float64)

@@ -77,6 +77,12 @@ def test_a_sample_that_makes_no_sense_is_refused(tmp_path, text, sentence):
         read_form(tmp_path / "sample.csv", TARGETS)
 
 
+def test_a_sample_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "sample.csv").write_bytes(b"\x89PNG\r\n\x1a\n\xff")
+    with pytest.raises(InputError, match="is not a text file"):
+        read_form(tmp_path / "sample.csv", TARGETS)
+
+
 def test_a_missing_sample_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_form(tmp_path / "none.csv", TARGETS)

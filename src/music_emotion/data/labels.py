@@ -167,7 +167,10 @@ def _cells(path: Path, rows: list[list[str]], first_line: int, column: int, what
 
 def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
     """The header, if there is one, the other rows' fields, and the number of their first line."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a text file in UTF-8. Replace it.") from None
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from music_emotion.data.augment import SpectrogramMasks
@@ -144,7 +144,7 @@ def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -
     card = dict(vars(network.card), experiment=experiment_to_dict(network.card.experiment))
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata={_METADATA_KEY: json.dumps(card)})
+        temporary.write_bytes(save(contiguous, metadata={_METADATA_KEY: json.dumps(card)}))
 
 
 def load_model(path: Path) -> Network:

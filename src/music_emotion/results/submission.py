@@ -69,7 +69,10 @@ def read_form(sample: Path, targets: Sequence[str]) -> SubmissionForm:
     """
     if not sample.is_file():
         raise InputError(f"The sample submission {sample} does not exist. Correct --sample, or leave it out.")
-    lines = sample.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = sample.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{sample} is not a text file. Give the competition's CSV.") from None
     rows = [(number, line.split(",")) for number, line in enumerate(lines, start=1) if line.strip()]
     if len(rows) < 2:
         raise InputError(f"{sample} has no rows.")

@@ -1,5 +1,6 @@
 """The state of an unfinished training, so that the same command goes on from its last epoch."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +53,10 @@ def save_state(
         "optimizer": optimizer.state_dict(),
         "progress": vars(progress),
     }
+    whole = io.BytesIO()  # PyTorch's own writing hides why a disk refused it
+    torch.save(state, whole)
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(whole.getbuffer())
 
 
 def load_state(

@@ -63,24 +63,23 @@ def train_fold(
     """
     train = network.card.experiment.train
     parts, progress = _assemble(network, objective, training, accelerator, directory, seed)
-    bar = tqdm(
+    with tqdm(
         total=train.epochs,
         initial=progress.epoch,
         desc=f"{directory.parent.parent.name} {directory.parent.name} {directory.name}",
         unit="epoch",
         disable=not accelerator.is_main_process,
-    )
-    while progress.epoch < train.epochs and not _waited_enough(progress, train):
-        started = time.perf_counter()
-        row = _run_epoch(parts, progress, directory, seed)
-        if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
-            row |= _validate(parts.averaged, objective, valid, accelerator)
-            _select(progress, row, parts.averaged, train)
-        progress.metrics.append(row | {"seconds": time.perf_counter() - started})
-        _save(parts, progress, directory)
-        bar.update()
-        bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
-    bar.close()
+    ) as bar:
+        while progress.epoch < train.epochs and not _waited_enough(progress, train):
+            started = time.perf_counter()
+            row = _run_epoch(parts, progress, directory, seed)
+            if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
+                row |= _validate(parts.averaged, objective, valid, accelerator)
+                _select(progress, row, parts.averaged, train)
+            progress.metrics.append(row | {"seconds": time.perf_counter() - started})
+            _save(parts, progress, directory)
+            bar.update()
+            bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
     _finish(network, progress.best_weights or parts.averaged.state_dict(), valid, accelerator, directory)
 
 
