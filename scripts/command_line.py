@@ -17,7 +17,10 @@ from pydantic import ValidationError
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, describe, read_differences
 
-_DISK_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_DISK_REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EEXIST, errno.ENOTDIR),  # a file where a folder should be
+}
 ExperimentFlags = Annotated[Experiment, Parameter(name="*")]
 
 
@@ -33,6 +36,7 @@ def run(command: Callable[..., Any]) -> None:
         help_format="plaintext",
         config=_read_experiment_file,
         default_parameter=Parameter(consume_multiple=True, negative_iterable=""),
+        suppress_keyboard_interrupt=False,
         exit_on_error=False,
         print_error=False,
     )

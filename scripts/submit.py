@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 
 from command_line import run
+from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.predictions import read_predictions
 from music_emotion.results.submission import default_form, read_form, write_submission
@@ -40,6 +41,8 @@ def submit(
     targets = tuple(predictions.columns)
     form = read_form(sample, targets) if sample else default_form(targets, predictions.index.tolist())
     scores = read_json(blended / "scores.json")
+    if "classes" in scores:
+        raise InputError(f"{blended} is a genre run; submissions hold emotion targets. Name an emotion run.")
     recipe = blended / "blend.json"
     card = {
         "runs": read_json(recipe)["members"] if recipe.exists() else [str(blended)],

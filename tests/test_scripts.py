@@ -149,6 +149,34 @@ def test_genre_folds_are_scored_and_drawn(call):
     assert {"report.txt", "confusion.csv", "confusion.png", "oof.csv", "test.csv"} <= names
 
 
+def test_ctrl_c_says_how_to_go_on(call, monkeypatch):
+    from music_emotion.training import loop
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_run_epoch", interrupt)
+    status, _, errors = call("train.py", "small.toml")
+    assert status == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_genre_run_is_not_submitted(call):
+    call("train.py", "genre.toml")
+    status, _, errors = call("submit.py", "runs/genre")
+    assert status == 2
+    assert "is a genre run" in errors
+
+
+def test_a_file_where_a_folder_should_be_gets_a_sentence(call):
+    Path("taken").write_text("")
+    status, _, errors = call("train.py", "small.toml", "--runs", "taken")
+    assert status == 2
+    assert "taken" in errors.strip().splitlines()[-1]
+    assert "Traceback" not in errors
+
+
 def test_a_score_selected_on_validation_is_marked(call):
     _, out, _ = call("train.py", "small.toml", "--train.select", "best-score")
     assert "selected on validation" in out

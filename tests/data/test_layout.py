@@ -184,3 +184,11 @@ def test_a_split_without_arrays_gets_a_sentence(tmp_path):
     (tmp_path / "test").mkdir()
     with pytest.raises(InputError, match=r"test has no arrays named <id>"):
         split_files(tmp_path, "test")
+
+
+def test_two_sets_of_one_name_are_not_chosen_between_in_silence(tmp_path):
+    for edition in ("a", "b"):
+        (tmp_path / edition / "multitask_dataset").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"Several folders multitask_dataset lie below .*a.*b.* Name one"):
+        find_set(tmp_path, "emotion")
+    assert find_set(tmp_path / "a", "emotion") == tmp_path / "a" / "multitask_dataset"

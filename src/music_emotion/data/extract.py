@@ -1,5 +1,6 @@
 """Audio files to the competition's layout: many clips in parallel, and again only what is missing."""
 
+import io
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -126,8 +127,10 @@ def _extract_one(
     except InputError as error:
         return time.perf_counter() - started, str(error)
     for path, array in zip(outputs, fused_features(waveform, settings), strict=True):
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
+        whole = io.BytesIO()  # NumPy's own writing hides why a disk refused it
+        np.save(whole, array)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(whole.getbuffer())
     return time.perf_counter() - started, ""
 
 

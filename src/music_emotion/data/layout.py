@@ -84,9 +84,13 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
         raise InputError(f"The data root {root} is not a folder. Give the right one with --data.root.")
     level = [root]
     for _ in range(_LEVELS_TO_LOOK):
-        for folder in level:
-            if folder.name == name or (folder / name).is_dir():
-                return folder if folder.name == name else folder / name
+        found = [f if f.name == name else f / name for f in level if f.name == name or (f / name).is_dir()]
+        if len(found) > 1:
+            raise InputError(
+                f"Several folders {name} lie below {root}: {first_five(found)}. Name one of them."
+            )
+        if found:
+            return found[0]
         level = [child for folder in level for child in _folders(folder)]
     raise InputError(_not_found(root, name))
 
