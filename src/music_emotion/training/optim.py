@@ -73,6 +73,7 @@ def make_schedule(optimizer: Optimizer, optim: OptimSection, n_updates: int) -> 
     )
 
     def set_rate(update: int) -> float:
+        """Set the rate of one update."""
         match optim.schedule:
             case "cosine":
                 cosine.step_update(update)
