@@ -10,7 +10,7 @@ from music_emotion.experiment import Experiment, build_experiment
 from music_emotion.files import read_json, write_json
 from music_emotion.predictions import write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
-from music_emotion.results.run_scores import read_folds, summary
+from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary
 from music_emotion.results.scores import emotion_scores
 
 
@@ -83,7 +83,7 @@ def _out_of_fold(path: Path, method: Method) -> pd.DataFrame:
 
 def _test(path: Path, method: Method) -> pd.DataFrame:
     """Mean over a run's folds and seeds, each of which predicts all test clips."""
-    return blend([t for tables in read_folds(path, "test").values() for t in tables.values()], method)
+    return blend(every_fold(path, "test"), method)
 
 
 def _truth(experiment: Experiment) -> pd.DataFrame:
@@ -92,8 +92,7 @@ def _truth(experiment: Experiment) -> pd.DataFrame:
 
 def _folds(member: Path) -> pd.Series:
     """The folds of a run's first seed, over which the nested weights are chosen."""
-    tables = next(iter(read_folds(member, "valid").values()))
-    return pd.concat([pd.Series(fold, table.index) for fold, table in tables.items()]).sort_index()
+    return fold_numbers(next(iter(read_folds(member, "valid").values())))
 
 
 def _weight_lines(weights: pd.DataFrame) -> str:

@@ -34,13 +34,10 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     """
     folds = read_folds(directory, "valid")
     out_of_fold = {seed: pd.concat(tables.values()).sort_index() for seed, tables in folds.items()}
-    fold_of = {
-        seed: pd.concat([pd.Series(fold, table.index) for fold, table in tables.items()]).sort_index()
-        for seed, tables in folds.items()
-    }
+    fold_of = {seed: fold_numbers(tables) for seed, tables in folds.items()}
     known = mean_table(list(out_of_fold.values()))
     write_predictions(directory / "oof.csv", known)
-    tests = [table for tables in read_folds(directory, "test").values() for table in tables.values()]
+    tests = every_fold(directory, "test")
     write_predictions(directory / "test.csv", _joined_test(tests, experiment))
     truth = truth.loc[known.index]
     if experiment.task == "genre":
@@ -68,9 +65,7 @@ def score_split(directory: Path, truth: pd.DataFrame) -> str:
     str
         The scores in a few lines.
     """
-    predictions = mean_table(
-        [table for folds in read_folds(directory, "test").values() for table in folds.values()]
-    )
+    predictions = mean_table(every_fold(directory, "test"))
     write_predictions(directory / "test.csv", predictions)
     scores = genre_report(
         _class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory
@@ -94,6 +89,16 @@ def read_folds(directory: Path, part: str) -> dict[int, dict[int, pd.DataFrame]]
     if not tables:
         raise InputError(f"{directory} has no finished folds (seed*/fold*/{part}.csv). Train it first.")
     return tables
+
+
+def every_fold(directory: Path, part: str) -> list[pd.DataFrame]:
+    """The tables of `read_folds`, of all seeds and folds."""
+    return [table for tables in read_folds(directory, part).values() for table in tables.values()]
+
+
+def fold_numbers(tables: dict[int, pd.DataFrame]) -> pd.Series:
+    """The fold of every clip in one seed's validation tables, indexed by `Id`."""
+    return pd.concat([pd.Series(fold, table.index) for fold, table in tables.items()]).sort_index()
 
 
 def mean_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
