@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ import cyclopts
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
 from music_emotion.errors import InputError
@@ -21,11 +21,12 @@ _DISK_REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR),  # a file where a folder should be
 }
+Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 ExperimentFlags = Annotated[Experiment, Parameter(name="*")]
 
 
-def run(command: Callable[..., Any]) -> None:
-    """Run a function as a command line program.
+def run(command: Callable[..., Any] | None = None, commands: Sequence[Callable[..., Any]] = ()) -> None:
+    """Run a function as a command line program, or one of several by its name.
 
     A parameter `file` names an experiment file, whose differences lie between the defaults and
     the flags. Exit status 0 when it returns, 1 for wrong flags, 2 for an `InputError` or a full or
@@ -40,6 +41,8 @@ def run(command: Callable[..., Any]) -> None:
         exit_on_error=False,
         print_error=False,
     )
+    for named in commands:
+        app.command(named)
     try:
         app(sys.argv[1:])
     except InputError as error:

@@ -1,12 +1,19 @@
 """Audio to the competition's layout: full-rate and beat-synchronous arrays, and label files."""
 
 from pathlib import Path
+from typing import Annotated
 
-from command_line import run
+import pandas as pd
+from cyclopts import Parameter
+
+from command_line import Share, run
 from music_emotion.data.clips import read_clips, task_of
 from music_emotion.data.extract import extract_clips
 from music_emotion.data.layout import Split, Task
+from music_emotion.data.parallel import Workers
+from music_emotion.data.windows import cut_windows
 from music_emotion.errors import InputError
+from music_emotion.sound.spectrogram import FeatureSettings
 
 
 def extract(
@@ -16,16 +23,21 @@ def extract(
     split: Split = "train",
     task: Task | None = None,
     audio: Path | None = None,
+    window: float = 0.0,
+    hop: float = 0.0,
+    features: Annotated[FeatureSettings, Parameter(name="*")] = FeatureSettings(),  # noqa: B008 (frozen)
     jobs: int = -1,
-    max_failed: float = 0.01,
+    scheduler: str = "none",
+    max_failed: Share = 0.01,
 ) -> None:
-    """Extract the clips of a table.
+    """Extract the clips of a table or of a folder.
 
     Parameters
     ----------
     clips
         CSV with a column `path` (relative to it), or `id` together with --audio. A column
-        `label` makes a genre set, target columns make an emotion set.
+        `label` makes a genre set, target columns make an emotion set. Or a folder of audio with
+        one sub-folder per class.
     out
         Root of the layout to write into.
     split
@@ -34,21 +46,33 @@ def extract(
         Needed only when the table has neither labels nor targets.
     audio
         Folder of <id>.<ending> files for a table without paths.
+    window, hop
+        Cut every clip into windows of so many seconds, one every hop seconds (a window by
+        default); each becomes a clip. 0 keeps clips whole.
+    features
+        How audio becomes features; recorded in settings.json, and one set has one.
     jobs
         Worker processes; -1 for one per core.
+    scheduler
+        Address of a Dask scheduler, tcp://..., whose workers then do the work; they must see
+        audio and output in the same places.
     max_failed
         Share of clips that may fail.
     """
-    table = read_clips(clips, audio)
+    table = read_clips_or_windows(clips, audio, window, hop)
     task = task or task_of(table)
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
-    record = extract_clips(table, out, task, split, n_jobs=jobs, max_failed=max_failed)
-    failed = int((record["reason"] != "").sum())
-    fresh = int((record["seconds"] > 0).sum()) - failed
-    kept = len(record) - fresh - failed
-    print(f"{len(record)} clips: {fresh} extracted, {kept} already there, {failed} failed.")
+    print(extract_clips(table, out, task, split, features, Workers(jobs, scheduler), max_failed))
     print(f"The layout is in {out}.")
+
+
+def read_clips_or_windows(clips: Path, audio: Path | None, window: float, hop: float) -> pd.DataFrame:
+    """The clips of a table or folder, cut where --window says so."""
+    if hop and not window:
+        raise InputError("--hop is given without --window. Say how long a window is.")
+    table = read_clips(clips, audio)
+    return cut_windows(table, window, hop or window) if window else table
 
 
 if __name__ == "__main__":

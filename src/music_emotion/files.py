@@ -12,6 +12,8 @@ import pandas as pd
 
 from music_emotion.errors import InputError
 
+_UNFINISHED = ".writing-"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -29,7 +31,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         removed on failure.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix="-" + path.name, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_UNFINISHED, suffix="-" + path.name, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,6 +40,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left in a folder; nobody may be writing there."""
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -1,6 +1,7 @@
 """Audio to the competition's layout, to the letter, resumable, with failures on record."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ import pandas as pd
 import pytest
 import soundfile
 
+from music_emotion.data import extract
 from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.clips import read_clips
 from music_emotion.data.extract import extract_clips
+from music_emotion.data.parallel import Workers
+from music_emotion.data.resumable import Outcome
 from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.sections import DataSection
@@ -21,6 +25,7 @@ from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.sound.waveform import read_waveform
 
 RATE_HZ = 22050
+HERE = Workers(n_jobs=1)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def extracted(audio, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     """The three clips as an emotion training set, and the record."""
     root = tmp_path_factory.mktemp("root")
     clips = clips_of(audio, tmp_path_factory.mktemp("table"), RATED)
-    return root, extract_clips(clips, root, "emotion", "train", n_jobs=1)
+    return root, extract_clips(clips, root, "emotion", "train", workers=HERE).record
 
 
 def files_below(root: Path) -> set[str]:
@@ -63,10 +68,8 @@ def test_exactly_the_competitions_layout_is_written(extracted):
     expected = set()
     for folder in ("multitask_dataset", "multitask_dataset_beat"):
         expected |= {f"{folder}/train/{clip_id}.fused.full.npy" for clip_id in (4, 17, 230)}
-        expected |= {
-            f"{folder}/{name}"
-            for name in ("train_labels.txt", "settings.json", "ids-train.csv", "extract-train.csv")
-        }
+        expected |= {f"{folder}/{name}" for name in ("train_labels.txt", "settings.json", "ids-train.csv")}
+    expected.add("multitask_dataset/extract-train.csv")
     assert files_below(root) == expected
 
 
@@ -84,15 +87,18 @@ def test_target_tables_are_spelt_as_the_competitions(extracted, folder):
     assert text == "Id,valence,energy\n230,0.25,0.5\n4,1.0,0.0\n17,0.3,0.875\n"
 
 
-def test_settings_and_the_record_say_how_and_how_long(extracted):
+def test_settings_and_the_record_say_how_and_how_long(extracted, audio):
     root, record = extracted
     settings = read_json(root / "multitask_dataset" / "settings.json")
     assert settings == {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
     assert record["id"].tolist() == [230, 4, 17]
+    assert record["name"].tolist() == ["230.wav", "4.wav", "17.wav"]
+    assert record["bytes"].tolist() == [(audio / name).stat().st_size for name in record["name"]]
     assert (record["reason"] == "").all()
     assert (record["seconds"] > 0).all()
     written = pd.read_csv(root / "multitask_dataset" / "extract-train.csv", keep_default_na=False)
-    pd.testing.assert_frame_equal(written, record, check_dtype=False)
+    assert written["id"].tolist() == [230, 4, 17]
+    assert written["seconds"].tolist() == record["seconds"].tolist()
 
 
 @pytest.mark.parametrize("rate", ["full", "beat"])
@@ -105,13 +111,124 @@ def test_what_is_extracted_is_read_as_a_clip_set(extracted, tmp_path, rate):
         assert clips.store.index["length"].tolist() == [1 + 3 * RATE_HZ // 512] * 3
 
 
-def test_a_second_run_extracts_nothing(extracted, audio, tmp_path):
-    root, _ = extracted
-    arrays = sorted(root.rglob("*.npy"))
-    before = [path.stat().st_mtime_ns for path in arrays]
-    record = extract_clips(clips_of(audio, tmp_path, RATED), root, "emotion", "train", n_jobs=1)
-    assert record["seconds"].tolist() == [0, 0, 0]
-    assert [path.stat().st_mtime_ns for path in arrays] == before
+def times(root: Path) -> dict[str, int]:
+    return {path.parent.parent.name + path.name: path.stat().st_mtime_ns for path in root.rglob("*.npy")}
+
+
+@pytest.fixture
+def again(audio, tmp_path):
+    """A copy of the audio, its extraction, and a way to run it again."""
+    folder = shutil.copytree(audio, tmp_path / "audio")
+    root = tmp_path / "root"
+
+    def run(text: str = RATED, **settings) -> Outcome:
+        clips = clips_of(folder, tmp_path, text)
+        return extract_clips(clips, root, "emotion", "train", workers=HERE, **settings)
+
+    run()
+    return folder, root, run
+
+
+def test_a_second_run_extracts_nothing(again):
+    _, root, run = again
+    before = times(root)
+    done = run()
+    assert (done.n_done, done.n_kept, done.n_failed) == (0, 3, 0)
+    assert times(root) == before
+    assert (done.record["seconds"] > 0).all()  # of the first run
+
+
+def test_only_a_clip_whose_audio_changed_is_extracted_again(again):
+    folder, root, run = again
+    before = times(root)
+    samples, _ = soundfile.read(folder / "17.wav")
+    soundfile.write(folder / "17.wav", samples[::-1], RATE_HZ)
+    done = run()
+    assert (done.n_done, done.n_kept) == (1, 2)
+    changed = {name for name, time in times(root).items() if before[name] != time}
+    assert changed == {f"{name}17.fused.full.npy" for name in ("multitask_dataset", "multitask_dataset_beat")}
+    full, _ = fused_features(read_waveform(folder / "17.wav"), FeatureSettings())
+    np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
+
+
+def test_only_a_clip_whose_span_changed_is_extracted_again(again):
+    _, root, run = again
+    text = "id,path,start_seconds,end_seconds,valence\n"
+    text += "230,AUDIO/230.wav,,,1\n4,AUDIO/4.wav,1.0,,1\n17,AUDIO/17.wav,,,1\n"
+    assert run(text).n_done == 1
+    assert np.load(root / "multitask_dataset/train/4.fused.full.npy").shape[1] == 1 + 2 * RATE_HZ // 512
+    assert run(text).n_done == 0
+
+
+def test_renumbered_clips_do_not_keep_each_others_arrays(again):
+    folder, root, run = again
+    for name in ("4.wav", "17.wav"):  # equal in all but their names, as unpacked archives leave them
+        os.utime(folder / name, ns=(0, 0))
+    assert run().n_done == 2
+    swapped = RATED.replace("4,AUDIO/4.wav", "17,AUDIO/4.wav").replace("17,AUDIO/17.wav", "4,AUDIO/17.wav")
+    assert run(swapped).n_done == 2
+    full, _ = fused_features(read_waveform(folder / "4.wav"), FeatureSettings())
+    np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
+
+
+def test_a_moved_folder_of_audio_is_not_extracted_again(again, tmp_path):
+    folder, _, run = again
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert run(RATED.replace("AUDIO", str(moved))).n_done == 0
+
+
+def test_an_array_that_was_removed_is_made_again(again):
+    _, root, run = again
+    gone = root / "multitask_dataset_beat/train/4.fused.full.npy"
+    gone.unlink()
+    assert run().n_done == 1
+    assert gone.exists()
+
+
+def test_a_clip_that_fails_now_loses_its_old_arrays(again):
+    folder, root, run = again
+    (folder / "4.wav").write_bytes(b"RIFF")
+    done = run(max_failed=0.5)
+    assert (done.n_done, done.n_kept, done.n_failed) == (0, 2, 1)
+    assert not list(root.rglob("4.fused.full.npy"))
+    assert "\n4," not in (root / "multitask_dataset/train_labels.txt").read_text()
+
+
+def test_a_failed_clip_is_tried_again(again):
+    folder, _, run = again
+    whole = (folder / "4.wav").read_bytes()
+    (folder / "4.wav").write_bytes(b"RIFF")
+    assert run(max_failed=0.5).n_failed == 1
+    (folder / "4.wav").write_bytes(whole)
+    done = run()
+    assert (done.n_done, done.n_kept, done.n_failed) == (1, 2, 0)
+
+
+def test_a_line_cut_short_by_a_kill_costs_that_clip_alone(again):
+    _, root, run = again
+    record = root / "multitask_dataset" / "extract-train.csv"
+    lines = record.read_text().splitlines()
+    record.write_text("\n".join([*lines[:-1], lines[-1][:25]]))
+    done = run()
+    assert (done.n_done, done.n_kept) == (1, 2)
+    assert len(record.read_text().splitlines()) == 4
+
+
+def test_arrays_of_other_clips_are_not_mixed_in(again):
+    """Such as those of the training clips, when the table is that of the test clips."""
+    _, root, run = again
+    before = times(root)
+    with pytest.raises(InputError, match=r"train holds 2 arrays of clips that are not in the table: 4, 230"):
+        run("id,path,valence\n17,AUDIO/17.wav,0.5\n")
+    assert times(root) == before
+
+
+def test_what_a_killed_writer_left_is_removed(again):
+    _, root, run = again
+    left = root / "multitask_dataset/train/.writing-abc-4.fused.full.npy"
+    left.write_bytes(b"half")
+    run()
+    assert not left.exists()
 
 
 def test_other_settings_are_refused_before_any_work(extracted, audio, tmp_path):
@@ -119,23 +236,24 @@ def test_other_settings_are_refused_before_any_work(extracted, audio, tmp_path):
     clips = clips_of(audio, tmp_path, RATED)
     before = files_below(root)
     with pytest.raises(InputError, match=r"settings\.json says .*'hop_length': 512.*'hop_length': 256"):
-        extract_clips(clips, root, "emotion", "train", FeatureSettings(hop_length=256), n_jobs=1)
+        extract_clips(clips, root, "emotion", "train", FeatureSettings(hop_length=256), workers=HERE)
     with pytest.raises(InputError, match="Give another output folder"):
-        extract_clips(clips, root, "emotion", "test", FeatureSettings(hop_length=256), n_jobs=1)
+        extract_clips(clips, root, "emotion", "test", FeatureSettings(hop_length=256), workers=HERE)
     assert files_below(root) == before
 
 
-def reuse_arrays(root: Path, names: list[str], split: str, ids: tuple[int, ...]) -> None:
-    """Put arrays in place, so that only what is written around them takes time."""
-    for name in names:
-        (root / name / split).mkdir(parents=True)
-        for clip_id in ids:
-            np.save(root / name / split / f"{clip_id}.fused.full.npy", np.zeros((140, 2), np.float32))
+@pytest.fixture
+def fast(monkeypatch):
+    """Features of nothing, so that only what is written around them takes time."""
+    empty = np.zeros((140, 2), np.float32)
+    monkeypatch.setattr(extract, "fused_features", lambda *_: (empty, empty))
+    monkeypatch.setattr(extract, "compile_ahead", lambda *_: None)
 
 
 GENRE_SETS = ["fma_genre_spectrograms", "fma_genre_spectrograms_beat"]
 
 
+@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize(
     ("split", "full", "beat"),
     [
@@ -145,44 +263,47 @@ GENRE_SETS = ["fma_genre_spectrograms", "fma_genre_spectrograms_beat"]
 )
 def test_genre_tables_are_spelt_as_the_competitions_for_both_rates(audio, tmp_path, split, full, beat):
     root = tmp_path / "root"
-    reuse_arrays(root, GENRE_SETS, split, (4, 17, 230))
     clips = clips_of(audio, tmp_path, THREE.format("Genre", "Blues", "Hip-Hop", "Jazz"))
-    extract_clips(clips, root, "genre", split, n_jobs=1)
+    extract_clips(clips, root, "genre", split, workers=HERE)
     for name, spelling in zip(GENRE_SETS, (full, beat), strict=True):
         rows = [(230, "Blues"), (4, "Hip-Hop"), (17, "Jazz")]
         expected = "Id\tGenre\n" + "".join(f"{spelling.format(i)}\t{genre}\n" for i, genre in rows)
         assert (root / name / f"{split}_labels.txt").read_text() == expected
 
 
+@pytest.mark.usefixtures("fast")
 def test_clips_without_labels_get_no_label_file(audio, tmp_path):
     root = tmp_path / "root"
-    reuse_arrays(root, ["multitask_dataset", "multitask_dataset_beat"], "test", (4,))
-    extract_clips(clips_of(audio, tmp_path, "id,path\n4,AUDIO/4.wav\n"), root, "emotion", "test", n_jobs=1)
+    extract_clips(
+        clips_of(audio, tmp_path, "id,path\n4,AUDIO/4.wav\n"), root, "emotion", "test", workers=HERE
+    )
     assert not (root / "multitask_dataset" / "test_labels.txt").exists()
 
 
+@pytest.mark.usefixtures("fast")
 def test_a_corrupt_clip_is_recorded_and_left_out_of_the_labels(audio, tmp_path):
     root = tmp_path / "root"
-    reuse_arrays(root, GENRE_SETS, "train", (4,))
     text = "id,path,label\n4,AUDIO/4.wav,Blues\n9,AUDIO/broken.wav,Jazz\n"
-    record = extract_clips(clips_of(audio, tmp_path, text), root, "genre", "train", n_jobs=1, max_failed=0.5)
+    clips = clips_of(audio, tmp_path, text)
+    done = extract_clips(clips, root, "genre", "train", workers=HERE, max_failed=0.5)
+    record = done.record
     assert record.set_index("id")["reason"].loc[4] == ""
     assert "broken.wav: the audio can't be decoded" in record.set_index("id")["reason"].loc[9]
+    written = pd.read_csv(root / GENRE_SETS[0] / "extract-train.csv", index_col="id", keep_default_na=False)
+    assert written["reason"].loc[9] == record["reason"].iloc[1]
     for name in GENRE_SETS:
-        written = pd.read_csv(root / name / "extract-train.csv", index_col="id", keep_default_na=False)
-        assert "broken.wav: the audio can't be decoded" in written["reason"].loc[9]
         assert (root / name / "train_labels.txt").read_text().count("\n") == 2
         assert not (root / name / "train" / "9.fused.full.npy").exists()
 
 
+@pytest.mark.usefixtures("fast")
 def test_a_run_with_too_many_failures_fails_after_recording_them(audio, tmp_path):
     root = tmp_path / "root"
-    reuse_arrays(root, GENRE_SETS, "train", (4,))
     text = "id,path,label\n4,AUDIO/4.wav,Blues\n9,AUDIO/broken.wav,Jazz\n"
     with pytest.raises(
         InputError, match=r"1 of 2 clips failed, .*0\.49 allowed: .*broken\.wav.*extract-train\.csv"
     ):
-        extract_clips(clips_of(audio, tmp_path, text), root, "genre", "train", n_jobs=1, max_failed=0.49)
+        extract_clips(clips_of(audio, tmp_path, text), root, "genre", "train", workers=HERE, max_failed=0.49)
     assert "broken.wav" in (root / GENRE_SETS[0] / "extract-train.csv").read_text()
 
 
@@ -197,15 +318,14 @@ def test_a_run_with_too_many_failures_fails_after_recording_them(audio, tmp_path
 def test_clips_without_usable_sound_are_recorded(tmp_path, samples, reason):
     soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
     clips = clips_of(tmp_path, tmp_path, "path\na.wav\n")
-    record = extract_clips(clips, tmp_path / "root", "genre", "train", n_jobs=1, max_failed=1.0)
-    assert reason in record["reason"].item()
+    done = extract_clips(clips, tmp_path / "root", "genre", "train", workers=HERE, max_failed=1.0)
+    assert reason in done.record["reason"].item()
 
 
-@pytest.mark.filterwarnings("ignore:n_fft=:UserWarning")
 def test_a_span_is_extracted_however_short(audio, tmp_path):
     text = f"path,start_seconds,end_seconds\nAUDIO/4.wav,1.0,{1 + 2048 / RATE_HZ}\nAUDIO/4.wav,2.5,\n"
-    record = extract_clips(clips_of(audio, tmp_path, text), tmp_path / "root", "emotion", "test", n_jobs=1)
-    assert (record["reason"] == "").all()
+    done = extract_clips(clips_of(audio, tmp_path, text), tmp_path / "root", "emotion", "test", workers=HERE)
+    assert done.n_done == 2
     arrays = [np.load(tmp_path / f"root/multitask_dataset/test/{n}.fused.full.npy") for n in (1, 2)]
     assert [array.shape for array in arrays] == [(140, 5), (140, 1 + 11025 // 512)]
     assert all(np.isfinite(array).all() for array in arrays)
@@ -223,5 +343,5 @@ def test_several_processes_extract_where_nothing_is_compiled_yet(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "6 extracted" in done.stdout
+    assert "6 done" in done.stdout
     assert any((tmp_path / "numba").rglob("*.nbc"))

@@ -1,119 +1,58 @@
-"""A user's table of clips: which audio, which id, what is known about it."""
+"""A user's clips, from a table or a folder: which audio, which id, what is known about it."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from music_emotion.errors import InputError, first_five
+from music_emotion.data.audio_files import absolute_paths, clips_of_folder, paths_by_id
+from music_emotion.data.clip_table import OWN_COLUMNS, Faults, numbers, read_cells
+from music_emotion.data.windows import read_spans
+from music_emotion.errors import InputError
 from music_emotion.sections import Task
 
-_AUDIO_ENDINGS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff", ".au"}
-_SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}
-_OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 
-
-def read_clips(table_path: Path, audio_folder: Path | None = None) -> pd.DataFrame:
-    """Read a table of clips and find their audio.
+def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
+    """Read a table of clips, or make the one of a folder, and find their audio.
 
     Parameters
     ----------
-    table_path : Path
-        CSV with a column `path` (relative to the table) or, with `audio_folder`, a column
-        `id`. Optional: `id` (integer), `start_seconds`, `end_seconds`, `label` (a genre),
-        `group`; every other column is a target. `Id` and `Genre` are read as `id` and `label`.
+    source : Path
+        CSV with a column `path` (relative to the table) or, with `audio_folder`, a column `id`.
+        Optional: `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre), `group`;
+        every other column is a target of numbers. `Id`, `Path`, `file`, `Genre` and `genre` are
+        read as `id`, `path` and `label`. Or a folder of audio with one sub-folder per class.
     audio_folder : Path, optional
         Where ``<id>.<ending>`` is looked up for rows without a path.
 
     Returns
     -------
     pd.DataFrame
-        Columns `id`, `path`, and those of the table. Ids are numbered from 1 where absent.
+        `id` (int64, from 1 where the table has none), `path` (absolute), `start_seconds` and
+        `end_seconds` (float64, as far as given, nan for an empty cell), `label`, `group`, targets
+        (float64). Where several clips lie in one recording and no groups are given, `group` is the
+        recording's number, so that folds keep them together.
 
     Raises
     ------
     InputError
-        For a missing or empty table, missing audio, ids that are not whole numbers or repeated,
-        neither paths nor an audio folder, or a target that is not a number.
+        For a folder without audio, for what is no table, and for all faults of a table at once,
+        by kind and with their lines.
+
+    Notes
+    -----
+    A recording that can't be opened is no fault of the table; extraction records it.
     """
-    table = _read_table(table_path).rename(columns=_SPELLINGS)
-    if "id" not in table:
-        table.insert(0, "id", np.arange(1, len(table) + 1))
-    _check_ids(table["id"], table_path)
-    table["id"] = table["id"].astype(np.int64)
-    if "path" in table:
-        empty = np.flatnonzero(table["path"].isna())
-        if len(empty):
-            raise InputError(f"{table_path}: row {empty[0] + 1} of the column 'path' is empty.")
-        table["path"] = [str(table_path.parent / path) for path in table["path"]]
-    elif audio_folder is not None:
-        table["path"] = _paths_by_id(table["id"], audio_folder)
-    else:
-        raise InputError(f"{table_path} has no column 'path'. Add one, or give --audio FOLDER.")
-    if "label" not in table:
-        check_targets(table, table_path)
-    missing = [path for path in table["path"] if not Path(path).is_file()]
-    if missing:
-        raise InputError(f"{table_path}: {len(missing)} audio files are missing: {first_five(missing)}.")
-    return table
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"The table of clips {path} does not exist.")
-    try:
-        table = pd.read_csv(path)
-    except ValueError as error:  # pandas' errors of parsing are among them
-        raise InputError(f"{path} is not a table: {error}.") from None
-    if table.empty:
-        raise InputError(f"{path} has no rows.")
-    return table
-
-
-def _check_ids(ids: pd.Series, place: Path) -> None:
-    numbers = pd.to_numeric(ids, errors="coerce")
-    wrong = ids[~(numbers >= 0) | (numbers % 1 != 0)]
-    if len(wrong):
-        raise InputError(
-            f"{place}: the column 'id' holds {first_five(wrong)}; expected whole numbers from 0 up. "
-            f"Rename the column to have clips numbered."
-        )
-    repeated = ids[ids.duplicated()]
-    if len(repeated):
-        raise InputError(f"{place}: ids occur more than once: {first_five(repeated)}.")
-
-
-def _paths_by_id(ids: pd.Series, audio_folder: Path) -> list[str]:
-    if not audio_folder.is_dir():
-        raise InputError(f"The audio folder {audio_folder} does not exist.")
-    by_stem = {p.stem: p for p in sorted(audio_folder.iterdir()) if p.suffix.lower() in _AUDIO_ENDINGS}
-    missing = [clip_id for clip_id in ids if str(clip_id) not in by_stem]
-    if missing:
-        raise InputError(f"{len(missing)} ids have no audio file in {audio_folder}: {first_five(missing)}.")
-    return [str(by_stem[str(clip_id)]) for clip_id in ids]
+    if not source.is_dir():
+        return _clips_of_table(source, audio_folder)
+    if audio_folder is not None:
+        raise InputError(f"--audio {audio_folder} is for a table with ids, but {source} is a folder.")
+    return clips_of_folder(source)
 
 
 def target_columns(clips: pd.DataFrame) -> list[str]:
     """Names of the columns of a clip table that hold targets."""
-    return [column for column in clips.columns if column not in _OWN_COLUMNS]
-
-
-def check_targets(clips: pd.DataFrame, place: Path) -> None:
-    """Refuse columns that would be targets but do not hold numbers.
-
-    Raises
-    ------
-    InputError
-        Naming the column and what to do with it.
-    """
-    for column in target_columns(clips):
-        numbers = pd.to_numeric(clips[column], errors="coerce")
-        if numbers.isna().any():
-            row = int(numbers.isna().to_numpy().argmax())
-            raise InputError(
-                f"{place} row {row + 1}: the target '{column}' is {clips[column].iloc[row]!r}, not a number. "
-                f"Columns other than {', '.join(_OWN_COLUMNS)} are targets; remove those that are not."
-            )
+    return [column for column in clips.columns if column not in (*OWN_COLUMNS, "clip")]
 
 
 def task_of(clips: pd.DataFrame) -> Task | None:
@@ -121,3 +60,66 @@ def task_of(clips: pd.DataFrame) -> Task | None:
     if "label" in clips:
         return "genre"
     return "emotion" if target_columns(clips) else None
+
+
+def _clips_of_table(table_path: Path, audio_folder: Path | None) -> pd.DataFrame:
+    faults = Faults(table_path)
+    cells = read_cells(table_path, faults)
+    ids = _ids(cells, faults)
+    paths = _paths(cells, ids, table_path.parent, audio_folder, faults)
+    clips = pd.concat([ids, paths, read_spans(cells, paths, faults)], axis=1)
+    _check_repeated(clips, faults)
+    for column in ("label", "group"):
+        if column in cells:
+            clips[column] = cells[column].str.strip().astype(str)
+            faults.add(f"{column}{{s}} {{are}} empty", clips[column][clips[column] == ""])
+    if "label" in cells:  # label files are separated by tabs
+        broken = clips["label"][clips["label"].str.contains(r"[\t\r\n]")]
+        faults.add("label{s} {have} a tab or a line break", broken.map(repr))
+    for column in target_columns(cells):
+        clips[column] = numbers(cells[column])
+        wrong = cells[column][clips[column].isna()]
+        faults.add("target{s} {are} not a number", wrong.map(lambda text, c=column: f"{c}: '{text}'"))
+    faults.check()
+    clips = clips.assign(id=clips["id"].astype(np.int64), path=clips["path"].astype(str))
+    if "group" not in clips and clips["path"].duplicated().any():
+        clips["group"] = pd.factorize(clips["path"])[0] + 1
+    front = [column for column in OWN_COLUMNS if column in clips]
+    return clips[[*front, *target_columns(clips)]].reset_index(drop=True)
+
+
+def _ids(cells: pd.DataFrame, faults: Faults) -> pd.Series:
+    """Ids as they are written, so that none is rounded; valid ones also when there are faults."""
+    if "id" not in cells:
+        return pd.Series(np.arange(1, len(cells) + 1), cells.index, name="id")
+    values = numbers(cells["id"])
+    wrong = ~(values >= 0) | (values % 1 != 0) | (values >= 2**63)
+    faults.add("id{s} {are} not a whole number from 0 up", cells["id"][wrong].map("'{}'".format))
+    return pd.to_numeric(cells["id"].where(~wrong))
+
+
+def _paths(
+    cells: pd.DataFrame, ids: pd.Series, folder: Path, audio_folder: Path | None, faults: Faults
+) -> pd.Series:
+    """Absolute paths; nan where there is a fault."""
+    paths = pd.Series(np.nan, cells.index, dtype=object, name="path")
+    written = cells["path"] if "path" in cells else pd.Series("", cells.index, dtype=object)
+    is_empty = written.str.strip() == ""
+    paths[~is_empty] = absolute_paths(written[~is_empty], folder, faults)
+    if audio_folder is not None:
+        looked_up = ids[is_empty].dropna()
+        paths[looked_up.index] = paths_by_id(looked_up, audio_folder, faults)
+    elif "path" in cells:
+        faults.add("path{s} {are} empty", written[is_empty].str.strip())
+    else:
+        faults.add("column{s} {are} missing", pd.Series({1: "'path'; add it, or give --audio FOLDER"}))
+    return paths
+
+
+def _check_repeated(clips: pd.DataFrame, faults: Faults) -> None:
+    ids = clips["id"].dropna()
+    faults.add("id{s} {are} used before", ids[ids.duplicated()].map(int))
+    spans = clips.drop(columns="id").dropna(subset="path")
+    spans = spans.assign(start_seconds=spans.get("start_seconds", pd.Series(0.0, spans.index)).fillna(0.0))
+    names = spans["path"][spans.duplicated()].map(lambda path: Path(path).name)
+    faults.add("row{s} {have} the audio and the span of an earlier one", names)

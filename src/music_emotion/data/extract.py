@@ -3,22 +3,26 @@
 import io
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from music_emotion.data.clips import target_columns
-from music_emotion.data.layout import Split, array_name, set_name
+from music_emotion.data.journal import Journal
+from music_emotion.data.layout import Split, array_name, leading_id, set_name
+from music_emotion.data.parallel import Workers
+from music_emotion.data.recording import read_clip
+from music_emotion.data.resumable import Item, Outcome, check_failures, items_of, work_through
 from music_emotion.errors import InputError, first_five
-from music_emotion.files import atomic_path, read_json, write_json, write_table, write_text
+from music_emotion.files import atomic_path, read_json, remove_unfinished, write_json, write_table, write_text
 from music_emotion.sections import Rate, Task
 from music_emotion.sound.beats import compile_ahead, fused_features
 from music_emotion.sound.spectrogram import FeatureSettings
-from music_emotion.sound.waveform import read_waveform
 
+_ORIGIN = ("id", "path", "start_seconds", "end_seconds", "clip")
 _RATES: tuple[Rate, ...] = ("full", "beat")
 # How each edition's genre tables spell the file of a clip, faults included (see README, data).
 _GENRE_NAMES: dict[tuple[Rate, Split], str] = {
@@ -35,10 +39,12 @@ def extract_clips(
     task: Task,
     split: Split,
     settings: FeatureSettings | None = None,
-    n_jobs: int = -1,
+    workers: Workers | None = None,
     max_failed: float = 0.01,
-) -> pd.DataFrame:
+) -> Outcome:
     """Extract full-rate and beat-synchronous arrays of clips into the competition's layout.
+
+    Only clips that are missing, or whose audio or span has changed, are extracted.
 
     Parameters
     ----------
@@ -52,46 +58,70 @@ def extract_clips(
     split : {"train", "test"}
     settings : FeatureSettings, optional
         The course's own by default.
-    n_jobs : int
-        Worker processes, as joblib counts them.
+    workers : Workers, optional
+        One process per core by default.
     max_failed : float
         Share of clips, 0 to 1, that may fail before the run does.
 
     Returns
     -------
-    pd.DataFrame
-        The record: `id`, `path`, `seconds` of work (0 when it was there), `reason` it failed.
+    Outcome
 
     Raises
     ------
     InputError
-        When `root` holds features of other settings, or too many clips fail.
+        When `root` holds features of other settings or of clips that are not in the table, or
+        too many clips fail.
     """
     settings = settings or FeatureSettings()
+    root = root.resolve()  # workers on other machines start elsewhere
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
     for folder in folders.values():
+        _check_strangers(folder / split, set(clips["id"]))
         _check_settings(folder, settings)
-    jobs = [
-        joblib.delayed(_extract_one)(Path(path), _span(row), _outputs(folders, split, clip_id), settings)
-        for path, clip_id, row in zip(clips["path"], clips["id"], clips.itertuples(), strict=True)
-    ]
-    if not all(path.exists() for clip_id in clips["id"] for path in _outputs(folders, split, clip_id)):
-        tqdm.write("preparing librosa: half a minute the first time, a second after that")
-        compile_ahead(settings)
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    results = list(tqdm(parallel(jobs), total=len(jobs), desc=f"extract {task} {split}", unit="clip"))
-    record = clips[["id", "path"]].assign(
-        seconds=[round(seconds, 3) for seconds, _ in results], reason=[reason for _, reason in results]
+    outcome = work_through(
+        items_of(clips, settings, partial(_outputs, folders, split)),
+        partial(_extract_one, settings),
+        Journal(folders["full"] / f"extract-{split}.csv", ("seconds",)),
+        workers or Workers(),
+        partial(compile_ahead, settings),
+        f"extract {task} {split}",
     )
-    good = clips[(record["reason"] == "").to_numpy()]
-    for rate, folder in folders.items():
-        write_table(folder / f"extract-{split}.csv", record)
-        write_table(folder / f"ids-{split}.csv", clips[["id", "path"]])
-        _write_labels(folder, task, rate, split, good)
-        if "group" in clips:
-            write_table(folder / f"groups-{split}.csv", good[["id", "group"]].rename(columns={"id": "Id"}))
-    _check_failures(record, folders["full"] / f"extract-{split}.csv", max_failed)
-    return record
+    for folder in folders.values():
+        remove_unfinished(folder / split)
+    _write_tables(folders, task, split, clips, clips[(outcome.record["reason"] == "").to_numpy()])
+    check_failures(outcome, folders["full"] / f"extract-{split}.csv", max_failed)
+    return outcome
+
+
+def read_settings(set_folder: Path) -> FeatureSettings:
+    """How a set was extracted: as its `settings.json` says, or else as the course did it.
+
+    Raises
+    ------
+    InputError
+        When the file is not what the extraction writes.
+    """
+    path = set_folder / "settings.json"
+    if not path.exists():
+        return FeatureSettings()
+    try:
+        return FeatureSettings(**read_json(path))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} does not hold feature settings ({error}). Extract the set anew.") from None
+
+
+def _check_strangers(folder: Path, ids: set[int]) -> None:
+    """A split is made from one table; this also stops a test table that goes to the training clips."""
+    if not folder.is_dir():
+        return
+    found = (leading_id(path.name) for path in folder.iterdir() if path.name.endswith(".npy"))
+    strangers = sorted({clip_id for clip_id in found if clip_id is not None} - ids)
+    if strangers:
+        raise InputError(
+            f"{folder} holds {len(strangers)} arrays of clips that are not in the table: "
+            f"{first_five(strangers)}. Check --split, give another --out, or remove those arrays."
+        )
 
 
 def _check_settings(folder: Path, settings: FeatureSettings) -> None:
@@ -105,45 +135,42 @@ def _check_settings(folder: Path, settings: FeatureSettings) -> None:
         )
 
 
-def _span(row) -> tuple[float, float | None]:  # noqa: ANN001 (a named tuple of the table's columns)
-    start, end = getattr(row, "start_seconds", 0.0), getattr(row, "end_seconds", None)
-    return (0.0 if pd.isna(start) else start), (None if pd.isna(end) else end)
+def _outputs(folders: dict[Rate, Path], split: Split, clip_id: int) -> tuple[Path, ...]:
+    return tuple(folders[rate] / split / array_name(clip_id) for rate in _RATES)
 
 
-def _outputs(folders: dict[Rate, Path], split: Split, clip_id: int) -> list[Path]:
-    return [folders[rate] / split / array_name(clip_id) for rate in _RATES]
-
-
-def _extract_one(
-    audio: Path, span: tuple[float, float | None], outputs: list[Path], settings: FeatureSettings
-) -> tuple[float, str]:
-    """Extract one clip; return the seconds it took and why it failed, if it did."""
-    if all(path.exists() for path in outputs):
-        return 0.0, ""
+def _extract_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
+    """Extract one clip; note the seconds it took and why it failed, if it did."""
     started = time.perf_counter()
+    reason = ""
     try:
-        waveform = read_waveform(audio, settings.sample_rate_hz, *span)
-        _check_waveform(waveform, audio, settings)
+        waveform = read_clip(item.audio, item.source, settings)
     except InputError as error:
-        return time.perf_counter() - started, str(error)
-    for path, array in zip(outputs, fused_features(waveform, settings), strict=True):
-        whole = io.BytesIO()  # NumPy's own writing hides why a disk refused it
-        np.save(whole, array)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(whole.getbuffer())
-    return time.perf_counter() - started, ""
+        reason = str(error)
+        for path in item.outputs:  # of an earlier version of this clip
+            path.unlink(missing_ok=True)
+    else:
+        for path, array in zip(item.outputs, fused_features(waveform, settings), strict=True):
+            _save(path, array)
+    return {"seconds": round(time.perf_counter() - started, 3), "reason": reason}
 
 
-def _check_waveform(waveform: np.ndarray, audio: Path, settings: FeatureSettings) -> None:
-    if len(waveform) < settings.n_fft:
-        raise InputError(
-            f"{audio}: the clip has {len(waveform)} samples at {settings.sample_rate_hz} Hz; "
-            f"at least {settings.n_fft} are needed."
-        )
-    if not np.isfinite(waveform).all():
-        raise InputError(f"{audio}: the audio holds values that are not finite numbers.")
-    if not waveform.any():
-        raise InputError(f"{audio}: the clip is silent.")
+def _save(path: Path, array: np.ndarray) -> None:
+    whole = io.BytesIO()  # NumPy's own writing hides why a disk refused it
+    np.save(whole, array)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(whole.getbuffer())
+
+
+def _write_tables(
+    folders: dict[Rate, Path], task: Task, split: Split, clips: pd.DataFrame, good: pd.DataFrame
+) -> None:
+    origin = clips[[column for column in _ORIGIN if column in clips]]
+    for rate, folder in folders.items():
+        write_table(folder / f"ids-{split}.csv", origin)
+        _write_labels(folder, task, rate, split, good)
+        if "group" in clips:
+            write_table(folder / f"groups-{split}.csv", good[["id", "group"]].rename(columns={"id": "Id"}))
 
 
 def _write_labels(folder: Path, task: Task, rate: Rate, split: Split, clips: pd.DataFrame) -> None:
@@ -155,12 +182,3 @@ def _write_labels(folder: Path, task: Task, rate: Rate, split: Split, clips: pd.
     elif task == "emotion" and target_columns(clips):
         table = clips[["id", *target_columns(clips)]].rename(columns={"id": "Id"})
         write_table(path, table)
-
-
-def _check_failures(record: pd.DataFrame, path: Path, max_failed: float) -> None:
-    failed = record[record["reason"] != ""]
-    if len(failed) > max_failed * len(record):
-        raise InputError(
-            f"{len(failed)} of {len(record)} clips failed, more than the share {max_failed} allowed: "
-            f"{first_five(failed['reason'])} See {path}; mend or remove them, or raise --max-failed."
-        )

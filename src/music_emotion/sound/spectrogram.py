@@ -1,8 +1,11 @@
 """Mel power, chroma, and the fused array of the competition: 128 mel rows in dB, 12 of chroma."""
 
+import warnings
+from typing import Annotated, Self
+
 import librosa
 import numpy as np
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from music_emotion.sections import Rows
@@ -10,6 +13,7 @@ from music_emotion.sections import Rows
 N_MELS = 128
 N_CHROMA = 12
 N_ROWS = N_MELS + N_CHROMA
+ANALYSIS_N_FFT, ANALYSIS_HOP_LENGTH = 2048, 512  # what librosa takes for tuning and separation
 SILENCE_DB = -80.0  # what `power_to_db` gives silence: its floor below the loudest frame
 
 
@@ -20,16 +24,28 @@ class FeatureSettings:
     Attributes
     ----------
     sample_rate_hz : int
-        Sample rate of the analysed waveform.
+        Sample rate of the analysed waveform; at least 8,400, since chroma reads up to 4,186 Hz.
     n_fft : int
         Window of the short-time Fourier transform, in samples.
     hop_length : int
-        Samples from one frame to the next.
+        Samples from one frame to the next; at most a window.
     """
 
-    sample_rate_hz: int = 22050
-    n_fft: int = 2048
-    hop_length: int = 512
+    sample_rate_hz: Annotated[int, Field(ge=8400)] = 22050
+    n_fft: Annotated[int, Field(ge=256)] = 2048
+    hop_length: Annotated[int, Field(ge=1)] = 512
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hop_length > self.n_fft:
+            raise ValueError(
+                f"hop_length is {self.hop_length}, longer than the window n_fft of {self.n_fft}: "
+                f"samples between frames would be lost"
+            )
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.sample_rate_hz} Hz / {self.n_fft} / {self.hop_length}"
 
 
 def row_slice(rows: Rows) -> slice:
@@ -56,31 +72,39 @@ def silent_rows() -> np.ndarray:
     return np.repeat(np.array([SILENCE_DB, 0.0], np.float32), [N_MELS, N_CHROMA])
 
 
-def mel_power(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+def short_time_spectrum(
+    waveform: np.ndarray,
+    n_fft: int = ANALYSIS_N_FFT,
+    hop_length: int = ANALYSIS_HOP_LENGTH,
+    window: str = "hann",
+) -> np.ndarray:
+    """Short-time Fourier transform, as `librosa.stft` has it, of clips however short.
+
+    Returns
+    -------
+    np.ndarray [shape=(1 + n_fft // 2, 1 + n_samples // hop_length)], complex64
+        Frames lie one after the other in memory.
+    """
+    with warnings.catch_warnings():
+        # A clip shorter than a window is padded with silence, which is what we want.
+        warnings.filterwarnings("ignore", message="n_fft=.* is too large")
+        return librosa.stft(waveform, n_fft=n_fft, hop_length=hop_length, window=window)
+
+
+def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """Mel spectrogram as power.
+
+    Parameters
+    ----------
+    magnitude : np.ndarray [shape=(1 + n_fft // 2, n_frames)]
+        Of the short-time spectrum.
+    settings : FeatureSettings
 
     Returns
     -------
     np.ndarray [shape=(128, n_frames)], float32
     """
-    return librosa.feature.melspectrogram(
-        y=waveform,
-        sr=settings.sample_rate_hz,
-        n_fft=settings.n_fft,
-        hop_length=settings.hop_length,
-        n_mels=N_MELS,
-    )
-
-
-def chroma(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Constant-Q chromagram.
-
-    Returns
-    -------
-    np.ndarray [shape=(12, n_frames)], float32
-        0 to 1; each frame's largest is 1.
-    """
-    return librosa.feature.chroma_cqt(y=waveform, sr=settings.sample_rate_hz, hop_length=settings.hop_length)
+    return librosa.feature.melspectrogram(S=magnitude**2, sr=settings.sample_rate_hz, n_mels=N_MELS)
 
 
 def fuse(mel: np.ndarray, chroma_rows: np.ndarray) -> np.ndarray:

@@ -1,26 +1,36 @@
-"""A clip in a few dozen numbers: statistics of a fused array that have names and units."""
+"""A clip in named numbers: statistics of a fused array, whose names end in their units."""
 
+import math
+
+import librosa
 import numpy as np
 from scipy.signal import find_peaks
 
 from music_emotion.errors import InputError
-from music_emotion.sound.spectrogram import N_CHROMA, N_MELS, N_ROWS, row_slice
+from music_emotion.sound.moments import autocorrelation, mean_and_std, spectral_shape
+from music_emotion.sound.spectrogram import N_CHROMA, N_MELS, N_ROWS, FeatureSettings, row_slice
 
+_PITCH_CLASSES = ("c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_sharp", "a", "a_sharp", "b")
 # How well each pitch class fits a key on C: ratings by listeners, Krumhansl and Kessler (1982).
 _MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 _MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 _N_BANDS = 8  # of 16 mel rows each: near an octave above 1 kHz, wider below
-_ROLL_OFF_SHARE = 0.85
+_N_MFCC = 13
 _SLOWEST_BPM, _FASTEST_BPM = 40.0, 240.0
 _USUAL_BPM, _USUAL_WIDTH_OCTAVES = 120.0, 0.9  # where listeners tap, as Ellis (2007) weighs it
+# Half a beat is high where notes fall between the beats, or the tempo is an octave too low; two,
+# three and four are bars, so that a waltz differs from a march whatever the tempo.
+_BEATS = {"half_beat": 0.5, "two_beats": 2.0, "three_beats": 3.0, "four_beats": 4.0}
 _TINY = 1e-10  # keeps logarithms and ratios of silence finite
 
 
-def fused_statistics(fused: np.ndarray, frame_seconds: float) -> dict[str, float]:
+def fused_statistics(
+    fused: np.ndarray, frame_seconds: float, sample_rate_hz: float = FeatureSettings().sample_rate_hz
+) -> dict[str, float]:
     """Sum up a clip in named statistics.
 
-    Level, spectral shape and onsets are read from the mel rows, key and mode from the chroma
-    rows. Levels are below the clip's own loudest point, so none says how loud the clip was.
+    Level, timbre and onsets are read from the mel rows, key and mode from the chroma rows. Levels,
+    `mfcc0` among them, are below the clip's own loudest point, so none says how loud the clip was.
 
     Parameters
     ----------
@@ -29,32 +39,33 @@ def fused_statistics(fused: np.ndarray, frame_seconds: float) -> dict[str, float
     frame_seconds : float
         Time from one frame to the next, in seconds. Beat-synchronous arrays have no constant
         one; with the mean span between beats, rates and tempi are then rough.
+    sample_rate_hz : float
+        Sample rate of the audio the array was made of; its half is where the mel rows end.
 
     Returns
     -------
     dict of str to float
         The same names in the same order for every clip, all finite. A name ends in its unit:
-        `db`, `rows` (mel rows, 0 to 127), `bpm`, `hz` (per second); the others are ratios.
+        `db`, `rows` (mel rows, 0 to 127), `bpm`, `hz` (or per second). Those on `chroma`, `key`,
+        `major`, `minor`, `mode`, `pulse_strength` and `onset_autocorrelation` are ratios. What
+        is said of the pulse is 0 where the clip is too short to repeat, or has no onsets.
 
     Raises
     ------
     InputError
-        When the array is not of shape (140, n_frames) with n_frames at least 1, or
-        `frame_seconds` is not positive.
+        When the array is not of shape (140, n_frames) with n_frames at least 1, or holds a value
+        that is not finite, or `frame_seconds` or `sample_rate_hz` is not positive.
     """
-    if fused.ndim != 2 or fused.shape[0] != N_ROWS or fused.shape[1] == 0:
-        raise InputError(
-            f"The array has shape {fused.shape}; clip statistics need ({N_ROWS}, n_frames): "
-            f"{N_MELS} mel rows on {N_CHROMA} chroma rows, and at least one frame."
-        )
-    if not frame_seconds > 0:
-        raise InputError(f"frame_seconds is {frame_seconds}; it must be positive.")
-    mel_db = fused[row_slice("mel")].astype(np.float64)
-    chroma = fused[row_slice("chroma")].astype(np.float64)
+    _check(fused, frame_seconds, sample_rate_hz)
+    # a clip of a store comes transposed, and sums over it would round differently
+    fused = np.ascontiguousarray(fused, np.float32)
+    mel_db, chroma = fused[row_slice("mel")], fused[row_slice("chroma")]
+    power = 10 ** (mel_db / 10)
     statistics = {
-        **_level_statistics(mel_db),
-        **_shape_statistics(mel_db),
+        **_level_statistics(power),
+        **_shape_statistics(mel_db, power, sample_rate_hz),
         **_band_statistics(mel_db),
+        **_mfcc_statistics(mel_db),
         **_onset_statistics(mel_db, frame_seconds),
         **_chroma_statistics(chroma),
         **_key_statistics(chroma.mean(axis=1)),
@@ -62,53 +73,70 @@ def fused_statistics(fused: np.ndarray, frame_seconds: float) -> dict[str, float
     return {name: float(value) for name, value in statistics.items()}
 
 
-def _power(mel_db: np.ndarray) -> np.ndarray:
-    return 10 ** (mel_db / 10)
+def _check(fused: np.ndarray, frame_seconds: float, sample_rate_hz: float) -> None:
+    if fused.ndim != 2 or fused.shape[0] != N_ROWS or fused.shape[1] == 0:
+        raise InputError(
+            f"The array has shape {fused.shape}; clip statistics need ({N_ROWS}, n_frames): "
+            f"{N_MELS} mel rows on {N_CHROMA} chroma rows, and at least one frame."
+        )
+    if not np.isfinite(fused).all():
+        raise InputError(
+            f"The array has {np.sum(~np.isfinite(fused))} values that are not finite numbers. "
+            f"Extract the clip again."
+        )
+    for name, value in {"frame_seconds": frame_seconds, "sample_rate_hz": sample_rate_hz}.items():
+        if not value > 0:
+            raise InputError(f"{name} is {value}; it must be positive.")
 
 
 def _decibels(power: np.ndarray) -> np.ndarray:
     return 10 * np.log10(power + _TINY)
 
 
-def _mean_and_std(name: str, values: np.ndarray, unit: str = "") -> dict[str, float]:
-    ending = f"_{unit}" if unit else ""
-    return {f"{name}_mean{ending}": values.mean(), f"{name}_std{ending}": values.std()}
-
-
-def _level_statistics(mel_db: np.ndarray) -> dict[str, float]:
-    level = _decibels(_power(mel_db).mean(axis=0))
+def _level_statistics(power: np.ndarray) -> dict[str, float]:
+    level = _decibels(power.mean(axis=0))
     tenth, half, most, softest, loudest = np.percentile(level, [10, 50, 90, 5, 95])
     return {
-        **_mean_and_std("level", level, "db"),
+        **mean_and_std("level", level, "db"),
         "level_p10_db": tenth,
         "level_p50_db": half,
         "level_p90_db": most,
         "dynamic_range_db": loudest - softest,
-        "peak_over_mean_db": level.max() - _decibels(_power(mel_db).mean()),
+        "peak_over_mean_db": level.max() - _decibels(power.mean()),
     }
 
 
-def _shape_statistics(mel_db: np.ndarray) -> dict[str, float]:
-    """Moments, roll-off and flatness of each frame's power over the mel rows."""
-    power = _power(mel_db) + _TINY
-    share = power / power.sum(axis=0)
-    rows = np.arange(N_MELS)[:, None]
-    centroid = (rows * share).sum(axis=0)
-    bandwidth = np.sqrt(((rows - centroid) ** 2 * share).sum(axis=0))
-    roll_off = (share.cumsum(axis=0) >= _ROLL_OFF_SHARE).argmax(axis=0)
-    flatness = np.log10(power).mean(axis=0) - np.log10(power.mean(axis=0))
+def _shape_statistics(mel_db: np.ndarray, power: np.ndarray, sample_rate_hz: float) -> dict[str, float]:
+    """Shape of each frame's power over the mel rows, and over their centre frequencies.
+
+    A row is power per hertz (Slaney's norm), so in Hz it counts as often as its band is wide.
+    """
+    edges_hz = librosa.mel_frequencies(N_MELS + 2, fmin=0, fmax=sample_rate_hz / 2)
+    widths_hz = (edges_hz[2:] - edges_hz[:-2]).astype(np.float32)
+    flatness = mel_db.mean(axis=0) - _decibels(power.mean(axis=0))
     return {
-        **_mean_and_std("centroid", centroid, "rows"),
-        **_mean_and_std("bandwidth", bandwidth, "rows"),
-        **_mean_and_std("roll_off", roll_off, "rows"),
-        **_mean_and_std("flatness", 10 * flatness, "db"),
+        **spectral_shape(power, np.arange(N_MELS, dtype=float), "", "rows"),
+        **mean_and_std("flatness", flatness, "db"),
+        **spectral_shape(power * widths_hz[:, None], edges_hz[1:-1], "mel_", "hz"),
     }
 
 
 def _band_statistics(mel_db: np.ndarray) -> dict[str, float]:
     bands = mel_db.reshape(_N_BANDS, -1, mel_db.shape[1]).mean(axis=1)
-    numbered = [_mean_and_std(f"band{number}", band, "db") for number, band in enumerate(bands, start=1)]
-    return {name: value for band in numbered for name, value in band.items()}
+    numbered = {f"band{number}": band for number, band in enumerate(bands, start=1)}
+    percentiles = np.percentile(bands, [10, 50, 90], axis=1).T
+    statistics: dict[str, float] = {}
+    for (name, band), levels in zip(numbered.items(), percentiles, strict=True):
+        statistics |= mean_and_std(name, band, "db")
+        statistics |= dict(zip([f"{name}_p10_db", f"{name}_p50_db", f"{name}_p90_db"], levels, strict=True))
+    return statistics
+
+
+def _mfcc_statistics(mel_db: np.ndarray) -> dict[str, float]:
+    """Cepstral coefficients in dB; only the 0th, 128 ** .5 times the mean row, depends on the level."""
+    coefficients = librosa.feature.mfcc(S=mel_db, n_mfcc=_N_MFCC)
+    numbered = [mean_and_std(f"mfcc{number}", row, "db") for number, row in enumerate(coefficients)]
+    return {name: value for pair in numbered for name, value in pair.items()}
 
 
 def _onset_statistics(mel_db: np.ndarray, frame_seconds: float) -> dict[str, float]:
@@ -120,46 +148,64 @@ def _onset_statistics(mel_db: np.ndarray, frame_seconds: float) -> dict[str, flo
     rises = np.maximum(np.diff(mel_db, axis=1, prepend=mel_db[:, :1]), 0)
     flux, low_flux, high_flux = rises.mean(axis=0), rises[:16].mean(axis=0), rises[-48:].mean(axis=0)
     onsets, _ = find_peaks(flux, height=flux.mean() + flux.std(), distance=2)
-    strength, tempo_bpm = _pulse(flux, frame_seconds)
-    low_strength, low_tempo_bpm = _pulse(low_flux, frame_seconds)
     return {
-        **_mean_and_std("flux", flux, "db"),
-        **_mean_and_std("low_flux", low_flux, "db"),
-        **_mean_and_std("high_flux", high_flux, "db"),
+        **mean_and_std("flux", flux, "db"),
+        **mean_and_std("low_flux", low_flux, "db"),
+        **mean_and_std("high_flux", high_flux, "db"),
         "flux_p90_db": np.percentile(flux, 90),
         "onset_rate_hz": len(onsets) / (len(flux) * frame_seconds),
-        "pulse_strength": strength,
-        "pulse_tempo_bpm": tempo_bpm,
-        "low_pulse_strength": low_strength,
-        "low_pulse_tempo_bpm": low_tempo_bpm,
+        **_pulse_statistics(flux, frame_seconds, "", _BEATS),
+        **_pulse_statistics(low_flux, frame_seconds, "low_", {}),
     }
 
 
-def _pulse(flux: np.ndarray, frame_seconds: float) -> tuple[float, float]:
-    """Autocorrelation of the flux at its likeliest beat period, and the tempo there in bpm.
+def _pulse_statistics(
+    flux: np.ndarray, frame_seconds: float, prefix: str, multiples: dict[str, float]
+) -> dict[str, float]:
+    """Autocorrelation of the flux at its likeliest beat period, the tempo there, and the bars.
 
-    Both are 0 where the clip is too short to repeat or has no onsets.
+    All are 0 where the clip is too short to repeat or has no onsets.
     """
-    centred = flux - flux.mean()
-    spectrum = np.fft.rfft(centred, 2 * len(flux))
-    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[: len(flux)]
-    bpm = 60 / (frame_seconds * np.arange(1, len(flux)))
+    correlation = autocorrelation(flux)
+    beat = _likeliest_beat(correlation, frame_seconds)
+    return {
+        f"{prefix}pulse_strength": correlation[beat] if beat else 0.0,
+        f"{prefix}pulse_tempo_bpm": 60 / (beat * frame_seconds) if beat else 0.0,
+        **{
+            f"onset_autocorrelation_{name}": _strongest_near(correlation, beat, multiple)
+            for name, multiple in multiples.items()
+        },
+    }
+
+
+def _likeliest_beat(correlation: np.ndarray, frame_seconds: float) -> int:
+    """Its period in frames; 0 for none."""
+    bpm = 60 / (frame_seconds * np.arange(1, len(correlation)))
     possible = (bpm >= _SLOWEST_BPM) & (bpm <= _FASTEST_BPM)
-    if correlation[0] < _TINY or not possible.any():
-        return 0.0, 0.0
-    bpm, strength = bpm[possible], correlation[1:][possible] / correlation[0]
+    if correlation[0] == 0 or not possible.any():
+        return 0
     weight = np.exp(-0.5 * (np.log2(bpm / _USUAL_BPM) / _USUAL_WIDTH_OCTAVES) ** 2)
-    best = np.argmax(strength * weight)
-    return strength[best], bpm[best]
+    return 1 + int(np.argmax(np.where(possible, correlation[1:] * weight, -np.inf)))
+
+
+def _strongest_near(correlation: np.ndarray, beat: int, multiple: float) -> float:
+    """Autocorrelation a few beats later, where the period is known to half a frame."""
+    if not beat:
+        return 0.0
+    first = max(1, math.floor(multiple * (beat - 0.5)))
+    return float(correlation[first : math.ceil(multiple * (beat + 0.5)) + 1].max(initial=0))
 
 
 def _chroma_statistics(chroma: np.ndarray) -> dict[str, float]:
-    """Describe the use of pitch classes whatever the key: most used first."""
+    """Use of each pitch class, and of pitch classes whatever the key: most used first."""
     mean = chroma.mean(axis=1)
     share = (mean + _TINY) / (mean + _TINY).sum()
     ranked = np.sort(mean)[::-1]
     change = np.abs(np.diff(chroma, axis=1, prepend=chroma[:, :1])).mean()
-    return {
+    statistics: dict[str, float] = {}
+    for name, row in zip(_PITCH_CLASSES, chroma, strict=True):
+        statistics |= mean_and_std(f"chroma_{name}", row)
+    return statistics | {
         **{f"chroma_rank{rank}": value for rank, value in enumerate(ranked, start=1)},
         "chroma_entropy": -(share * np.log(share)).sum() / np.log(N_CHROMA),
         "chroma_std": chroma.std(axis=1).mean(),

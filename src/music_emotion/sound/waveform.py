@@ -4,9 +4,11 @@ from pathlib import Path
 
 import librosa
 import numpy as np
-import soundfile
 
 from music_emotion.errors import InputError
+from music_emotion.sound.decoders import Recording, open_recording
+
+TOLERANCE_SECONDS = 0.1  # headers of mp3 and m4a round, and so do tables of spans
 
 
 def read_waveform(
@@ -20,12 +22,13 @@ def read_waveform(
     Parameters
     ----------
     path : Path
-        Any file that libsndfile reads (wav, flac, ogg, mp3, ...), mono or not.
+        Any file that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, ...) or, with the extra
+        `m4a`, FFmpeg (m4a, wma, webm, ...), whatever its name ends in, mono or not.
     sample_rate_hz : int
         Sample rate of the result; resampled with soxr's high quality where it differs.
     start_seconds, end_seconds : float
-        The span to read; to the end of the file when `end_seconds` is None. Only that span
-        is decoded.
+        The span to read; to the end of the file when `end_seconds` is None or up to 0.1 s after
+        that end. Memory and, where the format can seek, time are the span's.
 
     Returns
     -------
@@ -35,28 +38,76 @@ def read_waveform(
     Raises
     ------
     InputError
-        When the file can't be decoded or the span holds no samples; the message names the file.
+        When the file can't be decoded, the span is not within the recording or holds no samples,
+        or more than 0.1 s less is decoded than the header promises. The message names the file.
+
+    Notes
+    -----
+    A wav, aiff, ogg or opus that was cut off reads as a shorter recording: libsndfile takes their
+    length from the bytes that are there. Cut flac, mp3 and m4a are refused, or read up to there
+    when the span ends before.
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            native_rate_hz = file.samplerate
-            start = round(start_seconds * native_rate_hz)
-            stop = file.frames if end_seconds is None else round(end_seconds * native_rate_hz)
-            if not 0 <= start < file.frames:
-                raise InputError(
-                    f"{path}: the clip starts at {start_seconds} s, but the recording goes from 0 to "
-                    f"{file.frames / native_rate_hz:.2f} s."
-                )
-            file.seek(start)
-            # a negative count would read to the end of the file
-            channels = file.read(max(stop - start, 0), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise InputError(f"{path}: the audio can't be decoded ({error}).") from error
-    if len(channels) == 0:
-        raise InputError(f"{path}: there are no samples from {start_seconds} s to {end_seconds} s.")
-    waveform = channels.mean(axis=1)
+    with open_recording(path) as recording:
+        native_rate_hz = recording.sample_rate_hz
+        span = _span(path, recording, start_seconds, end_seconds)
+        waveform = _decoded(path, recording, *span)
     if native_rate_hz != sample_rate_hz:
         waveform = librosa.resample(
             waveform, orig_sr=native_rate_hz, target_sr=sample_rate_hz, res_type="soxr_hq"
+        )
+    return waveform
+
+
+def recording_seconds(path: Path) -> float:
+    """Length of a recording by its header, without decoding.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_waveform`.
+
+    Returns
+    -------
+    float
+        Seconds. Where the header does not tell (mp3 without Xing header, raw aac) the frames are
+        counted.
+
+    Raises
+    ------
+    InputError
+        When the file can't be opened as audio or holds no samples; the message names the file.
+    """
+    with open_recording(path) as recording:
+        return recording.n_samples / recording.sample_rate_hz
+
+
+def _span(
+    path: Path, recording: Recording, start_seconds: float, end_seconds: float | None
+) -> tuple[int, int]:
+    """First sample of a span and the one after its last."""
+    total, rate_hz = recording.n_samples, recording.sample_rate_hz
+    extent = f"but the recording goes from 0 to {total / rate_hz:.2f} s."
+    start = round(start_seconds * rate_hz)
+    if not 0 <= start < total:
+        raise InputError(f"{path}: the clip starts at {start_seconds} s, {extent}")
+    if end_seconds is None:
+        return start, total
+    if end_seconds > total / rate_hz + TOLERANCE_SECONDS:
+        raise InputError(f"{path}: the clip ends at {end_seconds} s, {extent}")
+    stop = min(round(end_seconds * rate_hz), total)
+    if stop <= start:
+        raise InputError(f"{path}: there are no samples from {start_seconds} s to {end_seconds} s.")
+    return start, stop
+
+
+def _decoded(path: Path, recording: Recording, start: int, stop: int) -> np.ndarray:
+    waveform, reason = recording.read(start, stop)
+    rate_hz = recording.sample_rate_hz
+    first, promised, decoded = start / rate_hz, (stop - start) / rate_hz, len(waveform) / rate_hz
+    if decoded == 0 or promised - decoded > TOLERANCE_SECONDS:
+        raise InputError(
+            f"{path}: the audio can't be decoded whole: from {first:.2f} s on, the file promises "
+            f"{promised:.2f} s but only {decoded:.2f} s could be decoded{reason}; the file is cut off "
+            f"or damaged."
         )
     return waveform

@@ -1,0 +1,121 @@
+"""Many clips to a table of named statistics: from their audio, or from arrays where there are only those."""
+
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from music_emotion.data.journal import Journal
+from music_emotion.data.parallel import Workers
+from music_emotion.data.recording import read_clip
+from music_emotion.data.resumable import Item, Outcome, check_failures, items_of, work_through
+from music_emotion.data.store import Store
+from music_emotion.errors import InputError
+from music_emotion.sound.audio_summary import audio_statistics
+from music_emotion.sound.beats import compile_ahead, full_features
+from music_emotion.sound.spectrogram import FeatureSettings
+from music_emotion.sound.summary import fused_statistics
+
+
+def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
+    """Statistics of clips from their full-rate arrays.
+
+    Parameters
+    ----------
+    store : Store
+    ids : np.ndarray [shape=(n,)], integer
+        Clips that the store holds.
+    settings : FeatureSettings
+        Those the arrays were made with.
+
+    Returns
+    -------
+    pd.DataFrame
+        One column per statistic, indexed by `Id`.
+    """
+    rows = []
+    for start, length in tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip"):
+        frames = store.frames[start : start + length].astype(np.float32)
+        rows.append(_of_array(frames.T, settings))
+    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+
+
+def summarise_clips(
+    clips: pd.DataFrame,
+    out: Path,
+    settings: FeatureSettings,
+    workers: Workers | None = None,
+    max_failed: float = 0.01,
+) -> Outcome:
+    """Write the statistics of clips that there is audio of.
+
+    Only clips that are missing in the table, or whose audio or span has changed, are read.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        As `read_clips` gives it.
+    out : Path
+        CSV with one row per clip: `id`, what it was made from, the statistics, whose names end in
+        their unit, and why it failed, if it did.
+    settings : FeatureSettings
+    workers : Workers, optional
+        One process per core by default.
+    max_failed : float
+        Share of clips, 0 to 1, that may fail before the run does.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        When too many clips fail.
+    """
+    out = out.resolve()
+    outcome = work_through(
+        items_of(clips, settings),
+        partial(_summarise_one, settings),
+        Journal(out, _names(settings)),
+        workers or Workers(),
+        partial(_prepare, settings),
+        "statistics",
+    )
+    check_failures(outcome, out, max_failed)
+    return outcome
+
+
+def _of_array(fused: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
+    frame_seconds = settings.hop_length / settings.sample_rate_hz
+    return fused_statistics(fused, frame_seconds, sample_rate_hz=settings.sample_rate_hz)
+
+
+def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
+    fused = full_features(waveform, settings)
+    return {**_of_array(fused, settings), **audio_statistics(waveform, fused, settings)}
+
+
+def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
+    try:
+        waveform = read_clip(item.audio, item.source, settings)
+    except InputError as error:
+        return {**dict.fromkeys(_names(settings)), "reason": str(error)}
+    # six digits tell any two clips apart, and keep the table of a hundred thousand readable
+    rounded = {name: f"{value:.6g}" for name, value in _of_waveform(waveform, settings).items()}
+    return {**rounded, "reason": ""}
+
+
+@cache
+def _names(settings: FeatureSettings) -> tuple[str, ...]:
+    """Names and order of the statistics, which are the same for every clip."""
+    noise = np.random.default_rng(0).standard_normal(settings.sample_rate_hz).astype(np.float32)
+    return tuple(_of_waveform(noise, settings))
+
+
+def _prepare(settings: FeatureSettings) -> None:
+    compile_ahead(settings)
+    _names(settings)
