@@ -223,6 +223,17 @@ def test_arrays_of_other_clips_are_not_mixed_in(again):
     assert times(root) == before
 
 
+def test_arrays_that_others_made_are_not_written_over(audio, tmp_path):
+    """Such as the competition's own, when its root is given as --out."""
+    theirs = tmp_path / "multitask_dataset" / "train" / "4.fused.full.npy"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(InputError, match=r"train holds arrays, but settings\.json does not lie in .*--out"):
+        extract_clips(clips_of(audio, tmp_path, RATED), tmp_path, "emotion", "train", workers=HERE)
+    assert theirs.read_bytes() == b"theirs"
+    assert files_below(tmp_path) == {"clips.csv", "multitask_dataset/train/4.fused.full.npy"}
+
+
 def test_what_a_killed_writer_left_is_removed(again):
     _, root, run = again
     left = root / "multitask_dataset/train/.writing-abc-4.fused.full.npy"
@@ -235,9 +246,9 @@ def test_other_settings_are_refused_before_any_work(extracted, audio, tmp_path):
     root, _ = extracted
     clips = clips_of(audio, tmp_path, RATED)
     before = files_below(root)
-    with pytest.raises(InputError, match=r"settings\.json says .*'hop_length': 512.*'hop_length': 256"):
+    with pytest.raises(InputError, match=r"settings\.json says that .*'hop_length': 512.*'hop_length': 256"):
         extract_clips(clips, root, "emotion", "train", FeatureSettings(hop_length=256), workers=HERE)
-    with pytest.raises(InputError, match="Give another output folder"):
+    with pytest.raises(InputError, match="Give another --out"):
         extract_clips(clips, root, "emotion", "test", FeatureSettings(hop_length=256), workers=HERE)
     assert files_below(root) == before
 

@@ -70,15 +70,14 @@ def extract_clips(
     Raises
     ------
     InputError
-        When `root` holds features of other settings or of clips that are not in the table, or
-        too many clips fail.
+        When `root` holds arrays that were not extracted here, of other settings, or of clips that
+        are not in the table; or too many clips fail.
     """
     settings = settings or FeatureSettings()
     root = root.resolve()  # workers on other machines start elsewhere
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
     for folder in folders.values():
-        _check_strangers(folder / split, set(clips["id"]))
-        _check_settings(folder, settings)
+        _check_folder(folder, split, set(clips["id"]), settings)
     outcome = work_through(
         items_of(clips, settings, partial(_outputs, folders, split)),
         partial(_extract_one, settings),
@@ -111,27 +110,31 @@ def read_settings(set_folder: Path) -> FeatureSettings:
         raise InputError(f"{path} does not hold feature settings ({error}). Extract the set anew.") from None
 
 
-def _check_strangers(folder: Path, ids: set[int]) -> None:
-    """A split is made from one table; this also stops a test table that goes to the training clips."""
-    if not folder.is_dir():
-        return
-    found = (leading_id(path.name) for path in folder.iterdir() if path.name.endswith(".npy"))
-    strangers = sorted({clip_id for clip_id in found if clip_id is not None} - ids)
-    if strangers:
-        raise InputError(
-            f"{folder} holds {len(strangers)} arrays of clips that are not in the table: "
-            f"{first_five(strangers)}. Check --split, give another --out, or remove those arrays."
-        )
+def _check_folder(folder: Path, split: Split, ids: set[int], settings: FeatureSettings) -> None:
+    """Refuse a set that is not ours, not of these settings, or not of this table's clips.
 
-
-def _check_settings(folder: Path, settings: FeatureSettings) -> None:
+    The last also stops a table of test clips on its way to the training clips.
+    """
+    arrays = (folder / split).glob("*.npy*")
+    found = {clip_id for path in arrays if (clip_id := leading_id(path.name)) is not None}
     path = folder / "settings.json"
     if not path.exists():
+        if found:
+            raise InputError(
+                f"{folder / split} holds arrays, but {path.name} does not lie in {folder}: they were not "
+                f"extracted here, and are not to be written over. Give another --out."
+            )
         write_json(path, asdict(settings))
-    elif read_json(path) != asdict(settings):
+    elif read_settings(folder) != settings:
         raise InputError(
-            f"{path} says the features there were made with {read_json(path)}, but this run asks "
-            f"for {asdict(settings)}. Give another output folder."
+            f"{path} says that the features there were made with {read_json(path)}, but this run asks "
+            f"for {asdict(settings)}. Give another --out."
+        )
+    strangers = sorted(found - ids)
+    if strangers:
+        raise InputError(
+            f"{folder / split} holds {len(strangers)} arrays of clips that are not in the table: "
+            f"{first_five(strangers)}. Check --split, give another --out, or remove those arrays."
         )
 
 
