@@ -1,7 +1,7 @@
 """Speed and memory beside the ordinary way, as ratios measured in one run."""
 
-import resource
-import sys
+import math
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +12,7 @@ import joblib
 import librosa
 import numpy as np
 import pandas as pd
+import psutil
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -48,7 +49,8 @@ def ordinary_beat_synchronous(audio: Path) -> np.ndarray:
     _, frames = librosa.beat.beat_track(y=librosa.effects.percussive(waveform), sr=rate_hz)
     mel = librosa.feature.melspectrogram(y=waveform, sr=rate_hz, n_fft=2048, hop_length=512, n_mels=128)
     chroma = librosa.feature.chroma_cqt(y=waveform, sr=rate_hz, hop_length=512)
-    parts = [librosa.util.sync(rows, frames.tolist(), aggregate=np.median) for rows in (mel, chroma)]
+    borders = [0, *frames.tolist()]
+    parts = [librosa.util.sync(rows, borders, aggregate=np.median) for rows in (mel, chroma)]
     return fuse(*parts)
 
 
@@ -56,7 +58,8 @@ def compare(audio: Path) -> dict[str, float]:
     """How far this project's arrays of a file are from librosa's."""
     mel, chroma = ordinary_full(audio)
     frames = ordinary_beats(audio)
-    beat = fuse(*(librosa.util.sync(rows, frames.tolist(), aggregate=np.median) for rows in (mel, chroma)))
+    borders = [0, *frames.tolist()]  # librosa makes nothing of no beats
+    beat = fuse(*(librosa.util.sync(rows, borders, aggregate=np.median) for rows in (mel, chroma)))
     waveform = read_waveform(audio, SETTINGS.sample_rate_hz)
     our_full, our_beat = fused_features(waveform, SETTINGS)
     spectrum = short_time_spectrum(waveform)
@@ -169,8 +172,11 @@ def _worker_peak_mb(way: Callable[[Path], object], paths: list[Path]) -> float:
 
 def _work_and_peak_mb(way: Callable[[Path], object], path: Path) -> float:
     way(path)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    status = Path("/proc/self/status")  # Linux; ru_maxrss of a child begins with its parent's
+    if status.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        return int(found[1]) / 1e3 if found else math.nan
+    return psutil.Process().memory_info().rss / 1e6  # not the peak, but all there is
 
 
 if __name__ == "__main__":

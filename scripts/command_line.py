@@ -5,21 +5,21 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
-import torch
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
 from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, describe, read_differences
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 _DISK_REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EEXIST, errno.ENOTDIR),  # a file where a folder should be
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file for a folder, or the reverse
 }
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 ExperimentFlags = Annotated[Experiment, Parameter(name="*")]
@@ -56,8 +56,8 @@ def run(command: Callable[..., Any] | None = None, commands: Sequence[Callable[.
             raise
         place = f" ({error.filename})" if error.filename else ""
         _leave(
-            f"error: {error.strerror}{place}. Free some space or give a folder that can be written to; "
-            f"what was finished is kept, and the same command goes on.",
+            f"error: {error.strerror}{place}. Free some space, or give a place that can be written to; "
+            f"what was finished is kept.",
             2,
         )
     except KeyboardInterrupt:
@@ -78,7 +78,7 @@ def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentC
             return
 
 
-def make_accelerator() -> Accelerator:
+def make_accelerator() -> "Accelerator":
     """The launcher's devices, processes and precision.
 
     Started without the launcher, a CPU that multiplies bfloat16 natively uses it.
@@ -88,6 +88,11 @@ def make_accelerator() -> Accelerator:
     InputError
         When the launcher was asked for more processes than Accelerate made.
     """
+    # here and not above, since scripts that do not train need half a GB less without
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import DataLoaderConfiguration
+
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if precision is None and not torch.cuda.is_available() and _cpu_has_bf16():
         precision = "bf16"
@@ -105,5 +110,7 @@ def make_accelerator() -> Accelerator:
 
 
 def _cpu_has_bf16() -> bool:
+    import torch
+
     # AVX512-BF16 and AMX; elsewhere PyTorch emulates it, slower than float32
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

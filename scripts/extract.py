@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 from cyclopts import Parameter
 
 from command_line import Share, run
@@ -11,7 +10,7 @@ from music_emotion.data.clips import read_clips, task_of
 from music_emotion.data.extract import extract_clips
 from music_emotion.data.layout import Split, Task
 from music_emotion.data.parallel import Workers
-from music_emotion.data.windows import cut_windows
+from music_emotion.data.windows import Windows
 from music_emotion.errors import InputError
 from music_emotion.sound.spectrogram import FeatureSettings
 
@@ -46,9 +45,11 @@ def extract(
         Needed only when the table has neither labels nor targets.
     audio
         Folder of <id>.<ending> files for a table without paths.
-    window, hop
-        Cut every clip into windows of so many seconds, one every hop seconds (a window by
-        default); each becomes a clip. 0 keeps clips whole.
+    window
+        Cut every clip into windows of so many seconds, each of which becomes a clip; 0 keeps
+        clips whole.
+    hop
+        Seconds from one window's start to the next one's; 0 for a window.
     features
         How audio becomes features; recorded in settings.json, and one set has one.
     jobs
@@ -59,20 +60,14 @@ def extract(
     max_failed
         Share of clips that may fail.
     """
-    table = read_clips_or_windows(clips, audio, window, hop)
+    windows = Windows(window, hop)
+    table = read_clips(clips, audio)
     task = task or task_of(table)
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
-    print(extract_clips(table, out, task, split, features, Workers(jobs, scheduler), max_failed))
+    workers = Workers(jobs, scheduler)
+    print(extract_clips(table, out, task, split, features, windows, workers, max_failed))
     print(f"The layout is in {out}.")
-
-
-def read_clips_or_windows(clips: Path, audio: Path | None, window: float, hop: float) -> pd.DataFrame:
-    """The clips of a table or folder, cut where --window says so."""
-    if hop and not window:
-        raise InputError("--hop is given without --window. Say how long a window is.")
-    table = read_clips(clips, audio)
-    return cut_windows(table, window, hop or window) if window else table
 
 
 if __name__ == "__main__":

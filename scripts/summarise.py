@@ -6,20 +6,20 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from command_line import Share, run
-from extract import read_clips_or_windows
 from music_emotion.data.clip_statistics import array_statistics, summarise_clips
+from music_emotion.data.clips import read_clips
 from music_emotion.data.extract import read_settings
 from music_emotion.data.layout import Split, Task, find_set, split_files
 from music_emotion.data.parallel import Workers
 from music_emotion.data.store import open_store
-from music_emotion.errors import InputError
+from music_emotion.data.windows import Windows
 from music_emotion.files import write_table
 from music_emotion.sections import DataSection
 from music_emotion.sound.spectrogram import FeatureSettings
 
 
-def summarise(
-    clips: Path | None = None,
+def audio(
+    clips: Path,
     *,
     out: Path,
     audio: Path | None = None,
@@ -29,23 +29,22 @@ def summarise(
     jobs: int = -1,
     scheduler: str = "none",
     max_failed: Share = 0.01,
-    arrays: Path | None = None,
-    task: Task = "emotion",
-    split: Split = "train",
 ) -> None:
-    """Sum up every clip in named numbers.
+    """Sum up every clip of a table or folder of audio in named numbers.
 
     Parameters
     ----------
     clips
         Table or folder of audio, as for extract.py.
     out
-        CSV to write: one row per clip.
+        CSV to write: one row per clip with its id, what it was made from and the statistics.
     audio
         Folder of <id>.<ending> files for a table without paths.
-    window, hop
-        Cut every clip into windows of so many seconds, one every hop seconds (a window by
-        default); each becomes a clip. 0 keeps clips whole.
+    window
+        Cut every clip into windows of so many seconds, each of which becomes a clip; 0 keeps
+        clips whole.
+    hop
+        Seconds from one window's start to the next one's; 0 for a window.
     features
         How audio becomes features.
     jobs
@@ -54,30 +53,35 @@ def summarise(
         Address of a Dask scheduler, tcp://..., whose workers then do the work.
     max_failed
         Share of clips that may fail.
-    arrays
-        Instead of audio, a root that holds the competition's layout. What can't be had from
-        arrays, such as zero crossings or absolute loudness, is then left out.
-    task, split
-        Which arrays.
     """
-    if (clips is None) == (arrays is None):
-        raise InputError("Give either clips (a table or folder of audio) or --arrays ROOT.")
-    if arrays is not None:
-        n_clips = _summarise_arrays(arrays, task, split, out)
-        print(f"{n_clips} clips: {out}")
-    elif clips is not None:
-        table = read_clips_or_windows(clips, audio, window, hop)
-        print(summarise_clips(table, out, features, Workers(jobs, scheduler), max_failed))
-        print(f"The statistics are in {out}.")
+    windows, workers = Windows(window, hop), Workers(jobs, scheduler)
+    table = read_clips(clips, audio)
+    print(summarise_clips(table, out, features, windows, workers, max_failed))
+    print(f"The statistics are in {out}.")
 
 
-def _summarise_arrays(root: Path, task: Task, split: Split, out: Path) -> int:
+def arrays(root: Path, *, out: Path, task: Task = "emotion", split: Split = "train") -> None:
+    """Sum up every full-rate array of the competition's layout.
+
+    What can't be had from arrays, such as zero crossings or absolute loudness, is left out.
+
+    Parameters
+    ----------
+    root
+        Holds the layout.
+    out
+        CSV to write: one row per clip with its id and the statistics. Replaced if it is there.
+    task
+        Which arrays.
+    split
+        Which of them.
+    """
     folder = find_set(root, task)
     store = open_store(split_files(folder, split), Path(DataSection().stores))
     table = array_statistics(store, store.index.index.to_numpy(), read_settings(folder))
-    write_table(out, table.reset_index())
-    return len(table)
+    write_table(out, table.rename_axis("id").reset_index())
+    print(f"{len(table)} clips: {out}")
 
 
 if __name__ == "__main__":
-    run(summarise)
+    run(commands=[audio, arrays])

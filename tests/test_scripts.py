@@ -261,7 +261,9 @@ def test_a_full_disk_gets_a_sentence_and_leaves_no_half_file(call, monkeypatch, 
         )
     status, _, errors = call("train.py", "small.toml")
     assert status == 2
-    assert errors.strip().splitlines()[-1].startswith("error: No space left on device. Free some space")
+    place = "" if where == "store" else f" (runs/small/seed0/fold0/{where})"
+    sentence = f"error: No space left on device{place}. Free some space"
+    assert errors.strip().splitlines()[-1].startswith(sentence)
     assert not list(Path().rglob(".writing-*"))
 
 

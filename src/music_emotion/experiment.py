@@ -113,7 +113,8 @@ def describe(error: ValidationError, place: str) -> str:
     sentences = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
-        sentence = f"{place}: {key} is {item['input']!r}; {_decapitalised(item['msg'])}"
+        what = f"{key} is {item['input']!r}; " if key else ""  # a rule between fields has no key
+        sentence = f"{place}: {what}{_decapitalised(item['msg'].removeprefix('Value error, '))}"
         if item["type"] == "literal_error":
             choices = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ",").split(",")]
             close = difflib.get_close_matches(str(item["input"]), choices, n=1, cutoff=0.3)

@@ -32,7 +32,7 @@ def clips(tmp_path) -> pd.DataFrame:
 
 
 def test_a_row_is_what_array_and_audio_give(clips, tmp_path):
-    outcome = summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE)
+    outcome = summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
     assert (outcome.n_done, outcome.n_kept, outcome.n_failed) == (3, 0, 0)
     table = pd.read_csv(tmp_path / "s.csv", index_col="id", keep_default_na=False)
     assert table.index.tolist() == [12, 11, 13]
@@ -45,26 +45,33 @@ def test_a_row_is_what_array_and_audio_give(clips, tmp_path):
 
 
 def test_a_second_run_reads_only_what_changed(clips, tmp_path):
-    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE)
+    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
     before = (tmp_path / "s.csv").read_text()
-    again = summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE)
+    again = summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
     assert (again.n_done, again.n_kept) == (0, 3)
     assert (tmp_path / "s.csv").read_text() == before
     soundfile.write(tmp_path / "3.wav", np.random.default_rng(1).standard_normal(3 * 22050) / 9, 22050)
-    assert summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE).n_done == 1
+    assert summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE).n_done == 1
     assert (tmp_path / "s.csv").read_text() != before
 
 
 def test_other_settings_are_not_taken_for_the_same(clips, tmp_path):
-    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE)
+    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
     other = FeatureSettings(hop_length=1024)
-    assert summarise_clips(clips, tmp_path / "s.csv", other, HERE).n_done == 3
+    assert summarise_clips(clips, tmp_path / "s.csv", other, workers=HERE).n_done == 3
+
+
+def test_a_users_own_table_is_not_replaced(clips, tmp_path):
+    before = (tmp_path / "clips.csv").read_text()
+    with pytest.raises(InputError, match=r"clips\.csv exists and is not what would be written there"):
+        summarise_clips(clips, tmp_path / "clips.csv", SETTINGS, workers=HERE)
+    assert (tmp_path / "clips.csv").read_text() == before
 
 
 def test_a_clip_that_fails_has_a_reason_and_no_numbers(clips, tmp_path):
     (tmp_path / "2.wav").write_bytes(b"no audio")
-    with pytest.raises(InputError, match=r"1 of 3 clips failed.*2\.wav.*s\.csv"):
-        summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE)
+    with pytest.raises(InputError, match=r"(?s)1 of 3 clips failed.*2\.wav.*s\.csv"):
+        summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
     table = pd.read_csv(tmp_path / "s.csv", index_col="id")
     assert "2.wav" in table.loc[11, "reason"]
     assert np.isnan(table.loc[11, "level_mean_db"])
@@ -72,11 +79,11 @@ def test_a_clip_that_fails_has_a_reason_and_no_numbers(clips, tmp_path):
 
 
 def test_arrays_give_the_same_numbers_as_audio_up_to_half_precision(clips, tmp_path):
-    extract_clips(clips, tmp_path / "data", "emotion", "train", SETTINGS, HERE)
+    extract_clips(clips, tmp_path / "data", "emotion", "train", SETTINGS, workers=HERE)
     store = open_store(split_files(tmp_path / "data" / "multitask_dataset", "train"), tmp_path / "stores")
     of_arrays = array_statistics(store, np.array([11, 13]), SETTINGS)
     assert of_arrays.index.tolist() == [11, 13]
-    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, HERE)
+    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
     of_audio = pd.read_csv(tmp_path / "s.csv", index_col="id").loc[[11, 13], list(of_arrays.columns)]
     level_names = [name for name in of_arrays if name.endswith("_db")]
     assert len(level_names) > 20

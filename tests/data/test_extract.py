@@ -17,6 +17,7 @@ from music_emotion.data.clips import read_clips
 from music_emotion.data.extract import extract_clips
 from music_emotion.data.parallel import Workers
 from music_emotion.data.resumable import Outcome
+from music_emotion.data.windows import Windows
 from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.sections import DataSection
@@ -90,10 +91,14 @@ def test_target_tables_are_spelt_as_the_competitions(extracted, folder):
 def test_settings_and_the_record_say_how_and_how_long(extracted, audio):
     root, record = extracted
     settings = read_json(root / "multitask_dataset" / "settings.json")
-    assert settings == {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
+    assert settings == {
+        **{"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512},
+        **{"window_seconds": 0.0, "hop_seconds": 0.0},
+    }
     assert record["id"].tolist() == [230, 4, 17]
-    assert record["name"].tolist() == ["230.wav", "4.wav", "17.wav"]
-    assert record["bytes"].tolist() == [(audio / name).stat().st_size for name in record["name"]]
+    paths = [audio / name for name in ("230.wav", "4.wav", "17.wav")]
+    assert record["path"].tolist() == [str(path) for path in paths]
+    assert record["bytes"].tolist() == [path.stat().st_size for path in paths]
     assert (record["reason"] == "").all()
     assert (record["seconds"] > 0).all()
     written = pd.read_csv(root / "multitask_dataset" / "extract-train.csv", keep_default_na=False)
@@ -171,10 +176,18 @@ def test_renumbered_clips_do_not_keep_each_others_arrays(again):
     np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
 
 
-def test_a_moved_folder_of_audio_is_not_extracted_again(again, tmp_path):
-    folder, _, run = again
-    moved = folder.rename(tmp_path / "elsewhere")
-    assert run(RATED.replace("AUDIO", str(moved))).n_done == 0
+def test_equal_names_in_folders_of_classes_are_told_apart(audio, tmp_path):
+    """Archives leave files of equal sizes and times, and a removed class shifts the numbers."""
+    for name, original in (("jazz", "4.wav"), ("rock", "17.wav")):
+        (tmp_path / "music" / name).mkdir(parents=True)
+        shutil.copyfile(audio / original, tmp_path / "music" / name / "001.wav")
+        os.utime(tmp_path / "music" / name / "001.wav", ns=(0, 0))
+    root = tmp_path / "root"
+    assert extract_clips(read_clips(tmp_path / "music"), root, "genre", "train", workers=HERE).n_done == 2
+    (tmp_path / "music" / "rock").rename(tmp_path / "music" / "blues")
+    assert extract_clips(read_clips(tmp_path / "music"), root, "genre", "train", workers=HERE).n_done == 2
+    full, _ = fused_features(read_waveform(audio / "17.wav"), FeatureSettings())
+    np.testing.assert_array_equal(np.load(root / "fma_genre_spectrograms/train/1.fused.full.npy"), full)
 
 
 def test_an_array_that_was_removed_is_made_again(again):
@@ -192,6 +205,54 @@ def test_a_clip_that_fails_now_loses_its_old_arrays(again):
     assert (done.n_done, done.n_kept, done.n_failed) == (0, 2, 1)
     assert not list(root.rglob("4.fused.full.npy"))
     assert "\n4," not in (root / "multitask_dataset/train_labels.txt").read_text()
+
+
+def test_a_run_that_is_refused_takes_nothing_away(again):
+    folder, root, run = again
+    before = times(root)
+    labels = (root / "multitask_dataset" / "train_labels.txt").read_text()
+    for name in ("4.wav", "17.wav"):
+        (folder / name).write_bytes(b"RIFF")
+    with pytest.raises(InputError, match=r"2 of 3 clips failed"):
+        run()
+    assert times(root) == before
+    assert (root / "multitask_dataset" / "train_labels.txt").read_text() == labels
+
+
+def test_what_the_table_no_longer_tells_is_not_kept(again):
+    _, root, run = again
+    run("id,path,group,valence\n230,AUDIO/230.wav,a,1\n4,AUDIO/4.wav,a,0\n17,AUDIO/17.wav,b,0\n")
+    groups = root / "multitask_dataset_beat" / "groups-train.csv"
+    assert groups.read_text() == "Id,group\n230,a\n4,a\n17,b\n"
+    run("id,path\n230,AUDIO/230.wav\n4,AUDIO/4.wav\n17,AUDIO/17.wav\n")
+    assert not groups.exists()
+    assert not (root / "multitask_dataset" / "train_labels.txt").exists()
+
+
+def test_windows_are_clips_of_their_own_and_a_set_has_one_kind(again, audio, tmp_path):
+    _, _, run = again
+    with pytest.raises(InputError, match=r"made with \{'window_seconds': 0\.0\}, but .*: 1\.0\}.*--out"):
+        run(windows=Windows(1.0))
+    clips, root = clips_of(audio, tmp_path, RATED), tmp_path / "windows"
+    done = extract_clips(clips, root, "emotion", "train", windows=Windows(1.0, 0.5), workers=HERE)
+    assert done.n_done == 15
+    third = np.load(root / "multitask_dataset/train/3.fused.full.npy")
+    expected, _ = fused_features(read_waveform(audio / "230.wav", 22050, 1.0, 2.0), FeatureSettings())
+    np.testing.assert_array_equal(third, expected)
+    groups = pd.read_csv(root / "multitask_dataset" / "groups-train.csv")
+    assert groups["group"].tolist() == [230] * 5 + [4] * 5 + [17] * 5
+    origin = pd.read_csv(root / "multitask_dataset" / "ids-train.csv")
+    assert origin.columns.tolist() == ["id", "path", "start_seconds", "end_seconds", "clip"]
+
+
+def test_settings_of_a_run_that_made_nothing_bind_nobody(audio, tmp_path):
+    clips = clips_of(audio, tmp_path, RATED)
+    nobody = Workers(scheduler="nonsense")
+    with pytest.raises(InputError, match="nonsense"):
+        extract_clips(
+            clips, tmp_path / "root", "emotion", "train", FeatureSettings(hop_length=256), workers=nobody
+        )
+    assert extract_clips(clips, tmp_path / "root", "emotion", "train", workers=HERE).n_done == 3
 
 
 def test_a_failed_clip_is_tried_again(again):
@@ -218,7 +279,7 @@ def test_arrays_of_other_clips_are_not_mixed_in(again):
     """Such as those of the training clips, when the table is that of the test clips."""
     _, root, run = again
     before = times(root)
-    with pytest.raises(InputError, match=r"train holds 2 arrays of clips that are not in the table: 4, 230"):
+    with pytest.raises(InputError, match=r"train holds arrays .* not in the table: 4, 230 \(2 in all"):
         run("id,path,valence\n17,AUDIO/17.wav,0.5\n")
     assert times(root) == before
 
@@ -246,7 +307,10 @@ def test_other_settings_are_refused_before_any_work(extracted, audio, tmp_path):
     root, _ = extracted
     clips = clips_of(audio, tmp_path, RATED)
     before = files_below(root)
-    with pytest.raises(InputError, match=r"settings\.json says that .*'hop_length': 512.*'hop_length': 256"):
+    with pytest.raises(
+        InputError,
+        match=r"settings\.json says .*'hop_length': 512.*'hop_length': 256",
+    ):
         extract_clips(clips, root, "emotion", "train", FeatureSettings(hop_length=256), workers=HERE)
     with pytest.raises(InputError, match="Give another --out"):
         extract_clips(clips, root, "emotion", "test", FeatureSettings(hop_length=256), workers=HERE)
@@ -312,7 +376,8 @@ def test_a_run_with_too_many_failures_fails_after_recording_them(audio, tmp_path
     root = tmp_path / "root"
     text = "id,path,label\n4,AUDIO/4.wav,Blues\n9,AUDIO/broken.wav,Jazz\n"
     with pytest.raises(
-        InputError, match=r"1 of 2 clips failed, .*0\.49 allowed: .*broken\.wav.*extract-train\.csv"
+        InputError,
+        match=r"(?s)1 of 2 clips failed, .*0\.49 allowed:.*clip 9: .*broken\.wav.*extract-train\.csv",
     ):
         extract_clips(clips_of(audio, tmp_path, text), root, "genre", "train", workers=HERE, max_failed=0.49)
     assert "broken.wav" in (root / GENRE_SETS[0] / "extract-train.csv").read_text()
@@ -321,9 +386,11 @@ def test_a_run_with_too_many_failures_fails_after_recording_them(audio, tmp_path
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        (np.zeros(RATE_HZ), "the clip is silent"),
-        (np.full(2047, 0.1), "the clip has 2047 samples at 22050 Hz; at least 2048 are needed"),
-        (np.array([0.1, np.nan] * RATE_HZ), "holds values that are not finite numbers"),
+        (np.zeros(RATE_HZ), "the clip from 0 s on is silent"),
+        (np.full(2047, 0.1), "the clip from 0 s on has 2047 samples at 22050 Hz; at least 2048 are needed"),
+        (np.array([0.1, np.nan] * RATE_HZ), "holds values that are not finite, or far beyond full scale"),
+        (np.full(RATE_HZ, 1e20), "holds values that are not finite, or far beyond full scale"),
+        (np.full(RATE_HZ, 1e-7), "the clip from 0 s on is silent"),
     ],
 )
 def test_clips_without_usable_sound_are_recorded(tmp_path, samples, reason):

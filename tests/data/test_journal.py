@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from music_emotion.data.journal import Journal, Source, source_of
+from music_emotion.errors import InputError
 from music_emotion.sound.spectrogram import FeatureSettings
 
 ONE = Source("a, b.wav", 10, 5, 0.0, None, "x")
@@ -68,7 +69,7 @@ def test_the_last_line_of_a_clip_counts(tmp_path):
 def test_a_line_cut_anywhere_costs_no_more_than_itself(tmp_path):
     with open_journal(tmp_path) as journal:
         journal.note(1, ONE, {"seconds": 0.25, "reason": ""})
-        journal.note(7, Source('q"uote, d.wav', 10, 5, 1.1, 30.2, "x"), {"seconds": 0.5, "reason": "a, b"})
+        journal.note(7, Source('q"uote, ç.wav', 10, 5, 1.1, 30.2, "x"), {"seconds": 0.5, "reason": "a, b"})
     part = tmp_path / "done.csv.part"
     whole = part.read_bytes()
     start = whole.index(b"7,")
@@ -81,9 +82,22 @@ def test_a_line_cut_anywhere_costs_no_more_than_itself(tmp_path):
         assert open_journal(tmp_path).holds(7, SPAN), end
 
 
-def test_a_file_of_other_columns_counts_as_empty(tmp_path):
-    (tmp_path / "done.csv").write_text("id,path,seconds,reason\n7,c.wav,0.1,\n")
-    assert open_journal(tmp_path).rows == {}
+@pytest.mark.parametrize("content", [b"id,path,valence\n7,c.wav,0.1\n", b"", b"\xff\xfe\0"])
+def test_a_file_that_is_another_table_is_not_replaced(tmp_path, content):
+    (tmp_path / "done.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"done\.csv exists and is not what would be written there"):
+        open_journal(tmp_path)
+    assert (tmp_path / "done.csv").read_bytes() == content
+
+
+def test_what_a_spreadsheet_saved_is_read(tmp_path):
+    journal = open_journal(tmp_path)
+    with journal:
+        journal.note(7, SPAN, {"seconds": 0.5, "reason": ""})
+    journal.finish([7])
+    text = (tmp_path / "done.csv").read_text() + "seven,,,,,,,,\n"
+    (tmp_path / "done.csv").write_text(text, encoding="utf-8-sig")
+    assert open_journal(tmp_path).holds(7, SPAN)
 
 
 def test_a_source_is_what_the_file_is_now(tmp_path):
@@ -91,9 +105,9 @@ def test_a_source_is_what_the_file_is_now(tmp_path):
     audio.write_bytes(b"1234")
     os.utime(audio, ns=(17, 17))
     assert source_of(audio, 0.5, None, FeatureSettings()) == Source(
-        "a.wav", 4, 17, 0.5, None, "22050 Hz / 2048 / 512"
+        str(audio), 4, 17, 0.5, None, "22050 Hz / 2048 / 512 / version 1"
     )
     audio.unlink()
     assert source_of(audio, 0.5, None, FeatureSettings()) == Source(
-        "a.wav", 0, 0, 0.5, None, "22050 Hz / 2048 / 512"
+        str(audio), 0, 0, 0.5, None, "22050 Hz / 2048 / 512 / version 1"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from distributed import Client
 
 from music_emotion.data import parallel
 from music_emotion.data.clips import read_clips
@@ -171,7 +172,11 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_result(scheduler, table, 
             text=True,
         )
         wait_until(lambda: n_arrays(root) >= N_CLIPS // 3, process)
-        victim.kill()
+        found = re.search(r"Start worker at:\s*(tcp://\S+)", logs[0].read_text())
+        assert found is not None
+        with Client(scheduler) as client:  # the victim has its share of the work when it dies
+            wait_until(lambda: bool(client.processing().get(found[1])), process)
+            victim.kill()
         out, said = process.communicate(timeout=300)
         assert survivor.poll() is None
     assert process.returncode == 0, said

@@ -87,10 +87,22 @@ def test_a_flac_without_its_length_is_read_whole(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["wav", "aiff", "ogg", "opus"])
-def test_formats_that_do_not_tell_their_length_read_up_to_the_cut(tmp_path, ending):
-    path = cut(written(tmp_path / f"a.{ending}"))
-    assert 1.5 < len(read_waveform(path)) / RATE_HZ < 4.0
-    assert recording_seconds(path) == pytest.approx(len(read_waveform(path)) / RATE_HZ, abs=0.01)
+def test_what_libsndfile_takes_for_a_shorter_recording_is_refused(tmp_path, ending):
+    path = written(tmp_path / f"a.{ending}")
+    assert len(read_waveform(path)) / RATE_HZ == pytest.approx(recording_seconds(path), abs=0.01)
+    cut(path)
+    end = rf"{recording_seconds(path):.2f}"
+    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: its sound ends at {end} s"):
+        read_waveform(path)
+    assert len(read_waveform(path, RATE_HZ, 0.5, 1.5)) == RATE_HZ
+
+
+def test_a_wav_whose_size_was_not_known_when_it_was_begun_is_whole(tmp_path):
+    path = written(tmp_path / "a.wav")
+    for size in (b"\xff\xff\xff\xff", b"\0\0\0\0", (path.stat().st_size).to_bytes(4, "little")):
+        content = path.read_bytes()
+        path.write_bytes(content[:4] + size + content[8:])
+        assert len(read_waveform(path)) == 6 * RATE_HZ
 
 
 @pytest.mark.parametrize(
@@ -173,6 +185,24 @@ def test_a_file_that_may_not_be_read_gets_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(decoders, "open", refuse, raising=False)
     with pytest.raises(InputError, match=r"a\.wav: the file can't be read \(Permission denied\)"):
         read_waveform(path)
+
+
+@pytest.mark.parametrize("ending", ["wav", "aiff", "flac", "ogg", "mp3", "m4a"])
+def test_damage_never_gives_more_than_a_sentence(tmp_path, ending):
+    path = encoded(tmp_path / "a.m4a", "aac", 1.0) if ending == "m4a" else tmp_path / f"a.{ending}"
+    whole = (path if ending == "m4a" else written(path, NOISE[:RATE_HZ])).read_bytes()
+    rng, refusals = np.random.default_rng(0), []
+    for _ in range(60):
+        damaged = bytearray(whole[: rng.integers(len(whole) // 4, len(whole))])
+        for place in rng.integers(0, min(len(damaged), 400), 6):  # mostly in the headers
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_waveform(path)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 20
+    assert all(path.name in refusal for refusal in refusals)
 
 
 @pytest.mark.parametrize(("ending", "minutes"), [("flac", 10), ("wav", 2)])

@@ -13,9 +13,10 @@ from music_emotion.data.parallel import Workers
 from music_emotion.data.recording import read_clip
 from music_emotion.data.resumable import Item, Outcome, check_failures, items_of, work_through
 from music_emotion.data.store import Store
+from music_emotion.data.windows import Windows, cut_windows
 from music_emotion.errors import InputError
 from music_emotion.sound.audio_summary import audio_statistics
-from music_emotion.sound.beats import compile_ahead, full_features
+from music_emotion.sound.beats import full_features
 from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.sound.summary import fused_statistics
 
@@ -47,6 +48,7 @@ def summarise_clips(
     clips: pd.DataFrame,
     out: Path,
     settings: FeatureSettings,
+    windows: Windows | None = None,
     workers: Workers | None = None,
     max_failed: float = 0.01,
 ) -> Outcome:
@@ -62,6 +64,8 @@ def summarise_clips(
         CSV with one row per clip: `id`, what it was made from, the statistics, whose names end in
         their unit, and why it failed, if it did.
     settings : FeatureSettings
+    windows : Windows, optional
+        Into which clips are cut; each is a clip of its own then.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
@@ -74,15 +78,15 @@ def summarise_clips(
     Raises
     ------
     InputError
-        When too many clips fail.
+        When `out` is another table, or too many clips fail.
     """
     out = out.resolve()
     outcome = work_through(
-        items_of(clips, settings),
+        items_of(cut_windows(clips, windows or Windows()), settings),
         partial(_summarise_one, settings),
         Journal(out, _names(settings)),
         workers or Workers(),
-        partial(_prepare, settings),
+        partial(_names, settings),
         "statistics",
     )
     check_failures(outcome, out, max_failed)
@@ -114,8 +118,3 @@ def _names(settings: FeatureSettings) -> tuple[str, ...]:
     """Names and order of the statistics, which are the same for every clip."""
     noise = np.random.default_rng(0).standard_normal(settings.sample_rate_hz).astype(np.float32)
     return tuple(_of_waveform(noise, settings))
-
-
-def _prepare(settings: FeatureSettings) -> None:
-    compile_ahead(settings)
-    _names(settings)

@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from music_emotion.data.layout import Split, array_name, leading_id, set_name
 from music_emotion.data.parallel import Workers
 from music_emotion.data.recording import read_clip
 from music_emotion.data.resumable import Item, Outcome, check_failures, items_of, work_through
+from music_emotion.data.windows import Windows, cut_windows
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import atomic_path, read_json, remove_unfinished, write_json, write_table, write_text
 from music_emotion.sections import Rate, Task
@@ -39,6 +40,7 @@ def extract_clips(
     task: Task,
     split: Split,
     settings: FeatureSettings | None = None,
+    windows: Windows | None = None,
     workers: Workers | None = None,
     max_failed: float = 0.01,
 ) -> Outcome:
@@ -58,6 +60,8 @@ def extract_clips(
     split : {"train", "test"}
     settings : FeatureSettings, optional
         The course's own by default.
+    windows : Windows, optional
+        Into which clips are cut; each is a clip of its own then.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
@@ -73,11 +77,12 @@ def extract_clips(
         When `root` holds arrays that were not extracted here, of other settings, or of clips that
         are not in the table; or too many clips fail.
     """
-    settings = settings or FeatureSettings()
+    settings, windows = settings or FeatureSettings(), windows or Windows()
+    clips = cut_windows(clips, windows)
     root = root.resolve()  # workers on other machines start elsewhere
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
     for folder in folders.values():
-        _check_folder(folder, split, set(clips["id"]), settings)
+        _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
     outcome = work_through(
         items_of(clips, settings, partial(_outputs, folders, split)),
         partial(_extract_one, settings),
@@ -88,8 +93,12 @@ def extract_clips(
     )
     for folder in folders.values():
         remove_unfinished(folder / split)
-    _write_tables(folders, task, split, clips, clips[(outcome.record["reason"] == "").to_numpy()])
     check_failures(outcome, folders["full"] / f"extract-{split}.csv", max_failed)
+    failed = (outcome.record["reason"] != "").to_numpy()
+    for clip_id in clips["id"][failed]:
+        for path in _outputs(folders, split, clip_id):  # of an earlier version of the clip
+            path.unlink(missing_ok=True)
+    _write_tables(folders, task, split, clips, clips[~failed])
     return outcome
 
 
@@ -105,37 +114,45 @@ def read_settings(set_folder: Path) -> FeatureSettings:
     if not path.exists():
         return FeatureSettings()
     try:
-        return FeatureSettings(**read_json(path))
-    except (TypeError, ValueError) as error:
+        held = read_json(path)
+        return FeatureSettings(**{field.name: held[field.name] for field in fields(FeatureSettings)})
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold feature settings ({error}). Extract the set anew.") from None
 
 
-def _check_folder(folder: Path, split: Split, ids: set[int], settings: FeatureSettings) -> None:
-    """Refuse a set that is not ours, not of these settings, or not of this table's clips.
+def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, Any]) -> None:
+    """Refuse a set that is not ours, not made this way, or not of this table's clips.
 
-    The last also stops a table of test clips on its way to the training clips.
+    The last also stops a table of test clips on its way to the training clips. Without arrays,
+    what an earlier run asked for binds nobody.
     """
-    arrays = (folder / split).glob("*.npy*")
-    found = {clip_id for path in arrays if (clip_id := leading_id(path.name)) is not None}
+    found = {name: _ids_in(folder / name) for name in ("train", "test")}
     path = folder / "settings.json"
-    if not path.exists():
-        if found:
-            raise InputError(
-                f"{folder / split} holds arrays, but {path.name} does not lie in {folder}: they were not "
-                f"extracted here, and are not to be written over. Give another --out."
-            )
-        write_json(path, asdict(settings))
-    elif read_settings(folder) != settings:
+    if not path.exists() and found[split]:
         raise InputError(
-            f"{path} says that the features there were made with {read_json(path)}, but this run asks "
-            f"for {asdict(settings)}. Give another --out."
+            f"{folder / split} holds arrays, but {path.name} does not lie in {folder}: they were not "
+            f"extracted here, and are not to be written over. Give another --out."
         )
-    strangers = sorted(found - ids)
+    if path.exists() and any(found.values()):
+        differing = {name: held for name, held in read_json(path).items() if held != asked.get(name)}
+        if differing:
+            raise InputError(
+                f"{path} says that what is there was made with {differing}, but this run asks for "
+                f"{ {name: asked.get(name) for name in differing} }. Give another --out."
+            )
+    strangers = sorted(found[split] - ids)
     if strangers:
         raise InputError(
-            f"{folder / split} holds {len(strangers)} arrays of clips that are not in the table: "
-            f"{first_five(strangers)}. Check --split, give another --out, or remove those arrays."
+            f"{folder / split} holds arrays of clips that are not in the table: {first_five(strangers)} "
+            f"({len(strangers)} in all). Check --split, give another --out, or remove these arrays there "
+            f"and in the other rate's folder."
         )
+    write_json(path, asked)
+
+
+def _ids_in(folder: Path) -> set[int]:
+    paths = folder.glob("[!.]*.npy*")
+    return {clip_id for path in paths if (clip_id := leading_id(path.name)) is not None}
 
 
 def _outputs(folders: dict[Rate, Path], split: Split, clip_id: int) -> tuple[Path, ...]:
@@ -150,8 +167,6 @@ def _extract_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
         waveform = read_clip(item.audio, item.source, settings)
     except InputError as error:
         reason = str(error)
-        for path in item.outputs:  # of an earlier version of this clip
-            path.unlink(missing_ok=True)
     else:
         for path, array in zip(item.outputs, fused_features(waveform, settings), strict=True):
             _save(path, array)
@@ -172,12 +187,15 @@ def _write_tables(
     for rate, folder in folders.items():
         write_table(folder / f"ids-{split}.csv", origin)
         _write_labels(folder, task, rate, split, good)
+        groups = folder / f"groups-{split}.csv"
+        groups.unlink(missing_ok=True)  # those of an earlier table
         if "group" in clips:
-            write_table(folder / f"groups-{split}.csv", good[["id", "group"]].rename(columns={"id": "Id"}))
+            write_table(groups, good[["id", "group"]].rename(columns={"id": "Id"}))
 
 
 def _write_labels(folder: Path, task: Task, rate: Rate, split: Split, clips: pd.DataFrame) -> None:
     path = folder / f"{split}_labels.txt"
+    path.unlink(missing_ok=True)
     if task == "genre" and "label" in clips:
         name = _GENRE_NAMES[rate, split]
         rows = [f"{name.format(row.id)}\t{row.label}" for row in clips.itertuples()]

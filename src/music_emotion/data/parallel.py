@@ -8,8 +8,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Timer
 from typing import Any
+from urllib.parse import urlsplit
 
 import joblib
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from music_emotion.errors import InputError, first_five
@@ -47,7 +49,7 @@ def map_clips(
     function: Callable[..., Any],
     arguments: Sequence[tuple[Any, ...]],
     workers: Workers,
-    prepare: Callable[[], None],
+    prepare: Callable[[], object],
     folder: Path,
     description: str,
 ) -> Iterator[Any]:
@@ -95,17 +97,17 @@ def map_clips(
 
 
 @contextmanager
-def _backend(workers: Workers, prepare: Callable[[], None], folder: Path) -> Iterator[None]:
+def _backend(workers: Workers, prepare: Callable[[], object], folder: Path) -> Iterator[None]:
     if workers.scheduler == "none":
-        with _told("Compiling what the extraction runs: half a minute, once."):
+        with _told("Preparing; the very first time, half a minute of compiling."):
             prepare()
-        with joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1):
+        config = joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1)
+        with config, threadpool_limits(1):  # the limit is for a single job, which runs in this process
             yield
     else:
         with _cluster(workers.scheduler) as client:
             _check_folder(client, folder)
-            for worker in client.nthreads():
-                client.run(prepare, workers=[worker])
+            _prepare_each(client, prepare)
             with joblib.parallel_config("dask", n_jobs=-1), _lost_workers():
                 yield
 
@@ -132,6 +134,7 @@ def _cluster(scheduler: str) -> Iterator[Any]:
     remedy = "Start one with 'dask scheduler' and give the tcp:// address it prints."
     if not scheduler.startswith(("tcp://", "tls://")):
         raise InputError(f"{scheduler} is not the address of a Dask scheduler. {remedy}")
+    tqdm.write(f"Connecting to {scheduler}.")
     try:
         client = Client(scheduler, timeout=_PATIENCE_SECONDS)
     except (OSError, ValueError) as error:
@@ -148,15 +151,31 @@ def _cluster(scheduler: str) -> Iterator[Any]:
 
 @contextmanager
 def _lost_workers() -> Iterator[None]:
+    from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
     try:
         yield
-    except KilledWorker as error:
+    except (KilledWorker, CancelledError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # a worker's full disk, say
+            raise
         raise InputError(
-            f"A clip was lost with one worker after another ({error}). What was finished is kept; "
-            f"look at the workers' own logs, then give the same command."
+            f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error}). "
+            f"What was finished is kept; look at their own logs, then give the same command."
         ) from None
+
+
+def _prepare_each(client: Any, prepare: Callable[[], object]) -> None:
+    """Prepare one worker of each host after the other, since hosts may share a cache; then the rest."""
+    first = {str(urlsplit(worker).hostname): worker for worker in client.nthreads()}
+    for workers in [*([worker] for worker in first.values()), None]:
+        for worker, answer in client.run(prepare, workers=workers, on_error="return").items():
+            # one that is lost meanwhile is the scheduler's business
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):
+                raise InputError(
+                    f"The worker {worker} can't do the work ({type(answer).__name__}: {answer}). Install "
+                    f"this package with the same versions there as here."
+                )
 
 
 def _check_folder(client: Any, folder: Path) -> None:

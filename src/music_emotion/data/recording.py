@@ -9,6 +9,9 @@ from music_emotion.errors import InputError
 from music_emotion.sound.spectrogram import ANALYSIS_N_FFT, FeatureSettings
 from music_emotion.sound.waveform import read_waveform
 
+_SILENCE = 2.0**-16  # half a step of 16-bit sound: below, mel power vanishes in librosa's floor
+_LOUDEST = 1e6  # full scale is 1; some files hold the steps of 16-bit sound as they are
+
 
 def read_clip(audio: Path, source: Source, settings: FeatureSettings) -> np.ndarray:
     """Read a clip that can be analysed.
@@ -27,11 +30,12 @@ def read_clip(audio: Path, source: Source, settings: FeatureSettings) -> np.ndar
     shortest = max(settings.n_fft, ANALYSIS_N_FFT)
     if len(waveform) < shortest:
         raise InputError(
-            f"{audio}: the clip has {len(waveform)} samples at {settings.sample_rate_hz} Hz; "
-            f"at least {shortest} are needed."
+            f"{audio}: the clip from {source.start_seconds:g} s on has {len(waveform)} samples at "
+            f"{settings.sample_rate_hz} Hz; at least {shortest} are needed."
         )
-    if not np.isfinite(waveform).all():
-        raise InputError(f"{audio}: the audio holds values that are not finite numbers.")
-    if not waveform.any():
-        raise InputError(f"{audio}: the clip is silent.")
+    loudest = np.abs(waveform).max()
+    if not loudest < _LOUDEST:
+        raise InputError(f"{audio}: the audio holds values that are not finite, or far beyond full scale.")
+    if loudest < _SILENCE:
+        raise InputError(f"{audio}: the clip from {source.start_seconds:g} s on is silent.")
     return waveform

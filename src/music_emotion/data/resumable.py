@@ -89,7 +89,7 @@ def work_through(
     function: Callable[[Item], dict[str, Any]],
     journal: Journal,
     workers: Workers,
-    prepare: Callable[[], None],
+    prepare: Callable[[], object],
     description: str,
 ) -> Outcome:
     """Do what the journal does not hold, and note each clip as it ends.
@@ -116,6 +116,9 @@ def work_through(
         arguments = [(function, item) for item in missing]
         for item, values in map_clips(_call, arguments, workers, prepare, journal.path.parent, description):
             journal.note(item.clip_id, item.source, values)
+    lost = [item.clip_id for item in missing if not journal.notes(item.clip_id)]
+    if lost:
+        raise InputError(f"{len(lost)} clips did not come back: {first_five(lost)}. Give the same command.")
     journal.finish(ids)
     record = journal.table(ids)
     n_failed = int((record["reason"] != "").sum())
@@ -131,10 +134,11 @@ def check_failures(outcome: Outcome, place: Path, max_failed: float) -> None:
         With the first five reasons, and `place`, which holds them all.
     """
     if outcome.n_failed > max_failed * len(outcome.record):
-        reasons = outcome.record["reason"]
+        record = outcome.record[outcome.record["reason"] != ""]
+        reasons = "".join(f"\n  clip {row.id}: {row.reason}" for row in record.head().itertuples())
         raise InputError(
             f"{outcome.n_failed} of {len(outcome.record)} clips failed, more than the share {max_failed} "
-            f"allowed: {first_five(reasons[reasons != ''])} See {place}; mend or remove them, or raise "
+            f"allowed:{reasons}\nAll reasons are in {place}. Mend or remove such clips, or raise "
             f"--max-failed."
         )
 

@@ -1,5 +1,6 @@
 """Spans of recordings: read and checked against the recordings' lengths, and cut into windows."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,35 @@ def read_spans(cells: pd.DataFrame, paths: pd.Series, faults: Faults) -> pd.Data
     return spans
 
 
-def cut_windows(clips: pd.DataFrame, window_seconds: float, hop_seconds: float) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Windows:
+    """How clips are cut.
+
+    Attributes
+    ----------
+    window_seconds : float
+        Length of a window; 0 keeps clips whole.
+    hop_seconds : float
+        From one window's start to the next one's; 0 is a window.
+
+    Raises
+    ------
+    InputError
+        When a length is negative or not finite, or there is a hop without a window.
+    """
+
+    window_seconds: float = 0.0
+    hop_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for flag, seconds in (("--window", self.window_seconds), ("--hop", self.hop_seconds)):
+            if not 0 <= seconds < np.inf:
+                raise InputError(f"{flag} is {seconds} s; it must be a positive number.")
+        if self.hop_seconds and not self.window_seconds:
+            raise InputError("--hop is given without --window. Say how long a window is.")
+
+
+def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     """Cut clips into windows, each of which is a clip of its own.
 
     What is left of a clip after its last whole window is dropped.
@@ -54,8 +83,7 @@ def cut_windows(clips: pd.DataFrame, window_seconds: float, hop_seconds: float) 
     ----------
     clips : pd.DataFrame
         As `read_clips` gives it.
-    window_seconds, hop_seconds : float
-        Length of a window, and the distance from one's start to the next one's.
+    windows : Windows
 
     Returns
     -------
@@ -63,22 +91,22 @@ def cut_windows(clips: pd.DataFrame, window_seconds: float, hop_seconds: float) 
         `id` (from 1 in order), `path`, `start_seconds`, `end_seconds`, `clip` (the id of the clip
         that the window is cut from), `label` and targets as there are, and `group`: as there is, else
         the clip. A recording that is shorter than a window or can't be opened keeps one row, so that
-        reading it fails with a reason.
+        reading it fails with a reason. Without windows, the table as it was.
 
     Raises
     ------
     InputError
-        When a length is not a positive number, or a span is shorter than a window.
+        When a span is shorter than a window.
 
     Examples
     --------
     >>> clips = pd.DataFrame({"id": [7], "path": ["a.wav"], "start_seconds": [0.0], "end_seconds": [12.0]})
-    >>> cut_windows(clips, 5.0, 2.5)["start_seconds"].tolist()
+    >>> cut_windows(clips, Windows(5.0, 2.5))["start_seconds"].tolist()
     [0.0, 2.5, 5.0]
     """
-    for flag, seconds in (("--window", window_seconds), ("--hop", hop_seconds)):
-        if not 0 < seconds < np.inf:
-            raise InputError(f"{flag} is {seconds} s; it must be a positive number.")
+    if not windows.window_seconds:
+        return clips
+    window_seconds, hop_seconds = windows.window_seconds, windows.hop_seconds or windows.window_seconds
     start, end = _start(clips), _end(clips)
     _check_lengths(clips["id"], end - start, window_seconds)
     length = end.fillna(_lengths(clips["path"].where(end.isna()))) - start

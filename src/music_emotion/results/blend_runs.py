@@ -1,5 +1,6 @@
 """Blend the runs on disk: weights chosen on out-of-fold predictions, scored by nested cross-validation."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from music_emotion.experiment import Experiment, build_experiment
 from music_emotion.files import read_json, write_json
 from music_emotion.predictions import write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
+from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary
 from music_emotion.results.scores import emotion_scores
 
@@ -52,16 +54,18 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     folds = _folds(members[0])
     nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, shrinkage), truth)
     weights = choose_weights(truth, out_of_fold, method, shrinkage)
-    tests = [_test(path, method) for path in members]
+    recipe = Recipe(
+        members=[str(path) for path in members],
+        method=method,
+        shrinkage=shrinkage,
+        weights={str(name): _by_name(row) for name, row in weights.iterrows()},
+        target_mean=_by_name(truth.mean()),
+        target_deviation=_by_name(truth.std(ddof=0)),
+    )
+    tests = {path.name: every_fold(path, "test") for path in members}
     write_predictions(directory / "oof.csv", nested)
-    write_predictions(directory / "test.csv", to_target_units(blend(tests, method, weights), truth))
-    recipe = {
-        "members": [str(path) for path in members],
-        "method": method,
-        "shrinkage": shrinkage,
-        "weights": {name: row.to_dict() for name, row in weights.iterrows()},
-    }
-    write_json(directory / "blend.json", recipe)
+    write_predictions(directory / "test.csv", recipe.predict(tests))
+    write_json(directory / "blend.json", asdict(recipe))
     scores = emotion_scores(truth, {0: nested}, {0: folds})
     scores["selected_on_validation"] = any(e.train.select != "last" for e in experiments.values())
     write_json(directory / "scores.json", scores)
@@ -81,9 +85,8 @@ def _out_of_fold(path: Path, method: Method) -> pd.DataFrame:
     return blend(seeds, method)
 
 
-def _test(path: Path, method: Method) -> pd.DataFrame:
-    """Mean over a run's folds and seeds, each of which predicts all test clips."""
-    return blend(every_fold(path, "test"), method)
+def _by_name(values: pd.Series) -> dict[str, float]:
+    return {str(name): float(value) for name, value in values.items()}
 
 
 def _truth(experiment: Experiment) -> pd.DataFrame:

@@ -228,7 +228,18 @@ def nested_blend(
 
 
 def to_target_units(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """Give a blend the mean and scale of the targets.
+    """Give a blend the mean and scale of the targets of the training clips.
+
+    Raises
+    ------
+    InputError
+        When the targets differ.
+    """
+    return in_target_units(table, truth.mean(), truth.std(ddof=0))
+
+
+def in_target_units(table: pd.DataFrame, mean: pd.Series, deviation: pd.Series) -> pd.DataFrame:
+    """Give a blend a mean and a scale.
 
     Values are not clipped to the targets' range: clipping makes ties, and the score knows only
     the order.
@@ -237,8 +248,8 @@ def to_target_units(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     ----------
     table : pd.DataFrame
         A blend, with mean 0 and deviation 1 or less.
-    truth : pd.DataFrame
-        Target values of the training clips.
+    mean, deviation : pd.Series
+        Of every target, by its name.
 
     Returns
     -------
@@ -250,10 +261,9 @@ def to_target_units(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     InputError
         When the targets differ.
     """
-    if sorted(table.columns) != sorted(truth.columns):
+    if sorted(table.columns) != sorted(mean.index):
         raise InputError(
             f"The blend has the targets {', '.join(table.columns)}, but the truth has "
-            f"{', '.join(truth.columns)}. Give the truth of the same targets."
+            f"{', '.join(mean.index)}. Give the truth of the same targets."
         )
-    known = truth[list(table.columns)]
-    return table * known.std(ddof=0) + known.mean()
+    return table * deviation[table.columns] + mean[table.columns]

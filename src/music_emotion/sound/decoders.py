@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import librosa
 import numpy as np
 import soundfile
 
@@ -62,14 +63,21 @@ def open_recording(path: Path) -> Iterator[Recording]:
         When there is no such file, it can't be read, no decoder knows it, or it has no samples.
     """
     _check_readable(path)
-    with ExitStack() as stack:
-        try:
-            recording = _open_with_libsndfile(path, stack)
-        except _RefusedError as error:
-            recording = _open_with_ffmpeg(path, stack, str(error))
-        if recording.n_samples <= 0:
-            raise InputError(f"{path}: the recording has no samples.")
-        yield recording
+    try:
+        with ExitStack() as stack:
+            try:
+                recording = _open_with_libsndfile(path, stack)
+            except _RefusedError as error:
+                recording = _open_with_ffmpeg(path, stack, str(error))
+            if recording.n_samples <= 0:
+                raise InputError(f"{path}: the recording has no samples.")
+            yield recording
+    except InputError:
+        raise
+    except (OSError, ValueError, MemoryError, ArithmeticError, librosa.ParameterError) as error:
+        # what damaged headers make of decoders: lengths beyond any memory, names that are no text
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: the audio can't be decoded ({reason}); the file is damaged.") from None
 
 
 def _check_readable(path: Path) -> None:
@@ -158,7 +166,7 @@ def _open_with_ffmpeg(path: Path, stack: ExitStack, refusal: str) -> Recording:
     try:
         container = stack.enter_context(av.open(_nameless(path, stack)))
         stream = next(iter(container.streams.audio), None)
-        if stream is None or not stream.codec_context.sample_rate:
+        if stream is None or stream.codec_context is None or not stream.codec_context.sample_rate:
             raise _RefusedError("There is no sound in it")
         seconds = _ffmpeg_seconds(container, stream) or _count_ffmpeg_seconds(path, stack)
     except (av.FFmpegError, _RefusedError) as error:

@@ -60,7 +60,7 @@ def running_median(values: np.ndarray, size: int) -> np.ndarray:
     return medians
 
 
-@numba.njit(["void(float32[:, ::1], int64, float32[:, ::1])"], cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True)
 def _slide(padded: np.ndarray, size: int, medians: np.ndarray) -> None:
     """Keep the window of each column sorted; the inner loops become vector instructions.
 
@@ -96,11 +96,7 @@ def _slide(padded: np.ndarray, size: int, medians: np.ndarray) -> None:
                     medians[row - size + 1, first + lane] = window[size // 2, lane]
 
 
-@numba.njit(
-    ["void(complex64[:, ::1], float32[:, ::1], float32[:, ::1], float32[:, ::1], complex64[:, ::1])"],
-    cache=True,
-    nogil=True,
-)
+@numba.njit(cache=True, nogil=True)
 def _mask(
     spectrum: np.ndarray,
     magnitude: np.ndarray,

@@ -1,6 +1,5 @@
 """Mel power, chroma, and the fused array of the competition: 128 mel rows in dB, 12 of chroma."""
 
-import warnings
 from typing import Annotated, Self
 
 import librosa
@@ -14,6 +13,7 @@ N_MELS = 128
 N_CHROMA = 12
 N_ROWS = N_MELS + N_CHROMA
 ANALYSIS_N_FFT, ANALYSIS_HOP_LENGTH = 2048, 512  # what librosa takes for tuning and separation
+_FEATURES_VERSION = 1  # raised when the same settings come to give other numbers
 SILENCE_DB = -80.0  # what `power_to_db` gives silence: its floor below the loudest frame
 
 
@@ -26,13 +26,13 @@ class FeatureSettings:
     sample_rate_hz : int
         Sample rate of the analysed waveform; at least 8,400, since chroma reads up to 4,186 Hz.
     n_fft : int
-        Window of the short-time Fourier transform, in samples.
+        Window of the short-time Fourier transform, in samples; even.
     hop_length : int
         Samples from one frame to the next; at most a window.
     """
 
     sample_rate_hz: Annotated[int, Field(ge=8400)] = 22050
-    n_fft: Annotated[int, Field(ge=256)] = 2048
+    n_fft: Annotated[int, Field(ge=256, multiple_of=2)] = 2048
     hop_length: Annotated[int, Field(ge=1)] = 512
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ class FeatureSettings:
         return self
 
     def __str__(self) -> str:
-        return f"{self.sample_rate_hz} Hz / {self.n_fft} / {self.hop_length}"
+        return f"{self.sample_rate_hz} Hz / {self.n_fft} / {self.hop_length} / version {_FEATURES_VERSION}"
 
 
 def row_slice(rows: Rows) -> slice:
@@ -85,10 +85,12 @@ def short_time_spectrum(
     np.ndarray [shape=(1 + n_fft // 2, 1 + n_samples // hop_length)], complex64
         Frames lie one after the other in memory.
     """
-    with warnings.catch_warnings():
-        # A clip shorter than a window is padded with silence, which is what we want.
-        warnings.filterwarnings("ignore", message="n_fft=.* is too large")
-        return librosa.stft(waveform, n_fft=n_fft, hop_length=hop_length, window=window)
+    is_short = len(waveform) < n_fft
+    if is_short:  # padded here as librosa does it, but would warn of
+        waveform = np.pad(waveform, n_fft // 2)
+    return librosa.stft(
+        waveform, n_fft=n_fft, hop_length=hop_length, window=window, center=not is_short, pad_mode="constant"
+    )
 
 
 def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:

@@ -6,6 +6,7 @@ import librosa
 import numpy as np
 
 from music_emotion.errors import InputError
+from music_emotion.sound.cut_off import is_cut_off
 from music_emotion.sound.decoders import Recording, open_recording
 
 TOLERANCE_SECONDS = 0.1  # headers of mp3 and m4a round, and so do tables of spans
@@ -28,7 +29,7 @@ def read_waveform(
         Sample rate of the result; resampled with soxr's high quality where it differs.
     start_seconds, end_seconds : float
         The span to read; to the end of the file when `end_seconds` is None or up to 0.1 s after
-        that end. Memory and, where the format can seek, time are the span's.
+        that end. Memory is the span's, and time where the format can seek and states its length.
 
     Returns
     -------
@@ -43,13 +44,16 @@ def read_waveform(
 
     Notes
     -----
-    A wav, aiff, ogg or opus that was cut off reads as a shorter recording: libsndfile takes their
-    length from the bytes that are there. Cut flac, mp3 and m4a are refused, or read up to there
-    when the span ends before.
+    Of a file that was cut off, spans that end before the cut can be read.
     """
     with open_recording(path) as recording:
         native_rate_hz = recording.sample_rate_hz
         span = _span(path, recording, start_seconds, end_seconds)
+        if span[1] == recording.n_samples and is_cut_off(path):
+            raise InputError(
+                f"{path}: the file is cut off: its sound ends at {span[1] / native_rate_hz:.2f} s, but "
+                f"its end is missing. Get it again, or name a span that ends before."
+            )
         waveform = _decoded(path, recording, *span)
     if native_rate_hz != sample_rate_hz:
         waveform = librosa.resample(

@@ -1,0 +1,90 @@
+"""The recipe of a blend: which runs, on which scale, with which weights; all that a prediction needs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from music_emotion.errors import InputError
+from music_emotion.files import read_json
+from music_emotion.results.ensemble import Method, blend, in_target_units
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Recipe:
+    """What `blend.json` holds.
+
+    Attributes
+    ----------
+    members : list of str
+        Directories of the runs.
+    method : {"z-score", "rank"}
+        Scale on which predictions are averaged.
+    shrinkage : float
+        Of the weights towards equal ones.
+    weights : dict of str to dict of str to float
+        Name of a run to the weight of each target.
+    target_mean, target_deviation : dict of str to float
+        Of the training clips' labels: the units that a blend is given.
+    """
+
+    members: list[str]
+    method: Method
+    shrinkage: float
+    weights: dict[str, dict[str, float]]
+    target_mean: dict[str, float]
+    target_deviation: dict[str, float]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets."""
+        return tuple(self.target_mean)
+
+    def predict(self, tables: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+        """Blend the predictions of every fold and seed.
+
+        Parameters
+        ----------
+        tables : mapping of str to sequence of pd.DataFrame
+            Name of a run to its tables, all of the same clips.
+
+        Returns
+        -------
+        pd.DataFrame
+            In the units of the targets, indexed by `Id`.
+        """
+        runs = [blend(tables[name], self.method) for name in self.weights]
+        weights = pd.DataFrame.from_dict(self.weights, orient="index")
+        mean, deviation = pd.Series(self.target_mean), pd.Series(self.target_deviation)
+        return in_target_units(blend(runs, self.method, weights), mean, deviation)
+
+
+def read_recipe(blended: Path) -> Recipe:
+    """Read the recipe of a blend.
+
+    Raises
+    ------
+    InputError
+        When the directory is not of a blend, or its recipe is not whole.
+    """
+    path = blended / "blend.json"
+    if not path.exists():
+        raise InputError(
+            f"{blended} is not a blend. Make one, of a single run too: "
+            f"python scripts/ensemble.py {blended} --name {blended.name}-blend"
+        )
+    return parse_recipe(read_json(path), path)
+
+
+def parse_recipe(fields: Any, place: Path) -> Recipe:
+    """Check the fields of a recipe."""
+    try:
+        return TypeAdapter(Recipe).validate_python(fields)
+    except ValidationError as error:
+        raise InputError(
+            f"{place} does not hold a whole recipe ({error.errors()[0]['msg']}: "
+            f"{'.'.join(map(str, error.errors()[0]['loc']))}). Blend the runs again."
+        ) from None
