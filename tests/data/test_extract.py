@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from threadpoolctl import threadpool_limits
 
 from music_emotion.data import extract
 from music_emotion.data.clip_set import load_clip_set
@@ -40,6 +41,12 @@ def audio(tmp_path_factory) -> Path:
         soundfile.write(folder / f"{clip_id}.wav", samples, RATE_HZ)
     (folder / "broken.wav").write_bytes(b"not audio")
     return folder
+
+
+def features_of(path: Path, *span: float) -> tuple[np.ndarray, np.ndarray]:
+    """What a worker makes of a clip; sums over two threads are rounded differently."""
+    with threadpool_limits(1):
+        return fused_features(read_waveform(path, RATE_HZ, *span), FeatureSettings())
 
 
 def clips_of(audio: Path, folder: Path, text: str) -> pd.DataFrame:
@@ -76,7 +83,7 @@ def test_exactly_the_competitions_layout_is_written(extracted):
 
 def test_arrays_are_those_of_the_waveform(extracted, audio):
     root, _ = extracted
-    full, beat = fused_features(read_waveform(audio / "17.wav"), FeatureSettings())
+    full, beat = features_of(audio / "17.wav")
     np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
     np.testing.assert_array_equal(np.load(root / "multitask_dataset_beat/train/17.fused.full.npy"), beat)
 
@@ -152,7 +159,7 @@ def test_only_a_clip_whose_audio_changed_is_extracted_again(again):
     assert (done.n_done, done.n_kept) == (1, 2)
     changed = {name for name, time in times(root).items() if before[name] != time}
     assert changed == {f"{name}17.fused.full.npy" for name in ("multitask_dataset", "multitask_dataset_beat")}
-    full, _ = fused_features(read_waveform(folder / "17.wav"), FeatureSettings())
+    full, _ = features_of(folder / "17.wav")
     np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
 
 
@@ -172,7 +179,7 @@ def test_renumbered_clips_do_not_keep_each_others_arrays(again):
     assert run().n_done == 2
     swapped = RATED.replace("4,AUDIO/4.wav", "17,AUDIO/4.wav").replace("17,AUDIO/17.wav", "4,AUDIO/17.wav")
     assert run(swapped).n_done == 2
-    full, _ = fused_features(read_waveform(folder / "4.wav"), FeatureSettings())
+    full, _ = features_of(folder / "4.wav")
     np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
 
 
@@ -186,7 +193,7 @@ def test_equal_names_in_folders_of_classes_are_told_apart(audio, tmp_path):
     assert extract_clips(read_clips(tmp_path / "music"), root, "genre", "train", workers=HERE).n_done == 2
     (tmp_path / "music" / "rock").rename(tmp_path / "music" / "blues")
     assert extract_clips(read_clips(tmp_path / "music"), root, "genre", "train", workers=HERE).n_done == 2
-    full, _ = fused_features(read_waveform(audio / "17.wav"), FeatureSettings())
+    full, _ = features_of(audio / "17.wav")
     np.testing.assert_array_equal(np.load(root / "fma_genre_spectrograms/train/1.fused.full.npy"), full)
 
 
@@ -237,7 +244,7 @@ def test_windows_are_clips_of_their_own_and_a_set_has_one_kind(again, audio, tmp
     done = extract_clips(clips, root, "emotion", "train", windows=Windows(1.0, 0.5), workers=HERE)
     assert done.n_done == 15
     third = np.load(root / "multitask_dataset/train/3.fused.full.npy")
-    expected, _ = fused_features(read_waveform(audio / "230.wav", 22050, 1.0, 2.0), FeatureSettings())
+    expected, _ = features_of(audio / "230.wav", 1.0, 2.0)
     np.testing.assert_array_equal(third, expected)
     groups = pd.read_csv(root / "multitask_dataset" / "groups-train.csv")
     assert groups["group"].tolist() == [230] * 5 + [4] * 5 + [17] * 5

@@ -22,13 +22,13 @@ from music_emotion.data.parallel import Workers, map_clips
 from music_emotion.errors import InputError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "extract.py"
-N_CLIPS = 30
+N_CLIPS = 60
 PATIENCE_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> Path:
-    """Thirty clips of four seconds in a folder whose name is no ASCII and has spaces."""
+    """Sixty clips of four seconds in a folder whose name is no ASCII and has spaces."""
     folder = tmp_path_factory.mktemp("ä clip's folder")
     rng = np.random.default_rng(0)
     for number in range(N_CLIPS):
@@ -82,7 +82,7 @@ def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
     process = subprocess.Popen(
         command(table, tmp_path, "--jobs", "2"), stderr=subprocess.PIPE, start_new_session=True
     )
-    wait_until(lambda: n_arrays(tmp_path) >= 8, process)
+    wait_until(lambda: n_arrays(tmp_path) >= 4, process)
     os.killpg(process.pid, signal.SIGKILL)  # workers too, in the middle of whatever they do
     process.communicate()
     finished = n_arrays(tmp_path)
@@ -91,7 +91,7 @@ def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
         command(table, tmp_path, "--jobs", "1"), capture_output=True, text=True, timeout=300
     )
     assert again.returncode == 0, again.stderr
-    found = re.search(r"30 clips: (\d+) done, (\d+) already there, 0 failed", again.stdout)
+    found = re.search(r"60 clips: (\d+) done, (\d+) already there, 0 failed", again.stdout)
     assert found is not None, again.stdout
     # two were being done, and two more may have ended without having been noted
     assert int(found[2]) >= finished - 4
@@ -100,10 +100,11 @@ def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
 
 
 def test_an_interrupted_run_says_that_it_goes_on(table, tmp_path):
+    windows = ("--window", "1", "--hop", "0.05", "--jobs", "2")  # so many that it can't end before
     process = subprocess.Popen(
-        command(table, tmp_path, "--jobs", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(table, tmp_path, *windows), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    wait_until(lambda: n_arrays(tmp_path) >= 4, process)
+    wait_until(lambda: n_arrays(tmp_path) >= 40, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -180,7 +181,7 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_result(scheduler, table, 
         out, said = process.communicate(timeout=300)
         assert survivor.poll() is None
     assert process.returncode == 0, said
-    assert "30 clips: 30 done, 0 already there, 0 failed." in out
+    assert "60 clips: 60 done, 0 already there, 0 failed." in out
     assert_same_set(root, local)
 
 

@@ -1,17 +1,20 @@
 """One function over many clips: on the cores of this machine, or on a Dask cluster."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from threading import Timer
+from threading import Timer, current_thread, main_thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import joblib
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
 from music_emotion.errors import InputError, first_five
@@ -83,7 +86,7 @@ def map_clips(
     """
     if not arguments:
         return
-    calls = (joblib.delayed(function)(*each) for each in arguments)
+    calls = (joblib.delayed(_on_one_thread)(function, *each) for each in arguments)
     with _backend(workers, prepare, folder):
         # batches of one: a killed run then loses no more than the clips in flight
         parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
@@ -96,13 +99,25 @@ def map_clips(
             ) from None
 
 
+def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Workers that share a machine stay out of each other's way, and sums come out the same on all."""
+    if parent_process() is not None and current_thread() is main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    with _thread_pools().limit(limits=1):
+        return function(*arguments)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 @contextmanager
 def _backend(workers: Workers, prepare: Callable[[], object], folder: Path) -> Iterator[None]:
     if workers.scheduler == "none":
         with _told("Preparing; the very first time, half a minute of compiling."):
             prepare()
-        config = joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1)
-        with config, threadpool_limits(1):  # the limit is for a single job, which runs in this process
+        with joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1):
             yield
     else:
         with _cluster(workers.scheduler) as client:
