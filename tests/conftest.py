@@ -71,6 +71,12 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def make_emotion():
+    """Write an emotion set of any size: `make_emotion(root, n_train=24, n_test=375)`."""
+    return write_emotion
+
+
 SMALL = {
     "excerpt": {"frames": 32, "test": 2},
     "folds": {"n": 3},

@@ -9,7 +9,7 @@ from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
 from music_emotion.predictions import read_predictions, write_predictions
-from music_emotion.results.ensemble import blend
+from music_emotion.results.ensemble import blend, in_target_units
 from music_emotion.results.genre_report import genre_report
 from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores
@@ -111,7 +111,7 @@ def _joined_test(tables: list[pd.DataFrame], experiment: Experiment) -> pd.DataF
     mean = mean_table(tables)
     if experiment.task == "genre":
         return mean
-    return blend(tables, "z-score") * mean.std() + mean.mean()
+    return in_target_units(blend(tables, "z-score"), mean.mean(), mean.std(ddof=0))
 
 
 def _class_index(one_hot: pd.DataFrame) -> pd.Series:
