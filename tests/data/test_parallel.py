@@ -102,7 +102,12 @@ def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
 def test_an_interrupted_run_says_that_it_goes_on(table, tmp_path):
     windows = ("--window", "1", "--hop", "0.05", "--jobs", "2")  # so many that it can't end before
     process = subprocess.Popen(
-        command(table, tmp_path, *windows), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(table, tmp_path, *windows),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # what is started in the background inherits that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: n_arrays(tmp_path) >= 40, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it

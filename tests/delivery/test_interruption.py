@@ -28,6 +28,8 @@ def start(build: Path, environment: dict[str, str], *flags: str) -> subprocess.P
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # what is started in the background inherits that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
