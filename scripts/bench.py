@@ -31,41 +31,46 @@ MEL_TOLERANCE_DB, CHROMA_TOLERANCE = 1e-3, 1e-4
 
 def ordinary_full(audio: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mel power and chroma of a file by librosa's own calls."""
-    waveform, rate_hz = librosa.load(audio, sr=SETTINGS.sample_rate_hz)
-    mel = librosa.feature.melspectrogram(y=waveform, sr=rate_hz, n_fft=2048, hop_length=512, n_mels=128)
-    return mel, librosa.feature.chroma_cqt(y=waveform, sr=rate_hz, hop_length=512)
-
-
-def ordinary_beats(audio: Path) -> np.ndarray:
-    """Beats of the percussive part of a file by librosa's own calls."""
-    waveform, rate_hz = librosa.load(audio, sr=SETTINGS.sample_rate_hz)
-    _, frames = librosa.beat.beat_track(y=librosa.effects.percussive(waveform), sr=rate_hz)
-    return frames
+    return _ordinary_rows(_ordinary_waveform(audio))
 
 
 def ordinary_beat_synchronous(audio: Path) -> np.ndarray:
     """The beat-synchronous array of a file as the course made it, decoding once."""
-    waveform, rate_hz = librosa.load(audio, sr=SETTINGS.sample_rate_hz)
-    _, frames = librosa.beat.beat_track(y=librosa.effects.percussive(waveform), sr=rate_hz)
+    waveform = _ordinary_waveform(audio)
+    return _between_beats(_ordinary_rows(waveform), _ordinary_beats(waveform))
+
+
+def _ordinary_waveform(audio: Path) -> np.ndarray:
+    return librosa.load(audio, sr=SETTINGS.sample_rate_hz)[0]
+
+
+def _ordinary_rows(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rate_hz = SETTINGS.sample_rate_hz
     mel = librosa.feature.melspectrogram(y=waveform, sr=rate_hz, n_fft=2048, hop_length=512, n_mels=128)
-    chroma = librosa.feature.chroma_cqt(y=waveform, sr=rate_hz, hop_length=512)
-    borders = [0, *frames.tolist()]
-    parts = [librosa.util.sync(rows, borders, aggregate=np.median) for rows in (mel, chroma)]
-    return fuse(*parts)
+    return mel, librosa.feature.chroma_cqt(y=waveform, sr=rate_hz, hop_length=512)
+
+
+def _ordinary_beats(waveform: np.ndarray) -> np.ndarray:
+    percussive = librosa.effects.percussive(waveform)
+    return librosa.beat.beat_track(y=percussive, sr=SETTINGS.sample_rate_hz)[1]
+
+
+def _between_beats(rows: tuple[np.ndarray, np.ndarray], frames: np.ndarray) -> np.ndarray:
+    borders = [0, *frames.tolist()]  # librosa makes nothing of no beats
+    return fuse(*(librosa.util.sync(part, borders, aggregate=np.median) for part in rows))
 
 
 def compare(audio: Path) -> dict[str, float]:
     """How far this project's arrays of a file are from librosa's."""
-    mel, chroma = ordinary_full(audio)
-    frames = ordinary_beats(audio)
-    borders = [0, *frames.tolist()]  # librosa makes nothing of no beats
-    beat = fuse(*(librosa.util.sync(rows, borders, aggregate=np.median) for rows in (mel, chroma)))
+    ordinary = _ordinary_waveform(audio)
+    rows, frames = _ordinary_rows(ordinary), _ordinary_beats(ordinary)
+    beat = _between_beats(rows, frames)
     waveform = read_waveform(audio, SETTINGS.sample_rate_hz)
     our_full, our_beat = fused_features(waveform, SETTINGS)
     spectrum = short_time_spectrum(waveform)
     percussive = percussive_part(spectrum, np.abs(spectrum), len(waveform))
     same_beats = np.array_equal(frames, beat_frames(percussive, SETTINGS))
-    differences = np.abs(our_full - fuse(mel, chroma))
+    differences = np.abs(our_full - fuse(*rows))
     beat_differences = np.abs(our_beat - beat) if same_beats else np.full((140, 1), np.inf)
     return {
         "mel_db": differences[:128].max(),

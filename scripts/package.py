@@ -26,9 +26,11 @@ def package(
         Directory of a blend.
     owner
         Your name on Kaggle.
-    dataset, kernel
-        What they are called there: 6 to 50 of a-z, 0-9 and single hyphens. music-emotion-<name>
-        and music-emotion-<name>-inference by default.
+    dataset
+        What the dataset is called there: 6 to 50 of a-z, 0-9 and single hyphens;
+        music-emotion-<name> by default.
+    kernel
+        What the kernel is called, likewise; music-emotion-<name>-inference by default.
     competition
         Slug of the competition whose data the kernel reads.
     sources

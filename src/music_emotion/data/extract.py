@@ -83,17 +83,18 @@ def extract_clips(
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
     for folder in folders.values():
         _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
+    journal = Journal(folders["full"] / f"extract-{split}.csv", ("seconds",))
     outcome = work_through(
         items_of(clips, settings, partial(_outputs, folders, split)),
         partial(_extract_one, settings),
-        Journal(folders["full"] / f"extract-{split}.csv", ("seconds",)),
+        journal,
         workers or Workers(),
         partial(compile_ahead, settings),
         f"extract {task} {split}",
     )
     for folder in folders.values():
         remove_unfinished(folder / split)
-    check_failures(outcome, folders["full"] / f"extract-{split}.csv", max_failed)
+    check_failures(outcome, journal.path, max_failed)
     failed = (outcome.record["reason"] != "").to_numpy()
     for clip_id in clips["id"][failed]:
         for path in _outputs(folders, split, clip_id):  # of an earlier version of the clip

@@ -3,22 +3,22 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from music_emotion.errors import InputError
 from music_emotion.files import read_json, write_json, write_text
 from music_emotion.results.recipe import Recipe, read_recipe
+from music_emotion.training.run import package_versions
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_VERSIONS = ("torch", "timm", "accelerate", "numpy", "pandas", "scipy", "scikit-learn", "librosa")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _write_manifest(dataset: Path, name: str, recipe: Recipe, models: dict[str, 
     }
     content: dict[str, Any] = {"recipe": asdict(recipe), "models": models, "files": files}
     bundle = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    versions = {"python": sys.version.split()[0], **{package: version(package) for package in _VERSIONS}}
+    versions = {"python": platform.python_version(), **package_versions()}
     write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, "versions": versions, **content})
     return bundle
 

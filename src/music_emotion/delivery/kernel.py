@@ -20,7 +20,7 @@ from tqdm import tqdm
 from music_emotion.data.clip_set import ClipSet, load_clip_set
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import atomic_path, read_json, write_json
-from music_emotion.models.build import load_model
+from music_emotion.models.build import ModelCard, load_model
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.recipe import Recipe, parse_recipe
 from music_emotion.results.submission import (
@@ -112,13 +112,12 @@ def _read_manifest(folder: Path, bundle: str) -> dict[str, Any]:
 
 def _pack(folder: Path, names: list[str], inputs: Path, scratch: Path) -> int:
     """Pack the arrays once, so that several processes find them packed; return the number of clips."""
-    rates = {load_model(folder / name).card.experiment.data.rate: name for name in names}
-    n_clips = {rate: len(_test_clips(folder / name, inputs, scratch)) for rate, name in rates.items()}
-    return max(n_clips.values())
+    cards = [load_model(folder / name).card for name in names]
+    by_rate = {card.experiment.data.rate: card for card in cards}
+    return max(len(_test_clips(card, inputs, scratch)) for card in by_rate.values())
 
 
-def _test_clips(model: Path, inputs: Path, scratch: Path) -> ClipSet:
-    card = load_model(model).card
+def _test_clips(card: ModelCard, inputs: Path, scratch: Path) -> ClipSet:
     data = replace(card.experiment.data, root=str(inputs), stores=str(scratch / "stores"))
     return load_clip_set(data, "emotion", "test", card.outputs)
 
@@ -147,8 +146,8 @@ def predict_share(folder: Path, names: list[str], inputs: Path, scratch: Path) -
     """
     accelerator = Accelerator(mixed_precision=_precision())
     for name in tqdm(names, desc="predict", unit="model"):
-        clips = _test_clips(folder / name, inputs, scratch)
         network = load_model(folder / name).to(accelerator.device)
+        clips = _test_clips(network.card, inputs, scratch)
         write_predictions(scratch / f"{name}.csv", predict_clips(network, clips, accelerator))
 
 

@@ -53,12 +53,17 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "commit": commit(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": package_versions(),
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
         "precision": accelerator.mixed_precision,
         "cores": os.cpu_count(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {name: version(name) for name in _PACKAGES}
 
 
 def commit() -> str:
