@@ -16,7 +16,7 @@ def count_mp3_samples(path: Path, sample_rate_hz: int) -> int | None:
     """Add up the frames of an mp3 (MPEG layer III) that has no Xing or VBRI header.
 
     libsndfile guesses the length of such a file from the bit rate of its first frame. At a constant
-    bit rate the guess is up to 1 % off, at a variable one it may be a third or three times the truth.
+    bit rate the guess is up to 1 % off, at a variable one it may be less than half or three times the truth.
 
     Parameters
     ----------
