@@ -17,6 +17,7 @@ from music_emotion.errors import InputError, nearest
 from music_emotion.sections import (
     STRICT,
     AugmentSection,
+    ClassicalSection,
     Count,
     DataSection,
     ExcerptSection,
@@ -50,10 +51,16 @@ class Experiment:
     excerpt: ExcerptSection = field(default_factory=ExcerptSection)
     folds: FoldSection = field(default_factory=FoldSection)
     model: ModelSection = field(default_factory=ModelSection)
+    classical: ClassicalSection = field(default_factory=ClassicalSection)
     augment: AugmentSection = field(default_factory=AugmentSection)
     loss: LossSection = field(default_factory=LossSection)
     optim: OptimSection = field(default_factory=OptimSection)
     train: TrainSection = field(default_factory=TrainSection)
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether an estimator on clip statistics takes the network's place."""
+        return self.classical.kind != "none"
 
 
 def read_differences(path: Path) -> dict[str, Any]:
@@ -139,6 +146,7 @@ def check_experiment(experiment: Experiment) -> None:
     fixed_length = model.kind == "conv" and model.readout == "flatten"
     masked = experiment.augment.frequency_masks or experiment.augment.time_masks
     pretrained = model.trunk != "none" or model.weights != "none"
+    kind = experiment.classical.kind
     rules = [
         (
             fixed_length and experiment.excerpt.frames == 0,
@@ -158,6 +166,19 @@ def check_experiment(experiment: Experiment) -> None:
         (
             train.frozen_epochs > 0 and not pretrained,
             "train.frozen_epochs freezes a trunk of random weights. Give model.trunk or model.weights.",
+        ),
+        (
+            experiment.is_classical and experiment.task == "genre",
+            f"classical.kind '{kind}' predicts targets, not genres. Give the task 'emotion'.",
+        ),
+        (
+            experiment.is_classical and experiment.data.rate == "beat",
+            f"classical.kind '{kind}' sums up full-rate arrays, whose frames are equally long. "
+            f"Give data.rate 'full'.",
+        ),
+        (
+            experiment.is_classical and pretrained,
+            f"classical.kind '{kind}' has no use for model.trunk and model.weights. Leave them 'none'.",
         ),
         (not experiment.seeds, "seeds is empty. Give at least one, such as [0]."),
         (len(set(experiment.seeds)) < len(experiment.seeds), "seeds holds a seed twice."),

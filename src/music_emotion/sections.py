@@ -179,6 +179,39 @@ class ModelSection:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ClassicalSection:
+    """An estimator on clip statistics, in place of a network.
+
+    Attributes
+    ----------
+    kind : {"none", "ridge", "svr", "boosting"}
+        Ridge regression, support vector regression with a Gaussian kernel, or boosted trees;
+        "none" trains the network.
+    alpha : float
+        Ridge: weight of the penalty.
+    c, epsilon : float
+        SVR: weight of errors, and errors that cost nothing, in deviations of a target.
+    rounds : int
+        Boosting: trees per target.
+    learning_rate : float
+        Boosting: share of each tree that is added.
+    leaves : int
+        Boosting: leaves of a tree.
+    feature_share : float
+        Boosting: share of the statistics, above 0 to 1, that a split may choose from.
+    """
+
+    kind: Literal["none", "ridge", "svr", "boosting"] = "none"
+    alpha: NotNegative = 100.0
+    c: Annotated[float, Field(gt=0)] = 1.0
+    epsilon: NotNegative = 0.1
+    rounds: Positive = 300
+    learning_rate: Annotated[float, Field(gt=0)] = 0.03
+    leaves: Annotated[int, Field(ge=2)] = 8
+    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
+@dataclass(frozen=True, config=STRICT)
 class AugmentSection:
     """Changes to training batches; widths in rows and frames, counts per excerpt.
 

@@ -12,22 +12,22 @@ from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.models.build import load_model, save_model
 from music_emotion.predictions import read_predictions
-from music_emotion.results.inference import predict_with
-from music_emotion.training.evaluate import predict_clips
+from music_emotion.training.cross_validation import folds_of_seed
+from music_emotion.training.evaluate import predict_clips, predict_with
+from music_emotion.training.fold import make_network, start_from_trunk
 from music_emotion.training.loop import train_fold
 from music_emotion.training.metrics import spearman
 from music_emotion.training.objectives import make_objective
 from music_emotion.training.optim import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
-from music_emotion.training.run import folds_of, make_network, start_from_trunk
 
 NO_AUGMENTATION = {"frequency_masks": 0, "time_masks": 0, "mixup": 0}
 
 
 def sets(experiment):
     clips = load_clip_set(experiment.data, experiment.task, "train")
-    fold_of = folds_of(experiment, clips, seed=0)
-    return clips.select(fold_of != 0), clips.select(fold_of == 0)
+    fold = folds_of_seed(experiment, clips, seed=0)[0]
+    return fold.training, fold.valid
 
 
 def fit(experiment, directory: Path, seed: int = 0, trunk: bool = False) -> pd.DataFrame:

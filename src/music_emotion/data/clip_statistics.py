@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from music_emotion.data.clip_set import ClipSet
+from music_emotion.data.extract import read_settings
 from music_emotion.data.journal import Journal
+from music_emotion.data.layout import find_set
 from music_emotion.data.parallel import Workers
 from music_emotion.data.recording import read_clip
 from music_emotion.data.resumable import Item, Outcome, check_failures, items_of, work_through
 from music_emotion.data.store import Store
 from music_emotion.data.windows import Windows, cut_windows
 from music_emotion.errors import InputError
+from music_emotion.sections import DataSection
 from music_emotion.sound.audio_summary import audio_statistics
 from music_emotion.sound.beats import full_features
 from music_emotion.sound.spectrogram import FeatureSettings
@@ -42,6 +46,12 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
         frames = store.frames[start : start + length].astype(np.float32)
         rows.append(_of_array(frames.T, settings))
     return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+
+
+def set_statistics(clips: ClipSet, data: DataSection) -> pd.DataFrame:
+    """Statistics of the clips of a set in the competition's layout, as `array_statistics`."""
+    settings = read_settings(find_set(Path(data.root), "emotion", data.rate))
+    return array_statistics(clips.store, clips.ids, settings)
 
 
 def summarise_clips(

@@ -1,7 +1,5 @@
 """Predict with a saved model."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
@@ -9,30 +7,9 @@ from accelerate import Accelerator
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.store import Store
 from music_emotion.errors import InputError
-from music_emotion.models.build import Network, load_model
+from music_emotion.models.build import Network
 from music_emotion.sound.spectrogram import N_ROWS
 from music_emotion.training.evaluate import predict_clips
-
-
-def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
-    """Predict clips with a model file.
-
-    Parameters
-    ----------
-    path : Path
-        `model.safetensors`; its card says how clips are cut.
-    clips : ClipSet
-        Labels are not looked at.
-    accelerator : Accelerator
-        Device, processes, precision.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per clip, indexed by `Id`.
-    """
-    network = load_model(path).to(accelerator.device)
-    return predict_clips(network, clips, accelerator)
 
 
 def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Predictions for whole clips, complete and unique whatever the number of processes."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,31 @@ from accelerate.utils import broadcast
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import EvenExcerpts, batches
-from music_emotion.models.build import Network
+from music_emotion.models.build import Network, load_model
 from music_emotion.predictions import prediction_table
 
 _EXCERPTS_AT_ONCE = 60
+
+
+def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
+    """Predict clips with a model file.
+
+    Parameters
+    ----------
+    path : Path
+        `model.safetensors`; its card says how clips are cut.
+    clips : ClipSet
+        Labels are not looked at.
+    accelerator : Accelerator
+        Device, processes, precision.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per clip, indexed by `Id`.
+    """
+    network = load_model(path).to(accelerator.device)
+    return predict_clips(network, clips, accelerator)
 
 
 def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:

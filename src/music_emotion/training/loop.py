@@ -1,5 +1,6 @@
 """One training loop for genre and emotion, under Accelerate."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.objectives import Objective
 from music_emotion.training.optim import make_optimizer, make_schedule
 
+UNFINISHED = "unfinished.safetensors"
+_LATEST_EPOCHS = 10  # by which the length of the next one is judged; some of them validate
+
 
 def train_fold(
     network: Network,
@@ -35,7 +39,8 @@ def train_fold(
     accelerator: Accelerator,
     directory: Path,
     seed: int,
-) -> None:
+    deadline: float = math.inf,
+) -> bool:
     """Train on some clips, validate on others, write the results.
 
     Writes `metrics.csv`, `valid.csv` and `model.safetensors` into the directory, the last one
@@ -55,6 +60,15 @@ def train_fold(
         ``runs/<name>/seed<s>/fold<k>``.
     seed : int
         Order, excerpts, dropout and augmentation of every epoch follow from it.
+    deadline : float
+        No epoch is begun that would, as long as the slowest of the last, end after this time
+        (seconds since 1970, UTC). The training then leaves its state and, in `unfinished.safetensors`,
+        its averaged weights. For one process: several could disagree.
+
+    Returns
+    -------
+    bool
+        Whether the training is finished.
 
     Raises
     ------
@@ -71,6 +85,9 @@ def train_fold(
         disable=not accelerator.is_main_process,
     ) as bar:
         while progress.epoch < train.epochs and not _waited_enough(progress, train):
+            if _ends_after(deadline, progress):
+                _pause(parts, progress, directory)
+                return False
             started = time.perf_counter()
             row = _run_epoch(parts, progress, directory, seed)
             if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
@@ -81,6 +98,7 @@ def train_fold(
             bar.update()
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
     _finish(network, progress.best_weights or parts.averaged.state_dict(), valid, accelerator, directory)
+    return True
 
 
 @dataclass(frozen=True)
@@ -216,6 +234,19 @@ def _waited_enough(progress: Progress, train: TrainSection) -> bool:
     return 0 < train.patience <= progress.waited
 
 
+def _ends_after(deadline: float, progress: Progress) -> bool:
+    """Whether another epoch would probably end too late."""
+    latest = [row["seconds"] for row in progress.metrics[-_LATEST_EPOCHS:]]
+    return time.time() + max(latest, default=0.0) > deadline
+
+
+def _pause(parts: _Parts, progress: Progress, directory: Path) -> None:
+    """Leave what the training has come to, as a model; its state is there already."""
+    if progress.epoch and parts.accelerator.is_main_process:
+        save_model(directory / UNFINISHED, parts.averaged, parts.averaged.state_dict())
+    parts.accelerator.free_memory()
+
+
 def _save(parts: _Parts, progress: Progress, directory: Path) -> None:
     if parts.accelerator.is_main_process:
         save_state(directory / STATE, parts.network, parts.averaged, parts.optimizer, progress)
@@ -231,6 +262,7 @@ def _finish(
     if accelerator.is_main_process:
         write_predictions(directory / "valid.csv", predictions)
         save_model(directory / "model.safetensors", network, weights)
-        (directory / STATE).unlink(missing_ok=True)
+        for left in (STATE, UNFINISHED):
+            (directory / left).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     accelerator.free_memory()

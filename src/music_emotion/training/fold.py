@@ -1,0 +1,156 @@
+"""One fold: its network, its training, its predictions."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from music_emotion.data.clip_set import ClipSet
+from music_emotion.data.dataset import row_statistics
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment
+from music_emotion.files import write_json
+from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
+from music_emotion.predictions import write_predictions
+from music_emotion.training.evaluate import predict_with
+from music_emotion.training.loop import train_fold
+from music_emotion.training.objectives import make_objective
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Clips to train on and clips to validate with.
+
+    Attributes
+    ----------
+    seed, number : int
+        Together they name the folder of what is learnt: ``seed<s>/fold<k>``.
+    training, valid : ClipSet
+        With labels.
+    """
+
+    seed: int
+    number: int
+    training: ClipSet
+    valid: ClipSet
+
+    @property
+    def folder(self) -> Path:
+        """Its folder in the directory of a run."""
+        return Path(f"seed{self.seed}", f"fold{self.number}")
+
+    @property
+    def own_seed(self) -> int:
+        """Another one for every seed and fold."""
+        return self.seed * 1000 + self.number
+
+
+def train_network(
+    experiment: Experiment,
+    fold: Fold,
+    test: ClipSet,
+    accelerator: Accelerator,
+    directory: Path,
+    deadline: float = math.inf,
+) -> bool:
+    """Train the network of a fold, unless it is finished, and predict the test split with it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    fold : Fold
+    test : ClipSet
+        Labels, if any, are not looked at.
+    accelerator : Accelerator
+        Device, processes, precision.
+    directory : Path
+        ``runs/<name>``.
+    deadline : float
+        As for `train_fold`.
+
+    Returns
+    -------
+    bool
+        Whether the fold is finished.
+    """
+    place = directory / fold.folder
+    if not (place / "model.safetensors").exists():
+        network = make_network(experiment, fold.training, fold.own_seed)
+        start_from_trunk(network, place, accelerator)
+        objective = make_objective(experiment, network.card, fold.training)
+        finished = train_fold(
+            network, objective, fold.training, fold.valid, accelerator, place, fold.own_seed, deadline
+        )
+        if not finished:
+            return False
+    if not (place / "test.csv").exists():
+        predictions = predict_with(place / "model.safetensors", test, accelerator)
+        if accelerator.is_main_process:
+            write_predictions(place / "test.csv", predictions)
+        accelerator.wait_for_everyone()
+    return True
+
+
+def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Network:
+    """A network for some training clips: random weights from a seed, statistics from the clips."""
+    n_outputs = len(training.outputs)
+    mean, deviation = row_statistics(training, experiment.data)
+    if experiment.data.normalise == "none":
+        mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+    target_mean, target_deviation = np.zeros(n_outputs), np.ones(n_outputs)
+    if experiment.task == "emotion" and experiment.loss.standardise:
+        target_mean, target_deviation = training.values.mean(axis=0), training.values.std(axis=0)
+        check_spread(training.outputs, target_deviation)
+    card = ModelCard(
+        experiment,
+        training.outputs,
+        *(tuple(values.tolist()) for values in (mean, deviation, target_mean, target_deviation)),
+    )
+    torch.manual_seed(seed)
+    return build_network(card)
+
+
+def check_spread(targets: tuple[str, ...], deviation: np.ndarray) -> None:
+    """Refuse targets whose training labels do not vary.
+
+    Raises
+    ------
+    InputError
+        Naming them.
+    """
+    constant = [name for name, spread in zip(targets, deviation, strict=True) if spread < 1e-9]
+    if constant:
+        raise InputError(
+            f"The training labels of {', '.join(constant)} are all the same, so there is no order to learn. "
+            f"Check the label file, or name other --data.targets."
+        )
+
+
+def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator) -> None:
+    """Load the trunk an experiment names; print and record which weights were taken.
+
+    Writes `trunk.json` with the names taken, new and unused.
+    """
+    trunk = network.card.experiment.model.trunk
+    if trunk == "none":
+        return
+    names = load_trunk(network, Path(trunk))
+    if accelerator.is_main_process:
+        write_json(directory / "trunk.json", {"file": trunk, **names})
+        print(f"trunk {trunk}: {len(names['taken'])} weights taken, {len(names['new'])} are new.")
+        for part, members in names.items():
+            print(f"  {part}: {_by_module(members)}")
+        print(f"  every name is in {directory / 'trunk.json'}")
+
+
+def _by_module(names: list[str]) -> str:
+    """Names of weights summed up by the module they belong to, such as a block."""
+    counts = Counter(".".join(name.split(".")[:3]) for name in names)
+    return (
+        ", ".join(f"{module} ({count})" if count > 1 else module for module, count in counts.items())
+        or "none"
+    )
