@@ -1,17 +1,23 @@
-"""A blend to a Kaggle dataset and kernel, every known rule checked."""
+"""A blend, or experiments to train there, to a Kaggle dataset and kernel, every known rule checked."""
 
+from functools import partial
 from pathlib import Path
 
 from command_line import run
+from music_emotion.delivery.blend import add_blend
 from music_emotion.delivery.bundle import Names, write_bundle
+from music_emotion.delivery.plan import add_plan, plan_training
+from music_emotion.errors import InputError
 
 PROJECT = Path(__file__).parents[1]
 
 
 def package(
-    blended: Path,
-    *,
+    *what: Path,
     owner: str,
+    hours: float = 0.0,
+    resume: str = "none",
+    name: str | None = None,
     dataset: str | None = None,
     kernel: str | None = None,
     competition: str = "none",
@@ -20,17 +26,26 @@ def package(
 ) -> None:
     """Write build/<name>/dataset and build/<name>/kernel.
 
+    The kernel predicts the test clips with a blend. With --hours it first trains there: what the
+    blend was made of, or the experiments of some files.
+
     Parameters
     ----------
-    blended
-        Directory of a blend.
+    what
+        Directory of a blend; with --hours, also experiment files.
     owner
         Your name on Kaggle.
+    hours
+        Train on Kaggle, and end within so many hours, at most 12; 0 does not train.
+    resume
+        Kernel, as owner/slug, whose unfinished training this one goes on with.
+    name
+        Of the bundle; the blend's by default, with -training where one is.
     dataset
         What the dataset is called there: 6 to 50 of a-z, 0-9 and single hyphens;
         music-emotion-<name> by default.
     kernel
-        What the kernel is called, likewise; music-emotion-<name>-inference by default.
+        What the kernel is called, likewise; music-emotion-<name>-inference, or -run, by default.
     competition
         Slug of the competition whose data the kernel reads.
     sources
@@ -38,19 +53,38 @@ def package(
     out
         Folder of all bundles.
     """
-    name = blended.name.lower().replace("_", "-")
+    if not what:
+        raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
+    _check_ways(what, hours, resume)
+    name = name or (f"{what[-1].stem}-training" if hours else what[0].resolve().name)
+    slug = name.lower().replace("_", "-")
     names = Names(
         owner,
-        dataset or f"music-emotion-{name}",
-        kernel or f"music-emotion-{name}-inference",
+        dataset or f"music-emotion-{slug}",
+        kernel or f"music-emotion-{slug}-{'run' if hours else 'inference'}",
         competition,
         sources,
+        resume,
     )
-    build = out / blended.name
-    bundle = write_bundle(blended, build, names, PROJECT)
+    contents = partial(add_blend, what[0])
+    if hours:
+        contents = partial(add_plan, plan_training(what, name, hours, resume))
+    build = out / name
+    bundle = write_bundle(contents, build, names, PROJECT)
     files = list((build / "dataset").iterdir())
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     print(f"{build}: bundle {bundle[:12]}, {len(files)} files, {size_mb:.1f} MB, every rule checked.")
+
+
+def _check_ways(what: tuple[Path, ...], hours: float, resume: str) -> None:
+    if hours:
+        return
+    if resume != "none":
+        raise InputError("--resume goes on with a training. Give --hours, too.")
+    if any(path.suffix == ".toml" for path in what):
+        raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
+    if len(what) > 1:
+        raise InputError("Several runs are packaged as a blend of them. See ensemble.py.")
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ class KaggleState:
             "url": f"https://www.kaggle.com/code/{body['slug']}",
             "versionNumber": kernel.version,
             "invalidDatasetSources": sorted(set(sources) - set(known)),
+            "invalidKernelSources": sorted(set(body.get("kernelDataSources", [])) - set(self.kernels)),
         }
 
     def _kernel(self, body: Answer) -> Kernel:

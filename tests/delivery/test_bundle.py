@@ -2,14 +2,22 @@
 
 import hashlib
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from music_emotion.delivery import bundle
+from music_emotion.delivery.blend import add_blend
 from music_emotion.delivery.bundle import Names, check_dataset, write_bundle
+from music_emotion.delivery.plan import Plan, add_plan, read_plan
 from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
 from music_emotion.files import read_json, write_json
+from music_emotion.predictions import prediction_table, write_predictions
+from music_emotion.sections import ClassicalSection, FoldSection
 
 PROJECT = Path(__file__).parents[2]
 NAMES = Names(
@@ -48,7 +56,7 @@ def fast(monkeypatch):
 
 @pytest.mark.usefixtures("fast")
 def test_the_dataset_is_flat_and_the_manifest_tells_of_every_file(blended, tmp_path):
-    found = write_bundle(blended, tmp_path / "build", NAMES, PROJECT)
+    found = write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
     dataset = tmp_path / "build" / "dataset"
     manifest = read_json(dataset / "manifest.json")
     models = [f"one-seed{seed}-fold{fold}.safetensors" for seed in (0, 1) for fold in (0, 1)]
@@ -70,7 +78,7 @@ def test_the_dataset_is_flat_and_the_manifest_tells_of_every_file(blended, tmp_p
 
 @pytest.mark.usefixtures("fast")
 def test_the_kernel_is_offline_private_and_on_a_gpu_that_works(blended, tmp_path):
-    found = write_bundle(blended, tmp_path / "build", NAMES, PROJECT)
+    found = write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
     kernel = tmp_path / "build" / "kernel"
     metadata = read_json(kernel / "kernel-metadata.json")
     assert metadata["id"] == "somebody/music-emotion-both-inference"
@@ -82,15 +90,15 @@ def test_the_kernel_is_offline_private_and_on_a_gpu_that_works(blended, tmp_path
     assert metadata["competition_sources"] == ["some-lab-2022"]
     script = (kernel / metadata["code_file"]).read_text()
     assert f'BUNDLE = "{found}"' in script
-    compile(script, "inference.py", "exec")
+    compile(script, "kernel.py", "exec")
 
 
 @pytest.mark.usefixtures("fast")
 def test_the_same_blend_is_the_same_bundle_and_another_is_not(blended, tmp_path):
-    first = write_bundle(blended, tmp_path / "build", NAMES, PROJECT)
-    assert write_bundle(blended, tmp_path / "build", NAMES, PROJECT) == first
+    first = write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+    assert write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT) == first
     (tmp_path / "runs/one/seed0/fold0/model.safetensors").write_bytes(b"trained longer")
-    assert write_bundle(blended, tmp_path / "build", NAMES, PROJECT) != first
+    assert write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT) != first
     assert sorted(path.name for path in (tmp_path / "build").iterdir()) == ["dataset", "kernel"]
 
 
@@ -105,17 +113,55 @@ def test_the_wheel_holds_the_package_alone_and_is_the_same_again(tmp_path):
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_classical_member_travels_as_the_folds_it_is_fitted_to_again(blended, tmp_path):
+    run = tmp_path / "runs" / "one"
+    experiment = Experiment(name="one", seeds=(0, 1), classical=ClassicalSection(kind="ridge"))
+    experiment = replace(experiment, folds=FoldSection(n=2))
+    write_json(run / "experiment.json", experiment_to_dict(experiment))
+    for seed in (0, 1):
+        for fold in (0, 1):
+            ids = [1 + fold, 3 + fold] if seed == 0 else [1 + 2 * fold, 2 + 2 * fold]
+            table = prediction_table(np.array(ids), np.zeros((2, 1)), ("valence",))
+            write_predictions(run / f"seed{seed}" / f"fold{fold}" / "valid.csv", table)
+    write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+    dataset = tmp_path / "build" / "dataset"
+    manifest = read_json(dataset / "manifest.json")
+    assert list(manifest["models"]) == ["two"]
+    assert build_experiment(manifest["refits"]["one"]["experiment"], "manifest") == experiment
+    assert (
+        dataset / manifest["refits"]["one"]["folds"]
+    ).read_text() == "Id,0,1\n1,0,0\n2,1,0\n3,0,1\n4,1,1\n"
+    (run / "seed1" / "fold0" / "valid.csv").unlink()
+    with pytest.raises(InputError, match=r"one/seed1/fold0/valid\.csv does not exist.*lacks a fold"):
+        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_plan_has_no_weights_and_its_kernel_the_output_to_go_on_from(tmp_path):
+    plan = Plan("kaggle", 8.0, (Experiment(),), resume="somebody/some-kernel")
+    names = replace(NAMES, resume="somebody/some-kernel")
+    write_bundle(partial(add_plan, plan), tmp_path / "build", names, PROJECT)
+    dataset, kernel = tmp_path / "build" / "dataset", tmp_path / "build" / "kernel"
+    named = {"dataset-metadata.json", "m-1.whl", "manifest.json"}
+    assert {path.name for path in dataset.iterdir()} == named
+    assert read_plan(read_json(dataset / "manifest.json")["plan"]) == plan
+    assert read_json(kernel / "kernel-metadata.json")["kernel_sources"] == ["somebody/some-kernel"]
+
+
+@pytest.mark.usefixtures("fast")
 def test_what_is_missing_gets_a_sentence(blended, tmp_path):
+    with pytest.raises(InputError, match=r"runs/none does not exist"):
+        write_bundle(partial(add_blend, tmp_path / "runs" / "none"), tmp_path / "build", NAMES, PROJECT)
     with pytest.raises(InputError, match=r"runs/one is not a blend.*ensemble\.py .*runs/one"):
-        write_bundle(tmp_path / "runs" / "one", tmp_path / "build", NAMES, PROJECT)
+        write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
     (tmp_path / "runs/two/seed3/fold1/model.safetensors").unlink()
     with pytest.raises(InputError, match=r"two/seed3/fold1/model\.safetensors does not exist.*lacks a fold"):
-        write_bundle(blended, tmp_path / "build", NAMES, PROJECT)
+        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
     recipe = json.loads((blended / "blend.json").read_text())
     del recipe["target_mean"]
     write_json(blended / "blend.json", recipe)
     with pytest.raises(InputError, match=r"blend\.json does not hold a whole recipe .*target_mean"):
-        write_bundle(blended, tmp_path / "build", NAMES, PROJECT)
+        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
     assert not (tmp_path / "build" / "dataset").exists()
 
 
@@ -132,6 +178,11 @@ def test_what_is_missing_gets_a_sentence(blended, tmp_path):
         ({"owner": ""}, "is not the name of a Kaggle user"),
         ({"competition": "https://x"}, "not the slug of a competition"),
         ({"sources": ("nobody",)}, "'nobody' is not owner/slug"),
+        ({"resume": "nobody"}, "'nobody' is not owner/slug of a kernel"),
+        (
+            {"resume": "somebody/music-emotion-kernel"},
+            "its own output.*--kernel, such as music-emotion-kernel-2",
+        ),
     ],
 )
 def test_names_that_kaggle_refuses_get_a_sentence(fields, sentence):

@@ -62,6 +62,26 @@ def test_another_bundle_becomes_a_version_and_the_kernel_itself_is_submitted(
     assert fetched.said.count("chmod 600") == 1
 
 
+def test_a_training_goes_on_from_another_kernel_and_says_what_is_left(pusher, stub):
+    path = pusher.build / "kernel" / "kernel-metadata.json"
+    before = "tester/feels-before"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kernel_sources": [before]}))
+    pusher.fails(f"left out a source.*not valid kernel sources.*{before}")
+    stub.kernels[before] = Kernel()
+
+    def train(files: dict[str, bytes]) -> dict[str, bytes]:
+        left = infer(files)
+        progress = {"complete": False, "folds": {"ridge": "5 of 5", "transfer": "2 of 5"}}
+        return {**left, "run.json": json.dumps({**json.loads(left["run.json"]), **progress}).encode()}
+
+    stub.make_output = train
+    pusher()
+    saved = [body for body in stub.bodies if body["method"] == "SaveKernel"]
+    assert saved[-1]["kernelDataSources"] == [before]
+    assert "out of time (folds: ridge 5 of 5, transfer 2 of 5)" in pusher.said
+    assert f"--resume {KERNEL} and another --kernel" in pusher.said
+
+
 def test_a_submission_that_kaggle_lists_is_not_made_again(fetched, stub):
     fetched(FILE)
     (fetched.build / "push.json").unlink()

@@ -1,4 +1,4 @@
-"""A blend to what Kaggle takes: a flat dataset of models and code, and a kernel that runs them."""
+"""What Kaggle takes: a flat dataset of code, models or a plan to train some, and a kernel that runs them."""
 
 import hashlib
 import json
@@ -9,16 +9,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from music_emotion.errors import InputError
 from music_emotion.files import read_json, write_json, write_text
-from music_emotion.results.recipe import Recipe, read_recipe
 from music_emotion.training.run import package_versions
 
+Contents = Callable[[Path], dict[str, Any]]
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[a-z0-9-]+")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Names:
         Slug of the competition whose data the kernel reads; "none" for data from `sources` alone.
     sources : tuple of str
         Further datasets as ``owner/slug``, such as the one the competition's data is in.
+    resume : str
+        ``owner/slug`` of another kernel, whose output a training goes on from; "none" to begin.
     """
 
     owner: str
@@ -42,6 +46,7 @@ class Names:
     kernel: str
     competition: str = "none"
     sources: tuple[str, ...] = ()
+    resume: str = "none"
 
     def __post_init__(self) -> None:
         for kind, slug in (("dataset", self.dataset), ("kernel", self.kernel)):
@@ -59,19 +64,28 @@ class Names:
         if self.competition != "none" and not _SLUG.fullmatch(self.competition):
             raise InputError(f"'{self.competition}' is not the slug of a competition. Give --competition.")
         for source in self.sources:
-            if not re.fullmatch(r"[A-Za-z0-9_-]+/[a-z0-9-]+", source):
+            if not _REFERENCE.fullmatch(source):
                 raise InputError(f"'{source}' is not owner/slug of a dataset. Give --sources again.")
+        if self.resume != "none" and not _REFERENCE.fullmatch(self.resume):
+            raise InputError(f"'{self.resume}' is not owner/slug of a kernel. Give --resume again.")
+        if self.resume == f"{self.owner}/{self.kernel}":
+            raise InputError(
+                f"The kernel would go on from its own output, which each push replaces. Give another name "
+                f"with --kernel, such as {self.kernel}-2."
+            )
 
 
-def write_bundle(blended: Path, build: Path, names: Names, project: Path) -> str:
-    """Write the dataset and the kernel of a blend.
+def write_bundle(contents: Contents, build: Path, names: Names, project: Path) -> str:
+    """Write a dataset and the kernel that runs it.
 
     Parameters
     ----------
-    blended : Path
-        ``runs/<blend>``.
+    contents : callable
+        Puts its own files into the dataset's folder, and gives what the manifest says of them:
+        `add_blend` or `add_plan`.
     build : Path
-        Gets `dataset/` and `kernel/`, anew each time; what the push keeps beside them stays.
+        ``build/<name>``; gets `dataset/` and `kernel/`, anew each time; what the push keeps beside
+        them stays.
     names : Names
     project : Path
         The project's root: `pyproject.toml` for the wheel, `kaggle/` for the templates.
@@ -84,18 +98,18 @@ def write_bundle(blended: Path, build: Path, names: Names, project: Path) -> str
     Raises
     ------
     InputError
-        When the directory is not of a blend, a model is missing, or Kaggle would not take a file.
+        When a file is missing, or Kaggle would not take one.
     """
-    recipe = read_recipe(blended)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=_made(build)) as temporary:
         dataset, kernel = _made(Path(temporary) / "dataset"), _made(Path(temporary) / "kernel")
-        models = {Path(path).name: _copy_models(Path(path), dataset) for path in recipe.members}
+        described = contents(dataset)
         _build_wheel(project, dataset)
-        bundle = _write_manifest(dataset, blended.name, recipe, models)
+        bundle = _write_manifest(dataset, build.name, described)
         write_json(dataset / "dataset-metadata.json", _dataset_metadata(names, project))
-        write_json(kernel / "kernel-metadata.json", _kernel_metadata(names, project))
-        script = (project / "kaggle" / "inference.py").read_text(encoding="utf-8")
-        write_text(kernel / "inference.py", script.replace("@bundle@", bundle))
+        metadata = _kernel_metadata(names, project)
+        write_json(kernel / "kernel-metadata.json", metadata)
+        script = (project / "kaggle" / metadata["code_file"]).read_text(encoding="utf-8")
+        write_text(kernel / metadata["code_file"], script.replace("@bundle@", bundle))
         check_dataset(dataset)
         for folder in (dataset, kernel):
             shutil.rmtree(build / folder.name, ignore_errors=True)
@@ -106,20 +120,6 @@ def write_bundle(blended: Path, build: Path, names: Names, project: Path) -> str
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _copy_models(run: Path, dataset: Path) -> list[str]:
-    """Copy a run's models under flat names; return the names."""
-    experiment = read_json(run / "experiment.json")
-    names = []
-    for seed in experiment["seeds"]:
-        for fold in range(experiment["folds"]["n"]):
-            model = run / f"seed{seed}" / f"fold{fold}" / "model.safetensors"
-            if not model.is_file():
-                raise InputError(f"{model} does not exist. Train the run again: {run} lacks a fold.")
-            names.append(f"{run.name}-seed{seed}-fold{fold}.safetensors")
-            shutil.copyfile(model, dataset / names[-1])
-    return names
 
 
 def _build_wheel(project: Path, folder: Path) -> None:
@@ -144,12 +144,12 @@ def _build_wheel(project: Path, folder: Path) -> None:
         raise InputError(f"The project's wheel can't be built: {done.stderr.strip()[-500:]}")
 
 
-def _write_manifest(dataset: Path, name: str, recipe: Recipe, models: dict[str, list[str]]) -> str:
+def _write_manifest(dataset: Path, name: str, described: dict[str, Any]) -> str:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         for path in sorted(dataset.iterdir())
     }
-    content: dict[str, Any] = {"recipe": asdict(recipe), "models": models, "files": files}
+    content = {**described, "files": files}
     bundle = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     versions = {"python": platform.python_version(), **package_versions()}
     write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, "versions": versions, **content})
@@ -168,6 +168,7 @@ def _kernel_metadata(names: Names, project: Path) -> dict[str, Any]:
         "title": _title(names.kernel),
         "dataset_sources": [f"{names.owner}/{names.dataset}", *names.sources],
         "competition_sources": [] if names.competition == "none" else [names.competition],
+        "kernel_sources": [] if names.resume == "none" else [names.resume],
     }
 
 

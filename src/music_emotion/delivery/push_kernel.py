@@ -6,12 +6,13 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from music_emotion.delivery.kaggle_cli import CliFailure
 from music_emotion.delivery.push_files import Bundle, RunFailed, check_output
 from music_emotion.delivery.push_waits import FETCHING, Push
 from music_emotion.errors import InputError
-from music_emotion.files import atomic_path
+from music_emotion.files import atomic_path, read_json
 
 PUSH_COMMAND = ["kernels", "push", "-p", "kernel"]
 OUTPUTS = ("submission.csv", "run.json")
@@ -93,6 +94,17 @@ def await_run(push: Push) -> None:
         )
     push.steps.note("ran", rows=rows)
     push.cli.say(f"{output / 'submission.csv'}: {rows} rows, made by bundle {push.bundle.hash[:12]}.")
+    _say_what_is_left(push, read_json(output / "run.json"))
+
+
+def _say_what_is_left(push: Push, run: dict[str, Any]) -> None:
+    """A training that ran out of time has handed in what it had."""
+    if run.get("complete") is False:
+        folds = ", ".join(f"{name} {done}" for name, done in run["folds"].items())
+        push.cli.say(
+            f"The training ran out of time (folds: {folds}). To go on, package it again with --resume "
+            f"{push.bundle.kernel} and another --kernel, then push that."
+        )
 
 
 class _Watch:

@@ -68,8 +68,10 @@ def read_recipe(blended: Path) -> Recipe:
     Raises
     ------
     InputError
-        When the directory is not of a blend, or its recipe is not whole.
+        When the directory does not exist or is not of a blend, or its recipe is not whole.
     """
+    if not blended.is_dir():
+        raise InputError(f"The folder {blended} does not exist. Name a blend that ensemble.py wrote.")
     path = blended / "blend.json"
     if not path.exists():
         raise InputError(

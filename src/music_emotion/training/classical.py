@@ -32,24 +32,30 @@ def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, dire
     """
     # the test predictions are written last
     waiting = [fold for fold in folds if not (directory / fold.folder / "test.csv").exists()]
-    for fold, valid, tested in predict_folds(experiment, waiting, test):
+    if not waiting:
+        return
+    known = pd.concat(
+        [set_statistics(clips, experiment.data) for clips in (folds[0].training, folds[0].valid)]
+    )
+    unknown = set_statistics(test, experiment.data)
+    for fold, valid, tested in predict_folds(experiment, waiting, known, unknown):
         write_predictions(directory / fold.folder / "valid.csv", valid)
         write_predictions(directory / fold.folder / "test.csv", tested)
 
 
 def predict_folds(
-    experiment: Experiment, folds: Sequence[Fold], test: ClipSet
+    experiment: Experiment, folds: Sequence[Fold], known: pd.DataFrame, unknown: pd.DataFrame
 ) -> Iterator[tuple[Fold, pd.DataFrame, pd.DataFrame]]:
-    """Fit each fold to its training clips, and predict its validation clips and the test split.
-
-    Statistics of the clips are computed once for all folds.
+    """Fit each fold to its training clips, and predict its validation clips and others.
 
     Parameters
     ----------
     experiment : Experiment
     folds : sequence of Fold
-        Of the same clips.
-    test : ClipSet
+    known : pd.DataFrame
+        Statistics of the folds' clips, indexed by `Id`.
+    unknown : pd.DataFrame
+        Statistics of the other clips, such as the test split's.
 
     Yields
     ------
@@ -62,19 +68,13 @@ def predict_folds(
     InputError
         When the training labels of a target are all the same.
     """
-    if not folds:
-        return
-    known = pd.concat(
-        [set_statistics(clips, experiment.data) for clips in (folds[0].training, folds[0].valid)]
-    )
-    unknown = set_statistics(test, experiment.data)
     for fold in tqdm(folds, desc=f"{experiment.classical.kind} folds", unit="fold"):
-        values = fold.training.truth
-        check_spread(fold.training.outputs, values.to_numpy().std(axis=0))
+        targets = fold.training.outputs
+        check_spread(fold.training)
         regressor = make_regressor(experiment.classical, fold.own_seed)
-        regressor.fit(known.loc[fold.training.ids].to_numpy(), values.to_numpy())
+        regressor.fit(known.loc[fold.training.ids].to_numpy(), fold.training.truth.to_numpy())
         valid, tested = (
-            prediction_table(table.index.to_numpy(), regressor.predict(table.to_numpy()), test.outputs)
+            prediction_table(table.index.to_numpy(), regressor.predict(table.to_numpy()), targets)
             for table in (known.loc[fold.valid.ids], unknown)
         )
         yield fold, valid, tested

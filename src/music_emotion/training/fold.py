@@ -103,8 +103,8 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
         mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
     target_mean, target_deviation = np.zeros(n_outputs), np.ones(n_outputs)
     if experiment.task == "emotion" and experiment.loss.standardise:
+        check_spread(training)
         target_mean, target_deviation = training.values.mean(axis=0), training.values.std(axis=0)
-        check_spread(training.outputs, target_deviation)
     card = ModelCard(
         experiment,
         training.outputs,
@@ -114,7 +114,7 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     return build_network(card)
 
 
-def check_spread(targets: tuple[str, ...], deviation: np.ndarray) -> None:
+def check_spread(training: ClipSet) -> None:
     """Refuse targets whose training labels do not vary.
 
     Raises
@@ -122,11 +122,11 @@ def check_spread(targets: tuple[str, ...], deviation: np.ndarray) -> None:
     InputError
         Naming them.
     """
-    constant = [name for name, spread in zip(targets, deviation, strict=True) if spread < 1e-9]
+    constant = [name for name, values in training.truth.items() if values.nunique() == 1]
     if constant:
         raise InputError(
-            f"The training labels of {', '.join(constant)} are all the same, so there is no order to learn. "
-            f"Check the label file, or name other --data.targets."
+            f"The training labels of {', '.join(map(str, constant))} are all the same, so there is no order "
+            f"to learn. Check the label file, or name other --data.targets."
         )
 
 

@@ -1,4 +1,4 @@
-"""Inference kernel: find the bundle, install its wheel, predict the test clips with all its models."""
+"""Find the bundle, install its wheel, and let it predict the test clips, or first train what does."""
 
 import json
 import subprocess
@@ -29,24 +29,14 @@ def install(bundle: Path) -> None:
     """Install the wheel where nothing else is, since the image has all that it depends on."""
     target = tempfile.mkdtemp(prefix="music-emotion-")
     wheel = next(bundle.glob("*.whl"))
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-index",
-        "--no-deps",
-        "--target",
-        target,
-    ]
-    subprocess.run([*command, str(wheel)], check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--target", target, str(wheel)], check=True)
     sys.path.insert(0, target)
 
 
 if __name__ == "__main__":
     folder = find_bundle()
     install(folder)
-    from music_emotion.delivery.kernel import predict_bundle
+    from music_emotion.delivery.kernel import run_bundle
 
-    predict_bundle(folder, BUNDLE, INPUT, WORKING)
+    run_bundle(folder, BUNDLE, INPUT, WORKING)

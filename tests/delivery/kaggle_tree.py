@@ -1,0 +1,48 @@
+"""A folder like Kaggle's, and its kernel: offline, read-only inputs, the image's packages alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+GUARD = Path(__file__).with_name("image_guard.py")
+HAS_UNSHARE = (
+    shutil.which("unshare") is not None
+    and subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
+)
+
+
+class KaggleTree:
+    """Inputs, which are read-only, and a folder to write into; both keep their paths between runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.inputs, self.working, self._start = root / "input", root / "working", root / "start"
+        for folder in (self.inputs, self.working, self._start):
+            folder.mkdir(parents=True)
+
+    def mount(self, source: Path, place: str) -> Path:
+        """Copy a folder below the inputs."""
+        target = self.inputs / place
+        shutil.copytree(source, target)
+        for path in (target, *target.rglob("*")):
+            path.chmod(path.stat().st_mode & ~0o222)
+        return target
+
+    def run(self, script: Path) -> subprocess.CompletedProcess:
+        """A kernel's script with the two folders put in, started elsewhere and without a network."""
+        text = script.read_text()
+        text = text.replace("/kaggle/input", str(self.inputs)).replace("/kaggle/working", str(self.working))
+        (self._start / "script.py").write_text(text)
+        (self._start / "sitecustomize.py").write_text(GUARD.read_text())
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._start),
+            "PYTHONPATH": str(self._start),
+            "IMAGE": str(PROJECT / "kaggle" / "image.txt"),
+            "OMP_NUM_THREADS": "1",
+        }
+        offline = ["unshare", "-rn"] if HAS_UNSHARE else []
+        command = [*offline, sys.executable, str(self._start / "script.py")]
+        return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)

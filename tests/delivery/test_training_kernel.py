@@ -1,0 +1,231 @@
+"""The training kernel in a tree like Kaggle's: cut short, gone on with, and then equal to home."""
+
+import itertools
+import math
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from home import script
+from kaggle_tree import KaggleTree
+from safetensors.torch import load_file
+
+from music_emotion.data.clip_set import load_clip_set
+from music_emotion.data.demo import write_demo
+from music_emotion.delivery import devices
+from music_emotion.delivery.plan import add_plan, plan_training, read_plan
+from music_emotion.delivery.train_plan import _lay_out
+from music_emotion.delivery.train_stages import train_stages
+from music_emotion.files import read_json
+from music_emotion.predictions import read_predictions
+from music_emotion.sections import DataSection
+from music_emotion.training import loop
+from music_emotion.training.evaluate import predict_with
+from music_emotion.training.metrics import spearman
+
+SHORT = 0.0003  # hours: over before the imports are
+EXPERIMENTS = {
+    "ridge": """
+        [classical]
+        kind = "ridge"
+        [folds]
+        n = 2
+    """,
+    "genres": """
+        task = "genre"
+        [excerpt]
+        frames = 32
+        [model]
+        widths = [4, 8]
+        [train]
+        epochs = 20
+        batch_size = 8
+        valid_every = 10
+    """,
+    "transfer": """
+        [excerpt]
+        frames = 32
+        [folds]
+        n = 2
+        groups = "groups.csv"
+        [model]
+        widths = [4, 8]
+        trunk = "runs/genres/seed0/fold0/model.safetensors"
+        [train]
+        epochs = 30
+        batch_size = 8
+        valid_every = 15
+        frozen_epochs = 1
+    """,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_precision():
+    """Accelerate keeps a process's first precision; other tests have another."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with the demo's music as the competition's data, and a blend of experiments on it."""
+    folder = tmp_path_factory.mktemp("home")
+    write_demo(folder / "audio", 24, 6, 16, 8, 4.0, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        for task in ("emotion", "genre"):
+            for split in ("train", "test"):
+                table = folder / "audio" / f"{task}_{split}.csv"
+                flags = ["--out", "data", "--split", split, "--task", task, "--jobs", "1"]
+                assert script("extract.py", table, *flags) == 0
+        rows = "".join(f"{number},{number % 6}\n" for number in range(1, 25))
+        Path("groups.csv").write_text("Id,group\n" + rows)
+        for name, text in EXPERIMENTS.items():
+            Path(f"{name}.toml").write_text(f'name = "{name}"\n{text}')
+            assert script("pretrain.py" if name == "genres" else "train.py", f"{name}.toml") == 0
+        assert script("ensemble.py", "runs/ridge", "runs/transfer", "--name", "both") == 0
+        assert script("submit.py", "runs/both", "--day", "2026-01-02") == 0
+    return folder
+
+
+def package(home: Path, monkeypatch, hours: float, *more: str) -> Path:
+    monkeypatch.chdir(home)
+    assert script("package.py", "runs/both", "--owner", "somebody", "--hours", hours, *more) == 0
+    return home / "build" / "both-training"
+
+
+def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path, monkeypatch):
+    local = pd.read_csv(home / "submissions" / "both-2026-01-02.csv")
+    tree = KaggleTree(tmp_path / "first")
+    tree.mount(home / "data", "competitions/some-lab/data")
+    build = package(home, monkeypatch, SHORT)
+    tree.mount(build / "dataset", "datasets/somebody/music-emotion-both-training")
+    done = tree.run(build / "kernel" / "kernel.py")
+    assert done.returncode == 0, done.stderr
+    facts = read_json(tree.working / "run.json")
+    assert facts["finished"] is True
+    assert facts["complete"] is False
+    assert facts["resumed"] is False
+    assert facts["folds"]["ridge"] == "2 of 2"
+    assert facts["folds"]["transfer"] == "0 of 2"
+    early = pd.read_csv(tree.working / "submission.csv")
+    assert early.iloc[:, 0].tolist() == local.iloc[:, 0].tolist()
+    assert early["valence"].nunique() == len(local)
+
+    again = KaggleTree(tmp_path / "second")
+    again.mount(home / "data", "some-lab/data")
+    again.mount(tree.working, "music-emotion-both-training-run")
+    build = package(
+        home,
+        monkeypatch,
+        1.0,
+        "--resume",
+        "somebody/music-emotion-both-training-run",
+        "--kernel",
+        "music-emotion-both-two",
+    )
+    again.mount(build / "dataset", "music-emotion-both-training")
+    done = again.run(build / "kernel" / "kernel.py")
+    assert done.returncode == 0, done.stderr
+    facts = read_json(again.working / "run.json")
+    assert facts["complete"] is True
+    assert facts["resumed"] is True
+    assert facts["folds"] == {"ridge": "2 of 2", "genres": "1 of 1", "transfer": "2 of 2"}
+    ours = pd.read_csv(again.working / "submission.csv")
+    assert ours.iloc[:, 0].tolist() == local.iloc[:, 0].tolist()
+    np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
+    assert facts["out_of_fold"] == read_json(home / "runs" / "both" / "scores.json")["pooled"]
+    assert not list(again.working.rglob("state.pt"))
+
+
+class Room:
+    """A folder to train in, as the kernel lays it out, with a clock that ticks once an epoch."""
+
+    def __init__(self, home: Path, place: Path, monkeypatch, *what: str) -> None:
+        self.monkeypatch, self.scratch, dataset = monkeypatch, place / "scratch", place / "dataset"
+        for folder in (self.scratch, dataset, place / "working" / "runs"):
+            folder.mkdir(parents=True)
+        monkeypatch.chdir(home)
+        self.plan = plan_training([Path(name) for name in what], "both", 1.0, "none")
+        described = add_plan(self.plan, dataset)
+        manifest = described | {"files": {path.name: {} for path in dataset.iterdir()}}
+        _lay_out(self.scratch, dataset, manifest, home / "data", place / "working")
+        self.plan = read_plan(manifest["plan"])
+
+    def train(self, epochs: float = math.inf) -> dict:
+        """Train until so many epochs are over; return how far that is."""
+        ticks = itertools.count()
+        clock = SimpleNamespace(time=lambda: 1000 * next(ticks), perf_counter=time.perf_counter)
+        self.monkeypatch.setattr(loop, "time", clock)
+        self.monkeypatch.chdir(self.scratch)
+        train_stages(self.plan, 1000 * epochs - 500)
+        return read_json(Path("progress.json"))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        return read_predictions(self.scratch / "predictions.csv")
+
+
+def test_a_training_cut_anywhere_ends_like_one_that_was_not(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path, monkeypatch, "runs/both")
+    cuts = [(7, "0 of 1", "0 of 2"), (20, "1 of 1", "0 of 2"), (30, "1 of 1", "1 of 2")]
+    for epochs, genres, transfer in cuts:
+        progress = room.train(epochs)
+        assert progress["complete"] is False
+        assert progress["folds"] == {"ridge": "2 of 2", "genres": genres, "transfer": transfer}
+        assert len(room.predictions) == 6
+    assert room.train()["complete"] is True
+    expected = read_predictions(home / "runs" / "both" / "test.csv")
+    np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
+    for model in ("genres/seed0/fold0", "transfer/seed0/fold0", "transfer/seed0/fold1"):
+        name = Path("runs", model, "model.safetensors")
+        ours, theirs = (load_file(folder / name) for folder in (room.scratch, home))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_what_is_handed_in_early_is_the_best_there_is(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path, monkeypatch, "genres.toml", "transfer.toml")
+    room.train(5)
+    ridge = room.predictions
+    assert not list(Path("runs").glob("*/*/*/test.csv"))
+    assert ridge["energy"].nunique() == 6
+    room.train(15 + 10)  # the rest of the genres, and a third of the first fold
+    (unfinished,) = Path("runs").glob("*/*/*/unfinished.safetensors")
+    assert unfinished.parent.parent.parent.name == "transfer"
+    clips = load_clip_set(DataSection(), "emotion", "test", ("valence", "energy", "danceability"))
+    alone = predict_with(unfinished, clips, Accelerator(mixed_precision="no"))
+    assert spearman(room.predictions["energy"].to_numpy(), alone["energy"].to_numpy()) == 1
+    assert not room.predictions.equals(ridge)
+    room.train(20 + 10)  # the rest of the fold, and a third of the second
+    (finished,) = Path("runs").glob("transfer/*/*/test.csv")
+    fold = read_predictions(finished)
+    assert spearman(room.predictions["valence"].to_numpy(), fold["valence"].to_numpy()) == 1
+
+
+def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
+    """The processes are real; without GPUs they train on the CPU."""
+    room = Room(home, tmp_path, monkeypatch, "runs/both")
+    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
+    started, popen = [], subprocess.Popen
+
+    def start(command, **how):
+        if "music_emotion.delivery.train_share" in command:
+            started.append((how["env"]["CUDA_VISIBLE_DEVICES"], *command[3:6]))
+        return popen(command, **how)
+
+    monkeypatch.setattr(devices.subprocess, "Popen", start)
+    assert room.train()["complete"] is True
+    both = [("0", "0", "2"), ("1", "1", "2")]
+    assert started == [(gpu, name, *share) for name in ("genres", "transfer") for gpu, *share in both]
+    expected = read_predictions(home / "runs" / "both" / "test.csv")
+    np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
