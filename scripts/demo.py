@@ -1,4 +1,4 @@
-"""The whole pipeline on synthesised music: from audio to a checked submission."""
+"""The whole pipeline on synthesised music: from audio to a checked submission and a bundle for Kaggle."""
 
 import time
 from pathlib import Path
@@ -15,6 +15,7 @@ from music_emotion.files import read_json, write_json
 from music_emotion.results.single_statistic import best_single_statistic
 from music_emotion.sections import DataSection
 from music_emotion.sound.spectrogram import FeatureSettings
+from package import package
 from pretrain import pretrain
 from submit import submit
 from train import train
@@ -32,7 +33,7 @@ def demo(
     seed: int = 0,
     shuffle_labels: bool = False,
 ) -> None:
-    """Synthesise music, extract, pretrain, train folds, blend, and write a submission.
+    """Synthesise music, extract, pretrain, train folds, blend, and write a submission and a bundle.
 
     Parameters
     ----------
@@ -42,8 +43,10 @@ def demo(
         Labelled clips; a quarter as many are test clips, and there are as many genre clips.
     seconds
         Length of a clip.
-    genre_epochs, epochs
-        Length of the genre and of the emotion training.
+    genre_epochs
+        Passes of the genre training.
+    epochs
+        Passes of the emotion training.
     seed
         Other music, other folds.
     shuffle_labels
@@ -65,6 +68,7 @@ def demo(
     train(EXPERIMENTS / "demo-multitask.toml", experiment=emotion, runs=runs)
     ensemble(runs / emotion.name, name="demo-blend", runs=runs)
     submit(runs / "demo-blend", out=out / "submissions", overwrite=True)
+    package(runs / "demo-blend", owner="you", out=out / "build")
     _report(emotion.data, runs, out)
     print(f"{time.perf_counter() - started:.0f} seconds in all.")
 
@@ -98,7 +102,7 @@ def _report(data: DataSection, runs: Path, out: Path) -> None:
         interval = f"[{score['low']:.2f}, {score['high']:.2f}]"
         print(f"{target:<14} {score['value']:>9.3f} {interval:>16}   {rival:.3f} ({statistic})")
     print(f"genre macro F1 on the test split: {genre['macro_f1']['value']:.3f}\n")
-    for name in ("audio", "data", "stores", "runs", "submissions"):
+    for name in ("audio", "data", "stores", "runs", "submissions", "build"):
         files = [path for path in (out / name).rglob("*") if path.is_file()]
         size_mb = sum(path.stat().st_size for path in files) / 1e6
         print(f"{out / name}: {len(files)} files, {size_mb:.1f} MB")

@@ -34,7 +34,7 @@ OWN_SHAPE = {
 
 def smaller(command: str) -> list[str]:
     for mark, flags in OWN_SHAPE.items():
-        if mark in command:
+        if mark in command and command.startswith("scripts/train.py"):
             return shlex.split(f"{command} {flags}")
     return shlex.split(f"{command} {SMALLER.get(Path(shlex.split(command)[0]).name, '')}")
 

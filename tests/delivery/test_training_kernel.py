@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,10 +21,12 @@ from safetensors.torch import load_file
 from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.demo import write_demo
 from music_emotion.delivery import devices
-from music_emotion.delivery.plan import add_plan, plan_training, read_plan
-from music_emotion.delivery.train_plan import _lay_out
+from music_emotion.delivery.plan import Plan, add_plan, plan_training, read_plan
+from music_emotion.delivery.train_plan import _lay_out, _take_over
 from music_emotion.delivery.train_stages import train_stages
-from music_emotion.files import read_json
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment
+from music_emotion.files import read_json, write_json
 from music_emotion.predictions import read_predictions
 from music_emotion.sections import DataSection
 from music_emotion.training import loop
@@ -229,3 +232,28 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     assert started == [(gpu, name, *share) for name in ("genres", "transfer") for gpu, *share in both]
     expected = read_predictions(home / "runs" / "both" / "test.csv")
     np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["{}", "notebooks/somebody/{}"])
+def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, layout):
+    plan = Plan("kaggle", 8.0, (Experiment(),))
+    inputs, working = tmp_path / "input", tmp_path / "working"
+    inputs.mkdir()
+    assert _take_over(plan, inputs, working) is False
+    assert _take_over(plan, inputs, working) is True  # begun here already
+    begun, other = (inputs / layout.format(name) / "runs" for name in ("before", "other"))
+    with pytest.raises(
+        InputError, match=r"No output of a training of these experiments is attached\. Package"
+    ):
+        _take_over(replace(plan, resume="somebody/before"), inputs, tmp_path / "two")
+    write_json(other / "plan.json", {"hash": "another"})
+    with pytest.raises(InputError, match=r"but of others: .*other/runs\. Package the same"):
+        _take_over(plan, inputs, tmp_path / "two")
+    write_json(begun / "plan.json", {"hash": plan.hash})
+    (begun / "x" / "seed0" / "fold0").mkdir(parents=True)
+    (begun / "x" / "seed0" / "fold0" / "state.pt").write_bytes(b"state")
+    assert _take_over(plan, inputs, tmp_path / "two") is True
+    assert (tmp_path / "two" / "runs/x/seed0/fold0/state.pt").read_bytes() == b"state"
+    write_json(other / "plan.json", {"hash": plan.hash})
+    with pytest.raises(InputError, match=r"Several outputs of this plan are attached: .*Attach one"):
+        _take_over(plan, inputs, tmp_path / "three")
