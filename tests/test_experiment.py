@@ -51,6 +51,15 @@ def test_differing_keys_are_dotted():
         ("[model]\nreadout = 'flatten'\n[excerpt]\nframes = 0", "'flatten' fixes the input length"),
         ("[data]\nnormalise = 'none'", "knows no mean"),
         ("[model]\nchannels = []", "give one to three"),
+        ("[classical]\nkind = 'rigde'", r"classical.kind is 'rigde'; .*did you mean 'ridge'\?"),
+        ("[classical]\nkind = 'svr'\nc = 0", "classical.c is 0; input should be greater than 0"),
+        ("task = 'genre'\n[classical]\nkind = 'ridge'", "'ridge' predicts targets, not genres"),
+        (
+            "[data]\nrate = 'beat'\n[classical]\nkind = 'svr'",
+            "'svr' sums up full-rate arrays.*data.rate 'full'",
+        ),
+        ("[model]\ntrunk = 'a'\n[classical]\nkind = 'svr'", "'svr' has no use for model.trunk"),
+        ("[model]\nweights = 'a'\n[classical]\nkind = 'svr'", "no use for model.trunk and model.weights"),
         ("name = ", "is not valid TOML"),
     ],
 )

@@ -183,6 +183,16 @@ def test_a_score_selected_on_validation_is_marked(call):
     assert read_json(Path("runs/small/scores.json"))["selected_on_validation"] is True
 
 
+def test_a_classical_run_is_scored_and_submitted_like_any_other(call):
+    status, out, _ = call("train.py", "small.toml", "--classical.kind", "ridge")
+    assert status == 0
+    assert "small (out-of-fold):" in out
+    assert read_json(Path("runs/small/scores.json"))["pooled"]["mean"]["value"] > 0.9
+    assert not list(Path("runs").rglob("*.safetensors"))
+    assert call("submit.py", "runs/small", "--day", "2026-01-02")[0] == 0
+    assert len(pd.read_csv("submissions/small-2026-01-02.csv")) == 8
+
+
 def test_the_overfit_check_says_what_came_of_it(call):
     augment = ["--train.batch-size", "8"]
     status, out, _ = call("train.py", "small.toml", "--overfit-batch", *augment)
@@ -223,7 +233,13 @@ def test_the_overfit_check_says_what_came_of_it(call):
             2,
             "pools at least 32",
         ),
+        (
+            ["train.py", "small.toml", "--classical.kind", "ridge", "--overfit-batch"],
+            2,
+            "--overfit-batch is for networks; classical.kind is 'ridge'",
+        ),
         (["pretrain.py", "small.toml"], 2, "pretraining needs 'genre'"),
+        (["pretrain.py", "genre.toml", "--classical.kind", "svr"], 2, "'svr' predicts targets, not genres"),
         (["ensemble.py"], 2, "There is nothing to blend"),
         (["ensemble.py", "runs/none"], 2, "experiment.json does not exist"),
         (["submit.py", "runs/none"], 2, "runs/none/test.csv does not exist"),

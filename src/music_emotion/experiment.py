@@ -62,6 +62,11 @@ class Experiment:
         """Whether an estimator on clip statistics takes the network's place."""
         return self.classical.kind != "none"
 
+    @property
+    def selects_on_validation(self) -> bool:
+        """Whether the clips that are scored have chosen the network's epoch."""
+        return self.train.select != "last" and not self.is_classical
+
 
 def read_differences(path: Path) -> dict[str, Any]:
     """Read an experiment file: what it does differently from the defaults.

@@ -197,6 +197,8 @@ class ClassicalSection:
         Boosting: share of each tree that is added.
     leaves : int
         Boosting: leaves of a tree.
+    leaf_clips : int
+        Boosting: fewest clips in a leaf; with less than twice as many to train on, nothing is learnt.
     feature_share : float
         Boosting: share of the statistics, above 0 to 1, that a split may choose from.
     """
@@ -208,6 +210,7 @@ class ClassicalSection:
     rounds: Positive = 300
     learning_rate: Annotated[float, Field(gt=0)] = 0.03
     leaves: Annotated[int, Field(ge=2)] = 8
+    leaf_clips: Positive = 20
     feature_share: Annotated[float, Field(gt=0, le=1)] = 0.3
 
 

@@ -49,7 +49,7 @@ def train_stages(plan: Plan, deadline: float) -> None:
     """
     accelerator = Accelerator(mixed_precision=precision())
     sets = {experiment.name: load_sets(experiment, accelerator) for experiment in plan.experiments}
-    folds = {name: _folds(plan, name, *sets[name]) for name in sets}
+    folds = {e.name: planned_folds(e, *sets[e.name]) for e in plan.experiments}
     for experiment in plan.experiments:
         _train(experiment, deadline)
         if not all(_is_done(experiment, fold) for fold in folds[experiment.name]):
@@ -67,10 +67,6 @@ def train_stages(plan: Plan, deadline: float) -> None:
         predictions = _stopgap(plan, sets, accelerator)
     write_predictions(PREDICTIONS, predictions)
     write_json(PROGRESS, progress)
-
-
-def _folds(plan: Plan, name: str, clips: ClipSet, test: ClipSet) -> list[Fold]:
-    return planned_folds(next(e for e in plan.experiments if e.name == name), clips, test)
 
 
 def _train(experiment: Experiment, deadline: float) -> None:

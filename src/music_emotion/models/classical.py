@@ -39,20 +39,21 @@ def make_regressor(classical: ClassicalSection, seed: int) -> RegressorMixin:
     """
     match classical.kind:
         case "ridge":
-            regressor = Ridge(classical.alpha)
+            estimator = Ridge(classical.alpha)
         case "svr":
-            regressor = MultiOutputRegressor(SVR(C=classical.c, epsilon=classical.epsilon))
+            estimator = SVR(C=classical.c, epsilon=classical.epsilon)
         case "boosting":
-            trees = HistGradientBoostingRegressor(
+            estimator = HistGradientBoostingRegressor(
                 learning_rate=classical.learning_rate,
                 max_iter=classical.rounds,
                 max_leaf_nodes=classical.leaves,
+                min_samples_leaf=classical.leaf_clips,
                 max_features=classical.feature_share,
                 early_stopping=False,
                 random_state=seed,
             )
-            regressor = MultiOutputRegressor(trees)
         case "none":
             raise InputError("classical.kind is 'none'. Give 'ridge', 'svr' or 'boosting'.")
-    standardised = make_pipeline(StandardScaler(), regressor)
-    return TransformedTargetRegressor(standardised, transformer=StandardScaler())
+    # each target by itself, since scikit-learn 1.6 flattens a single one before scaling it
+    standardised = make_pipeline(StandardScaler(), estimator)
+    return MultiOutputRegressor(TransformedTargetRegressor(standardised, transformer=StandardScaler()))

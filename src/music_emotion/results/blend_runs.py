@@ -67,7 +67,7 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     write_predictions(directory / "test.csv", recipe.predict(tests))
     write_json(directory / "blend.json", asdict(recipe))
     scores = emotion_scores(truth, {0: nested}, {0: folds})
-    scores["selected_on_validation"] = any(e.train.select != "last" for e in experiments.values())
+    scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
     write_json(directory / "scores.json", scores)
     return f"{_weight_lines(weights)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
 

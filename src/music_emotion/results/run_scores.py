@@ -45,7 +45,7 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     else:
         scores = emotion_scores(truth, out_of_fold, fold_of)
         draw_out_of_fold(directory / "oof.png", truth, known)
-    scores["selected_on_validation"] = experiment.train.select != "last"
+    scores["selected_on_validation"] = experiment.selects_on_validation
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores)
 
