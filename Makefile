@@ -14,7 +14,7 @@ demo: .venv/installed  ## audio to a checked submission, on synthesised music
 	$(BIN)/python scripts/demo.py
 
 test: .venv/installed  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: .venv/installed  ## style, types and the order of the rooms
 	$(BIN)/ruff check .

@@ -12,10 +12,13 @@ TARGETS = ("valence", "energy", "danceability")
 GENRES = ("Blues", "Folk", "Psych-Rock", "Soundtrack")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Small tensors are slower on two threads than on one."""
-    torch.set_num_threads(1)
+    """Small tensors are slower on two threads than on one, and other numbers of threads round otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start
+        torch.set_num_threads(1)
+        yield
 
 
 def make_array(values: np.ndarray, n_frames: int, rng: np.random.Generator) -> np.ndarray:
