@@ -168,13 +168,25 @@ def load_model(path: Path) -> Network:
     return network.eval()
 
 
-def _read_model(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+def read_card(path: Path) -> ModelCard:
+    """Read what a model file says of its network, without the weights.
+
+    Raises
+    ------
+    InputError
+        As for `load_model`.
+    """
+    return _read_model(path, with_weights=False)[0]
+
+
+def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     if not path.is_file():
         raise InputError(f"The model file {path} does not exist. Train it first, or correct the path.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys() if with_weights else ()
+            weights = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}).") from None
     if _METADATA_KEY not in metadata:

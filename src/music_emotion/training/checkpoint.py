@@ -44,13 +44,19 @@ class Progress:
 
 
 def save_state(
-    path: Path, network: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    network: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    progress: Progress,
 ) -> None:
     """Write all that going on needs, atomically."""
     state = {
         "network": network.state_dict(),
         "averaged": averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler else None,
         "progress": vars(progress),
     }
     whole = io.BytesIO()  # PyTorch's own writing hides why a disk refused it
@@ -60,9 +66,13 @@ def save_state(
 
 
 def load_state(
-    path: Path, network: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path,
+    network: nn.Module,
+    averaged: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
 ) -> Progress:
-    """Load a saved state into network, average and optimiser; without one, begin.
+    """Load a saved state into network, average, optimiser and scaler; without one, begin.
 
     Raises
     ------
@@ -76,6 +86,8 @@ def load_state(
         network.load_state_dict(state["network"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
+        if scaler and state["scaler"]:  # none when the training began in another precision
+            scaler.load_state_dict(state["scaler"])
         return Progress(**state["progress"])
     except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it to train that fold anew.") from None

@@ -11,6 +11,7 @@ from music_emotion.data.folds import assign_folds, groups_of, target_strata
 from music_emotion.data.labels import read_groups
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
+from music_emotion.predictions import read_predictions
 from music_emotion.training.classical import fit_folds
 from music_emotion.training.fold import Fold, train_network
 from music_emotion.training.run import open_run
@@ -96,12 +97,24 @@ def train_folds(
     Raises
     ------
     InputError
-        When the directory holds another experiment, or the targets do not vary.
+        When the directory holds another experiment, a fold was finished with other clips, or the
+        targets do not vary.
     """
     open_run(directory, experiment, accelerator)
+    for fold in folds:
+        _check_same_clips(fold, directory / fold.folder / "valid.csv")
     if not experiment.is_classical:
         return all(train_network(experiment, f, test, accelerator, directory, deadline) for f in folds)
     if accelerator.is_main_process:
         fit_folds(experiment, folds, test, directory)
     accelerator.wait_for_everyone()
     return True
+
+
+def _check_same_clips(fold: Fold, path: Path) -> None:
+    """Refuse to go on beside a fold that other data or groups have made: folds would overlap."""
+    if path.exists() and sorted(read_predictions(path).index) != sorted(fold.valid.ids):
+        raise InputError(
+            f"{path} was validated on other clips: data, groups or the number of folds have changed since. "
+            f"Give another --name, or delete {path.parent.parent.parent}."
+        )

@@ -1,6 +1,7 @@
 """Predictions for whole clips, complete and unique whatever the number of processes."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,9 @@ def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.Dat
     return predict_clips(network, clips, accelerator)
 
 
-def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
+def predict_clips(
+    network: Network, clips: ClipSet, accelerator: Accelerator, quick: bool = False
+) -> pd.DataFrame:
     """Predict every clip as the mean over its evenly spaced excerpts.
 
     Every process predicts its share; ids and predictions are then gathered, and the copies that
@@ -51,7 +54,9 @@ def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) ->
     clips : ClipSet
         Labels, if any, are not looked at.
     accelerator : Accelerator
-        Gives the device, the processes and the precision.
+        Gives the device, the processes and, where it is half, the precision of a GPU.
+    quick : bool
+        Use half precision on a CPU, too. Predictions would then depend on what the CPU can.
 
     Returns
     -------
@@ -70,9 +75,10 @@ def predict_clips(network: Network, clips: ClipSet, accelerator: Accelerator) ->
     loader = accelerator.prepare_data_loader(batches(dataset, per_process * accelerator.num_processes))
     _agree(network, accelerator)
     network.eval()
+    halved = quick or accelerator.device.type != "cpu"
     ids, predictions = [], []
     for batch in loader:
-        with torch.inference_mode(), accelerator.autocast():
+        with torch.inference_mode(), accelerator.autocast() if halved else nullcontext():
             excerpts = network.predict(batch["frames"], batch["lengths"])
         mean = excerpts.unflatten(0, (-1, dataset.n_excerpts)).mean(dim=1)
         gathered = accelerator.gather_for_metrics((batch["ids"], mean))

@@ -61,9 +61,10 @@ def train_fold(
     seed : int
         Order, excerpts, dropout and augmentation of every epoch follow from it.
     deadline : float
-        No epoch is begun that would, as long as the slowest of the last, end after this time
-        (seconds since 1970, UTC). The training then leaves its state and, in `unfinished.safetensors`,
-        its averaged weights. For one process: several could disagree.
+        No epoch is begun that would, as long as the slowest of the last (at first, of those of the
+        run's other folds), end after this time (seconds since 1970, UTC). The training then leaves
+        its state and, in `unfinished.safetensors`, its averaged weights. For one process: several
+        could disagree.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def train_fold(
         disable=not accelerator.is_main_process,
     ) as bar:
         while progress.epoch < train.epochs and not _waited_enough(progress, train):
-            if _ends_after(deadline, progress):
+            if _ends_after(deadline, progress, directory):
                 _pause(parts, progress, directory)
                 return False
             started = time.perf_counter()
@@ -97,7 +98,7 @@ def train_fold(
             _save(parts, progress, directory)
             bar.update()
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
-    _finish(network, progress.best_weights or parts.averaged.state_dict(), valid, accelerator, directory)
+    _finish(parts, progress.best_weights or parts.averaged.state_dict(), valid, directory)
     return True
 
 
@@ -134,10 +135,19 @@ def _assemble(
     # Decay rises to its largest value, so that a short training is averaged over its end too.
     ema = ModelEmaV3(network, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
     averaged: Network = ema.module if ema else network
-    progress = load_state(directory / STATE, network, averaged, optimizer)
+    scaler = _fresh_scaler(accelerator)
+    progress = load_state(directory / STATE, network, averaged, optimizer, scaler)
     model, prepared = accelerator.prepare(network, optimizer)
     parts = _Parts(network, averaged, model, objective, loader, prepared, set_rate, ema, accelerator)
     return parts, progress
+
+
+def _fresh_scaler(accelerator: Accelerator) -> torch.amp.GradScaler | None:
+    """Accelerate's scaler of half-precision gradients, as if no fold had been trained before."""
+    scaler: torch.amp.GradScaler | None = accelerator.scaler
+    if scaler is not None:
+        scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
+    return scaler
 
 
 def _run_epoch(parts: _Parts, progress: Progress, directory: Path, seed: int) -> dict[str, float]:
@@ -212,7 +222,7 @@ def _validate(
     network: Network, objective: Objective, valid: ClipSet, accelerator: Accelerator
 ) -> dict[str, float]:
     """Loss and scores over the whole fold at once."""
-    predictions = predict_clips(network, valid, accelerator).loc[valid.ids].to_numpy()
+    predictions = predict_clips(network, valid, accelerator, quick=True).loc[valid.ids].to_numpy()
     outputs = objective.outputs_of(torch.tensor(predictions, dtype=torch.float32))
     loss = objective.loss(outputs, torch.tensor(valid.values)).item()
     return {"valid_loss": loss, **objective.scores(valid.values, predictions)}
@@ -234,9 +244,12 @@ def _waited_enough(progress: Progress, train: TrainSection) -> bool:
     return 0 < train.patience <= progress.waited
 
 
-def _ends_after(deadline: float, progress: Progress) -> bool:
+def _ends_after(deadline: float, progress: Progress, directory: Path) -> bool:
     """Whether another epoch would probably end too late."""
     latest = [row["seconds"] for row in progress.metrics[-_LATEST_EPOCHS:]]
+    if not latest and deadline < math.inf:
+        others = directory.parent.parent.glob("seed*/fold*/metrics.csv")
+        latest = [pd.read_csv(path)["seconds"].tail(_LATEST_EPOCHS).max() for path in others]
     return time.time() + max(latest, default=0.0) > deadline
 
 
@@ -249,14 +262,16 @@ def _pause(parts: _Parts, progress: Progress, directory: Path) -> None:
 
 def _save(parts: _Parts, progress: Progress, directory: Path) -> None:
     if parts.accelerator.is_main_process:
-        save_state(directory / STATE, parts.network, parts.averaged, parts.optimizer, progress)
+        scaler = parts.accelerator.scaler
+        save_state(directory / STATE, parts.network, parts.averaged, parts.optimizer, scaler, progress)
         write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
     parts.accelerator.wait_for_everyone()
 
 
-def _finish(
-    network: Network, weights: Weights, valid: ClipSet, accelerator: Accelerator, directory: Path
-) -> None:
+def _finish(parts: _Parts, weights: Weights, valid: ClipSet, directory: Path) -> None:
+    accelerator = parts.accelerator
+    # without the half precision that Accelerate wraps around it
+    network = accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
     network.load_state_dict(weights)
     predictions = predict_clips(network, valid, accelerator)
     if accelerator.is_main_process:
