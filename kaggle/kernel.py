@@ -1,5 +1,6 @@
 """Find the bundle, install its wheel, and let it predict the test clips, or first train what does."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,19 +17,34 @@ def find_bundle() -> Path:
     found = {}
     for pattern in ("*/manifest.json", "datasets/*/*/manifest.json"):
         for path in INPUT.glob(pattern):
-            found[json.loads(path.read_text(encoding="utf-8")).get("bundle")] = path.parent
+            found[hash_of(path)] = path.parent
     if BUNDLE not in found:
         sys.exit(
-            f"No dataset under {INPUT} holds the bundle {BUNDLE[:12]}, only {[str(h)[:12] for h in found]}. "
-            f"Kaggle mounts the latest version that was ready: wait for it, then run the kernel again."
+            f"No dataset under {INPUT} holds the bundle {BUNDLE[:12]}, only {[h[:12] for h in found]}. "
+            f"Kaggle mounts the latest version that was ready: attach the dataset, wait for it, run again."
         )
     return found[BUNDLE]
 
 
+def hash_of(manifest: Path) -> str:
+    """The hash of what a manifest says, but for what names it; of other files that are called so, none."""
+    try:
+        held = json.loads(manifest.read_text(encoding="utf-8"))
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        return "another file"
+    content = {key: held[key] for key in held if key not in ("bundle", "name", "versions")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def install(bundle: Path) -> None:
     """Install the wheel where nothing else is, since the image has all that it depends on."""
+    files = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["files"]
+    wheel = bundle / next(name for name in files if name.endswith(".whl"))
+    if not wheel.is_file() or hashlib.sha256(wheel.read_bytes()).hexdigest() != files[wheel.name]["sha256"]:
+        sys.exit(f"{wheel} is missing or damaged. Upload the dataset again.")
     target = tempfile.mkdtemp(prefix="music-emotion-")
-    wheel = next(bundle.glob("*.whl"))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--target", target, str(wheel)], check=True)
     sys.path.insert(0, target)
@@ -38,5 +54,9 @@ if __name__ == "__main__":
     folder = find_bundle()
     install(folder)
     from music_emotion.delivery.kernel import run_bundle
+    from music_emotion.errors import InputError
 
-    run_bundle(folder, BUNDLE, INPUT, WORKING)
+    try:
+        run_bundle(folder, BUNDLE, INPUT, WORKING)
+    except (InputError, OSError) as error:
+        sys.exit(f"error: {error}")

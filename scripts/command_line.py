@@ -74,7 +74,10 @@ def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentC
     for argument in arguments:
         if argument.name in {"FILE", "--file"} and argument.tokens:
             path = Path(argument.tokens[0].value)
-            cyclopts.config.Dict(read_differences(path), source=str(path))(app, commands, arguments)
+            differences = cyclopts.config.Dict(
+                read_differences(path), source=str(path), use_commands_as_keys=False
+            )
+            differences(app, commands, arguments)
             return
 
 

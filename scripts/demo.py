@@ -68,7 +68,7 @@ def demo(
     train(EXPERIMENTS / "demo-multitask.toml", experiment=emotion, runs=runs)
     ensemble(runs / emotion.name, name="demo-blend", runs=runs)
     submit(runs / "demo-blend", out=out / "submissions", overwrite=True)
-    package(runs / "demo-blend", owner="you", out=out / "build")
+    package(runs / "demo-blend", owner="you", competition="the-competition", out=out / "build")
     _report(emotion.data, runs, out)
     print(f"{time.perf_counter() - started:.0f} seconds in all.")
 

@@ -1,11 +1,13 @@
 """A blend, or experiments to train there, to a Kaggle dataset and kernel, every known rule checked."""
 
+import re
 from functools import partial
 from pathlib import Path
 
 from command_line import run
 from music_emotion.delivery.blend import add_blend
-from music_emotion.delivery.bundle import Names, write_bundle
+from music_emotion.delivery.bundle import write_bundle
+from music_emotion.delivery.metadata import Names
 from music_emotion.delivery.plan import add_plan, plan_training
 from music_emotion.errors import InputError
 
@@ -36,7 +38,7 @@ def package(
     owner
         Your name on Kaggle.
     hours
-        Train on Kaggle, and end within so many hours, at most 12; 0 does not train.
+        Train on Kaggle, and end within so many hours, at most 11.5; 0 does not train.
     resume
         Kernel, as owner/slug, whose unfinished training this one goes on with.
     name
@@ -47,17 +49,25 @@ def package(
     kernel
         What the kernel is called, likewise; music-emotion-<name>-inference, or -run, by default.
     competition
-        Slug of the competition whose data the kernel reads.
+        Slug of the competition whose data and sample submission the kernel reads.
     sources
-        Datasets to attach beside the bundle, as owner/slug.
+        Datasets to attach beside the bundle, as owner/slug, such as the one that holds the data.
     out
         Folder of all bundles.
     """
     if not what:
         raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
     _check_ways(what, hours, resume)
-    name = name or (f"{what[-1].stem}-training" if hours else what[0].resolve().name)
-    slug = name.lower().replace("_", "-")
+    if competition == "none" and not sources:
+        raise InputError(
+            "The kernel would find no data. Give --competition, or --sources with the dataset that holds it."
+        )
+    last = what[-1].resolve()
+    own = last.stem if last.suffix == ".toml" else last.name
+    name = name or (f"{own}-training" if hours else own)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"The bundle's name '{name}' is not of letters, digits, . _ and -. Give --name.")
+    slug = name.lower().replace("_", "-").replace(".", "-")
     names = Names(
         owner,
         dataset or f"music-emotion-{slug}",

@@ -7,6 +7,8 @@ from command_line import run
 from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.predictions import read_predictions
+from music_emotion.results.blend_runs import check_current
+from music_emotion.results.recipe import read_recipe
 from music_emotion.results.submission import default_form, read_form, write_submission
 from music_emotion.training.run import commit
 
@@ -43,9 +45,13 @@ def submit(
     scores = read_json(blended / "scores.json")
     if "classes" in scores:
         raise InputError(f"{blended} is a genre run; submissions hold emotion targets. Name an emotion run.")
-    recipe = blended / "blend.json"
+    members = [str(blended)]
+    if (blended / "blend.json").exists():
+        recipe = read_recipe(blended)
+        check_current(blended, recipe)
+        members = recipe.members
     card = {
-        "runs": read_json(recipe)["members"] if recipe.exists() else [str(blended)],
+        "runs": members,
         "commit": commit(),
         "out_of_fold": scores["pooled"],
         "selected_on_validation": scores["selected_on_validation"],

@@ -125,7 +125,8 @@ def describe(error: ValidationError, place: str) -> str:
     sentences = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
-        what = f"{key} is {item['input']!r}; " if key else ""  # a rule between fields has no key
+        held = "missing" if item["type"] == "missing" else repr(item["input"])
+        what = f"{key} is {held}; " if key else ""  # a rule between fields has no key
         sentence = f"{place}: {what}{_decapitalised(item['msg'].removeprefix('Value error, '))}"
         if item["type"] == "literal_error":
             choices = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ",").split(",")]

@@ -201,7 +201,7 @@ def test_what_a_lenient_opening_left_out_a_strict_one_refuses(tmp_path, arrays):
 
 
 def test_an_interrupted_packing_is_never_trusted(tmp_path, arrays, monkeypatch):
-    read_array, calls = store_module._read_frames, []
+    read_array, calls = store_module.read_frames, []
 
     def interrupt_at_the_third(path: Path) -> np.ndarray:
         calls.append(path)
@@ -209,7 +209,7 @@ def test_an_interrupted_packing_is_never_trusted(tmp_path, arrays, monkeypatch):
             raise KeyboardInterrupt
         return read_array(path)
 
-    monkeypatch.setattr(store_module, "_read_frames", interrupt_at_the_third)
+    monkeypatch.setattr(store_module, "read_frames", interrupt_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         opened(tmp_path)
     assert list((tmp_path / "stores").iterdir()) == []
@@ -224,7 +224,7 @@ def test_an_interrupted_repacking_leaves_the_old_store_stale(tmp_path, arrays, m
     def interrupt(_: Path) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module, "_read_frames", interrupt)
+    monkeypatch.setattr(store_module, "read_frames", interrupt)
     with pytest.raises(KeyboardInterrupt):
         opened(tmp_path)
     monkeypatch.undo()

@@ -1,10 +1,11 @@
-"""Put in a process as `sitecustomize`: imports of Kaggle's image only, and no network."""
+"""Put in a process as `sitecustomize`: imports of Kaggle's image only, no network, a clock that can jump."""
 
 import importlib.abc
 import os
 import re
 import socket
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def _is_ours(origin: str | None) -> bool:
+    """Whether it is the project where it is developed, which the kernel must not need."""
+    return (origin or "").startswith(os.environ.get("NOT_FROM", "nowhere"))
+
+
 class _Image(importlib.abc.MetaPathFinder):
     """Find what the usual finders find, but for what the image lacks."""
 
@@ -42,7 +48,7 @@ class _Image(importlib.abc.MetaPathFinder):
         if owners and "music-emotion" not in owners and not owners & self.allowed:
             return None
         found = (finder.find_spec(name, path, target) for finder in self.finders)
-        return next((spec for spec in found if spec is not None), None)
+        return next((spec for spec in found if spec is not None and not _is_ours(spec.origin)), None)
 
     def find_distributions(self, *context):
         """What is installed; packages ask for each other's versions."""
@@ -55,5 +61,11 @@ def _refuse(*_: object) -> None:
     raise OSError("there is no network")
 
 
+def _later() -> float:
+    """The time, and a year later once a file is there: so a training's hours are over at that moment."""
+    return _now() + (3e7 if os.path.exists(os.environ.get("OVER_ONCE", "")) else 0.0)
+
+
+_now, time.time = time.time, _later
 sys.meta_path[:] = [_Image(list(sys.meta_path))]
 socket.socket.connect = _refuse  # type: ignore[method-assign, assignment]

@@ -30,8 +30,11 @@ class KaggleTree:
             path.chmod(path.stat().st_mode & ~0o222)
         return target
 
-    def run(self, script: Path) -> subprocess.CompletedProcess:
-        """A kernel's script with the two folders put in, started elsewhere and without a network."""
+    def run(self, script: Path, over_once: str = "never") -> subprocess.CompletedProcess:
+        """A kernel's script with the two folders put in, started elsewhere and without a network.
+
+        Its time is over once a file lies in its working folder.
+        """
         text = script.read_text()
         text = text.replace("/kaggle/input", str(self.inputs)).replace("/kaggle/working", str(self.working))
         (self._start / "script.py").write_text(text)
@@ -41,8 +44,17 @@ class KaggleTree:
             "HOME": str(self._start),
             "PYTHONPATH": str(self._start),
             "IMAGE": str(PROJECT / "kaggle" / "image.txt"),
+            "NOT_FROM": str(PROJECT / "src"),
+            "OVER_ONCE": str(self.working / over_once),
             "OMP_NUM_THREADS": "1",
         }
         offline = ["unshare", "-rn"] if HAS_UNSHARE else []
         command = [*offline, sys.executable, str(self._start / "script.py")]
-        return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+        before = self._state_of_inputs()
+        done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+        assert self._state_of_inputs() == before  # whoever runs the tests may be above file modes
+        return done
+
+    def _state_of_inputs(self) -> dict[Path, tuple[int, int]]:
+        paths = sorted(self.inputs.rglob("*"))
+        return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}

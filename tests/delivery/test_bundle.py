@@ -5,18 +5,22 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from music_emotion.delivery import bundle
 from music_emotion.delivery.blend import add_blend
-from music_emotion.delivery.bundle import Names, check_dataset, write_bundle
+from music_emotion.delivery.bundle import check_dataset, write_bundle
+from music_emotion.delivery.metadata import Names, check_metadata, dataset_metadata, kernel_metadata
 from music_emotion.delivery.plan import Plan, add_plan, read_plan
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
 from music_emotion.files import read_json, write_json
 from music_emotion.predictions import prediction_table, write_predictions
+from music_emotion.results.recipe import read_recipe
+from music_emotion.results.run_scores import every_fold
 from music_emotion.sections import ClassicalSection, FoldSection
 
 PROJECT = Path(__file__).parents[2]
@@ -30,12 +34,14 @@ def blended(tmp_path) -> Path:
     """A blend of two runs whose models are a few bytes."""
     for name, seeds in (("one", [0, 1]), ("two", [3])):
         run = tmp_path / "runs" / name
-        write_json(run / "experiment.json", {"seeds": seeds, "folds": {"n": 2}})
+        write_json(run / "experiment.json", {"name": name, "seeds": seeds, "folds": {"n": 2}})
         for seed in seeds:
             for fold in range(2):
                 model = run / f"seed{seed}" / f"fold{fold}" / "model.safetensors"
                 model.parent.mkdir(parents=True)
                 model.write_bytes(f"{name} {seed} {fold}".encode())
+                table = prediction_table(np.arange(3), np.array([[0.1], [0.5], [0.2]]), ("valence",))
+                write_predictions(model.with_name("test.csv"), table)
     recipe = {
         "members": [str(tmp_path / "runs" / name) for name in ("one", "two")],
         "method": "z-score",
@@ -44,8 +50,11 @@ def blended(tmp_path) -> Path:
         "target_mean": {"valence": 0.5},
         "target_deviation": {"valence": 0.2},
     }
-    write_json(tmp_path / "runs" / "both" / "blend.json", recipe)
-    return tmp_path / "runs" / "both"
+    blended = tmp_path / "runs" / "both"
+    write_json(blended / "blend.json", recipe)
+    tables = {name: every_fold(tmp_path / "runs" / name, "test") for name in ("one", "two")}
+    write_predictions(blended / "test.csv", read_recipe(blended).predict(tables))
+    return blended
 
 
 @pytest.fixture
@@ -69,6 +78,7 @@ def test_the_dataset_is_flat_and_the_manifest_tells_of_every_file(blended, tmp_p
         assert facts == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     assert manifest["bundle"] == found
     assert manifest["recipe"] == read_json(blended / "blend.json")
+    assert manifest["competition"] == "some-lab-2022"
     assert read_json(dataset / "dataset-metadata.json") == {
         "title": "music emotion both",
         "id": "somebody/music-emotion-both",
@@ -110,6 +120,10 @@ def test_the_wheel_holds_the_package_alone_and_is_the_same_again(tmp_path):
     assert one.name == two.name
     assert one.name.endswith("-py3-none-any.whl")
     assert one.read_bytes() == two.read_bytes()
+    with ZipFile(one) as wheel:
+        rooms = {Path(name).parts[0] for name in wheel.namelist()}
+        assert "music_emotion/delivery/kernel.py" in wheel.namelist()
+    assert rooms == {"music_emotion", one.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
 
 
 @pytest.mark.usefixtures("fast")
@@ -149,19 +163,26 @@ def test_a_plan_has_no_weights_and_its_kernel_the_output_to_go_on_from(tmp_path)
 
 @pytest.mark.usefixtures("fast")
 def test_what_is_missing_gets_a_sentence(blended, tmp_path):
-    with pytest.raises(InputError, match=r"runs/none does not exist"):
+    with pytest.raises(InputError, match=r"runs/none is not a folder"):
         write_bundle(partial(add_blend, tmp_path / "runs" / "none"), tmp_path / "build", NAMES, PROJECT)
+    with pytest.raises(InputError, match=r"runs/one is not a blend\. Name one that"):
+        write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
+    (tmp_path / "runs" / "one" / "oof.csv").touch()
     with pytest.raises(InputError, match=r"runs/one is not a blend.*ensemble\.py .*runs/one"):
         write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
     (tmp_path / "runs/two/seed3/fold1/model.safetensors").unlink()
     with pytest.raises(InputError, match=r"two/seed3/fold1/model\.safetensors does not exist.*lacks a fold"):
+        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+    retrained = tmp_path / "runs/one/seed0/fold0/test.csv"
+    retrained.write_text(retrained.read_text().replace("0.5", "0.05"))
+    with pytest.raises(InputError, match=r"The runs of .*both have changed since it was made\. Blend"):
         write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
     recipe = json.loads((blended / "blend.json").read_text())
     del recipe["target_mean"]
     write_json(blended / "blend.json", recipe)
     with pytest.raises(InputError, match=r"blend\.json does not hold a whole recipe .*target_mean"):
         write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
-    assert not (tmp_path / "build" / "dataset").exists()
+    assert not (tmp_path / "build").exists()
 
 
 @pytest.mark.parametrize(
@@ -191,13 +212,57 @@ def test_names_that_kaggle_refuses_get_a_sentence(fields, sentence):
 
 
 @pytest.mark.parametrize(
+    ("dataset", "kernel", "sentence"),
+    [
+        ({"licenses": []}, {}, r"licenses is \[\]; list should have at least 1"),
+        ({"licenses": [{"name": "a"}, {"name": "b"}]}, {}, "at most 1"),
+        ({"subtitle": "short"}, {}, "subtitle is 'short'; string should have at least 20"),
+        (
+            {"title": "another title"},
+            {},
+            "another slug of the title 'another title' than",
+        ),
+        ({"id_no": 5}, {}, "id_no is 5"),
+        ({}, {"title": "x" * 51}, "at most 50 characters"),
+        ({}, {"enable_internet": True}, "enable_internet is True; input should be False"),
+        ({}, {"enable_internet": None}, "enable_internet is None"),
+        ({}, {"machine_shape": "NvidiaTeslaP100"}, "machine_shape is 'NvidiaTeslaP100'"),
+        ({}, {"machine_shape": ""}, "give machine_shape"),
+        ({}, {"is_private": "yes"}, "is_private is 'yes'; input should be a valid boolean"),
+        ({}, {"id_no": 5}, "id_no is 5"),
+        ({}, {"language": "klingon"}, "language is 'klingon'; input should be 'python'"),
+        ({}, {"dataset_sources": ["somebody/music-emotion-both"] * 2}, "dataset_sources names one twice"),
+        ({}, {"dataset_sources": ["a/b-data"]}, "does not hold somebody/music-emotion-both"),
+        ({}, {"dataset_sources": ["somebody/music-emotion-both/3"]}, r"dataset_sources\.0 is"),
+        ({}, {"kernel_sources": ["somebody/music-emotion-both-inference"]}, "holds the kernel itself"),
+        ({}, {"model_sources": ["a/b/c/d/1"]}, "model_sources is"),
+        ({}, {"id": "somebody/music-emotion-both", "title": "music emotion both"}, "both called"),
+    ],
+)
+def test_metadata_that_kaggle_refuses_or_changes_gets_a_sentence(dataset, kernel, sentence):
+    right = dataset_metadata(NAMES, PROJECT), kernel_metadata(NAMES, PROJECT)
+    check_metadata(*right)
+    with pytest.raises(InputError, match=sentence):
+        check_metadata(right[0] | dataset, right[1] | kernel)
+
+
+@pytest.mark.parametrize("key", ["is_private", "enable_internet", "enable_gpu", "code_file", "title"])
+def test_metadata_that_must_be_said_is_missed(key):
+    kernel = kernel_metadata(NAMES, PROJECT)
+    del kernel[key]
+    with pytest.raises(InputError, match=rf"kernel-metadata\.json: {key} is missing"):
+        check_metadata(dataset_metadata(NAMES, PROJECT), kernel)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
         (".env", b"x", "is hidden"),
         ("empty.csv", b"", "is empty"),
         ("model.pt", b"x", "would be unpacked"),
         ("arrays.npz", b"x", "would be unpacked"),
-        ("code.zip", b"x", "would be unpacked"),
+        ("code.ZIP", b"x", "would be unpacked"),
+        ("code.tgz", b"x", "would be unpacked"),
         ("at@sign.txt", b"x", "a character that Kaggle refuses"),
         ("ümlaut.txt", b"x", "a character that Kaggle refuses"),
     ],

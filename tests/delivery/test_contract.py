@@ -79,7 +79,7 @@ def test_a_training_goes_on_from_another_kernel_and_says_what_is_left(pusher, st
     saved = [body for body in stub.bodies if body["method"] == "SaveKernel"]
     assert saved[-1]["kernelDataSources"] == [before]
     assert "out of time (folds: ridge 5 of 5, transfer 2 of 5)" in pusher.said
-    assert f"--resume {KERNEL} and another --kernel" in pusher.said
+    assert f"--resume {KERNEL} and another --name" in pusher.said
 
 
 def test_a_submission_that_kaggle_lists_is_not_made_again(fetched, stub):

@@ -23,6 +23,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         "plain": '[data]\nroot = "/somewhere/else"',
         "ridge": '[classical]\nkind = "ridge"',
         "valence": '[data]\ntargets = ["valence"]',
+        "energy": '[data]\ntargets = ["energy"]',
         "pretrained": '[model]\nkind = "timm"\nweights = "resnet18.safetensors"',
     }
     for name, text in texts.items():
@@ -108,16 +109,53 @@ def test_a_blend_is_trained_again_with_the_genres_it_started_from():
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
+    ("trunk", "spoil"),
+    [
+        ("trunk.safetensors", "nothing"),  # of no run
+        ("runs/renamed/seed0/fold0/model.safetensors", "renamed"),
+        ("runs/genres/seed0/fold0/model.safetensors", "cross-validated"),
+        ("runs/genres/seed0/fold1/model.safetensors", "cross-validated"),
+        ("runs/plain/seed0/fold0/model.safetensors", "emotion"),
+    ],
+)
+def test_a_trunk_that_pretraining_does_not_make_again_travels_itself(trunk, spoil):
+    path = Path(trunk)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"trunk")
+    differences = {"name": "transfer", "model": {"trunk": trunk}}
+    write_json(Path("runs/transfer/experiment.json"), differences)
+    if len(path.parts) > 1:
+        started = {"name": "genres", "task": "genre"} if spoil != "emotion" else {"name": "plain"}
+        write_json(path.parents[2] / "experiment.json", started)
+    if spoil == "cross-validated":
+        (path.parents[2] / "oof.csv").write_text("Id\n")
+    recipe = {
+        "members": ["runs/transfer"],
+        "method": "z-score",
+        "shrinkage": 0.5,
+        "weights": {"transfer": {"valence": 1.0}},
+        "target_mean": {"valence": 0.5},
+        "target_deviation": {"valence": 0.2},
+    }
+    write_json(Path("runs/both/blend.json"), recipe)
+    ours = plan("runs/both")
+    assert [e.name for e in ours.experiments] == ["transfer"]
+    add_plan(ours, Path("dataset"))
+    assert Path("dataset/transfer-trunk.safetensors").read_bytes() == b"trunk"
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
     ("names", "changes", "sentence"),
     [
         (["genres.toml"], {}, "No experiment predicts emotion"),
         (["plain.toml", "plain.toml"], {}, "Two things are called plain"),
         (["plain.toml"], {"name": "plain"}, "Two things are called plain.*another --name"),
-        (["plain.toml", "valence.toml"], {}, "different data.targets"),
-        (["plain.toml"], {"hours": 12.5}, "--hours is 12.5; give more than 0 and at most 12"),
+        (["energy.toml", "valence.toml"], {}, "different data.targets"),
+        (["plain.toml"], {"hours": 12.5}, "--hours is 12.5; give more than 0 and at most 11.5"),
         (["plain.toml"], {"hours": -1.0}, "--hours is -1"),
         (["missing.toml"], {}, "missing.toml does not exist"),
-        (["runs/missing"], {}, "The folder runs/missing does not exist"),
+        (["runs/missing"], {}, "runs/missing is not a folder"),
     ],
 )
 def test_a_plan_that_can_not_be_is_refused(names, changes, sentence):

@@ -30,7 +30,8 @@ def test_a_bundle_as_packaged_is_read(build):
 
 def test_an_edited_kernel_is_told_from_the_one_before(build):
     before = read_bundle(build).kernel_hash
-    (build / "kernel" / "infer.py").write_text("print()")
+    script = build / "kernel" / "infer.py"
+    script.write_text(script.read_text() + "print()")
     assert read_bundle(build).kernel_hash != before
 
 
@@ -44,18 +45,25 @@ def test_an_edited_kernel_is_told_from_the_one_before(build):
             r"changed after packaging \(sha256\)",
         ),
         (lambda d, _: (d / "more").mkdir(), "does not list: more. Remove it"),
-        (lambda d, _: (d / "manifest.json").unlink(), "manifest.json does not exist"),
+        (lambda d, _: (d / "manifest.json").unlink(), "is not a packaged bundle. Name build/<name>"),
         (lambda d, _: (d / "manifest.json").write_text("[]"), "manifest.json is no JSON object"),
         (lambda d, _: edit(d / "manifest.json", bundle="x"), "lists no bundle and files"),
         (lambda d, _: edit(d / "manifest.json", files={"../x": {}}), "lists no bundle and files"),
-        (lambda d, _: edit(d / "dataset-metadata.json", id="slug"), "id is 'slug', not owner/slug"),
-        (lambda _, k: edit(k / "kernel-metadata.json", id="a/b/c"), "id is 'a/b/c', not owner/slug"),
+        (
+            lambda d, _: edit(d / "dataset-metadata.json", id="slug"),
+            "id is 'slug'; string should match",
+        ),
+        (lambda _, k: edit(k / "kernel-metadata.json", id="a/b/c"), "kernel-metadata.json: id is 'a/b/c'"),
         (
             lambda _, k: edit(k / "kernel-metadata.json", dataset_sources=[]),
             "does not hold tester/feels-weights",
         ),
-        (lambda _, k: edit(k / "kernel-metadata.json", model_sources=["x"]), "hides refused model_sources"),
+        (
+            lambda _, k: edit(k / "kernel-metadata.json", model_sources=["x"]),
+            r"model_sources is \['x'\]",
+        ),
         (lambda _, k: (k / "infer.py").unlink(), "code_file infer.py does not exist"),
+        (lambda _, k: (k / "infer.py").write_text("print()"), "infer.py was made for another bundle"),
     ],
 )
 def test_a_bundle_that_is_not_as_packaged_is_refused(build, spoil, sentence):

@@ -22,18 +22,20 @@ from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.demo import write_demo
 from music_emotion.delivery import devices
 from music_emotion.delivery.plan import Plan, add_plan, plan_training, read_plan
-from music_emotion.delivery.train_plan import _lay_out, _take_over
+from music_emotion.delivery.train_plan import _identity, _lay_out, _take_over
 from music_emotion.delivery.train_stages import train_stages
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.files import read_json, write_json
 from music_emotion.predictions import read_predictions
+from music_emotion.results.ensemble import blend
 from music_emotion.sections import DataSection
-from music_emotion.training import loop
+from music_emotion.training import fold, loop
 from music_emotion.training.evaluate import predict_with
 from music_emotion.training.metrics import spearman
 
-SHORT = 0.0003  # hours: over before the imports are
+NO_TIME = 1e-4  # hours: over before the imports are
+EPOCHS = 30  # of the transfer
 EXPERIMENTS = {
     "ridge": """
         [classical]
@@ -52,7 +54,7 @@ EXPERIMENTS = {
         batch_size = 8
         valid_every = 10
     """,
-    "transfer": """
+    "transfer": f"""
         [excerpt]
         frames = 32
         [folds]
@@ -62,7 +64,7 @@ EXPERIMENTS = {
         widths = [4, 8]
         trunk = "runs/genres/seed0/fold0/model.safetensors"
         [train]
-        epochs = 30
+        epochs = {EPOCHS}
         batch_size = 8
         valid_every = 15
         frozen_epochs = 1
@@ -103,52 +105,54 @@ def home(tmp_path_factory) -> Path:
 
 def package(home: Path, monkeypatch, hours: float, *more: str) -> Path:
     monkeypatch.chdir(home)
-    assert script("package.py", "runs/both", "--owner", "somebody", "--hours", hours, *more) == 0
+    names = ["--owner", "somebody", "--sources", "lab/arrays"]
+    assert script("package.py", "runs/both", *names, "--hours", hours, *more) == 0
     return home / "build" / "both-training"
 
 
-def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path, monkeypatch):
-    local = pd.read_csv(home / "submissions" / "both-2026-01-02.csv")
-    tree = KaggleTree(tmp_path / "first")
-    tree.mount(home / "data", "competitions/some-lab/data")
-    build = package(home, monkeypatch, SHORT)
+def run_kernel(home: Path, tree: KaggleTree, build: Path, over_once: str = "never") -> dict:
+    """Run a training kernel, look at its submission, and return what it says of itself."""
+    tree.mount(home / "data", "datasets/lab/arrays")
     tree.mount(build / "dataset", "datasets/somebody/music-emotion-both-training")
-    done = tree.run(build / "kernel" / "kernel.py")
+    done = tree.run(build / "kernel" / "kernel.py", over_once)
     assert done.returncode == 0, done.stderr
     facts = read_json(tree.working / "run.json")
     assert facts["finished"] is True
-    assert facts["complete"] is False
-    assert facts["resumed"] is False
-    assert facts["folds"]["ridge"] == "2 of 2"
-    assert facts["folds"]["transfer"] == "0 of 2"
-    early = pd.read_csv(tree.working / "submission.csv")
-    assert early.iloc[:, 0].tolist() == local.iloc[:, 0].tolist()
-    assert early["valence"].nunique() == len(local)
-
-    again = KaggleTree(tmp_path / "second")
-    again.mount(home / "data", "some-lab/data")
-    again.mount(tree.working, "music-emotion-both-training-run")
-    build = package(
-        home,
-        monkeypatch,
-        1.0,
-        "--resume",
-        "somebody/music-emotion-both-training-run",
-        "--kernel",
-        "music-emotion-both-two",
-    )
-    again.mount(build / "dataset", "music-emotion-both-training")
-    done = again.run(build / "kernel" / "kernel.py")
-    assert done.returncode == 0, done.stderr
-    facts = read_json(again.working / "run.json")
-    assert facts["complete"] is True
-    assert facts["resumed"] is True
-    assert facts["folds"] == {"ridge": "2 of 2", "genres": "1 of 1", "transfer": "2 of 2"}
-    ours = pd.read_csv(again.working / "submission.csv")
+    local = pd.read_csv(home / "submissions" / "both-2026-01-02.csv")
+    ours = pd.read_csv(tree.working / "submission.csv")
     assert ours.iloc[:, 0].tolist() == local.iloc[:, 0].tolist()
-    np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
+    assert ours["valence"].nunique() == len(local)
+    return facts
+
+
+def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path, monkeypatch):
+    """Cut before an epoch, then within a network's training, then finished."""
+    first, second, last = (KaggleTree(tmp_path / name) for name in ("first", "second", "last"))
+    facts = run_kernel(home, first, package(home, monkeypatch, NO_TIME))
+    assert (facts["complete"], facts["resumed"], facts["failure"]) == (False, False, None)
+    assert facts["folds"] == {"ridge": "2 of 2", "genres": "0 of 1", "transfer": "0 of 2"}
+    assert facts["made_of"] == {"ridge": 1.0}
+
+    resume = ["--resume", "somebody/music-emotion-before", "--kernel", "music-emotion-both-two"]
+    build = package(home, monkeypatch, 1.0, *resume)
+    second.mount(first.working, "music-emotion-before")
+    fold = "runs/transfer/seed0/fold0"
+    facts = run_kernel(home, second, build, over_once=f"{fold}/state.pt")
+    assert (facts["complete"], facts["resumed"]) == (False, True)
+    assert facts["folds"] == {"ridge": "2 of 2", "genres": "1 of 1", "transfer": "0 of 2"}
+    assert facts["made_of"] == {"ridge": 1.0, "transfer": 1 / EPOCHS / 2}
+
+    last.mount(second.working, "notebooks/somebody/music-emotion-before")
+    facts = run_kernel(home, last, build)
+    assert (facts["complete"], facts["resumed"]) == (True, True)
+    assert facts["folds"] == {"ridge": "2 of 2", "genres": "1 of 1", "transfer": "2 of 2"}
     assert facts["out_of_fold"] == read_json(home / "runs" / "both" / "scores.json")["pooled"]
-    assert not list(again.working.rglob("state.pt"))
+    began, ended = (pd.read_csv(tree.working / fold / "metrics.csv") for tree in (second, last))
+    pd.testing.assert_frame_equal(ended[list(began)][:1], began)  # seconds, too: not trained again
+    local = pd.read_csv(home / "submissions" / "both-2026-01-02.csv")
+    ours = pd.read_csv(last.working / "submission.csv")
+    np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
+    assert not list(last.working.rglob("state.pt"))
 
 
 class Room:
@@ -161,7 +165,7 @@ class Room:
         monkeypatch.chdir(home)
         self.plan = plan_training([Path(name) for name in what], "both", 1.0, "none")
         described = add_plan(self.plan, dataset)
-        manifest = described | {"files": {path.name: {} for path in dataset.iterdir()}}
+        manifest = described | {"files": {path.name: {} for path in dataset.iterdir()}, "competition": "none"}
         _lay_out(self.scratch, dataset, manifest, home / "data", place / "working")
         self.plan = read_plan(manifest["plan"])
 
@@ -181,7 +185,7 @@ class Room:
 
 def test_a_training_cut_anywhere_ends_like_one_that_was_not(home, tmp_path, monkeypatch):
     room = Room(home, tmp_path, monkeypatch, "runs/both")
-    cuts = [(7, "0 of 1", "0 of 2"), (20, "1 of 1", "0 of 2"), (30, "1 of 1", "1 of 2")]
+    cuts = [(7, "0 of 1", "0 of 2"), (20, "1 of 1", "0 of 2"), (EPOCHS, "1 of 1", "1 of 2")]
     for epochs, genres, transfer in cuts:
         progress = room.train(epochs)
         assert progress["complete"] is False
@@ -202,17 +206,48 @@ def test_what_is_handed_in_early_is_the_best_there_is(home, tmp_path, monkeypatc
     ridge = room.predictions
     assert not list(Path("runs").glob("*/*/*/test.csv"))
     assert ridge["energy"].nunique() == 6
-    room.train(15 + 10)  # the rest of the genres, and a third of the first fold
+    room.train(15 + 10)  # the rest of the genres, and a part of the first fold
     (unfinished,) = Path("runs").glob("*/*/*/unfinished.safetensors")
     assert unfinished.parent.parent.parent.name == "transfer"
     clips = load_clip_set(DataSection(), "emotion", "test", ("valence", "energy", "danceability"))
     alone = predict_with(unfinished, clips, Accelerator(mixed_precision="no"))
     assert spearman(room.predictions["energy"].to_numpy(), alone["energy"].to_numpy()) == 1
     assert not room.predictions.equals(ridge)
-    room.train(20 + 10)  # the rest of the fold, and a third of the second
+    room.train(EPOCHS)  # the rest of the fold, and a part of the second
     (finished,) = Path("runs").glob("transfer/*/*/test.csv")
-    fold = read_predictions(finished)
-    assert spearman(room.predictions["valence"].to_numpy(), fold["valence"].to_numpy()) == 1
+    alone = read_predictions(finished)
+    assert spearman(room.predictions["valence"].to_numpy(), alone["valence"].to_numpy()) == 1
+
+
+def test_runs_count_by_the_share_of_their_training(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path, monkeypatch, "runs/both")
+    room.train(20 + 12)  # the genres, and a part of the first of two folds
+    (metrics,) = Path("runs/transfer").glob("*/*/metrics.csv")
+    share = len(pd.read_csv(metrics)) / EPOCHS / 2
+    assert 0 < share < 0.5
+    clips = load_clip_set(DataSection(), "emotion", "test", ("valence", "energy", "danceability"))
+    network = predict_with(
+        metrics.with_name("unfinished.safetensors"), clips, Accelerator(mixed_precision="no")
+    )
+    ridge = blend([read_predictions(path) for path in Path("runs/ridge").glob("*/*/test.csv")], "z-score")
+    weights = pd.DataFrame([dict.fromkeys(ridge, 1.0), dict.fromkeys(ridge, share)])
+    expected = blend([ridge, blend([network], "z-score")], "z-score", weights)
+    for target in ridge:
+        assert np.corrcoef(expected[target], room.predictions[target])[0, 1] == pytest.approx(1)
+
+
+def test_a_failure_hands_in_what_there_is_and_says_so(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path, monkeypatch, "runs/both")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(fold, "train_fold", fail)
+    progress = room.train()
+    assert progress["complete"] is False
+    assert progress["failure"] == "genres: CUDA out of memory"
+    assert progress["folds"] == {"ridge": "2 of 2", "genres": "0 of 1", "transfer": "0 of 2"}
+    assert room.predictions["valence"].nunique() == 6
 
 
 def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
@@ -235,25 +270,39 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("layout", ["{}", "notebooks/somebody/{}"])
-def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, layout):
-    plan = Plan("kaggle", 8.0, (Experiment(),))
+def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, layout, capsys):
     inputs, working = tmp_path / "input", tmp_path / "working"
     inputs.mkdir()
-    assert _take_over(plan, inputs, working) is False
-    assert _take_over(plan, inputs, working) is True  # begun here already
+    assert _take_over("this", "none", inputs, working) is False
+    assert _take_over("this", "none", inputs, working) is True  # begun here already
+    with pytest.raises(InputError, match="working/runs is of other experiments"):
+        _take_over("that", "none", inputs, working)
     begun, other = (inputs / layout.format(name) / "runs" for name in ("before", "other"))
-    with pytest.raises(
-        InputError, match=r"No output of a training of these experiments is attached\. Package"
-    ):
-        _take_over(replace(plan, resume="somebody/before"), inputs, tmp_path / "two")
+    with pytest.raises(InputError, match="nothing of somebody/before is attached"):
+        _take_over("this", "somebody/before", inputs, tmp_path / "two")
     write_json(other / "plan.json", {"hash": "another"})
-    with pytest.raises(InputError, match=r"but of others: .*other/runs\. Package the same"):
-        _take_over(plan, inputs, tmp_path / "two")
-    write_json(begun / "plan.json", {"hash": plan.hash})
-    (begun / "x" / "seed0" / "fold0").mkdir(parents=True)
-    (begun / "x" / "seed0" / "fold0" / "state.pt").write_bytes(b"state")
-    assert _take_over(plan, inputs, tmp_path / "two") is True
-    assert (tmp_path / "two" / "runs/x/seed0/fold0/state.pt").read_bytes() == b"state"
-    write_json(other / "plan.json", {"hash": plan.hash})
+    with pytest.raises(InputError, match=r"attached are others: .*other/runs\. Package the same"):
+        _take_over("this", "none", inputs, tmp_path / "two")
+    write_json(begun / "plan.json", {"hash": "this"})
+    whole, damaged = begun / "x" / "seed0" / "fold0", begun / "x" / "seed0" / "fold1"
+    for place in (whole, damaged):
+        place.mkdir(parents=True)
+        torch.save({"epoch": 3}, place / "state.pt")
+    (damaged / "state.pt").write_bytes((whole / "state.pt").read_bytes()[:50])
+    assert _take_over("this", "none", inputs, tmp_path / "two") is True
+    copied = tmp_path / "two/runs/x/seed0"
+    assert (copied / "fold0/state.pt").read_bytes() == (whole / "state.pt").read_bytes()
+    assert not (copied / "fold1/state.pt").exists()
+    assert "fold1/state.pt is damaged, so its fold begins anew" in capsys.readouterr().out
+    write_json(other / "plan.json", {"hash": "this"})
     with pytest.raises(InputError, match=r"Several outputs of this plan are attached: .*Attach one"):
-        _take_over(plan, inputs, tmp_path / "three")
+        _take_over("this", "none", inputs, tmp_path / "three")
+
+
+def test_a_training_is_known_by_its_experiments_and_the_files_they_name():
+    plan = Plan("kaggle", 8.0, (Experiment(),))
+    groups = {"x-groups.csv": {"sha256": "a"}, "m-1.whl": {"sha256": "b"}}
+    same = _identity(plan, {"files": groups})
+    assert _identity(replace(plan, hours=1.0), {"files": groups | {"m-1.whl": {"sha256": "c"}}}) == same
+    assert _identity(plan, {"files": groups | {"x-groups.csv": {"sha256": "c"}}}) != same
+    assert _identity(replace(plan, experiments=(Experiment(seeds=(1,)),)), {"files": groups}) != same

@@ -118,7 +118,7 @@ def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str
         _write_header(file, 0)
         for clip_id, source in tqdm(files.arrays.items(), desc=f"pack {files.folder}", unit="clip"):
             try:
-                frames = _read_frames(source)
+                frames = read_frames(source)
             except InputError as error:
                 problems.append(str(error))
                 continue
@@ -136,7 +136,7 @@ def _write_header(file: Any, n_frames: int) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _read_frames(path: Path) -> np.ndarray:
+def read_frames(path: Path) -> np.ndarray:
     """A clip's array, time first, as the store holds it."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:

@@ -10,6 +10,7 @@ import pandas as pd
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
 from music_emotion.files import read_json, write_table
+from music_emotion.results.blend_runs import check_current
 from music_emotion.results.recipe import read_recipe
 from music_emotion.results.run_scores import fold_numbers, read_folds
 
@@ -33,9 +34,10 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When the directory is not of a blend, or a fold of a member is missing.
+        When the directory is not of a blend, a member has changed since, or lacks a fold.
     """
     recipe = read_recipe(blended)
+    check_current(blended, recipe)
     contents: dict[str, Any] = {"recipe": asdict(recipe), "models": {}, "refits": {}}
     for run in map(Path, recipe.members):
         experiment = build_experiment(read_json(run / "experiment.json"), str(run / "experiment.json"))

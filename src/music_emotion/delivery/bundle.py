@@ -10,69 +10,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from music_emotion.delivery.metadata import Names, check_metadata, dataset_metadata, kernel_metadata
 from music_emotion.errors import InputError
-from music_emotion.files import read_json, write_json, write_text
+from music_emotion.files import write_json, write_text
 from music_emotion.training.run import package_versions
 
 Contents = Callable[[Path], dict[str, Any]]
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_REFERENCE = re.compile(r"[A-Za-z0-9_-]+/[a-z0-9-]+")
-
-
-@dataclass(frozen=True)
-class Names:
-    """What things are called on Kaggle. Titles are made from slugs, so that the two agree.
-
-    Attributes
-    ----------
-    owner : str
-        User or organisation.
-    dataset, kernel : str
-        Slugs: 6 to 50 of a-z, 0-9 and single hyphens; not the same.
-    competition : str
-        Slug of the competition whose data the kernel reads; "none" for data from `sources` alone.
-    sources : tuple of str
-        Further datasets as ``owner/slug``, such as the one the competition's data is in.
-    resume : str
-        ``owner/slug`` of another kernel, whose output a training goes on from; "none" to begin.
-    """
-
-    owner: str
-    dataset: str
-    kernel: str
-    competition: str = "none"
-    sources: tuple[str, ...] = ()
-    resume: str = "none"
-
-    def __post_init__(self) -> None:
-        for kind, slug in (("dataset", self.dataset), ("kernel", self.kernel)):
-            if not _SLUG.fullmatch(slug) or not 6 <= len(slug) <= 50:
-                raise InputError(
-                    f"The {kind} slug '{slug}' is not 6 to 50 characters of a-z, 0-9 and single hyphens. "
-                    f"Give another with --{kind}."
-                )
-        if self.dataset == self.kernel:
-            raise InputError(
-                f"Dataset and kernel are both called '{self.kernel}'; Kaggle refuses that. Give --kernel."
-            )
-        if not re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", self.owner):
-            raise InputError(f"'{self.owner}' is not the name of a Kaggle user. Give --owner.")
-        if self.competition != "none" and not _SLUG.fullmatch(self.competition):
-            raise InputError(f"'{self.competition}' is not the slug of a competition. Give --competition.")
-        for source in self.sources:
-            if not _REFERENCE.fullmatch(source):
-                raise InputError(f"'{source}' is not owner/slug of a dataset. Give --sources again.")
-        if self.resume != "none" and not _REFERENCE.fullmatch(self.resume):
-            raise InputError(f"'{self.resume}' is not owner/slug of a kernel. Give --resume again.")
-        if self.resume == f"{self.owner}/{self.kernel}":
-            raise InputError(
-                f"The kernel would go on from its own output, which each push replaces. Give another name "
-                f"with --kernel, such as {self.kernel}-2."
-            )
+_BUILDING = ".building-"
+_UNPACKED = {".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".rar", ".7z", ".pt", ".pth", ".npz"}
 
 
 def write_bundle(contents: Contents, build: Path, names: Names, project: Path) -> str:
@@ -100,19 +49,32 @@ def write_bundle(contents: Contents, build: Path, names: Names, project: Path) -
     InputError
         When a file is missing, or Kaggle would not take one.
     """
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=_made(build)) as temporary:
+    for left in build.glob(f"{_BUILDING}*"):  # by a packaging that was killed
+        shutil.rmtree(left)
+    try:
+        return _write_parts(contents, build, names, project)
+    finally:
+        with suppress(OSError):  # empty, when packaging failed
+            build.rmdir()
+
+
+def _write_parts(contents: Contents, build: Path, names: Names, project: Path) -> str:
+    with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=_made(build)) as temporary:
         dataset, kernel = _made(Path(temporary) / "dataset"), _made(Path(temporary) / "kernel")
         described = contents(dataset)
         _build_wheel(project, dataset)
+        described["competition"] = names.competition
         bundle = _write_manifest(dataset, build.name, described)
-        write_json(dataset / "dataset-metadata.json", _dataset_metadata(names, project))
-        metadata = _kernel_metadata(names, project)
+        about_dataset, metadata = dataset_metadata(names, project), kernel_metadata(names, project)
+        check_metadata(about_dataset, metadata)
+        write_json(dataset / "dataset-metadata.json", about_dataset)
         write_json(kernel / "kernel-metadata.json", metadata)
         script = (project / "kaggle" / metadata["code_file"]).read_text(encoding="utf-8")
         write_text(kernel / metadata["code_file"], script.replace("@bundle@", bundle))
         check_dataset(dataset)
         for folder in (dataset, kernel):
-            shutil.rmtree(build / folder.name, ignore_errors=True)
+            if (build / folder.name).exists():
+                shutil.rmtree(build / folder.name)
             folder.rename(build / folder.name)
     return bundle
 
@@ -156,27 +118,6 @@ def _write_manifest(dataset: Path, name: str, described: dict[str, Any]) -> str:
     return bundle
 
 
-def _dataset_metadata(names: Names, project: Path) -> dict[str, Any]:
-    template = read_json(project / "kaggle" / "dataset-metadata.json")
-    return template | {"id": f"{names.owner}/{names.dataset}", "title": _title(names.dataset)}
-
-
-def _kernel_metadata(names: Names, project: Path) -> dict[str, Any]:
-    template = read_json(project / "kaggle" / "kernel-metadata.json")
-    return template | {
-        "id": f"{names.owner}/{names.kernel}",
-        "title": _title(names.kernel),
-        "dataset_sources": [f"{names.owner}/{names.dataset}", *names.sources],
-        "competition_sources": [] if names.competition == "none" else [names.competition],
-        "kernel_sources": [] if names.resume == "none" else [names.resume],
-    }
-
-
-def _title(slug: str) -> str:
-    """Kaggle makes the slug from the title, whatever the metadata say."""
-    return slug.replace("-", " ")
-
-
 def check_dataset(folder: Path) -> None:
     """Refuse what Kaggle would drop, unpack or choke on.
 
@@ -193,7 +134,7 @@ def check_dataset(folder: Path) -> None:
             raise InputError(f"{path} is hidden, but would be uploaded. Remove it.")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty; Kaggle loses empty files. Remove it.")
-        if path.suffix in {".zip", ".gz", ".tar", ".pt", ".pth", ".npz", ".bz2", ".7z"}:
+        if path.suffix.lower() in _UNPACKED:
             raise InputError(f"{path} would be unpacked by Kaggle. Ship safetensors and plain files.")
         if not re.fullmatch(r"[A-Za-z0-9._+-]+", path.name):
             raise InputError(f"{path} has a character that Kaggle refuses. Rename the run to a-z, 0-9, -.")

@@ -4,27 +4,19 @@ import hashlib
 import platform
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from music_emotion.data.layout import find_set
 from music_emotion.delivery.devices import device_names, precision
 from music_emotion.delivery.predict_blend import predict_blend
 from music_emotion.delivery.train_plan import train_plan
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import atomic_path, read_json, write_json
-from music_emotion.results.submission import (
-    SubmissionForm,
-    check_submission,
-    default_form,
-    read_form,
-    submission_table,
-)
+from music_emotion.results.submission import check_submission, submission_table
+from music_emotion.training.run import package_versions
 
-_PACKAGES = ("torch", "timm", "accelerate", "numpy", "pandas", "scipy", "scikit-learn")
-_SAMPLE_DEPTHS = ("*/", "*/*/", "*/*/*/", "*/*/*/*/")  # competitions/SLUG, or datasets/OWNER/SLUG/data
+OUTPUTS = ("submission.csv", "run.json")
 
 
 def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
@@ -49,13 +41,17 @@ def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
         When the bundle is another one or damaged, or the data is not there.
     """
     started = time.time()
+    for name in OUTPUTS:  # of an earlier run in the same place
+        (working / name).unlink(missing_ok=True)
     manifest = _read_manifest(folder, bundle)
+    data = _find_data(inputs, manifest["competition"])
     with tempfile.TemporaryDirectory(prefix="music-emotion-") as scratch:
         if "plan" in manifest:
-            predictions, facts = train_plan(folder, manifest, inputs, working, Path(scratch), started)
+            predictions, form, facts = train_plan(
+                folder, manifest, inputs, data, working, Path(scratch), started
+            )
         else:
-            predictions, facts = predict_blend(folder, manifest, inputs, Path(scratch))
-    form = _form(inputs, predictions)
+            predictions, form, facts = predict_blend(folder, manifest, inputs, data, Path(scratch))
     with atomic_path(working / "submission.csv") as temporary:
         submission_table(predictions, form).to_csv(temporary, index=False)
         check_submission(temporary, form)
@@ -63,12 +59,13 @@ def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
         "bundle": bundle,
         "rows": len(form.ids),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": package_versions(),
         "devices": device_names(),
         "precision": precision(),
         "seconds": {**facts.pop("seconds"), "all": round(time.time() - started, 3)},
     }
     write_json(working / "run.json", {**common, **facts, "finished": True})
+    print(f"{working / 'submission.csv'}: {len(form.ids)} rows.", flush=True)
 
 
 def _read_manifest(folder: Path, bundle: str) -> dict[str, Any]:
@@ -85,14 +82,25 @@ def _read_manifest(folder: Path, bundle: str) -> dict[str, Any]:
         or hashlib.sha256((folder / name).read_bytes()).hexdigest() != facts["sha256"]
     ]
     if damaged:
-        raise InputError(f"{folder}: {len(damaged)} files are missing or damaged: {first_five(damaged)}.")
+        raise InputError(
+            f"{folder}: missing or damaged are {first_five(damaged)}. Upload the dataset again, and wait "
+            f"until it is ready."
+        )
     return manifest
 
 
-def _form(inputs: Path, predictions: pd.DataFrame) -> SubmissionForm:
-    """That of the competition's sample, where there is one."""
-    targets = tuple(predictions.columns)
-    samples = [
-        path for depth in _SAMPLE_DEPTHS for path in sorted(inputs.glob(f"{depth}sample_submission*.csv"))
-    ]
-    return read_form(samples[0], targets) if samples else default_form(targets, predictions.index.tolist())
+def _find_data(inputs: Path, competition: str) -> Path:
+    """Below which folder the data is: of the competition, or else of anything attached."""
+    for place in (inputs / "competitions" / competition, inputs / competition, inputs):
+        try:
+            find_set(place, "emotion", "full")
+            return place
+        except InputError as error:
+            complaint = error
+    try:
+        find_set(inputs, "emotion", "beat")
+        return inputs
+    except InputError:
+        raise InputError(
+            f"{complaint} On Kaggle, data is attached by the --competition and --sources of package.py."
+        ) from None

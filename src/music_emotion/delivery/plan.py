@@ -19,7 +19,7 @@ from music_emotion.results.ensemble import Method
 from music_emotion.results.recipe import read_recipe
 from music_emotion.sections import STRICT
 
-MOST_HOURS = 12  # after which Kaggle ends a run
+MOST_HOURS = 11.5  # Kaggle ends a run after 12, counted from before the script begins
 _TRUNK = re.compile(r"(?P<name>[^/]+)/seed(?P<seed>\d+)/fold0/model\.safetensors$")
 
 
@@ -96,10 +96,12 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) ->
     ------
     InputError
         When an experiment can't be read, nothing predicts emotion, what does has different
-        targets, two have one name, or the hours are not above 0 and at most 12.
+        targets, two have one name, or the hours are not above 0 and at most 11.5.
     """
     if not 0 < hours <= MOST_HOURS:
-        raise InputError(f"--hours is {hours:g}; give more than 0 and at most {MOST_HOURS}, Kaggle's limit.")
+        raise InputError(
+            f"--hours is {hours:g}; give more than 0 and at most {MOST_HOURS}, since Kaggle ends a run at 12."
+        )
     method, shrinkage = _way_of_blending(what)
     experiments = [experiment for path in what for experiment in _experiments(path)]
     plan = Plan(name, hours, tuple(sorted(experiments, key=_turn)), method, shrinkage, resume)
@@ -110,7 +112,8 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) ->
         )
     if not plan.emotion:
         raise InputError("No experiment predicts emotion, so nothing can be handed in. Name one that does.")
-    if len({experiment.data.targets for experiment in plan.emotion}) > 1:
+    # without names, all targets are learnt: which these are is known where the data is
+    if len({frozenset(e.data.targets) for e in plan.emotion if e.data.targets}) > 1:
         raise InputError(
             "The experiments have different data.targets, so they can't be blended. Give all the same."
         )
@@ -129,8 +132,17 @@ def _experiments(path: Path) -> list[Experiment]:
     if path.suffix == ".toml":
         return [build_experiment(read_differences(path), str(path))]
     runs = [_of_run(Path(run)) for run in read_recipe(path).members]
-    trunks = {run.model.trunk for run in runs} - {"none"}
-    return runs + [_of_run(folder) for folder in sorted({Path(trunk).parents[2] for trunk in trunks})]
+    trunks = [_TRUNK.search(run.model.trunk) for run in runs]
+    folders = {Path(match.string).parents[2] for match in trunks if match}
+    return runs + [_of_run(folder) for folder in sorted(folders) if _is_pretrained(folder)]
+
+
+def _is_pretrained(run: Path) -> bool:
+    """Whether it can be trained again like this: pretraining scores no folds."""
+    if not (run / "experiment.json").exists() or (run / "oof.csv").exists():
+        return False
+    experiment = _of_run(run)
+    return experiment.task == "genre" and experiment.name == run.name
 
 
 def _of_run(run: Path) -> Experiment:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,24 @@ from tqdm import tqdm
 
 from music_emotion.data.clip_set import ClipSet, load_clip_set
 from music_emotion.data.clip_statistics import set_statistics
+from music_emotion.data.layout import find_set
 from music_emotion.delivery.devices import precision, run_shares
+from music_emotion.delivery.form import find_form
 from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import build_experiment
-from music_emotion.models.build import ModelCard, load_model
+from music_emotion.models.build import load_model, read_card
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.recipe import parse_recipe
+from music_emotion.results.submission import SubmissionForm
+from music_emotion.sections import DataSection, Rate
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.fold import Fold
 
 
 def predict_blend(
-    folder: Path, manifest: Mapping[str, Any], inputs: Path, scratch: Path
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+    folder: Path, manifest: Mapping[str, Any], inputs: Path, data: Path, scratch: Path
+) -> tuple[pd.DataFrame, SubmissionForm, dict[str, Any]]:
     """Predict the test split with every member, and blend as the recipe says.
 
     Parameters
@@ -36,6 +40,8 @@ def predict_blend(
     manifest : mapping
         The bundle's.
     inputs : Path
+        Where Kaggle mounts things; the competition's sample submission is looked for below it.
+    data : Path
         The competition's folders are looked for below it.
     scratch : Path
         An empty folder.
@@ -44,18 +50,28 @@ def predict_blend(
     -------
     predictions : pd.DataFrame
         In the units of the targets, indexed by `Id`.
+    form : SubmissionForm
+        Of the submission.
     facts : dict
         For `run.json`.
+
+    Raises
+    ------
+    InputError
+        When the data is missing, wrong, or of other clips than the blend's; when a process failed.
     """
     started = time.perf_counter()
     recipe = parse_recipe(manifest["recipe"], folder / "manifest.json")
     names = [name for models in manifest["models"].values() for name in models]
-    clips = _pack(folder, names, inputs, scratch)
+    rates = _rates(folder, manifest)
+    packed = [_test_clips(data, scratch, section, recipe.targets) for section in rates.values()]
+    set_folder = find_set(data, "emotion", next(iter(rates)))
+    form, sample = find_form(inputs, manifest["competition"], set_folder, recipe.targets, packed[0].ids)
     ready = time.perf_counter()
     if names:
-        run_shares(main, lambda n, of: [str(folder), str(inputs), str(scratch), *names[n::of]])
+        run_shares(main, lambda n, of: [str(folder), str(data), str(scratch), *names[n::of]])
     predicted = time.perf_counter()
-    tables = _refit(folder, manifest["refits"], recipe.targets, inputs, scratch / "stores")
+    tables = _refit(folder, manifest["refits"], recipe.targets, data, scratch)
     for run, models in manifest["models"].items():
         tables[run] = [read_predictions(scratch / f"{name}.csv") for name in models]
     seconds = {
@@ -64,20 +80,24 @@ def predict_blend(
         "refit": round(time.perf_counter() - predicted, 3),
     }
     predictions = recipe.predict(tables)
-    facts = {"models": len(names), "refits": len(manifest["refits"]), "clips": clips or len(predictions)}
-    return predictions, {**facts, "seconds": seconds}
+    facts = {"models": len(names), "refits": len(manifest["refits"]), "sample": sample}
+    return predictions, form, {**facts, "seconds": seconds}
 
 
-def _pack(folder: Path, names: Sequence[str], inputs: Path, scratch: Path) -> int:
-    """Pack the arrays once, so that several processes find them packed; return the number of clips."""
-    cards = [load_model(folder / name).card for name in names]
-    by_rate = {card.experiment.data.rate: card for card in cards}
-    return max((len(_test_clips(card, inputs, scratch)) for card in by_rate.values()), default=0)
+def _rates(folder: Path, manifest: Mapping[str, Any]) -> dict[Rate, DataSection]:
+    """The rates of arrays that members read, each with how one of them reads it."""
+    members = [read_card(folder / models[0]).experiment for models in manifest["models"].values()]
+    members += [build_experiment(refit["experiment"], run) for run, refit in manifest["refits"].items()]
+    return {member.data.rate: member.data for member in members}
 
 
-def _test_clips(card: ModelCard, inputs: Path, scratch: Path) -> ClipSet:
-    data = replace(card.experiment.data, root=str(inputs), stores=str(scratch / "stores"))
-    return load_clip_set(data, "emotion", "test", card.outputs)
+def _test_clips(data: Path, scratch: Path, section: DataSection, targets: tuple[str, ...]) -> ClipSet:
+    return load_clip_set(_attached(data, scratch, section), "emotion", "test", targets)
+
+
+def _attached(data: Path, scratch: Path, section: DataSection) -> DataSection:
+    """The same data where Kaggle mounts it."""
+    return replace(section, root=str(data), stores=str(scratch / "stores"))
 
 
 def main(arguments: list[str]) -> None:
@@ -86,28 +106,28 @@ def main(arguments: list[str]) -> None:
     Parameters
     ----------
     arguments : list of str
-        The bundle, where data is mounted, a folder for ``<model>.csv``, and the models' file names.
+        The bundle, where the data is, a folder for ``<model>.csv``, and the models' file names.
     """
-    folder, inputs, scratch = map(Path, arguments[:3])
+    folder, data, scratch = map(Path, arguments[:3])
     accelerator = Accelerator(mixed_precision=precision())
     for name in tqdm(arguments[3:], desc="predict", unit="model"):
         network = load_model(folder / name).to(accelerator.device)
-        clips = _test_clips(network.card, inputs, scratch)
+        clips = _test_clips(data, scratch, network.card.experiment.data, network.card.outputs)
         write_predictions(scratch / f"{name}.csv", predict_clips(network, clips, accelerator))
 
 
 def _refit(
-    folder: Path, refits: Mapping[str, Any], targets: tuple[str, ...], inputs: Path, stores: Path
+    folder: Path, refits: Mapping[str, Any], targets: tuple[str, ...], data: Path, scratch: Path
 ) -> dict[str, list[pd.DataFrame]]:
     """The test predictions of classical runs, whose folds are fitted to the attached arrays again."""
     if not refits:
         return {}
     experiments = {run: build_experiment(refit["experiment"], run) for run, refit in refits.items()}
     first = next(iter(experiments.values()))  # members of one blend are of the same clips
-    data = replace(first.data, root=str(inputs), stores=str(stores), targets=targets)
-    clips = load_clip_set(data, "emotion", "train")
-    test = load_clip_set(data, "emotion", "test", clips.outputs)
-    known, unknown = set_statistics(clips, data), set_statistics(test, data)
+    section = replace(_attached(data, scratch, first.data), targets=targets)
+    clips = load_clip_set(section, "emotion", "train")
+    test = load_clip_set(section, "emotion", "test", clips.outputs)
+    known, unknown = set_statistics(clips, section), set_statistics(test, section)
     tables = {}
     for run, experiment in experiments.items():
         folds = _read_folds(folder / refits[run]["folds"], clips)

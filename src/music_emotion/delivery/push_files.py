@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from music_emotion.delivery.metadata import check_metadata
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json
 
 _METADATA = "dataset-metadata.json"
 _MANIFEST = "manifest.json"
-_REFERENCE = re.compile(r"[A-Za-z0-9][\w-]*/[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class RunFailed(InputError):
@@ -55,6 +55,8 @@ def read_bundle(folder: Path) -> Bundle:
     InputError
         When a file is missing, changed or too many, or the metadata can't be pushed.
     """
+    if not (folder / "dataset" / _MANIFEST).is_file():
+        raise InputError(f"{folder} is not a packaged bundle. Name build/<name>, as package.py wrote it.")
     manifest = _object(folder / "dataset" / _MANIFEST)
     bundle_hash, files = manifest.get("bundle"), manifest.get("files", {})
     whole = isinstance(files, dict) and files and all(map(_is_entry, files.items()))
@@ -63,19 +65,17 @@ def read_bundle(folder: Path) -> Bundle:
     _check_files(folder / "dataset", files)
     sizes = {name: int(file["bytes"]) for name, file in files.items()}
     sizes[_MANIFEST] = (folder / "dataset" / _MANIFEST).stat().st_size
-    dataset = _reference(folder / "dataset" / _METADATA)
+    about_dataset = _object(folder / "dataset" / _METADATA)
     kernel_file = folder / "kernel" / "kernel-metadata.json"
-    kernel = _reference(kernel_file)
     metadata = _object(kernel_file)
-    if dataset not in metadata.get("dataset_sources", []):
-        raise InputError(f"{kernel_file}: dataset_sources does not hold {dataset}. Package it again.")
-    if metadata.get("model_sources"):
-        raise InputError(f"{kernel_file}: the CLI hides refused model_sources. Use a dataset instead.")
+    check_metadata(about_dataset, metadata)
     code = folder / "kernel" / str(metadata.get("code_file"))
     if not code.is_file():
         raise InputError(f"{kernel_file}: code_file {code.name} does not exist. Package it again.")
+    if str(bundle_hash) not in code.read_text(encoding="utf-8"):
+        raise InputError(f"{code} was made for another bundle than {folder / 'dataset'}. Package it again.")
     kernel_hash = hashlib.sha256(kernel_file.read_bytes() + code.read_bytes()).hexdigest()
-    return Bundle(folder, str(bundle_hash), sizes, dataset, kernel, kernel_hash)
+    return Bundle(folder, str(bundle_hash), sizes, about_dataset["id"], metadata["id"], kernel_hash)
 
 
 def _is_entry(entry: tuple[str, Any]) -> bool:
@@ -107,13 +107,6 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise InputError(f"{path} is no JSON object. Package the bundle again.")
     return held
-
-
-def _reference(path: Path) -> str:
-    reference = str(_object(path).get("id"))
-    if not _REFERENCE.fullmatch(reference):
-        raise InputError(f"{path}: id is '{reference}', not owner/slug. Package it with your own slugs.")
-    return reference
 
 
 def check_output(folder: Path, bundle_hash: str) -> int:

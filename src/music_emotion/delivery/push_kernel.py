@@ -101,9 +101,10 @@ def _say_what_is_left(push: Push, run: dict[str, Any]) -> None:
     """A training that ran out of time has handed in what it had."""
     if run.get("complete") is False:
         folds = ", ".join(f"{name} {done}" for name, done in run["folds"].items())
+        why = f"stopped at a failure, {run['failure']}" if run.get("failure") else "ran out of time"
         push.cli.say(
-            f"The training ran out of time (folds: {folds}). To go on, package it again with --resume "
-            f"{push.bundle.kernel} and another --kernel, then push that."
+            f"The training {why} (folds: {folds}). To go on, package it again with --resume "
+            f"{push.bundle.kernel} and another --name, then push that."
         )
 
 

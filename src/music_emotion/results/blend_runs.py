@@ -3,13 +3,14 @@
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from music_emotion.data.clip_set import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment
 from music_emotion.files import read_json, write_json
-from music_emotion.predictions import write_predictions
+from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
 from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary
@@ -70,6 +71,27 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
     write_json(directory / "scores.json", scores)
     return f"{_weight_lines(weights)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
+
+
+def check_current(blended: Path, recipe: Recipe) -> None:
+    """Refuse a blend whose members have been trained again since.
+
+    Parameters
+    ----------
+    blended : Path
+        ``runs/<blend>``.
+    recipe : Recipe
+        Its recipe.
+
+    Raises
+    ------
+    InputError
+        When the members' test predictions no longer give the blend's.
+    """
+    tables = {Path(run).name: every_fold(Path(run), "test") for run in recipe.members}
+    now, then = recipe.predict(tables), read_predictions(blended / "test.csv")
+    if not (now.index.equals(then.index) and np.allclose(now, then[now.columns], rtol=0, atol=1e-9)):
+        raise InputError(f"The runs of {blended} have changed since it was made. Blend them again.")
 
 
 def _emotion_experiment(path: Path) -> Experiment:

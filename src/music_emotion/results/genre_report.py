@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
 from music_emotion.errors import InputError
-from music_emotion.files import atomic_path, write_table, write_text
+from music_emotion.files import write_table, write_text
 from music_emotion.predictions import check_predictions
 from music_emotion.results.bootstrap import check_known, resamples, with_interval
+from music_emotion.results.confusion_picture import confusion_figure
+from music_emotion.results.figures import save_figure
 from music_emotion.training.metrics import genre_scores
 
 
@@ -85,20 +86,4 @@ def _write_report(truth: np.ndarray, predicted: np.ndarray, classes: list[str], 
     write_text(directory / "report.txt", text)
     counts = pd.DataFrame(confusion_matrix(truth, predicted, labels=labels), classes, classes)
     write_table(directory / "confusion.csv", counts.rename_axis("truth").reset_index())
-    with atomic_path(directory / "confusion.png") as temporary:
-        _confusion_figure(counts).savefig(temporary, format="png", dpi=110)
-
-
-def _confusion_figure(counts: pd.DataFrame) -> Figure:
-    """Counts in cells, shaded by their share of the true class."""
-    side = 2 + 0.6 * len(counts)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.add_subplot(xlabel="prediction", ylabel="truth", title=f"{counts.to_numpy().sum()} clips")
-    shares = counts.to_numpy() / counts.sum(axis=1).clip(lower=1).to_numpy()[:, np.newaxis]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(counts)), counts.columns, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(counts)), counts.index)
-    for (row, column), count in np.ndenumerate(counts.to_numpy()):
-        colour = "white" if shares[row, column] > 0.5 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    return figure
+    save_figure(directory / "confusion.png", confusion_figure([(f"{len(truth)} clips", counts)]))

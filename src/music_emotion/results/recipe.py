@@ -70,14 +70,16 @@ def read_recipe(blended: Path) -> Recipe:
     InputError
         When the directory does not exist or is not of a blend, or its recipe is not whole.
     """
-    if not blended.is_dir():
-        raise InputError(f"The folder {blended} does not exist. Name a blend that ensemble.py wrote.")
     path = blended / "blend.json"
     if not path.exists():
-        raise InputError(
-            f"{blended} is not a blend. Make one, of a single run too: "
-            f"python scripts/ensemble.py {blended} --name {blended.name}-blend"
-        )
+        what = "is not a blend" if blended.is_dir() else "is not a folder"
+        remedy = "Name one that ensemble.py wrote."
+        if (blended / "oof.csv").exists():
+            remedy = (
+                f"Make one, of a single run too: python scripts/ensemble.py {blended} --name "
+                f"{blended.name}-blend"
+            )
+        raise InputError(f"{blended} {what}. {remedy}")
     return parse_recipe(read_json(path), path)
 
 

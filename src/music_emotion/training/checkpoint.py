@@ -1,6 +1,7 @@
 """The state of an unfinished training, so that the same command goes on from its last epoch."""
 
 import io
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,5 +90,22 @@ def load_state(
         if scaler and state["scaler"]:  # none when the training began in another precision
             scaler.load_state_dict(state["scaler"])
         return Progress(**state["progress"])
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        pickle.UnpicklingError,
+    ) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it to train that fold anew.") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a saved state can be read."""
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError):
+        return False
+    return True
