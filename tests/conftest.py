@@ -1,6 +1,11 @@
 """A small competition on disk: arrays whose labels can be learnt from them, in the real layout."""
 
+import os
 from pathlib import Path
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # before anything imports numba, whose cache is spoilt by processes that compile at once (its issue 10128)
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / f"numba-{worker}")
 
 import numpy as np
 import pytest
