@@ -32,7 +32,22 @@ OWN_SHAPE = {
 }
 
 
+STUDY = """
+name = "tiny"
+experiment = "experiments/multitask.toml"
+[[grid]]
+"model.activation" = ["none", "relu"]
+"model.widths" = [[4, 8]]
+"excerpt.frames" = [32]
+"folds.n" = [2]
+"train.epochs" = [1]
+"train.batch_size" = [8]
+"""
+
+
 def smaller(command: str) -> list[str]:
+    if command.startswith("scripts/study.py"):
+        return shlex.split(command.replace("experiments/studies/activations.toml", "tiny.toml"))
     for mark, flags in OWN_SHAPE.items():
         if mark in command and command.startswith("scripts/train.py"):
             return shlex.split(f"{command} {flags}")
@@ -49,6 +64,7 @@ def folder(tmp_path_factory, competition):
     data.mkdir()
     for child in competition.iterdir():
         (data / child.name).symlink_to(child)
+    (place / "tiny.toml").write_text(STUDY)
     rows = "".join(f"{n},0,0,0\n" for n in range(1007, 999, -1))
     (data / "sample_submission.csv").write_text("Id,valence,energy,danceability\n" + rows)
     return place
