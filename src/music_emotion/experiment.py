@@ -5,7 +5,6 @@ what it does differently.
 """
 
 import difflib
-import tomllib
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from music_emotion.errors import InputError, nearest
+from music_emotion.files import read_toml
 from music_emotion.sections import (
     STRICT,
     AugmentSection,
@@ -76,13 +76,7 @@ def read_differences(path: Path) -> dict[str, Any]:
     InputError
         Naming the file, the key or value, and the nearest right word.
     """
-    try:
-        with path.open("rb") as file:
-            differences = tomllib.load(file)
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"The experiment file {path} does not exist. See experiments/.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from None
+    differences = read_toml(path, "experiment file", "experiments/")
     build_experiment(differences, str(path))
     return differences
 

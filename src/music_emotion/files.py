@@ -2,6 +2,7 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,31 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist. Run the stage that writes it first.") from None
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}). Delete it to write it anew.") from None
+
+
+def read_toml(path: Path, kind: str, examples: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+        What the file is, for messages, such as "study".
+    examples : str
+        Where such files are, for messages.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or is not TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"The {kind} {path} does not exist. See {examples}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

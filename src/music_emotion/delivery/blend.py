@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
-from music_emotion.files import read_json, write_table
+from music_emotion.experiment import Experiment, experiment_to_dict
+from music_emotion.files import write_table
 from music_emotion.results.blend_runs import check_current
 from music_emotion.results.recipe import read_recipe
 from music_emotion.results.run_scores import fold_numbers, read_folds
+from music_emotion.training.run import read_experiment
 
 
 def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
     check_current(blended, recipe)
     contents: dict[str, Any] = {"recipe": asdict(recipe), "models": {}, "refits": {}}
     for run in map(Path, recipe.members):
-        experiment = build_experiment(read_json(run / "experiment.json"), str(run / "experiment.json"))
+        experiment = read_experiment(run)
         if experiment.is_classical:
             folds = _write_folds(run, experiment, dataset)
             contents["refits"][run.name] = {"experiment": experiment_to_dict(experiment), "folds": folds}

@@ -14,10 +14,10 @@ from pydantic.dataclasses import dataclass
 
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict, read_differences
-from music_emotion.files import read_json
 from music_emotion.results.ensemble import Method
 from music_emotion.results.recipe import read_recipe
 from music_emotion.sections import STRICT
+from music_emotion.training.run import read_experiment
 
 MOST_HOURS = 11.5  # Kaggle ends a run after 12, counted from before the script begins
 _TRUNK = re.compile(r"(?P<name>[^/]+)/seed(?P<seed>\d+)/fold0/model\.safetensors$")
@@ -131,22 +131,18 @@ def _experiments(path: Path) -> list[Experiment]:
     """Those of a file, or of a blend's runs and the genre runs these started from."""
     if path.suffix == ".toml":
         return [build_experiment(read_differences(path), str(path))]
-    runs = [_of_run(Path(run)) for run in read_recipe(path).members]
+    runs = [read_experiment(Path(run)) for run in read_recipe(path).members]
     trunks = [_TRUNK.search(run.model.trunk) for run in runs]
     folders = {Path(match.string).parents[2] for match in trunks if match}
-    return runs + [_of_run(folder) for folder in sorted(folders) if _is_pretrained(folder)]
+    return runs + [read_experiment(folder) for folder in sorted(folders) if _is_pretrained(folder)]
 
 
 def _is_pretrained(run: Path) -> bool:
     """Whether it can be trained again like this: pretraining scores no folds."""
     if not (run / "experiment.json").exists() or (run / "oof.csv").exists():
         return False
-    experiment = _of_run(run)
+    experiment = read_experiment(run)
     return experiment.task == "genre" and experiment.name == run.name
-
-
-def _of_run(run: Path) -> Experiment:
-    return build_experiment(read_json(run / "experiment.json"), str(run / "experiment.json"))
 
 
 def _turn(experiment: Experiment) -> int:

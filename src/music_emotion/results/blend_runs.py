@@ -8,13 +8,14 @@ import pandas as pd
 
 from music_emotion.data.clip_set import load_clip_set
 from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, build_experiment
-from music_emotion.files import read_json, write_json
+from music_emotion.experiment import Experiment
+from music_emotion.files import write_json
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
 from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary
 from music_emotion.results.scores import emotion_scores
+from music_emotion.training.run import read_experiment
 
 
 def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: float) -> str:
@@ -95,7 +96,7 @@ def check_current(blended: Path, recipe: Recipe) -> None:
 
 
 def _emotion_experiment(path: Path) -> Experiment:
-    experiment = build_experiment(read_json(path / "experiment.json"), str(path / "experiment.json"))
+    experiment = read_experiment(path)
     if experiment.task != "emotion":
         raise InputError(f"{path} is a genre run; only emotion runs can be blended.")
     return experiment

@@ -1,9 +1,8 @@
 """A study: one experiment in many settings, each of them a run, and a table of what they reach."""
 
 import itertools
-import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment, build_experiment, describe, read_differences
-from music_emotion.files import read_json, write_table
+from music_emotion.files import read_json, read_toml, write_table
 from music_emotion.results.run_scores import read_folds, score_run, score_split
 from music_emotion.sections import STRICT
 from music_emotion.training.cross_validation import (
@@ -71,7 +70,7 @@ class Row:
     name: str
     settings: Settings
     experiment: Experiment
-    pretrain: Experiment | None = field(default=None)
+    pretrain: Experiment | None = None
 
 
 def read_study(path: Path) -> tuple[Study, list[Row]]:
@@ -82,13 +81,9 @@ def read_study(path: Path) -> tuple[Study, list[Row]]:
     InputError
         When the file is not a study, or one of its settings is wrong: before anything is trained.
     """
+    fields = read_toml(path, "study", "experiments/studies/")
     try:
-        with path.open("rb") as file:
-            study = TypeAdapter(Study).validate_python(tomllib.load(file))
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"The study {path} does not exist. See experiments/studies/.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from None
+        study = TypeAdapter(Study).validate_python(fields)
     except ValidationError as error:
         raise InputError(describe(error, str(path))) from None
     rows = [_row(study, path, settings) for settings in _combinations(study.grid)]

@@ -28,8 +28,7 @@ def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) 
     """
     path, resolved = directory / "experiment.json", experiment_to_dict(experiment)
     if path.exists():
-        held = build_experiment(read_json(path), str(path))  # settings that are newer than it have defaults
-        differing = differing_keys(experiment_to_dict(held), resolved)
+        differing = differing_keys(experiment_to_dict(read_experiment(directory)), resolved)
         if differing:
             raise InputError(
                 f"{directory} holds another experiment: {first_five(differing)} differ. "
@@ -39,6 +38,18 @@ def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) 
     if accelerator.is_main_process and not path.exists():
         write_json(directory / "environment.json", environment(accelerator))
         write_json(path, resolved)
+
+
+def read_experiment(directory: Path) -> Experiment:
+    """What a run was, from its `experiment.json`; settings that are newer than the file have defaults.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or does not hold an experiment.
+    """
+    path = directory / "experiment.json"
+    return build_experiment(read_json(path), str(path))
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
