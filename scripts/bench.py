@@ -1,18 +1,24 @@
 """Speed and memory beside the ordinary way, as ratios measured in one run."""
 
 import math
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import joblib
 import librosa
 import numpy as np
 import pandas as pd
 import psutil
+import torch
+from cyclopts import Parameter
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -20,6 +26,7 @@ from tqdm import tqdm
 from command_line import run
 from music_emotion.data.clips import read_clips
 from music_emotion.data.demo import write_demo
+from music_emotion.errors import InputError
 from music_emotion.sound.beats import beat_frames, compile_ahead, full_features, fused_features
 from music_emotion.sound.separation import percussive_part
 from music_emotion.sound.spectrogram import FeatureSettings, fuse, short_time_spectrum
@@ -184,5 +191,52 @@ def _work_and_peak_mb(way: Callable[[Path], object], path: Path) -> float:
     return psutil.Process().memory_info().rss / 1e6  # not the peak, but all there is
 
 
+def devices(
+    experiment: Path,
+    *flags: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    epochs: int = 6,
+) -> None:
+    """Time per epoch of an experiment's first fold on the CPU and, where there is one, on the GPU.
+
+    Parameters
+    ----------
+    experiment
+        experiments/<name>.toml.
+    flags
+        For train.py, such as --data.root data.
+    epochs
+        How many are timed, after a first one that is not.
+    """
+    ways = {"CPU": {"ACCELERATE_USE_CPU": "true"}}
+    if torch.cuda.is_available():
+        ways["GPU"] = {}
+    medians = {}
+    for device, settings in ways.items():
+        with TemporaryDirectory() as runs:
+            seconds = _epoch_seconds(experiment, flags, epochs, Path(runs), settings)
+        medians[device] = seconds.median()
+        print(
+            f"{device}: {seconds.median():.3f} s per epoch [{seconds.min():.3f}, {seconds.max():.3f}], "
+            f"validation included, n={len(seconds)}"
+        )
+    if "GPU" in medians:
+        print(f"cpu_over_gpu {medians['CPU'] / medians['GPU']:.2f}")
+    else:
+        print("There is no GPU here.")
+
+
+def _epoch_seconds(
+    experiment: Path, flags: tuple[str, ...], epochs: int, runs: Path, settings: dict[str, str]
+) -> pd.Series:
+    """Train for so many epochs and one in a process of its own; of its epochs, all but the first."""
+    command = [sys.executable, str(Path(__file__).with_name("train.py")), str(experiment), *flags]
+    command += ["--runs", str(runs), "--only-fold", "0", "--train.epochs", str(epochs + 1)]
+    done = subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise InputError(f"The training failed with status {done.returncode}: {' '.join(command)}")
+    metrics = next(runs.glob("*/seed*/fold0/metrics.csv"))
+    return pd.read_csv(metrics)["seconds"].iloc[1:]
+
+
 if __name__ == "__main__":
-    run(commands=[extract])
+    run(commands=[extract, devices])

@@ -7,8 +7,8 @@ from typing import Any
 from command_line import run
 from ensemble import ensemble
 from extract import extract
-from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.demo import write_demo
+from music_emotion.data.sources import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, read_differences
 from music_emotion.files import read_json, write_json

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from command_line import run
+from command_line import make_accelerator, run
 from music_emotion.results.blend_runs import Method, blend_runs
+from music_emotion.results.vote import vote
+from music_emotion.training.run import read_experiment
 
 
 def ensemble(
@@ -13,7 +15,7 @@ def ensemble(
     shrinkage: float = 0.5,
     runs: Path = Path("runs"),
 ) -> None:
-    """Blend runs; weights are chosen, and scored, by nested cross-validation.
+    """Blend emotion runs, with weights chosen and scored by nested cross-validation; let genre runs vote.
 
     Parameters
     ----------
@@ -22,13 +24,17 @@ def ensemble(
     name
         The blend is written to runs/<name>.
     method
-        Scale on which folds, seeds and runs are averaged: z-score or rank.
+        Scale on which folds, seeds and emotion runs are averaged: z-score or rank. Genre runs
+        average their probabilities.
     shrinkage
-        0 takes the fitted weights, 1 equal ones.
+        Of emotion runs: 0 takes the fitted weights, 1 equal ones.
     runs
         Folder of all runs.
     """
-    print(blend_runs(list(members), runs / name, method, shrinkage))
+    if members and read_experiment(members[0]).task == "genre":
+        print(vote(list(members), runs / name, make_accelerator()))
+    else:
+        print(blend_runs(list(members), runs / name, method, shrinkage))
 
 
 if __name__ == "__main__":

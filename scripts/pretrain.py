@@ -5,8 +5,7 @@ from pathlib import Path
 from command_line import ExperimentFlags, make_accelerator, run
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, check_experiment
-from music_emotion.results.run_scores import score_split
-from music_emotion.training.cross_validation import folds_of_pretraining, load_sets, train_folds
+from music_emotion.results.whole_run import run_pretraining
 from train import check_overfits
 
 
@@ -34,16 +33,11 @@ def pretrain(
     if experiment.task != "genre":
         raise InputError(f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. See train.py.")
     accelerator = make_accelerator()
-    clips, test = load_sets(experiment, accelerator)
     if overfit_batch:
-        check_overfits(experiment, clips, accelerator)
+        check_overfits(experiment, accelerator)
         return
-    folds = folds_of_pretraining(experiment, clips, test)
-    directory = runs / experiment.name
-    train_folds(experiment, folds, test, accelerator, directory)
-    if accelerator.is_main_process:
-        print(score_split(directory, test.truth))
-        print(f"The trunk is in {directory / folds[0].folder / 'model.safetensors'}.")
+    scores, trunk = run_pretraining(experiment, accelerator, runs / experiment.name)
+    accelerator.print(f"{scores}\nThe trunk is in {trunk}.")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from command_line import ExperimentFlags, make_accelerator, run
-from music_emotion.data.clip_set import ClipSet
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, check_experiment
-from music_emotion.results.run_scores import score_run
+from music_emotion.results.whole_run import run_experiment
 from music_emotion.training import overfit
-from music_emotion.training.cross_validation import folds_of_run, load_sets, train_folds
+from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.fold import make_network
 from music_emotion.training.objectives import make_objective
 
@@ -23,7 +22,7 @@ def train(
     only_fold: int | None = None,
     overfit_batch: bool = False,
 ) -> None:
-    """Train an experiment.
+    """Train an experiment, all its folds or repeats, and score it.
 
     Parameters
     ----------
@@ -40,21 +39,17 @@ def train(
     """
     check_experiment(experiment)
     accelerator = make_accelerator()
-    clips, test = load_sets(experiment, accelerator)
     if overfit_batch:
-        check_overfits(experiment, clips, accelerator)
+        check_overfits(experiment, accelerator)
         return
     if only_fold is not None and not 0 <= only_fold < experiment.folds.n:
         raise InputError(f"--only-fold is {only_fold}; the folds are 0 to {experiment.folds.n - 1}.")
-    folds = [fold for fold in folds_of_run(experiment, clips) if only_fold in {None, fold.number}]
-    directory = runs / experiment.name
-    train_folds(experiment, folds, test, accelerator, directory)
-    if accelerator.is_main_process:
-        print(score_run(directory, experiment, clips.truth))
+    accelerator.print(run_experiment(experiment, accelerator, runs / experiment.name, only_fold))
 
 
-def check_overfits(experiment: Experiment, clips: ClipSet, accelerator: Accelerator) -> None:
+def check_overfits(experiment: Experiment, accelerator: Accelerator) -> None:
     """Say whether the network can learn one batch by heart."""
+    clips, _ = load_sets(experiment, accelerator)
     if experiment.is_classical:
         raise InputError(f"--overfit-batch is for networks; classical.kind is '{experiment.classical.kind}'.")
     network = make_network(experiment, clips, experiment.seeds[0])

@@ -53,7 +53,7 @@ def test_differing_keys_are_dotted():
         ("[model]\nchannels = []", "give one to three"),
         ("[classical]\nkind = 'rigde'", r"classical.kind is 'rigde'; .*did you mean 'ridge'\?"),
         ("[classical]\nkind = 'svr'\nc = 0", "classical.c is 0; input should be greater than 0"),
-        ("task = 'genre'\n[classical]\nkind = 'ridge'", "'ridge' predicts targets, not genres"),
+        ("task = 'genre'\n[classical]\nkind = 'ridge'", "'ridge' is not for the task 'genre'"),
         (
             "[data]\nrate = 'beat'\n[classical]\nkind = 'svr'",
             "'svr' sums up full-rate arrays.*data.rate 'full'",

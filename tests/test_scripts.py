@@ -239,7 +239,7 @@ def test_the_overfit_check_says_what_came_of_it(call):
             "--overfit-batch is for networks; classical.kind is 'ridge'",
         ),
         (["pretrain.py", "small.toml"], 2, "pretraining needs 'genre'"),
-        (["pretrain.py", "genre.toml", "--classical.kind", "svr"], 2, "'svr' predicts targets, not genres"),
+        (["pretrain.py", "genre.toml", "--classical.kind", "svr"], 2, "'svr' is not for the task 'genre'"),
         (["ensemble.py"], 2, "There is nothing to blend"),
         (["ensemble.py", "runs/none"], 2, "experiment.json does not exist"),
         (["submit.py", "runs/none"], 2, "runs/none/test.csv does not exist"),

@@ -29,6 +29,8 @@ from music_emotion.sections import (
     TrainSection,
 )
 
+TREES = ("boosting", "xgboost", "lightgbm")
+
 
 @dataclass(frozen=True, config=STRICT)
 class Experiment:
@@ -61,6 +63,11 @@ class Experiment:
     def is_classical(self) -> bool:
         """Whether an estimator on clip statistics takes the network's place."""
         return self.classical.kind != "none"
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether every seed trains, validates and tests once, in place of folds."""
+        return self.folds.split == "holdout" or self.data.windows != "none"
 
     @property
     def selects_on_validation(self) -> bool:
@@ -147,6 +154,10 @@ def check_experiment(experiment: Experiment) -> None:
     masked = experiment.augment.frequency_masks or experiment.augment.time_masks
     pretrained = model.trunk != "none" or model.weights != "none"
     kind = experiment.classical.kind
+    genre_kinds, emotion_kinds = ("svm", *TREES), ("ridge", "svr", *TREES)
+    fitting = genre_kinds if experiment.task == "genre" else emotion_kinds
+    of_layout = experiment.data.windows == experiment.data.statistics == "none"
+    n_rows = {"mel": 128, "chroma": 12, "fused": 140}[experiment.data.rows]
     rules = [
         (
             fixed_length and experiment.excerpt.frames == 0,
@@ -168,8 +179,48 @@ def check_experiment(experiment: Experiment) -> None:
             "train.frozen_epochs freezes a trunk of random weights. Give model.trunk or model.weights.",
         ),
         (
-            experiment.is_classical and experiment.task == "genre",
-            f"classical.kind '{kind}' predicts targets, not genres. Give the task 'emotion'.",
+            experiment.is_classical and kind not in fitting,
+            f"classical.kind '{kind}' is not for the task '{experiment.task}'. Give {', '.join(fitting)}.",
+        ),
+        (
+            model.kind == "conv"
+            and not experiment.is_classical
+            and of_layout
+            and n_rows < model.shortest_input,
+            f"the network pools at least {model.shortest_input} rows, but data.rows '{experiment.data.rows}' "
+            f"has {n_rows}. Give fewer model.widths, or a smaller model.pool_size or model.stem_pool.",
+        ),
+        (
+            model.kind in {"conv", "mlp"} and not model.widths,
+            f"model.kind '{model.kind}' has no layers, since model.widths is empty. Give at least one.",
+        ),
+        (
+            kind == "boosting" and experiment.classical.clip_share < 1,
+            "classical.kind 'boosting' fits its trees to all clips, but classical.clip_share is below 1. "
+            "Give 1, or the kind 'lightgbm' or 'xgboost'.",
+        ),
+        (
+            model.kind == "mlp" and experiment.excerpt.frames == 0,
+            "model.kind 'mlp' fixes the input length, but excerpt.frames is 0 (whole clips). Give "
+            "excerpt.frames; statistics have 1.",
+        ),
+        (
+            experiment.data.windows != "none" and experiment.task != "genre",
+            "data.windows holds labels.npy, which are genres. Give the task 'genre'.",
+        ),
+        (
+            experiment.folds.valid_share + experiment.folds.test_share >= 1,
+            "folds.valid_share and folds.test_share leave nothing to train on. Lower them.",
+        ),
+        (
+            train.keep_last and train.select == "last",
+            "train.keep_last tests the last epoch beside the best, but train.select 'last' selects none. "
+            "Give train.select 'best-score' or 'best-loss'.",
+        ),
+        (
+            train.keep_last and not experiment.has_repeats,
+            "train.keep_last compares two epochs on test clips with labels, which folds lack. Give "
+            "folds.split 'holdout'.",
         ),
         (
             experiment.is_classical and experiment.data.rate == "beat",

@@ -17,6 +17,7 @@ Channel = Literal["spectrogram", "frequency", "delta"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+PartialShare = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -52,6 +53,14 @@ class DataSection:
         Smallest and largest allowed label.
     genres : dict of str to str
         Raw class to class; "none" leaves a class out. Empty keeps the raw classes.
+    statistics : str
+        CSV of scripts/summarise.py whose numbers are read in place of the arrays; "{split}" in it
+        stands for train and test. "none" reads the arrays.
+    columns : tuple of str
+        Which columns of that CSV, as patterns such as "mfcc*_mean_db"; all when empty.
+    windows : str
+        Folder of `X.npy` and `labels.npy`, read in place of all that; "{split}" in it stands for
+        train, val and test. "none" reads no such windows.
     allow_bad_share : float
         Share of clips, 0 to 1, that may lack a file or a label or have an unusable array and are
         then listed and left out; above it the run stops.
@@ -65,6 +74,9 @@ class DataSection:
     targets: tuple[str, ...] = ()
     target_range: tuple[float, float] = (0.0, 1.0)
     genres: dict[str, str] = field(default_factory=lambda: dict(_COURSE_GENRES))
+    statistics: str = "none"
+    columns: tuple[str, ...] = ()
+    windows: str = "none"
     allow_bad_share: Share = 0.0
 
 
@@ -93,17 +105,26 @@ class ExcerptSection:
 
 @dataclass(frozen=True, config=STRICT)
 class FoldSection:
-    """How training clips are split for validation.
+    """How labelled clips are split.
 
     Attributes
     ----------
+    split : {"folds", "holdout"}
+        Folds, each of which validates once; or, for every seed anew, one part to train on, one to
+        validate with and one to test on. Windows that come in three parts keep theirs.
     n : int
         Number of folds.
+    valid_share, test_share : float
+        Parts of a holdout, above 0; the rest is trained on.
     groups : str
-        CSV with columns `Id` and `group`; no fold splits a group. "none" for no groups.
+        CSV with columns `Id` and `group`; a group is never on two sides. "set" takes the groups that
+        the extraction wrote beside the set, "none" has none.
     """
 
+    split: Literal["folds", "holdout"] = "folds"
     n: Annotated[int, Field(ge=2)] = 5
+    valid_share: PartialShare = 0.15
+    test_share: PartialShare = 0.15
     groups: str = "none"
 
 
@@ -113,13 +134,13 @@ class ModelSection:
 
     Attributes
     ----------
-    kind : {"conv", "lstm", "timm"}
-        Configurable ConvNet, LSTM over frames, or a timm backbone.
+    kind : {"conv", "lstm", "mlp", "timm"}
+        Configurable ConvNet, LSTM over frames, fully connected layers, or a timm backbone.
     channels : tuple of {"spectrogram", "frequency", "delta"}
         Input channels of conv and timm: the rows themselves, a frequency coordinate from -1 to 1,
         the difference to the previous frame.
     widths : tuple of int
-        Channels of each block of conv.
+        Channels of each block of conv; units of each layer of mlp.
     convolutions : int
         Convolutions in a block.
     kernel : int
@@ -133,18 +154,23 @@ class ModelSection:
     stem_pool : int
         Average pooling of the input; 1 for none.
     norm : {"batch", "none"}
-        Normalisation after a convolution.
+        Normalisation after a convolution, or a layer of mlp.
     activation : {"relu", "gelu", "silu", "none"}
-        Activation after it.
+        Activation after it, and after the hidden layers of the "dense" head.
     readout : {"mean-max", "flatten"}
         Feature maps to a vector: the mean over time and frequency beside the maximum over time of
         the frequency mean, or all values (which fixes the input length).
-    head : {"linear", "mlp"}
-        One linear layer, or the public baseline's two-layer head (one per target).
+    head : {"linear", "mlp", "dense"}
+        One linear layer, the public baseline's two-layer head (one per target), or hidden layers
+        that all outputs share.
     head_width : int
         Hidden units of the "mlp" head.
+    head_widths : tuple of int
+        Units of each hidden layer of the "dense" head.
     dropout : float
-        Before the head's layers; between layers of the LSTM.
+        Before the head's layers (of "dense" as `dropout_place` says); between layers of the LSTM.
+    dropout_place : {"before", "after"}
+        Whether the "dense" head's dropout comes before its hidden layers or after them.
     lstm_width, lstm_layers, bidirectional
         The LSTM.
     backbone : str
@@ -155,7 +181,7 @@ class ModelSection:
         `model.safetensors` of a genre run whose trunk this network starts from, or "none".
     """
 
-    kind: Literal["conv", "lstm", "timm"] = "conv"
+    kind: Literal["conv", "lstm", "mlp", "timm"] = "conv"
     channels: tuple[Channel, ...] = ("spectrogram", "frequency")
     widths: tuple[Positive, ...] = (32, 64, 128, 256)
     convolutions: Positive = 2
@@ -167,15 +193,25 @@ class ModelSection:
     norm: Literal["batch", "none"] = "batch"
     activation: Literal["relu", "gelu", "silu", "none"] = "relu"
     readout: Literal["mean-max", "flatten"] = "mean-max"
-    head: Literal["linear", "mlp"] = "linear"
+    head: Literal["linear", "mlp", "dense"] = "linear"
     head_width: Positive = 128
+    head_widths: tuple[Positive, ...] = (256,)
     dropout: Share = 0.3
+    dropout_place: Literal["before", "after"] = "before"
     lstm_width: Positive = 128
     lstm_layers: Positive = 2
     bidirectional: bool = True
     backbone: str = "resnet18"
     weights: str = "none"
     trunk: str = "none"
+
+    @property
+    def shortest_input(self) -> int:
+        """Fewest rows, or frames, of which conv leaves anything in its last feature map."""
+        size = 1
+        for _ in self.widths:
+            size = size * self.pool_size + (0 if self.padded else self.convolutions * (self.kernel - 1))
+        return size * self.stem_pool
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -184,34 +220,49 @@ class ClassicalSection:
 
     Attributes
     ----------
-    kind : {"none", "ridge", "svr", "boosting"}
-        Ridge regression, support vector regression with a Gaussian kernel, or boosted trees;
-        "none" trains the network.
+    kind : {"none", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"}
+        For targets ridge regression or support vector regression, for genres a support vector
+        machine (both with a Gaussian kernel), for either boosted trees by scikit-learn, XGBoost or
+        LightGBM (the latter two in the extra `classical`); "none" trains the network.
     alpha : float
         Ridge: weight of the penalty.
-    c, epsilon : float
-        SVR: weight of errors, and errors that cost nothing, in deviations of a target.
+    c : float
+        SVR, SVM: weight of errors.
+    epsilon : float
+        SVR: errors that cost nothing, in deviations of a target.
+    gamma : float
+        SVR, SVM: how narrow the kernel is, in parts of one over the number of statistics that vary.
     rounds : int
-        Boosting: trees per target.
+        Trees: how many per target or class.
     learning_rate : float
-        Boosting: share of each tree that is added.
+        Trees: share of each tree that is added.
     leaves : int
-        Boosting: leaves of a tree.
+        Trees: leaves of a tree.
+    depth : int
+        Trees: splits above a leaf; 0 for any.
     leaf_clips : int
-        Boosting: fewest clips in a leaf; with less than twice as many to train on, nothing is learnt.
-    feature_share : float
-        Boosting: share of the statistics, above 0 to 1, that a split may choose from.
+        Trees: fewest clips in a leaf (XGBoost weighs clips, less the surer it is of them); with less
+        than twice as many to train on, nothing is learnt.
+    feature_share, clip_share : float
+        Trees: share of the statistics that a split may choose from, and of the clips that a tree is
+        fitted to, above 0 to 1; "boosting" takes all clips.
+    l2 : float
+        Trees: penalty of large leaf values.
     """
 
-    kind: Literal["none", "ridge", "svr", "boosting"] = "none"
+    kind: Literal["none", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"] = "none"
     alpha: NotNegative = 100.0
     c: Annotated[float, Field(gt=0)] = 1.0
     epsilon: NotNegative = 0.1
+    gamma: Annotated[float, Field(gt=0)] = 1.0
     rounds: Positive = 300
     learning_rate: Annotated[float, Field(gt=0)] = 0.03
     leaves: Annotated[int, Field(ge=2)] = 8
+    depth: Count = 0
     leaf_clips: Positive = 20
     feature_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    clip_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    l2: NotNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -270,6 +321,8 @@ class OptimSection:
         Any optimiser timm knows.
     learning_rate : float
         The largest one.
+    momentum : float
+        Of optimisers that have it, such as "sgd" (Nesterov's) and "momentum" (plain; 0 for none).
     weight_decay : float
         Applied to weights only, unless `decay_all`.
     decay_all : bool
@@ -284,6 +337,7 @@ class OptimSection:
 
     name: str = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    momentum: Share = 0.9
     weight_decay: NotNegative = 0.05
     decay_all: bool = False
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
@@ -310,6 +364,8 @@ class TrainSection:
         score, which is marked `selected on validation`.
     patience : int
         Stop after so many validations without a better one; 0 for never. Needs a `select` of best.
+    keep_last : bool
+        Where `select` is of best, also test the last epoch's weights (`test-last.csv` of every fold).
     frozen_epochs : int
         First epochs in which only the head learns; needs a trunk or weights.
     channels_last : bool
@@ -322,5 +378,6 @@ class TrainSection:
     valid_every: Positive = 5
     select: Literal["last", "best-loss", "best-score"] = "last"
     patience: Count = 0
+    keep_last: bool = False
     frozen_epochs: Count = 0
     channels_last: bool = True

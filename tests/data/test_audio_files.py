@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from music_emotion.data.audio_files import audio_below
 from music_emotion.data.clips import read_clips, task_of
 from music_emotion.errors import InputError
 
@@ -57,6 +58,13 @@ def test_a_flat_folder_is_a_table_without_labels(tmp_path, names, ids):
 def test_a_folder_that_is_no_set_of_clips_gets_a_sentence(tmp_path, names, sentence):
     with pytest.raises(InputError, match=sentence):
         read_clips(folder_of(tmp_path, *names))
+
+
+def test_audio_is_listed_below_a_folder_whether_it_is_a_set_of_clips_or_not(tmp_path):
+    folder_of(tmp_path, "b.mp3", "Rock/live/a.WAV", "Rock/.x.mp3", ".cache/x.mp3", "Rock/notes.txt")
+    assert audio_below(tmp_path) == ["Rock/live/a.WAV", "b.mp3"]
+    with pytest.raises(InputError, match="holds no audio"):
+        audio_below(folder_of(tmp_path / "new", "a.txt"))
 
 
 def test_a_folder_takes_no_audio_folder(tmp_path):

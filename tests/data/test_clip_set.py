@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from music_emotion.data.clip_set import load_clip_set
+from music_emotion.data.sources import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.sections import DataSection
 

@@ -13,11 +13,11 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from music_emotion.data import extract
-from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.clips import read_clips
 from music_emotion.data.extract import extract_clips
 from music_emotion.data.parallel import Workers
 from music_emotion.data.resumable import Outcome
+from music_emotion.data.sources import load_clip_set
 from music_emotion.data.windows import Windows
 from music_emotion.errors import InputError
 from music_emotion.files import read_json

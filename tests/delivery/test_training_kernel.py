@@ -18,8 +18,8 @@ from home import script
 from kaggle_tree import KaggleTree
 from safetensors.torch import load_file
 
-from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.demo import write_demo
+from music_emotion.data.sources import load_clip_set
 from music_emotion.delivery import devices
 from music_emotion.delivery.plan import Plan, add_plan, plan_training, read_plan
 from music_emotion.delivery.train_plan import _identity, _lay_out, _take_over

@@ -10,7 +10,7 @@ from torch import nn
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, ModelSection, build_experiment, read_differences
 from music_emotion.models.build import ModelCard, Network, build_network
-from music_emotion.models.conv import ConvNet, shortest_input
+from music_emotion.models.conv import ConvNet
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -153,7 +153,7 @@ def test_the_public_genre_cnn_has_the_same_trunk_on_128_rows_and_one_head_of_ten
     ],
 )
 def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, shortest):
-    assert shortest_input(model) == shortest
+    assert model.shortest_input == shortest
     with pytest.raises(InputError, match=rf"at least {shortest} rows, but data\.rows gives {shortest - 1}\."):
         ConvNet(model, shortest - 1, 200)
     features = ConvNet(model, shortest, 200).eval()(
@@ -165,3 +165,57 @@ def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, shorte
 def test_chroma_alone_is_refused_by_the_default_with_a_remedy():
     with pytest.raises(InputError, match=r"data\.rows gives 12\. Give fewer model\.widths"):
         network_of(ModelSection(), n_rows=12)
+
+
+# Networks of published studies: one convolution per block, no input pooling, read out whole.
+PUBLISHED = {"convolutions": 1, "stem_pool": 1, "pool": "max", "norm": "none", "readout": "flatten"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_frames", "map_shape"),
+    [
+        ({"widths": (64, 128)}, 21, (128, 32, 5)),
+        ({"widths": (32, 64, 128), "padded": False, "pool_size": 1}, 21, (128, 122, 15)),
+        ({"widths": (32, 64, 128), "padded": False}, 38, (128, 14, 3)),
+        ({"widths": (16, 32, 64, 128), "kernel": 5}, 21, (128, 8, 1)),
+        ({"widths": (16, 32, 64, 128), "kernel": 5, "padded": False, "pool_size": 1}, 21, (128, 112, 5)),
+    ],
+)
+def test_published_networks_are_settings(settings, n_frames, map_shape):
+    model = ModelSection(channels=("spectrogram",), **PUBLISHED, **settings)
+    torch.manual_seed(0)
+    trunk = ConvNet(model, 128, n_frames)
+    pooling = ["MaxPool2d"] if model.pool_size > 1 else []
+    assert [kinds(block) for block in trunk.blocks] == [["Conv2d", "ReLU", *pooling]] * len(model.widths)
+    for block in trunk.blocks:
+        padding = model.kernel // 2 if model.padded else 0
+        assert (block[0].kernel_size, block[0].padding) == ((model.kernel,) * 2, (padding,) * 2)
+    images = torch.randn(2, 1, 128, n_frames)
+    maps = images
+    for block in trunk.blocks:
+        maps = block(maps)
+    assert maps.shape[1:] == map_shape
+    features = trunk(images, torch.tensor([n_frames, 1]))
+    assert torch.equal(features, maps.flatten(1))
+    assert features.shape == (2, trunk.n_features)
+
+
+def test_kernel_5_with_padding_gives_the_1024_features_of_mel_windows():
+    model = ModelSection(
+        widths=(16, 32, 64, 128), kernel=5, channels=("spectrogram",), head="dense", **PUBLISHED
+    )
+    model = replace(model, head_widths=(256, 32), dropout=0)
+    experiment = replace(Experiment(), model=model, excerpt=replace(Experiment().excerpt, frames=21))
+    rows = {"row_mean": (-40.0,) * 128, "row_deviation": (20.0,) * 128}
+    card = ModelCard(experiment, tuple("abcd"), **rows, target_mean=(0.0,) * 4, target_deviation=(1.0,) * 4)
+    network = build_network(card).eval()
+    layers = [layer for layer in network.head if isinstance(layer, nn.Linear)]
+    assert network.trunk.n_features == 1024
+    assert [layer.in_features for layer in layers] == [1024, 256, 32]
+    assert network(clips_of(3, 21), torch.tensor([21, 21, 21])).shape == (3, 4)
+
+
+def test_whole_maps_are_read_at_one_length_only():
+    model = ModelSection(widths=(4, 8), channels=("spectrogram",), **PUBLISHED)
+    with pytest.raises(InputError, match=r"has 30 frames, but the readout 'flatten' reads only excerpts"):
+        ConvNet(model, 128, 21)(torch.zeros(1, 1, 128, 30), torch.tensor([30]))

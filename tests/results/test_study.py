@@ -1,18 +1,29 @@
 """Studies: the rows of a grid, their runs, and the table."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from filelock import FileLock
 
 from command_line import make_accelerator
 from music_emotion.errors import InputError
 from music_emotion.files import read_json
+from music_emotion.models.build import ModelCard, build_network
+from music_emotion.results import shared_rows
 from music_emotion.results.study import read_study, run_study
+from music_emotion.results.whole_run import run_experiment
 from music_emotion.training import cross_validation
+from music_emotion.training.optim import make_optimizer
+from study import read_genres, study
 
-STUDIES = sorted((Path(__file__).parents[2] / "experiments" / "studies").glob("*.toml"))
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+STUDIES = sorted((EXPERIMENTS / "studies").glob("*.toml"))
+RIDGE = EXPERIMENTS / "ridge.toml"
 SMALL = """
 [excerpt]
 frames = 32
@@ -46,22 +57,52 @@ def run(competition, tmp_path):
     """Run a study on the small competition."""
 
     def run_file(path: Path) -> pd.DataFrame:
-        common = {"data.root": str(competition), "data.stores": str(tmp_path / "stores")}
-        return run_study(*read_study(path), tmp_path / "runs", make_accelerator(), common)
+        flags = {"data.root": str(competition), "data.stores": str(tmp_path / "stores")}
+        return run_study(read_study(path, flags), tmp_path / "runs", make_accelerator())
 
     return run_file
 
 
 def test_there_are_studies():
-    assert len(STUDIES) >= 3
+    assert len(STUDIES) >= 14
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_builds_its_rows_and_is_named_after_its_file(path):
-    study, rows = read_study(path)
+    study = read_study(path)
     assert study.name == path.stem
-    assert len(rows) >= 4
-    assert all(row.experiment.name == row.name for row in rows)
+    if study.search is None:
+        assert len(study.rows) >= 4
+        assert all(row.experiment.name == row.name for row in study.rows)
+        assert len({row.name for row in study.rows}) == len(study.rows)
+    else:
+        assert len(study.space.distributions()) >= 4
+        assert study.search.trials >= 20
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_network_of_a_study_can_be_built_and_every_optimiser_is_known(path):
+    rows = {"mel": 128, "chroma": 12, "fused": 140}
+    for row in read_study(path).rows:
+        mean = (0.0,) * rows[row.experiment.data.rows]
+        outputs, zero, one = ("valence", "energy"), (0.0, 0.0), (1.0, 1.0)
+        own = replace(row.experiment, model=replace(row.experiment.model, trunk="none"))
+        network = build_network(ModelCard(own, outputs, mean, tuple(1.0 for _ in mean), zero, one))
+        make_optimizer(network, own.optim)
+        frames = torch.zeros(2, len(mean), own.excerpt.frames)
+        assert network(frames, torch.full((2,), own.excerpt.frames)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("batch_size", [2, 128])
+def test_the_smallest_and_largest_batches_can_be_trained(small, tmp_path, batch_size):
+    experiment = small(
+        train={"batch_size": batch_size, "epochs": 1},
+        folds={"split": "holdout"},
+        excerpt={"per_clip": 1},
+    )
+    accelerator = make_accelerator()
+    run_experiment(experiment, accelerator, tmp_path / "run")
+    assert read_json(tmp_path / "run" / "scores.json")["repeats"][0]["n_train"] % 2 == 1
 
 
 def test_a_grid_gives_all_combinations_of_each_of_its_tables(write):
@@ -72,7 +113,7 @@ def test_a_grid_gives_all_combinations_of_each_of_its_tables(write):
 [[grid]]
 "optim.learning_rate" = [1e-3]
 """
-    _, rows = read_study(write(text))
+    rows = read_study(write(text)).rows
     assert [row.name for row in rows] == ["4x8-padded", "4x8-not-padded", "8-padded", "8-not-padded", "0.001"]
     assert rows[3].experiment.model.widths == (8,)
     assert rows[3].experiment.model.padded is False
@@ -124,6 +165,64 @@ pretrain = "genres.toml"
         assert trunk["new"] == ["head.1.weight", "head.1.bias"]
 
 
+def test_a_row_that_another_process_trains_comes_last(write, run, tmp_path, monkeypatch):
+    path = write(f'experiment = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10]\n')
+    held = tmp_path / "runs" / "small" / "1"
+    held.mkdir(parents=True)
+    other = FileLock(held / "row.lock").acquire()
+    waited = []
+
+    def die(_: float) -> None:
+        waited.append(sorted(path.parent.name for path in held.parent.glob("*/scores.json")))
+        other.lock.release()
+
+    monkeypatch.setattr(shared_rows, "time", SimpleNamespace(sleep=die))
+    table = run(path)
+    assert waited == [["10"]]
+    assert table["row"].tolist() == ["1", "10"]
+
+
+def test_flags_and_what_is_fixed_are_in_every_row_and_flags_count_more(write):
+    text = """experiment = "emotion.toml"
+pretrain = "genres.toml"
+[fixed]
+"train.epochs" = 3
+"data.stores" = "there"
+"folds.groups" = "groups.csv"
+[[grid]]
+"model.activation" = ["none", "relu"]
+"""
+    flags = {"data.genres": {}, "data.stores": "here"}
+    for row in read_study(write(text), flags).rows:
+        assert row.experiment.train.epochs == 3
+        assert row.experiment.folds.groups == "groups.csv"
+        assert row.experiment.data.stores == row.pretrain.data.stores == "here"
+        assert row.pretrain.data.genres == {}
+        assert row.pretrain.train.epochs == 2
+        assert row.pretrain.folds.groups == "none"  # whose clips are others
+    with pytest.raises(InputError, match=r"model.activation is varied, and also set for all rows"):
+        read_study(write(text), {"model.activation": "gelu"})
+
+
+def test_the_script_prints_the_table_and_the_best_experiment(write, competition, tmp_path, capsys):
+    space = '[search]\ntrials = 2\n[search.space]\n"classical.alpha" = [1, 10]\n'
+    places = {"root": str(competition), "stores": str(tmp_path / "stores"), "runs": tmp_path / "runs"}
+    study(write(f'experiment = "{RIDGE}"\n{space}'), genres="{}", **places)
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "runs" / "small" / "table.csv")
+    assert len(table) == 2
+    assert all(str(name) in printed for name in table["row"])
+    assert (tmp_path / "runs" / "small" / "best.toml").read_text() in printed
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "Rock"])
+def test_genres_are_json(text):
+    assert read_genres('{"Psych-Rock": "Rock"}') == {"Psych-Rock": "Rock"}
+    assert read_genres(None) is None
+    with pytest.raises(InputError, match=r"--data\.genres is"):
+        read_genres(text)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -136,6 +235,12 @@ pretrain = "genres.toml"
         ('experiment = "emotion.toml"\ngrid = []', "gives 0 rows"),
         ('experiment = "missing.toml"\n[[grid]]\n"model.kind" = ["conv"]', "missing.toml does not exist"),
         ("experiment = 3", "experiment is 3"),
+        ('experiment = "emotion.toml"', r"either \[\[grid\]\] or \[search\], but this has neither"),
+        (
+            'experiment = "emotion.toml"\ngrid = []\nsearch = {trials = 1, space = {"seeds" = [[0], [1]]}}',
+            "but this has both",
+        ),
+        ('experiment = "emotion.toml"\nsearch = {trials = 0, space = {"seeds" = [[0]]}}', "trials is 0"),
         ("experiment = ", "is not valid TOML"),
     ],
 )

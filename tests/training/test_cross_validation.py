@@ -15,16 +15,11 @@ from music_emotion.errors import InputError
 from music_emotion.models.build import load_model
 from music_emotion.training import loop
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.cross_validation import (
-    folds_of_pretraining,
-    folds_of_run,
-    folds_of_seed,
-    load_sets,
-    train_folds,
-)
+from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.evaluate import predict_with
 from music_emotion.training.fold import Fold
 from music_emotion.training.loop import UNFINISHED
+from music_emotion.training.splits import folds_of_pretraining, folds_of_run, folds_of_seed
 
 ALREADY_PASSED = 0.0
 

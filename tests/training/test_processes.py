@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.dataset import EvenExcerpts
+from music_emotion.data.sources import load_clip_set
 from music_emotion.models.build import load_model
 from music_emotion.predictions import prediction_table, read_predictions
 from music_emotion.sections import DataSection

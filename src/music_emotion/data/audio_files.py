@@ -38,10 +38,8 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
     InputError
         When there is no audio, or audio both in the folder and in sub-folders.
     """
-    names = sorted(_audio_below(folder))
+    names = audio_below(folder)
     classes = [name.split("/")[0] if "/" in name else "" for name in names]
-    if not names:
-        raise InputError(f"{folder} holds no audio: no name in it ends in {', '.join(_ENDINGS)}.")
     if len(set(classes)) > 1 and "" in classes:
         loose = [name for name in names if "/" not in name]
         raise InputError(
@@ -60,15 +58,33 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
     return clips.assign(id=ids) if len(set(ids)) == len(names) else clips
 
 
-def _audio_below(folder: Path) -> list[str]:
-    """Paths of audio files relative to a folder, with slashes."""
+def audio_below(folder: Path) -> list[str]:
+    """List the audio in a folder and in all folders below it.
+
+    Parameters
+    ----------
+    folder : Path
+        Hidden files and folders in it do not count.
+
+    Returns
+    -------
+    list of str
+        Paths relative to the folder, with slashes, sorted.
+
+    Raises
+    ------
+    InputError
+        When there is no audio.
+    """
     names = [name for name in _listed(folder) if _is_audio(name)]
     for top in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for place, below, files in os.walk(top):
             below[:] = [name for name in below if not name.startswith(".")]
             inner = Path(place).relative_to(folder).as_posix()
             names += [f"{inner}/{name}" for name in files if _is_audio(name)]
-    return names
+    if not names:
+        raise InputError(f"{folder} holds no audio: no name in it ends in {', '.join(_ENDINGS)}.")
+    return sorted(names)
 
 
 def _is_audio(name: str) -> bool:

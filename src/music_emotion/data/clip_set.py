@@ -52,8 +52,8 @@ class ClipSet:
         return bool(np.isfinite(self.values).all())
 
 
-def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
-    """Find, check and pack a split of a set.
+def load_layout(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
+    """Find, check and pack a split of a set in the competition's layout.
 
     Parameters
     ----------
@@ -81,14 +81,14 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         store = open_store(files, Path(data.stores), data.allow_bad_share)
         ids = store.index.index.to_numpy()
         return ClipSet(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
-    listed, values = _labels(files.label_file, data, task, outputs)
-    _check_match(files.label_file, listed, pd.Index(files.arrays), data.allow_bad_share)
+    listed, values = read_values(files.label_file, data, task, outputs)
+    check_match(files.label_file, listed, pd.Index(files.arrays), data.allow_bad_share)
     store = open_store(files, Path(data.stores), data.allow_bad_share)
     table = values[values.index.isin(store.index.index)].sort_index()
     return ClipSet(table.index.to_numpy(), store, tuple(table.columns), table.to_numpy(np.float32))
 
 
-def _labels(
+def read_values(
     path: Path, data: DataSection, task: Task, outputs: tuple[str, ...]
 ) -> tuple[pd.Index, pd.DataFrame]:
     """All ids in a label file, and the values of those whose class is not left out."""
@@ -101,11 +101,22 @@ def _labels(
     unknown = sorted(set(genres) - set(classes))
     if unknown:
         raise InputError(f"{path}: no training clip has the classes {first_five(unknown)}.")
-    one_hot = (genres.to_numpy()[:, None] == np.array(classes, dtype=object)).astype(np.float32)
-    return raw.index, pd.DataFrame(one_hot, genres.index, list(classes))
+    return raw.index, pd.DataFrame(one_hot(genres, classes), genres.index, list(classes))
 
 
-def _check_match(path: Path, listed: pd.Index, arrays: pd.Index, allow_bad_share: float) -> None:
+def one_hot(labels: pd.Series | np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """One row per label with a 1 for its class [shape=(n, n_classes)], float32."""
+    return (np.asarray(labels, dtype=object)[:, None] == np.array(classes, dtype=object)).astype(np.float32)
+
+
+def check_match(path: Path, listed: pd.Index, arrays: pd.Index, allow_bad_share: float) -> None:
+    """Refuse a label table and arrays that do not belong together.
+
+    Raises
+    ------
+    InputError
+        When more than a share of all ids has no label or no array; counts both and names five.
+    """
     fileless, unlabelled = listed.difference(arrays), arrays.difference(listed)
     n_bad = len(fileless) + len(unlabelled)
     if not n_bad:

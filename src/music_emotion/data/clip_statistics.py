@@ -18,7 +18,7 @@ from music_emotion.data.resumable import Item, Outcome, check_failures, items_of
 from music_emotion.data.store import Store
 from music_emotion.data.windows import Windows, cut_windows
 from music_emotion.errors import InputError
-from music_emotion.sections import DataSection
+from music_emotion.sections import DataSection, Task
 from music_emotion.sound.audio_summary import audio_statistics
 from music_emotion.sound.beats import full_features
 from music_emotion.sound.spectrogram import FeatureSettings
@@ -48,10 +48,44 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     return pd.DataFrame(rows, pd.Index(ids, name="Id"))
 
 
-def set_statistics(clips: ClipSet, data: DataSection) -> pd.DataFrame:
-    """Statistics of the clips of a set in the competition's layout, as `array_statistics`."""
-    settings = read_settings(find_set(Path(data.root), "emotion", data.rate))
-    return array_statistics(clips.store, clips.ids, settings)
+class Statistics:
+    """Statistics of clips, whatever they were read as; of a store's arrays they are computed once.
+
+    Parameters
+    ----------
+    data : DataSection
+        Where the clips come from.
+    task : {"emotion", "genre"}
+    """
+
+    def __init__(self, data: DataSection, task: Task):
+        self.data, self.task = data, task
+        self._of_stores: list[tuple[Store, pd.DataFrame]] = []
+
+    def of(self, clips: ClipSet) -> pd.DataFrame:
+        """One row per clip, in their order [shape=(n, n_statistics)], indexed by `Id`.
+
+        Raises
+        ------
+        InputError
+            When the clips are windows of several frames, which are neither audio nor statistics.
+        """
+        for store, table in self._of_stores:
+            if store is clips.store:
+                return table.loc[clips.ids]
+        self._of_stores.append((clips.store, self._read(clips.store)))
+        return self.of(clips)
+
+    def _read(self, store: Store) -> pd.DataFrame:
+        if store.is_fused:
+            settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
+            return array_statistics(store, store.index.index.to_numpy(), settings)
+        if (store.index["length"] > 1).any():
+            raise InputError(
+                f"{self.data.windows} holds windows of several frames. Estimators on statistics need one "
+                f"vector of features per window."
+            )
+        return pd.DataFrame(store.frames[store.index["start"]], store.index.index)
 
 
 def summarise_clips(

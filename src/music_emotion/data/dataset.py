@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.sections import DataSection, ExcerptSection
-from music_emotion.sound.spectrogram import N_ROWS, row_slice, silent_rows
+from music_emotion.sound.spectrogram import silent_rows
 
 Batch = dict[str, torch.Tensor]
 
@@ -28,8 +28,10 @@ class _Cutter:
     def __init__(self, clips: ClipSet, data: DataSection, excerpt: ExcerptSection):
         self.clips = clips
         self.n_frames = excerpt.frames
-        self.rows = row_slice(data.rows)
-        self.padding = silent_rows() if excerpt.padding == "silence" else np.zeros(N_ROWS, np.float32)
+        self.rows = clips.store.part(data.rows)
+        self.padding = np.zeros(clips.store.frames.shape[1], np.float32)
+        if clips.store.is_fused and excerpt.padding == "silence":
+            self.padding = silent_rows()
         place = clips.store.index.loc[clips.ids]
         self.starts, self.lengths = place["start"].to_numpy(), place["length"].to_numpy()
 
@@ -38,7 +40,7 @@ class _Cutter:
         lengths = self.lengths[clips] - offsets
         longest = self.n_frames or int(lengths.max())
         lengths = np.minimum(lengths, longest)
-        batch = np.empty((len(clips), longest, N_ROWS), np.float32)
+        batch = np.empty((len(clips), longest, len(self.padding)), np.float32)
         for excerpt, (clip, offset, length) in enumerate(zip(clips, offsets, lengths, strict=True)):
             start = self.starts[clip] + offset
             batch[excerpt, :length] = self.clips.store.frames[start : start + length]
@@ -149,7 +151,7 @@ def row_statistics(clips: ClipSet, data: DataSection) -> tuple[np.ndarray, np.nd
     mean, deviation : np.ndarray [shape=(n_rows,)], float64
         A row that never changes gets the deviation 1.
     """
-    rows = row_slice(data.rows)
+    rows = clips.store.part(data.rows)
     total, squares, n_frames = 0.0, 0.0, 0
     for start, length in clips.store.index.loc[clips.ids].to_numpy():
         frames = clips.store.frames[start : start + length, rows].astype(np.float32)

@@ -52,6 +52,62 @@ def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray
     return fold_of
 
 
+def assign_parts(
+    strata: np.ndarray, shares: tuple[float, ...], seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Give every clip a part, such as one to train on, one to validate with and one to test on.
+
+    Groups, in random order and the largest first, go where their classes, and clips at all, are
+    missed most.
+
+    Parameters
+    ----------
+    strata : np.ndarray [shape=(n,)], integer
+        Classes, or `target_strata` of regression targets; spread over the parts by their shares.
+    shares : tuple of float
+        Of each part, above 0; together 1. A class too rare for all parts is in the first ones.
+    seed : int
+        Another seed gives other parts.
+    groups : np.ndarray [shape=(n,)], optional
+        Clips of one group share a part.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)], integer
+        0 to ``len(shares) - 1``; every part has at least one clip.
+
+    Raises
+    ------
+    InputError
+        When there are too few clips, or groups, for the parts.
+
+    References
+    ----------
+    Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011; here
+    the items are groups and the labels their clips' classes.
+    """
+    _, unit_of = np.unique(np.arange(len(strata)) if groups is None else groups, return_inverse=True)
+    classes, class_of = np.unique(strata, return_inverse=True)
+    counts = np.zeros((unit_of.max() + 1, len(classes) + 1))  # the last column is of all classes
+    np.add.at(counts, (unit_of, class_of), 1)
+    counts[:, -1] = counts.sum(axis=1)
+    wanted = np.outer(shares, counts.sum(axis=0))
+    missing = wanted.copy()
+    part_of = np.empty(len(counts), np.int64)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    for unit in order[np.argsort(-counts[order, -1], kind="stable")]:
+        part = ((missing / wanted) @ counts[unit]).argmax()
+        part_of[unit] = part
+        missing[part] -= counts[unit]
+    if len(set(part_of)) < len(shares):
+        unit = "clips" if groups is None else "groups"
+        raise InputError(
+            f"There are {len(counts)} {unit}, too few to be split into {len(shares)} parts. Give more, or "
+            f"the split 'folds' with a small --folds.n."
+        )
+    return part_of[unit_of]
+
+
 def _mergeable(strata: np.ndarray, n_folds: int) -> np.ndarray:
     """Put strata smaller than the number of folds together, for none can be in every fold."""
     values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)

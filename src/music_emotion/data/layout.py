@@ -118,6 +118,11 @@ def _not_found(root: Path, name: str) -> str:
     )
 
 
+def has_split(set_folder: Path, split: Split) -> bool:
+    """Whether a set has a folder for a split; one's own clips may have nothing to test."""
+    return (set_folder / split).is_dir()
+
+
 def split_files(set_folder: Path, split: Split) -> SplitFiles:
     """List the arrays and the label file of one split.
 

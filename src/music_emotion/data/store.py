@@ -16,7 +16,8 @@ from tqdm import tqdm
 from music_emotion.data.layout import SplitFiles
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json, write_json, write_table
-from music_emotion.sound.spectrogram import N_ROWS
+from music_emotion.sections import Rows
+from music_emotion.sound.spectrogram import N_ROWS, row_slice
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,23 @@ class Store:
 
     Attributes
     ----------
-    frames : np.ndarray [shape=(sum of T, 140)], float16, memory-mapped
-        All clips one after the other.
+    frames : np.ndarray [shape=(sum of T, n_rows)]
+        All clips one after the other: of the layout 140 rows, float16, memory-mapped.
     index : pd.DataFrame
         `start` and `length` in frames, indexed by `Id`.
     """
 
     frames: np.ndarray
     index: pd.DataFrame
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether a frame is mel and chroma, and not, say, statistics of a clip."""
+        return bool(self.frames.shape[1] == N_ROWS)
+
+    def part(self, rows: Rows) -> slice:
+        """The rows of a frame that hold a representation; all where it is not mel and chroma."""
+        return row_slice(rows) if self.is_fused else slice(None)
 
 
 def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) -> Store:

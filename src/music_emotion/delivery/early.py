@@ -7,7 +7,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.clip_statistics import set_statistics
+from music_emotion.data.clip_statistics import Statistics
 from music_emotion.delivery.plan import Plan
 from music_emotion.delivery.train_share import RUNS
 from music_emotion.experiment import Experiment
@@ -78,6 +78,6 @@ def _left(run: str, name: str) -> list[Path]:
 
 def _ridge(like: Experiment, clips: ClipSet, test: ClipSet) -> pd.DataFrame:
     ridge = Experiment(name="ridge", classical=ClassicalSection(kind="ridge"))
-    known, unknown = set_statistics(clips, like.data), set_statistics(test, like.data)
-    ((_, _, predictions),) = predict_folds(ridge, [Fold(0, 0, clips, clips)], known, unknown)
-    return predictions
+    statistics = Statistics(like.data, "emotion")
+    (fitted,) = predict_folds(ridge, [Fold(0, 0, clips, clips)], test, statistics)
+    return fitted.test

@@ -11,9 +11,10 @@ import pandas as pd
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from music_emotion.data.clip_set import ClipSet, load_clip_set
-from music_emotion.data.clip_statistics import set_statistics
+from music_emotion.data.clip_set import ClipSet
+from music_emotion.data.clip_statistics import Statistics
 from music_emotion.data.layout import find_set
+from music_emotion.data.sources import load_clip_set
 from music_emotion.delivery.devices import precision, run_shares
 from music_emotion.delivery.form import find_form
 from music_emotion.errors import InputError, first_five
@@ -127,11 +128,11 @@ def _refit(
     section = replace(_attached(data, scratch, first.data), targets=targets)
     clips = load_clip_set(section, "emotion", "train")
     test = load_clip_set(section, "emotion", "test", clips.outputs)
-    known, unknown = set_statistics(clips, section), set_statistics(test, section)
+    statistics = Statistics(section, "emotion")
     tables = {}
     for run, experiment in experiments.items():
         folds = _read_folds(folder / refits[run]["folds"], clips)
-        tables[run] = [tested for _, _, tested in predict_folds(experiment, folds, known, unknown)]
+        tables[run] = [fitted.test for fitted in predict_folds(experiment, folds, test, statistics)]
     return tables
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from music_emotion.data.clip_set import load_clip_set
 from music_emotion.data.layout import find_set
+from music_emotion.data.sources import load_clip_set
 from music_emotion.delivery.devices import child_environment
 from music_emotion.delivery.form import find_form
 from music_emotion.delivery.plan import Plan, read_plan

@@ -11,8 +11,9 @@ from music_emotion.delivery.devices import precision
 from music_emotion.delivery.plan import read_plan
 from music_emotion.experiment import Experiment
 from music_emotion.files import read_json
-from music_emotion.training.cross_validation import folds_of_pretraining, folds_of_run, load_sets, train_folds
+from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import Fold
+from music_emotion.training.splits import folds_of_pretraining, folds_of_run
 
 PLAN, RUNS = Path("plan.json"), Path("runs")  # in the folder that a training is started in
 

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,11 +14,14 @@ from music_emotion.data.augment import SpectrogramMasks
 from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
 from music_emotion.files import atomic_path
-from music_emotion.models.conv import ConvNet, shortest_input
+from music_emotion.models.conv import ConvNet
 from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
-from music_emotion.models.pretrained import TimmBackbone
+from music_emotion.models.mlp import Mlp
 from music_emotion.sections import ModelSection
+
+if TYPE_CHECKING:
+    from music_emotion.models.pretrained import TimmBackbone
 
 _METADATA_KEY = "music_emotion"
 
@@ -91,7 +94,7 @@ class Network(nn.Module):
         """
         model = self.card.experiment.model
         standard = self.masks((frames - self.row_mean) / self.row_deviation)
-        if model.kind == "lstm":
+        if model.kind in ("lstm", "mlp"):
             return self.head(self.trunk(standard, lengths))
         images = _channels(standard, model)
         if self.card.experiment.train.channels_last:
@@ -114,20 +117,24 @@ def build_network(card: ModelCard) -> Network:
     return network
 
 
-def _build_trunk(model: ModelSection, n_rows: int, n_frames: int) -> ConvNet | Lstm | TimmBackbone:
+def _build_trunk(model: ModelSection, n_rows: int, n_frames: int) -> "ConvNet | Lstm | Mlp | TimmBackbone":
     match model.kind:
         case "conv":
             return ConvNet(model, n_rows, n_frames)
         case "lstm":
             return Lstm(model, n_rows)
+        case "mlp":
+            return Mlp(model, n_rows, n_frames)
         case "timm":
+            from music_emotion.models.pretrained import TimmBackbone  # timm takes seconds to import
+
             return TimmBackbone(model, n_rows, n_frames or 256)
 
 
 def _channels(frames: torch.Tensor, model: ModelSection) -> torch.Tensor:
     """Standardised frames to images [shape=(n, n_channels, n_rows, n_frames)]."""
     if model.kind == "conv":
-        shortest = shortest_input(model)
+        shortest = model.shortest_input
         if frames.shape[2] < shortest:  # shorter than the pooling: the mean, which is 0 here
             frames = nn.functional.pad(frames, (0, shortest - frames.shape[2]))
     images = {"spectrogram": frames}

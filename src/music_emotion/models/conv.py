@@ -8,7 +8,7 @@ from torch import nn
 from music_emotion.errors import InputError
 from music_emotion.sections import ModelSection
 
-_ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
 
 
 class ConvNet(nn.Module):
@@ -36,7 +36,7 @@ class ConvNet(nn.Module):
         self.blocks = nn.Sequential(*(_block(model, *pair) for pair in pairwise(widths)))
         self.reduction = model.stem_pool * model.pool_size ** len(model.widths)
         self.flatten = model.readout == "flatten"
-        shortest = shortest_input(model)
+        shortest = model.shortest_input
         if n_rows < shortest:
             raise InputError(
                 f"The network pools at least {shortest} rows, but data.rows gives {n_rows}. "
@@ -78,14 +78,6 @@ class ConvNet(nn.Module):
         return torch.cat([mean, largest], dim=1)
 
 
-def shortest_input(model: ModelSection) -> int:
-    """Fewest rows, or frames, of which anything is left in the last feature map."""
-    size = 1
-    for _ in model.widths:
-        size = size * model.pool_size + (0 if model.padded else model.convolutions * (model.kernel - 1))
-    return size * model.stem_pool
-
-
 def _block(model: ModelSection, n_in: int, n_out: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(model.convolutions):
@@ -93,7 +85,7 @@ def _block(model: ModelSection, n_in: int, n_out: int) -> nn.Sequential:
         layers.append(nn.Conv2d(n_in, n_out, model.kernel, padding=padding))
         if model.norm == "batch":
             layers.append(nn.BatchNorm2d(n_out))
-        layers.append(_ACTIVATIONS[model.activation]())
+        layers.append(ACTIVATIONS[model.activation]())
         n_in = n_out
     if model.pool_size > 1:
         pool = nn.AvgPool2d if model.pool == "average" else nn.MaxPool2d

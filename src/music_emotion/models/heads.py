@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from music_emotion.models.mlp import dense_layers
 from music_emotion.sections import ModelSection, Task
 
 
@@ -47,3 +48,10 @@ def build_head(model: ModelSection, task: Task, n_features: int, n_outputs: int)
         case "mlp":
             n_heads = n_outputs if task == "emotion" else 1
             return PerTarget(n_features, model.head_width, n_outputs, n_heads, model.dropout)
+        case "dense":
+            hidden = dense_layers(n_features, model.head_widths, model.activation)
+            drop = nn.Dropout(model.dropout)
+            last = nn.Linear([n_features, *model.head_widths][-1], n_outputs)
+            if model.dropout_place == "before":
+                return nn.Sequential(drop, *hidden, last)
+            return nn.Sequential(*hidden, drop, last)

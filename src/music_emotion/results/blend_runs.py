@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.data.clip_set import load_clip_set
+from music_emotion.data.sources import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
@@ -99,6 +99,11 @@ def _emotion_experiment(path: Path) -> Experiment:
     experiment = read_experiment(path)
     if experiment.task != "emotion":
         raise InputError(f"{path} is a genre run; only emotion runs can be blended.")
+    if experiment.has_repeats:
+        raise InputError(
+            f"{path} is a run of repeats, each tested on a part of the clips. Blend runs of folds, which "
+            f"predict every clip."
+        )
     return experiment
 
 

@@ -53,7 +53,7 @@ def genre_report(
         )
     known, likely = truth.loc[probabilities.index].to_numpy(), probabilities[list(classes)].to_numpy()
     values, resampled = genre_scores(known, likely, classes), _resampled_genre(known, likely)
-    _write_report(known, likely.argmax(axis=1), list(classes), directory)
+    write_report(known, likely.argmax(axis=1), list(classes), directory)
     pooled = {name: with_interval(value, resampled[name], len(known)) for name, value in values.items()}
     return {"n": len(known), "classes": list(classes), "pooled": pooled}
 
@@ -78,7 +78,8 @@ def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     }
 
 
-def _write_report(truth: np.ndarray, predicted: np.ndarray, classes: list[str], directory: Path) -> None:
+def write_report(truth: np.ndarray, predicted: np.ndarray, classes: list[str], directory: Path) -> None:
+    """Write `report.txt`, `confusion.csv` and `confusion.png` of class indices [shape=(n,)]."""
     labels = range(len(classes))
     text = classification_report(
         truth, predicted, labels=labels, target_names=classes, digits=3, zero_division=0

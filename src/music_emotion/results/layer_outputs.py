@@ -17,6 +17,7 @@ from music_emotion.errors import InputError
 from music_emotion.models.build import Network
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.lstm import Lstm
+from music_emotion.models.mlp import Mlp
 from music_emotion.models.pretrained import TimmBackbone
 
 _N_LAYERS = 2
@@ -101,6 +102,8 @@ def _first_layers(network: Network) -> Iterable[tuple[str, nn.Module]]:
             ]
         case Lstm():
             return [("last LSTM layer", network.trunk.lstm)]
+        case Mlp():
+            raise InputError("A fully connected network has no feature maps that could be drawn.")
         case _:
             raise TypeError(f"no layers are known of {type(network.trunk).__name__}")
 

@@ -13,6 +13,7 @@ from music_emotion.results.ensemble import blend, in_target_units
 from music_emotion.results.genre_report import genre_report
 from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores
+from music_emotion.training.metrics import genre_scores
 
 
 def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
@@ -37,11 +38,12 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     fold_of = {seed: fold_numbers(tables) for seed, tables in folds.items()}
     known = mean_table(list(out_of_fold.values()))
     write_predictions(directory / "oof.csv", known)
-    tests = every_fold(directory, "test")
-    write_predictions(directory / "test.csv", _joined_test(tests, experiment))
+    if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
+        write_predictions(directory / "test.csv", _joined_test(every_fold(directory, "test"), experiment))
     truth = truth.loc[known.index]
     if experiment.task == "genre":
         scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
+        scores["per_seed"] = {str(seed): _genre_scores(truth, table) for seed, table in out_of_fold.items()}
     else:
         scores = emotion_scores(truth, out_of_fold, fold_of)
         draw_out_of_fold(directory / "oof.png", truth, known)
@@ -112,6 +114,11 @@ def _joined_test(tables: list[pd.DataFrame], experiment: Experiment) -> pd.DataF
     if experiment.task == "genre":
         return mean
     return in_target_units(blend(tables, "z-score"), mean.mean(), mean.std(ddof=0))
+
+
+def _genre_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    known = _class_index(truth.loc[table.index]).to_numpy()
+    return genre_scores(known, table.to_numpy(), tuple(map(str, table)))
 
 
 def _class_index(one_hot: pd.DataFrame) -> pd.Series:

@@ -1,36 +1,28 @@
 """A study: one experiment in many settings, each of them a run, and a table of what they reach."""
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Experiment, build_experiment, describe, read_differences
-from music_emotion.files import read_json, read_toml, write_table
-from music_emotion.results.run_scores import read_folds, score_run, score_split
+from music_emotion.experiment import describe, read_differences
+from music_emotion.files import read_toml, write_table
+from music_emotion.results.search import run_search
+from music_emotion.results.search_space import Search, Space, check_space
+from music_emotion.results.shared_rows import Claim, claim_row, claimed_rows
+from music_emotion.results.study_row import Row, Settings, Varied, row_line, run_row
 from music_emotion.sections import STRICT
-from music_emotion.training.cross_validation import (
-    folds_of_pretraining,
-    folds_of_run,
-    load_sets,
-    train_folds,
-)
-from music_emotion.training.metrics import genre_scores, spearman_per_target
-
-Settings = dict[str, Any]  # dotted keys of an experiment
-_SHARED = ("data.", "excerpt.", "model.")  # what a row and the pretraining of its trunk have in common
 
 
 @checked(frozen=True, config=STRICT)
-class Study:
+class StudyFile:
     """What a study file holds.
 
     Attributes
@@ -39,8 +31,12 @@ class Study:
         Names ``runs/<name>``.
     experiment : str
         File of the experiment that is varied, relative to the study's.
-    grid : list of dict
+    grid : list of dict or None
         Dotted key to the values it takes; each table of the list gives all their combinations.
+    search : Search or None
+        In place of a grid, what Optuna searches.
+    fixed : dict
+        Dotted keys that all rows set.
     pretrain : str
         File of a genre experiment, relative to the study's, that is trained before each row with the
         row's `data`, `excerpt` and `model` settings, and whose trunk the row starts from; "none" without.
@@ -48,33 +44,44 @@ class Study:
 
     name: str
     experiment: str
-    grid: list[dict[str, list[Any]]]
+    grid: list[dict[str, list[Any]]] | None = None
+    search: Search | None = None
+    fixed: dict[str, Any] = field(default_factory=dict)
     pretrain: str = "none"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table.
+class Study:
+    """A study whose experiments are all built.
 
     Attributes
     ----------
     name : str
-        Names ``runs/<study>/<name>``.
-    settings : dict
-        Dotted keys and values in which it differs.
-    experiment : Experiment
-    pretrain : Experiment or None
-        What its trunk is trained by.
+        Names ``runs/<name>``.
+    varied : Varied
+        Makes its rows.
+    rows : list of Row
+        Of the grid; empty for a search.
+    search : Search or None
+    space : Space or None
+        What the search chooses from.
     """
 
     name: str
-    settings: Settings
-    experiment: Experiment
-    pretrain: Experiment | None = None
+    varied: Varied
+    rows: list[Row]
+    search: Search | None = None
+    space: Space | None = None
 
 
-def read_study(path: Path) -> tuple[Study, list[Row]]:
-    """Read a study file, and build every experiment of it.
+def read_study(path: Path, flags: Settings | None = None) -> Study:
+    """Read a study file, and build every experiment of its grid, or those at the ends of its search.
+
+    Parameters
+    ----------
+    path : Path
+    flags : dict, optional
+        Dotted keys that are set in all rows, such as ``data.root``, whatever the file says.
 
     Raises
     ------
@@ -83,15 +90,28 @@ def read_study(path: Path) -> tuple[Study, list[Row]]:
     """
     fields = read_toml(path, "study", "experiments/studies/")
     try:
-        study = TypeAdapter(Study).validate_python(fields)
+        file = TypeAdapter(StudyFile).validate_python(fields)
     except ValidationError as error:
         raise InputError(describe(error, str(path))) from None
-    rows = [_row(study, path, settings) for settings in _combinations(study.grid)]
+    if (file.grid is None) == (file.search is None):
+        has = "neither" if file.grid is None else "both"
+        raise InputError(f"{path}: a study has either [[grid]] or [search], but this has {has}.")
+    differences = read_differences(path.parent / file.experiment)
+    pretrain = None if file.pretrain == "none" else read_differences(path.parent / file.pretrain)
+    varied = Varied(str(path), differences, file.fixed | (flags or {}), pretrain)
+    if file.search is not None:
+        space = check_space(file.search, varied.row, str(path))
+        return Study(file.name, varied, [], file.search, space)
+    return Study(file.name, varied, _grid_rows(file.grid or [], varied))
+
+
+def _grid_rows(grid: list[dict[str, list[Any]]], varied: Varied) -> list[Row]:
+    rows = [varied.row(settings) for settings in _combinations(grid)]
     names = [row.name for row in rows]
     if not rows or len(set(names)) < len(names):
         repeated = first_five(sorted({name for name in names if names.count(name) > 1})) or "none"
-        raise InputError(f"{path}: the grid gives {len(rows)} rows, of which twice: {repeated}.")
-    return study, rows
+        raise InputError(f"{varied.place}: the grid gives {len(rows)} rows, of which twice: {repeated}.")
+    return rows
 
 
 def _combinations(grid: list[dict[str, list[Any]]]) -> Iterator[Settings]:
@@ -100,127 +120,56 @@ def _combinations(grid: list[dict[str, list[Any]]]) -> Iterator[Settings]:
             yield dict(zip(table, values, strict=True))
 
 
-def _row(study: Study, path: Path, settings: Settings) -> Row:
-    name = "-".join(_word(key, value) for key, value in settings.items())
-    place = f"{path} ({name})"
-    differences = read_differences(path.parent / study.experiment)
-    own = settings | {"name": name}
-    if study.pretrain == "none":
-        return Row(name, settings, build_experiment(_laid_over(differences, own), place))
-    own["model.trunk"] = "of the row's pretraining"  # known where the runs are
-    shared = {key: value for key, value in settings.items() if key.startswith(_SHARED)}
-    genres = read_differences(path.parent / study.pretrain)
-    pretrain = build_experiment(_laid_over(genres, shared | {"name": f"{name}-genres"}), place)
-    return Row(name, settings, build_experiment(_laid_over(differences, own), place), pretrain)
-
-
-def _word(key: str, value: Any) -> str:
-    """A setting as a part of a name."""
-    if isinstance(value, list):
-        return "x".join(_word(key, each) for each in value)
-    if isinstance(value, bool):
-        return ("" if value else "not-") + key.rpartition(".")[2].replace("_", "-")
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
-
-
-def _laid_over(differences: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in differences.items()}
-    for dotted, value in settings.items():
-        section, _, key = dotted.rpartition(".")
-        (result.setdefault(section, {}) if section else result)[key] = value
-    return result
-
-
-def run_study(
-    study: Study, rows: list[Row], runs: Path, accelerator: Accelerator, common: Settings
-) -> pd.DataFrame:
+def run_study(study: Study, runs: Path, accelerator: Accelerator) -> pd.DataFrame:
     """Train every row that is not finished, score all, and write ``runs/<study>/table.csv`` after each.
+
+    Processes that are started with the same study and folder share its rows, on other machines, too.
 
     Parameters
     ----------
     study : Study
-    rows : list of Row
     runs : Path
         Folder of all runs.
     accelerator : Accelerator
         Device, processes, precision.
-    common : dict
-        Dotted keys that are set in all rows and in what their trunks are trained by, such as
-        ``data.root``.
 
     Returns
     -------
     pd.DataFrame
-        One row per setting, in the order of the file: its name and settings, the score (mean Spearman
-        correlation of the targets, or macro F1 of genres) with its 95 % interval, every other score,
-        the deviation over seeds where there are several, and minutes of training.
+        One row per setting, in the order of the file, or the best of a search first: its name and
+        settings, the score (mean Spearman correlation of the targets, or macro F1 of genres) with its
+        95 % interval (of repeated holdouts the smallest and largest), every other score, the deviation
+        over repeats where there are several, and minutes of training. Empty in all processes but the
+        main one.
     """
-    lines = []
-    for row in rows:
-        line = _run_row(row, runs / study.name, accelerator, common)
-        lines.append({"row": row.name, **row.settings, **line})
-        table = pd.DataFrame(lines)
-        if accelerator.is_main_process:
-            write_table(runs / study.name / "table.csv", table)
-            print(f"{row.name}: {line['score']:.3f} [{line['low']:.3f}, {line['high']:.3f}]", flush=True)
-    return table
+    folder = runs / study.name
+    if study.search is not None and study.space is not None:
+        return run_search(folder, study.varied, study.search, study.space, accelerator)
+    grid = _Grid(study.rows, folder)
+    for row in claimed_rows(grid.take, grid.finish, accelerator):
+        run_row(row, folder, accelerator)
+    return grid.table()
 
 
-def _run_row(row: Row, directory: Path, accelerator: Accelerator, common: Settings) -> dict[str, float]:
-    experiment = _with(row.experiment, common)
-    if row.pretrain is not None:
-        trunk = _train_trunk(_with(row.pretrain, common), directory, accelerator)
-        experiment = replace(experiment, model=replace(experiment.model, trunk=str(trunk)))
-    place = directory / row.name
-    clips, test = load_sets(experiment, accelerator)
-    train_folds(experiment, folds_of_run(experiment, clips), test, accelerator, place)
-    if accelerator.is_main_process:
-        score_run(place, experiment, clips.truth)
-    accelerator.wait_for_everyone()
-    pooled = read_json(place / "scores.json")["pooled"]
-    headline = pooled["macro_f1" if experiment.task == "genre" else "mean"]
-    by_seed = [_seed_score(tables, experiment, clips.truth) for tables in read_folds(place, "valid").values()]
-    return {
-        "score": headline["value"],
-        "low": headline["low"],
-        "high": headline["high"],
-        "n": headline["n"],
-        "seeds": len(by_seed),
-        "deviation": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else float("nan"),
-        **{name: score["value"] for name, score in pooled.items()},
-        "minutes": _seconds(place) / 60,
-    }
+class _Grid:
+    """The rows of a grid that this process has yet to see finished, and the lines of the others."""
 
+    def __init__(self, rows: list[Row], folder: Path):
+        self.rows, self.folder = rows, folder
+        self.waiting = list(rows)
+        self.lines: dict[str, dict[str, Any]] = {}
 
-def _with(experiment: Experiment, common: Settings) -> Experiment:
-    data = {key.removeprefix("data."): value for key, value in common.items() if key.startswith("data.")}
-    experiment = replace(experiment, data=replace(experiment.data, **data))
-    if experiment.task == "emotion" and "folds.groups" in common:
-        return replace(experiment, folds=replace(experiment.folds, groups=common["folds.groups"]))
-    return experiment
+    def take(self) -> Claim | Literal["wait", "done"]:
+        for row in self.waiting:
+            if claim := claim_row(row, self.folder):
+                return claim
+        return "wait" if self.waiting else "done"
 
+    def finish(self, row: Row) -> None:
+        self.waiting.remove(row)
+        line = self.lines[row.name] = row_line(row, self.folder)
+        write_table(self.folder / "table.csv", self.table())
+        print(f"{row.name}: {line['score']:.3f} [{line['low']:.3f}, {line['high']:.3f}]", flush=True)
 
-def _train_trunk(experiment: Experiment, directory: Path, accelerator: Accelerator) -> Path:
-    """Pretrain a row's trunk; say where it is."""
-    clips, test = load_sets(experiment, accelerator)
-    folds = folds_of_pretraining(experiment, clips, test)
-    place = directory / experiment.name
-    train_folds(experiment, folds, test, accelerator, place)
-    if accelerator.is_main_process:
-        score_split(place, test.truth)
-    return place / folds[0].folder / "model.safetensors"
-
-
-def _seed_score(tables: Mapping[int, pd.DataFrame], experiment: Experiment, truth: pd.DataFrame) -> float:
-    """The headline score of one seed's out-of-fold predictions."""
-    predictions = pd.concat(tables.values())
-    known = truth.loc[predictions.index].to_numpy()
-    targets = tuple(map(str, predictions))
-    if experiment.task == "genre":
-        return genre_scores(known.argmax(axis=1), predictions.to_numpy(), targets)["macro_f1"]
-    return float(np.mean(list(spearman_per_target(known, predictions.to_numpy(), targets).values())))
-
-
-def _seconds(place: Path) -> float:
-    """Of training, all folds together; classical estimators, which take few, count none."""
-    return sum(float(pd.read_csv(path)["seconds"].sum()) for path in place.glob("seed*/fold*/metrics.csv"))
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame([self.lines[row.name] for row in self.rows if row.name in self.lines])

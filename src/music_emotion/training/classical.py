@@ -1,27 +1,34 @@
 """Folds of a classical estimator: fitted in seconds, so never saved, but fitted again where needed."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.clip_statistics import set_statistics
+from music_emotion.data.clip_statistics import Statistics
 from music_emotion.experiment import Experiment
-from music_emotion.models.classical import make_regressor
+from music_emotion.files import write_json
+from music_emotion.models.classical import make_classifier, make_regressor
 from music_emotion.predictions import prediction_table, write_predictions
 from music_emotion.training.fold import Fold, check_spread
 
+Predict = Callable[[np.ndarray], np.ndarray]
+
 
 def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, directory: Path) -> None:
-    """Fit the folds that are not finished, and write `valid.csv` and `test.csv` of each.
+    """Fit the folds that are not finished; write `fit.json`, `test.csv` and `valid.csv` of each.
 
     Parameters
     ----------
     experiment : Experiment
     folds : sequence of Fold
     test : ClipSet
+        Predicted by folds without test clips of their own; may be empty.
     directory : Path
         ``runs/<name>``.
 
@@ -30,51 +37,97 @@ def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, dire
     InputError
         When the training labels of a target are all the same.
     """
-    # the test predictions are written last
-    waiting = [fold for fold in folds if not (directory / fold.folder / "test.csv").exists()]
-    if not waiting:
-        return
-    known = pd.concat(
-        [set_statistics(clips, experiment.data) for clips in (folds[0].training, folds[0].valid)]
-    )
-    unknown = set_statistics(test, experiment.data)
-    for fold, valid, tested in predict_folds(experiment, waiting, known, unknown):
-        write_predictions(directory / fold.folder / "valid.csv", valid)
-        write_predictions(directory / fold.folder / "test.csv", tested)
+    waiting = [fold for fold in folds if not _is_done(directory / fold.folder, fold, test)]
+    statistics = Statistics(experiment.data, experiment.task)
+    for fitted in predict_folds(experiment, waiting, test, statistics):
+        place = directory / fitted.fold.folder
+        write_json(place / "fit.json", {"seconds": fitted.seconds})
+        if len(fitted.test):
+            write_predictions(place / "test.csv", fitted.test)
+        write_predictions(place / "valid.csv", fitted.valid)
+
+
+def _is_done(place: Path, fold: Fold, test: ClipSet) -> bool:
+    expected = {"valid.csv": fold.valid, "test.csv": test if fold.test is None else fold.test}
+    return all((place / name).exists() for name, clips in expected.items() if len(clips))
+
+
+@dataclass(frozen=True)
+class FittedFold:
+    """What a fitted estimator predicts.
+
+    Attributes
+    ----------
+    fold : Fold
+    valid, test : pd.DataFrame
+        Predictions, indexed by `Id`: targets in their own units, or class probabilities.
+    seconds : float
+        That the fitting took.
+    """
+
+    fold: Fold
+    valid: pd.DataFrame
+    test: pd.DataFrame
+    seconds: float
 
 
 def predict_folds(
-    experiment: Experiment, folds: Sequence[Fold], known: pd.DataFrame, unknown: pd.DataFrame
-) -> Iterator[tuple[Fold, pd.DataFrame, pd.DataFrame]]:
+    experiment: Experiment, folds: Sequence[Fold], test: ClipSet, statistics: Statistics
+) -> Iterator[FittedFold]:
     """Fit each fold to its training clips, and predict its validation clips and others.
 
     Parameters
     ----------
     experiment : Experiment
     folds : sequence of Fold
-    known : pd.DataFrame
-        Statistics of the folds' clips, indexed by `Id`.
-    unknown : pd.DataFrame
-        Statistics of the other clips, such as the test split's.
+    test : ClipSet
+        Predicted by folds without test clips of their own; may be empty.
+    statistics : Statistics
+        What clips are known by.
 
     Yields
     ------
-    fold : Fold
-    valid, test : pd.DataFrame
-        Predictions, indexed by `Id`.
+    FittedFold
 
     Raises
     ------
     InputError
         When the training labels of a target are all the same.
     """
-    for fold in tqdm(folds, desc=f"{experiment.classical.kind} folds", unit="fold"):
-        targets = fold.training.outputs
-        check_spread(fold.training)
-        regressor = make_regressor(experiment.classical, fold.own_seed)
-        regressor.fit(known.loc[fold.training.ids].to_numpy(), fold.training.truth.to_numpy())
-        valid, tested = (
-            prediction_table(table.index.to_numpy(), regressor.predict(table.to_numpy()), targets)
-            for table in (known.loc[fold.valid.ids], unknown)
-        )
-        yield fold, valid, tested
+    for fold in tqdm(folds, desc=f"{experiment.classical.kind} folds", unit="fold", disable=not folds):
+        known = statistics.of(fold.training).to_numpy()
+        started = time.perf_counter()
+        predict = _fit(experiment, fold, known)
+        seconds = time.perf_counter() - started
+        own_test = test if fold.test is None else fold.test
+        valid, tested = (_predictions(predict, clips, statistics) for clips in (fold.valid, own_test))
+        yield FittedFold(fold, valid, tested, seconds)
+
+
+def _predictions(predict: Predict, clips: ClipSet, statistics: Statistics) -> pd.DataFrame:
+    if not len(clips):  # which estimators refuse
+        return clips.truth
+    return prediction_table(clips.ids, predict(statistics.of(clips).to_numpy()), clips.outputs)
+
+
+def _fit(experiment: Experiment, fold: Fold, known: np.ndarray) -> Predict:
+    if experiment.task == "genre":
+        return _fit_genres(experiment, fold, known)
+    check_spread(fold.training)
+    regressor = make_regressor(experiment.classical, fold.own_seed)
+    predict: Predict = regressor.fit(known, fold.training.truth.to_numpy()).predict
+    return predict
+
+
+def _fit_genres(experiment: Experiment, fold: Fold, known: np.ndarray) -> Predict:
+    """Fit a classifier; a class without training clips gets no probability."""
+    balanced = experiment.loss.class_weights == "balanced"
+    classifier = make_classifier(experiment.classical, fold.own_seed, balanced)
+    classifier.fit(known, fold.training.values.argmax(axis=1))
+
+    def predict(unknown: np.ndarray) -> np.ndarray:
+        probabilities = np.zeros((len(unknown), len(fold.training.outputs)))
+        probabilities[:, classifier.classes_] = classifier.predict_proba(unknown)
+        return probabilities
+
+    return predict

@@ -1,14 +1,14 @@
-"""The folds of an experiment, and training on each of them."""
+"""The clips of an experiment, and training on each of its folds."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 
-from music_emotion.data.clip_set import ClipSet, load_clip_set
-from music_emotion.data.folds import assign_folds, groups_of, target_strata
-from music_emotion.data.labels import read_groups
+from music_emotion.data.clip_set import ClipSet
+from music_emotion.data.sources import load_clip_set, load_test_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.predictions import read_predictions
@@ -18,50 +18,15 @@ from music_emotion.training.run import open_run
 
 
 def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet, ClipSet]:
-    """Training and test split; the main process packs them first."""
+    """Clips to split and the test split; the main process packs them first.
+
+    The test split is empty where there is none, and where the clips' own parts are tested on.
+    """
     with accelerator.main_process_first():
         clips = load_clip_set(experiment.data, experiment.task, "train")
-        test = load_clip_set(experiment.data, experiment.task, "test", clips.outputs)
-    return clips, test
-
-
-def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fold]:
-    """The folds of one seed: each validates with its share of the clips and trains on the others."""
-    groups = None
-    if experiment.folds.groups != "none":
-        groups = groups_of(clips.ids, read_groups(Path(experiment.folds.groups)))
-    is_genre = experiment.task == "genre"
-    strata = clips.values.argmax(axis=1) if is_genre else target_strata(clips.values)
-    fold_of = assign_folds(strata, experiment.folds.n, seed, groups)
-    return [
-        Fold(seed, number, clips.select(fold_of != number), clips.select(fold_of == number))
-        for number in range(experiment.folds.n)
-    ]
-
-
-def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
-    """The folds of every seed, which together predict each clip once per seed."""
-    return [fold for seed in experiment.seeds for fold in folds_of_seed(experiment, clips, seed)]
-
-
-def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) -> list[Fold]:
-    """One fold per seed, for networks that are scored on the test split.
-
-    A training whose length is fixed may watch the test split and use every training clip; one that
-    selects its best epoch must not, so it holds out one fold of the training split.
-
-    Raises
-    ------
-    InputError
-        When the test split has no labels.
-    """
-    if not test.has_labels:
-        raise InputError(
-            f"{experiment.data.root} has no genre test_labels.txt, which pretraining is scored on."
-        )
-    if experiment.train.select == "last":
-        return [Fold(seed, 0, clips, test) for seed in experiment.seeds]
-    return [folds_of_seed(experiment, clips, seed)[0] for seed in experiment.seeds]
+        if experiment.has_repeats:
+            return clips, clips.select(np.zeros(0, np.int64))
+        return clips, load_test_set(experiment.data, experiment.task, clips)
 
 
 def train_folds(
@@ -81,7 +46,7 @@ def train_folds(
     folds : sequence of Fold
         Some or all of the experiment's.
     test : ClipSet
-        Labels, if any, are not looked at.
+        Predicted by folds without test clips of their own. Labels, if any, are not looked at.
     accelerator : Accelerator
         Device, processes, precision.
     directory : Path

@@ -17,13 +17,13 @@ from music_emotion.files import write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
 from music_emotion.predictions import write_predictions
 from music_emotion.training.evaluate import predict_with
-from music_emotion.training.loop import train_fold
+from music_emotion.training.loop import LAST, train_fold
 from music_emotion.training.objectives import make_objective
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Clips to train on and clips to validate with.
+    """Clips to train on, clips to validate with, and perhaps clips to test on.
 
     Attributes
     ----------
@@ -31,12 +31,15 @@ class Fold:
         Together they name the folder of what is learnt: ``seed<s>/fold<k>``.
     training, valid : ClipSet
         With labels.
+    test : ClipSet or None
+        Clips with labels that neither train nor validate, where the fold has its own.
     """
 
     seed: int
     number: int
     training: ClipSet
     valid: ClipSet
+    test: ClipSet | None = None
 
     @property
     def folder(self) -> Path:
@@ -64,7 +67,7 @@ def train_network(
     experiment : Experiment
     fold : Fold
     test : ClipSet
-        Labels, if any, are not looked at.
+        Predicted where the fold has no test clips of its own. Labels, if any, are not looked at.
     accelerator : Accelerator
         Device, processes, precision.
     directory : Path
@@ -87,12 +90,20 @@ def train_network(
         )
         if not finished:
             return False
-    if not (place / "test.csv").exists():
-        predictions = predict_with(place / "model.safetensors", test, accelerator)
-        if accelerator.is_main_process:
-            write_predictions(place / "test.csv", predictions)
-        accelerator.wait_for_everyone()
+    clips = test if fold.test is None else fold.test
+    _predict_test(place / "model.safetensors", clips, accelerator, place / "test.csv")
+    if experiment.train.keep_last:
+        _predict_test(place / LAST, clips, accelerator, place / "test-last.csv")
     return True
+
+
+def _predict_test(model: Path, clips: ClipSet, accelerator: Accelerator, path: Path) -> None:
+    if path.exists() or not len(clips):
+        return
+    predictions = predict_with(model, clips, accelerator)
+    if accelerator.is_main_process:
+        write_predictions(path, predictions)
+    accelerator.wait_for_everyone()
 
 
 def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Network:

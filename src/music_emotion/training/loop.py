@@ -27,7 +27,7 @@ from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.objectives import Objective
 from music_emotion.training.optim import make_optimizer, make_schedule
 
-UNFINISHED = "unfinished.safetensors"
+UNFINISHED, LAST = "unfinished.safetensors", "last.safetensors"
 _LATEST_EPOCHS = 10  # by which the length of the next one is judged; some of them validate
 
 
@@ -44,7 +44,8 @@ def train_fold(
     """Train on some clips, validate on others, write the results.
 
     Writes `metrics.csv`, `valid.csv` and `model.safetensors` into the directory, the last one
-    last. Interrupted, the same call goes on from its last finished epoch.
+    last, and `last.safetensors` where the experiment keeps the last epoch beside the best.
+    Interrupted, the same call goes on from its last finished epoch.
 
     Parameters
     ----------
@@ -272,6 +273,8 @@ def _finish(parts: _Parts, weights: Weights, valid: ClipSet, directory: Path) ->
     accelerator = parts.accelerator
     # without the half precision that Accelerate wraps around it
     network = accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
+    if network.card.experiment.train.keep_last and accelerator.is_main_process:
+        save_model(directory / LAST, network, parts.averaged.state_dict())
     network.load_state_dict(weights)
     predictions = predict_clips(network, valid, accelerator)
     if accelerator.is_main_process:

@@ -33,6 +33,7 @@ def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
         network,
         optim.name,
         lr=optim.learning_rate,
+        momentum=optim.momentum,
         weight_decay=optim.weight_decay,
         filter_bias_and_bn=not optim.decay_all,
     )

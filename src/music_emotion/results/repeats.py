@@ -1,0 +1,123 @@
+"""Runs whose every seed trains, validates and tests on clips of its own: mean and deviation of scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from music_emotion.experiment import Experiment
+from music_emotion.files import write_json
+from music_emotion.predictions import read_predictions
+from music_emotion.results.genre_report import write_report
+from music_emotion.sections import Task
+from music_emotion.training.fold import Fold
+from music_emotion.training.metrics import genre_scores, spearman_per_target
+
+_PARTS = {"test": "test clips", "last": "test clips, last epoch", "valid": "validation clips"}
+_FILES = {"test": "test.csv", "last": "test-last.csv", "valid": "valid.csv"}
+
+
+def score_repeats(directory: Path, experiment: Experiment, folds: Sequence[Fold]) -> str:
+    """Write `scores.json` of a run of repeats, and of genres the report over all its test predictions.
+
+    Parameters
+    ----------
+    directory : Path
+        ``runs/<name>``.
+    experiment : Experiment
+        What the run was.
+    folds : sequence of Fold
+        With test clips of their own; all are predicted.
+
+    Returns
+    -------
+    str
+        The scores in a few lines.
+    """
+    repeats = [_score_fold(directory / fold.folder, experiment.task, fold) for fold in folds]
+    scores: dict[str, Any] = {
+        "repeats": repeats,
+        "repeated": {
+            part: _over_repeats([repeat[part] for repeat in repeats]) for part in _FILES if part in repeats[0]
+        },
+        "selected_on_validation": False,  # the clips that are scored have chosen nothing
+    }
+    if experiment.task == "genre":
+        known, predicted = zip(*(_classes(directory / fold.folder, fold) for fold in folds), strict=True)
+        outputs = list(folds[0].training.outputs)
+        write_report(np.concatenate(known), np.concatenate(predicted), outputs, directory)
+    write_json(directory / "scores.json", scores)
+    return repeats_summary(directory.name, scores)
+
+
+def headline(scores: dict[str, Any], task: Task, part: str = "test") -> dict[str, float]:
+    """The one score of a run of repeats: macro F1 of genres, mean Spearman correlation of targets."""
+    score: dict[str, float] = scores["repeated"][part]["macro_f1" if task == "genre" else "mean"]
+    return score
+
+
+def repeats_summary(name: str, scores: dict[str, Any]) -> str:
+    """Scores in a few lines: mean over the repeats, deviation, smallest and largest."""
+    n_repeats = len(scores["repeats"])
+    sizes = sorted({repeat["n_test"] for repeat in scores["repeats"]})
+    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    lines = [f"{name} ({n_repeats} repeats, {size} test clips each; mean, deviation, range):"]
+    for part, title in _PARTS.items():
+        if part not in scores["repeated"]:
+            continue
+        lines.append(f"  {title}")
+        for metric, score in scores["repeated"][part].items():
+            deviation = "" if score["sd"] is None else f" ± {score['sd']:.3f}"
+            lines.append(
+                f"    {metric:<14} {score['value']:.3f}{deviation}  [{score['low']:.3f}, {score['high']:.3f}]"
+            )
+    return "\n".join(lines)
+
+
+def _score_fold(place: Path, task: Task, fold: Fold) -> dict[str, Any]:
+    test = _test(fold)
+    parts = {"valid": fold.valid, "test": test, "last": test}
+    scores = {
+        part: _scores(task, clips.truth, read_predictions(place / _FILES[part]))
+        for part, clips in parts.items()
+        if (place / _FILES[part]).exists()
+    }
+    sizes = {"n_train": len(fold.training), "n_valid": len(fold.valid), "n_test": len(test)}
+    return {"seed": fold.seed, **sizes, **scores}
+
+
+def _test(fold: Fold) -> Any:
+    if fold.test is None:
+        raise ValueError("a fold of a run of repeats has test clips of its own")
+    return fold.test
+
+
+def _scores(task: Task, truth: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
+    outputs = [str(name) for name in truth]
+    known, predicted = truth.to_numpy(), predictions.loc[truth.index, outputs].to_numpy()
+    if task == "genre":
+        return genre_scores(known.argmax(axis=1), predicted, outputs)
+    per_target = spearman_per_target(known, predicted, outputs)
+    return per_target | {"mean": float(np.mean(list(per_target.values())))}
+
+
+def _over_repeats(scores: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    table = pd.DataFrame(scores)
+    return {
+        str(metric): {
+            "value": float(values.mean()),
+            "sd": float(values.std()) if len(values) > 1 else None,
+            "low": float(values.min()),
+            "high": float(values.max()),
+        }
+        for metric, values in table.items()
+    }
+
+
+def _classes(place: Path, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the true and of the predicted classes of a fold's test clips."""
+    truth = _test(fold).truth
+    predictions = read_predictions(place / _FILES["test"]).loc[truth.index, list(truth)]
+    return truth.to_numpy().argmax(axis=1), predictions.to_numpy().argmax(axis=1)

@@ -1,0 +1,76 @@
+"""Soft vote of genre runs: the mean of their probabilities, fold by fold."""
+
+from pathlib import Path
+
+import pandas as pd
+from accelerate import Accelerator
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment
+from music_emotion.files import write_json
+from music_emotion.predictions import read_predictions, write_predictions
+from music_emotion.results.whole_run import score
+from music_emotion.training.cross_validation import load_sets
+from music_emotion.training.fold import Fold
+from music_emotion.training.run import read_experiment
+from music_emotion.training.splits import folds_of_run
+
+
+def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
+    """Average the class probabilities of genre runs on the same folds, and score the mean.
+
+    Writes the files of a run, and `vote.json`, which names the members.
+
+    Parameters
+    ----------
+    members : list of Path
+        Directories of finished genre runs.
+    directory : Path
+        Of the vote.
+    accelerator : Accelerator
+        As for the runs.
+
+    Returns
+    -------
+    str
+        The scores in a few lines.
+
+    Raises
+    ------
+    InputError
+        When a member is not a genre run, or is not of the first one's folds.
+    """
+    experiments = [_genre_experiment(path) for path in members]
+    clips, _ = load_sets(experiments[0], accelerator)
+    folds = folds_of_run(experiments[0], clips)
+    for fold in folds:
+        for part in _parts(members[0] / fold.folder):
+            tables = [read_predictions(path / fold.folder / part) for path in members]
+            _check_same(members, tables, fold, part)
+            mean = pd.concat(tables).groupby(level="Id").mean()
+            write_predictions(directory / fold.folder / part, mean)
+    write_json(directory / "vote.json", {"members": [str(path) for path in members]})
+    return score(experiments[0], directory, clips, folds)
+
+
+def _genre_experiment(path: Path) -> Experiment:
+    experiment = read_experiment(path)
+    if experiment.task != "genre":
+        raise InputError(f"{path} is an emotion run; only genre runs vote. Blend emotion runs by themselves.")
+    return experiment
+
+
+def _parts(place: Path) -> list[str]:
+    """What a fold has predicted; a set without a test split has nothing to test."""
+    return ["valid.csv", "test.csv"] if (place / "test.csv").exists() else ["valid.csv"]
+
+
+def _check_same(members: list[Path], tables: list[pd.DataFrame], fold: Fold, part: str) -> None:
+    clips = fold.valid if part == "valid.csv" else fold.test
+    ids = tables[0].index if clips is None else pd.Index(clips.ids)
+    for path, table in zip(members, tables, strict=True):
+        if sorted(table.columns) != sorted(tables[0].columns) or sorted(table.index) != sorted(ids):
+            raise InputError(
+                f"{path / fold.folder / part} is not of the classes and clips that the first run, "
+                f"{members[0]}, has in this fold. Train both on the same data, seeds and folds."
+            )

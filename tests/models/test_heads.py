@@ -1,0 +1,96 @@
+"""Heads: which layers, in which order, and what outputs share."""
+
+import pytest
+import torch
+from torch import nn
+
+from music_emotion.experiment import ModelSection
+from music_emotion.models.heads import PerTarget, build_head
+
+
+def head_of(task: str = "emotion", n_features: int = 1024, n_outputs: int = 4, **settings) -> nn.Module:
+    torch.manual_seed(0)
+    return build_head(ModelSection(**settings), task, n_features, n_outputs)
+
+
+def kinds(module: nn.Module) -> list[str]:
+    return [type(layer).__name__ for layer in module]
+
+
+def sizes(module: nn.Module) -> list[tuple[int, int]]:
+    return [(layer.in_features, layer.out_features) for layer in module if isinstance(layer, nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("place", "layers"),
+    [("before", ["Dropout", "Linear", "ReLU", "Linear"]), ("after", ["Linear", "ReLU", "Dropout", "Linear"])],
+)
+@pytest.mark.parametrize("task", ["emotion", "genre"])
+def test_dense_256_has_its_dropout_before_or_after_the_hidden_layer(task, place, layers):
+    head = head_of(task, head="dense", dropout=0.5, dropout_place=place)
+    assert kinds(head) == layers
+    assert sizes(head) == [(1024, 256), (256, 4)]
+    assert head[layers.index("Dropout")].p == 0.5
+
+
+def test_dense_widths_are_hidden_layers_one_after_another():
+    head = head_of("genre", head="dense", head_widths=(256, 32), dropout=0, activation="gelu")
+    assert sizes(head) == [(1024, 256), (256, 32), (32, 4)]
+    assert [kind for kind in kinds(head) if kind != "Dropout"] == [
+        "Linear",
+        "GELU",
+        "Linear",
+        "GELU",
+        "Linear",
+    ]
+    features = torch.randn(3, 1024)
+    assert torch.equal(head(features), head(features))  # in training: a dropout of 0 drops nothing
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_dense_without_widths_is_the_linear_head(place):
+    head = head_of(head="dense", head_widths=(), dropout_place=place).eval()
+    features = torch.randn(3, 1024)
+    assert torch.equal(head(features), head_of(head="linear").eval()(features))
+
+
+def test_dropout_before_drops_features_and_after_drops_hidden_units():
+    features = torch.ones(1, 50)
+    before = head_of(n_features=50, head="dense", head_widths=(20,), dropout=0.5, activation="none")
+    after = head_of(
+        n_features=50, head="dense", head_widths=(20,), dropout=0.5, activation="none", dropout_place="after"
+    )
+    assert _share_of_zeros(before, before[1], features) == pytest.approx(0.5, abs=0.25)
+    assert _share_of_zeros(after, after[0], features) == 0
+    assert _share_of_zeros(after, after[-1], features) == pytest.approx(0.5, abs=0.4)
+
+
+def _share_of_zeros(head: nn.Module, layer: nn.Module, features: torch.Tensor) -> float:
+    """Of what reaches a layer, in training."""
+    seen = []
+    hook = layer.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    head(features)
+    hook.remove()
+    return (seen[0] == 0).float().mean().item()
+
+
+@pytest.mark.parametrize(("head", "shared"), [("linear", True), ("dense", True), ("mlp", False)])
+def test_targets_share_hidden_layers_in_all_heads_but_the_public_baselines(head, shared):
+    network = head_of(n_features=6, head=head, head_widths=(5,), head_width=5, dropout=0).eval()
+    weights = [weight for weight in network.parameters() if weight.ndim == 2]
+    network(torch.randn(3, 6))[:, 0].sum().backward()
+    untouched = [weight for weight in weights if weight.grad is None or not weight.grad.any()]
+    assert (len(untouched) == 0) == shared
+
+
+def test_genres_have_one_public_head_and_targets_one_each():
+    genre, emotion = (head_of(task, head="mlp", head_width=8) for task in ("genre", "emotion"))
+    assert isinstance(genre, PerTarget)
+    assert isinstance(emotion, PerTarget)
+    assert [sizes(head)[-1] for head in genre.heads] == [(8, 4)]
+    assert [sizes(head)[-1] for head in emotion.heads] == [(8, 1)] * 4
+
+
+def test_the_lstms_dropout_is_between_its_layers_and_not_before_a_linear_head():
+    assert head_of(kind="lstm", dropout=0.4)[0].p == 0
+    assert head_of(kind="conv", dropout=0.4)[0].p == 0.4

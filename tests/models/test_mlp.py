@@ -1,0 +1,106 @@
+"""Fully connected layers: of one length of excerpt, as deep as the widths say."""
+
+import pytest
+import torch
+from torch import nn
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import ModelSection, build_experiment
+from music_emotion.models.build import ModelCard, Network, build_network, load_trunk, save_model
+from music_emotion.models.mlp import Mlp, dense_layers
+
+LENGTHS = torch.tensor([20, 20])
+
+
+def mlp_of(**settings) -> Mlp:
+    torch.manual_seed(0)
+    return Mlp(ModelSection(kind="mlp", **{"widths": (16, 8), **settings}), 12, 20)
+
+
+def kinds(layers) -> list[str]:
+    return [type(layer).__name__ for layer in layers]
+
+
+def test_layers_are_linear_normalised_and_activated():
+    layers = dense_layers(240, (16, 8), "gelu", "batch")
+    assert kinds(layers) == ["Linear", "BatchNorm1d", "GELU"] * 2
+    assert [tuple(layers[place].weight.shape) for place in (0, 3)] == [(16, 240), (8, 16)]
+    assert kinds(dense_layers(240, (16, 8), "relu")) == ["Linear", "ReLU"] * 2
+    assert dense_layers(240, (), "relu") == []
+    assert kinds(mlp_of(activation="silu").layers) == ["Linear", "BatchNorm1d", "SiLU"] * 2
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_every_row_of_every_frame_counts_and_excerpts_do_not_change_each_other(norm):
+    mlp = mlp_of(norm=norm, activation="silu").eval()  # whose slope is nowhere 0
+    frames = torch.randn(2, 12, 20, requires_grad=True)
+    features = mlp(frames, LENGTHS)
+    assert features.shape == (2, mlp.n_features) == (2, 8)
+    features[0].sum().backward()
+    assert (frames.grad[0] != 0).all()
+    assert (frames.grad[1] == 0).all()
+
+
+def test_norm_and_activation_none_leave_one_line():
+    mlp = mlp_of(norm="none", activation="none").eval()
+    one, other = torch.randn(2, 2, 12, 20)
+    middle = (mlp(one, LENGTHS) + mlp(other, LENGTHS)) / 2
+    torch.testing.assert_close(mlp((one + other) / 2, LENGTHS), middle)
+    assert (mlp_of(norm="none").eval()((one + other) / 2, LENGTHS) - middle).abs().max() > 1e-2
+
+
+def test_no_widths_hand_on_the_values_themselves():
+    mlp, frames = mlp_of(widths=()), torch.randn(2, 12, 20)
+    assert mlp.n_features == 240
+    assert torch.equal(mlp(frames, LENGTHS), frames.reshape(2, 240))
+
+
+@pytest.mark.parametrize("n_frames", [1, 19, 21])
+def test_another_length_is_refused(n_frames):
+    with pytest.raises(
+        InputError, match=rf"has {n_frames} frames, but .* model\.kind 'mlp' reads only .*, 20 frames\."
+    ):
+        mlp_of()(torch.zeros(2, 12, n_frames), LENGTHS)
+
+
+def network_of(n_frames: int, task: str = "emotion", head: str = "linear") -> Network:
+    torch.manual_seed(0)
+    model = {"kind": "mlp", "widths": (32,), "dropout": 0, "head": head}
+    differences = {"task": task, "model": model, "excerpt": {"frames": n_frames}}
+    card = ModelCard(
+        build_experiment(differences, "test"),
+        outputs=("valence",),
+        row_mean=(3.0,) * 12,
+        row_deviation=(2.0,) * 12,
+        target_mean=(0.0,),
+        target_deviation=(1.0,),
+    )
+    return build_network(card)
+
+
+@pytest.mark.parametrize("n_frames", [1, 4])
+def test_a_network_learns_what_one_value_of_the_frames_tells(n_frames):
+    network = network_of(n_frames)
+    network.masks = nn.Identity()
+    frames, new = 3 + 2 * torch.randn(2, 200, 12, n_frames)
+    lengths = torch.full((200,), n_frames)
+    optimiser = torch.optim.AdamW(network.parameters(), 0.01, weight_decay=0.1)
+    for _ in range(60):
+        optimiser.zero_grad()
+        (network(frames, lengths)[:, 0] - frames[:, 5, -1]).square().mean().backward()
+        optimiser.step()
+    reached = network.eval().predict(new, lengths)[:, 0]
+    assert torch.corrcoef(torch.stack([reached, new[:, 5, -1]]))[0, 1] > 0.5
+
+
+def test_the_trunk_of_a_genre_network_is_taken_under_a_new_dense_head(tmp_path):
+    genre, path = network_of(4, "genre"), tmp_path / "model.safetensors"
+    nn.init.normal_(genre.trunk.layers[0].weight)
+    save_model(path, genre, genre.state_dict())
+    network = network_of(4, head="dense")
+    names = load_trunk(network, path)
+    assert torch.equal(network.trunk.layers[0].weight, genre.trunk.layers[0].weight)
+    assert names["new"] == [f"head.{name}" for name in network.head.state_dict()]
+    assert len(names["new"]) == 4
+    with pytest.raises(InputError, match=r"trunk\.layers\.0\.weight is \(32, 48\) there, \(32, 60\) here"):
+        load_trunk(network_of(5), path)

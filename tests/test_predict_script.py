@@ -1,0 +1,292 @@
+"""`scripts/predict.py` as a user calls it: what it writes, what it refuses, and what it says."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import soundfile
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from matplotlib.image import imread
+
+from music_emotion.data.demo import draw_music, synthesise
+from music_emotion.experiment import build_experiment
+from music_emotion.files import read_json
+from music_emotion.models.build import ModelCard, build_network, load_model, save_model
+from music_emotion.results.inference import predict_array
+from music_emotion.results.timeline import Sliding, predict_file
+from music_emotion.sound.beats import full_features
+from music_emotion.sound.spectrogram import FeatureSettings
+from music_emotion.sound.waveform import read_waveform
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "predict.py"
+EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
+GENRE = ["--genre", "genre.safetensors"]
+GENRES = ("Folk", "Jazz", "Rock")
+
+
+def save(
+    path: Path, task: str, outputs: tuple[str, ...], seed: int, rate: str = "full", n_rows: int = 128
+) -> None:
+    differences = {
+        "task": task,
+        "data": {"rate": rate},
+        "excerpt": {"frames": 64, "test": 2},
+        "model": {"widths": (4,)},
+    }
+    torch.manual_seed(seed)
+    scales = ((-40.0,) * n_rows, (18.0,) * n_rows, (0.5,) * len(outputs), (0.2,) * len(outputs))
+    network = build_network(ModelCard(build_experiment(differences, "test"), outputs, *scales))
+    save_model(path, network, network.state_dict())
+
+
+def music(seconds: float, rate_hz: int = 22050) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return synthesise(draw_music("Rock", rng), seconds, rate_hz, rng)
+
+
+@pytest.fixture(autouse=True)
+def _own_state():
+    """A process has one state of Accelerate, which other tests may have set otherwise."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Models and music, which tests must not change."""
+    folder = tmp_path_factory.mktemp("made")
+    for seed in (0, 1):
+        save(folder / f"fold{seed}.safetensors", "emotion", ("valence", "energy"), seed)
+    save(folder / "genre.safetensors", "genre", GENRES, 2)
+    save(folder / "more.safetensors", "genre", (*GENRES, "Ska"), 3)
+    save(folder / "beat.safetensors", "emotion", ("valence",), 4, rate="beat")
+    save(folder / "statistics.safetensors", "emotion", ("valence",), 5, n_rows=60)
+    stereo = np.stack([music(12, 44100), 0.3 * music(12, 44100)], axis=1)
+    soundfile.write(folder / "song.mp3", stereo, 44100)
+    for name, seconds in (("one", 1), ("two", 3)):
+        (folder / name).mkdir()
+        soundfile.write(folder / name / "song.wav", music(seconds), 22050)
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "broken.wav").write_bytes((folder / "two" / "song.wav").read_bytes()[:40])
+    soundfile.write(folder / "damaged" / "short.wav", music(0.05), 22050)
+    soundfile.write(folder / "long.wav", np.tile(music(15), 5), 22050)  # worth a second process
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path, monkeypatch) -> Path:
+    """A folder of one's own with models and music, which the script is called in."""
+    for path in made.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def call(place, monkeypatch, capsys):  # noqa: ARG001 (its folder)
+    """Call the script in this process; returns status, output and errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
+        status = 0
+        try:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        except SystemExit as left:
+            status = int(left.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_a_file_gives_a_table_a_card_and_a_picture(call):
+    status, out, _ = call("song.mp3", *EMOTION, *GENRE)
+    assert status == 0
+    assert out.startswith("predictions/song.csv: 12.0 s in 2 windows, ")
+    table = pd.read_csv("predictions/song.csv")
+    genres = [f"genre_{name}" for name in GENRES]
+    assert table.columns.tolist() == ["start_seconds", "end_seconds", "valence", "energy", *genres]
+    assert table["start_seconds"].tolist() == [0, 2]
+    assert table["end_seconds"].tolist() == [10, 12]
+    assert np.isfinite(table.to_numpy()).all()
+    assert table[genres].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
+    assert imread("predictions/song.png").std() > 0.1
+    assert {path.name for path in Path("predictions").iterdir()} == {"song.csv", "song.json", "song.png"}
+
+
+def test_the_card_says_what_was_made_how_and_from_what(call, made):
+    call("song.mp3", *EMOTION, *GENRE, "--window", "4", "--hop", "4", "--no-picture")
+    card = read_json(Path("predictions/song.json"))
+    assert card["file"] == str(made.resolve() / "song.mp3")
+    assert card["seconds"] == pytest.approx(12, abs=0.1)
+    assert list(card["targets"]) == ["valence", "energy"]
+    assert list(card["genres"]) == list(GENRES)
+    assert card["genre"] == max(GENRES, key=lambda name: card["genres"][name])
+    assert sum(card["genres"].values()) == pytest.approx(1, abs=1e-4)
+    assert card["models"] == {
+        "emotion": ["fold0.safetensors", "fold1.safetensors"],
+        "genre": ["genre.safetensors"],
+    }
+    features = {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
+    assert card["settings"] == {"window_seconds": 4.0, "hop_seconds": 4.0, "features": features}
+    if not torch.cuda.is_available():
+        assert card["precision"] == "no"
+
+
+def test_a_clip_gets_what_other_scripts_say_of_its_array(call):
+    call("song.mp3", "--emotion", "fold0.safetensors", "--no-picture")
+    array = full_features(read_waveform(Path("song.mp3")), FeatureSettings())
+    expected = predict_array(load_model(Path("fold0.safetensors")), array)
+    assert read_json(Path("predictions/song.json"))["targets"] == pytest.approx(expected, abs=2e-6)
+
+
+def test_one_kind_of_model_is_enough_and_pictures_can_be_left_out(call):
+    assert call("song.mp3", *GENRE, "--out", "genres")[0] == 0
+    assert read_json(Path("genres/song.json"))["targets"] == {}
+    assert pd.read_csv("genres/song.csv").shape == (2, 5)
+    assert call("song.mp3", *EMOTION, "--out", "genres", "--no-picture")[0] == 0
+    card = read_json(Path("genres/song.json"))
+    assert card["genre"] is None
+    assert card["genres"] == {}
+    assert not Path("genres/song.png").exists()  # the earlier one would be of other models
+
+
+def test_equal_names_stay_apart_in_one_run_and_over_several(call, made):
+    for _ in range(2):
+        assert call("song.mp3", "one", "two/song.wav", *EMOTION, "--no-picture")[0] == 0
+        cards = {path.name: read_json(path)["file"] for path in sorted(Path("predictions").glob("*.json"))}
+        assert cards == {
+            "one-song.json": str(made.resolve() / "one" / "song.wav"),
+            "song.json": str(made.resolve() / "song.mp3"),
+            "two-song.json": str(made.resolve() / "two" / "song.wav"),
+        }
+    lone = {"song.json", "song.csv"}
+    call("one", *EMOTION, "--no-picture", "--out", "other")
+    assert {path.name for path in Path("other").iterdir()} == lone
+    call("two", *EMOTION, "--no-picture", "--out", "other")
+    assert {path.name for path in Path("other").iterdir()} == lone | {"two-song.json", "two-song.csv"}
+
+
+def test_a_file_named_twice_is_predicted_once(call):
+    _, out, _ = call("one", "one/song.wav", "two/../one/song.wav", *EMOTION, "--no-picture")
+    assert out.count("song.csv") == 1
+
+
+def test_a_folder_is_searched_whole_whatever_lies_beside_the_audio(call):
+    Path("mixed/below").mkdir(parents=True)
+    for name in ("mixed/a.wav", "mixed/below/b.wav"):
+        Path(name).symlink_to(Path("one/song.wav").resolve())
+    Path("mixed/notes.txt").write_text("no audio")
+    _, out, _ = call("mixed", *EMOTION, "--no-picture")
+    assert out.count(".csv: ") == 1  # both are links to one file
+    assert "predictions/a.csv" in out
+
+
+def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
+    Path("empty").mkdir()
+    status, out, errors = call("damaged", "empty", "none.mp3", "one", *EMOTION, "--no-picture")
+    assert status == 2
+    assert out.count(".csv: ") == 1
+    last = errors[errors.index("error: ") :]
+    assert last.startswith("error: 4 of 5 could not be predicted, the others are:\n")
+    assert "empty holds no audio" in last
+    assert "damaged/broken.wav: " in last
+    assert "damaged/short.wav: the recording has 1102 samples" in last
+    assert "none.mp3: the file does not exist." in last
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([*EMOTION], "There is nothing to predict. Name audio files, or folders of audio."),
+        (["song.mp3"], "No model is given. Name model.safetensors of runs with --emotion, --genre or both."),
+        (
+            ["song.mp3", "--emotion", "genre.safetensors"],
+            "genre.safetensors is a model of the task genre. Give it as --genre.",
+        ),
+        (
+            ["song.mp3", "--genre", "fold0.safetensors"],
+            "fold0.safetensors is a model of the task emotion. Give it as --emotion.",
+        ),
+        (["song.mp3", "--emotion", "none.safetensors"], "The model file none.safetensors does not exist."),
+        (["song.mp3", "--emotion", "song.mp3"], "song.mp3 is not a whole safetensors file"),
+        (["song.mp3", "--emotion", "beat.safetensors"], "beat.safetensors reads beat-synchronous arrays"),
+        (
+            ["song.mp3", "--emotion", "statistics.safetensors"],
+            "statistics.safetensors reads frames of 60 rows, but audio gives 128.",
+        ),
+        (
+            ["song.mp3", "--genre", "genre.safetensors", "more.safetensors"],
+            "genre.safetensors knows Folk, Jazz, Rock; more.safetensors knows Folk, Jazz, Rock, Ska.",
+        ),
+        (["song.mp3", *EMOTION, "--window", "0"], "--window is 0 s; give a number of seconds from 0.1 up."),
+        (["song.mp3", *EMOTION, "--hop", "-2"], "--hop is -2 s; give a number of seconds from 0.1 up."),
+        (["song.mp3", *EMOTION, "--hop-length", "4096"], "hop_length is 4096, longer than the window"),
+    ],
+)
+def test_misuse_gets_a_sentence_and_writes_nothing(call, arguments, sentence):
+    status, _, errors = call(*arguments)
+    assert status == 2
+    assert sentence in errors
+    assert "Traceback" not in errors
+    assert not Path("predictions").exists()
+
+
+def test_a_file_where_the_folder_should_be_gets_a_sentence(call):
+    Path("taken").write_text("")
+    status, _, errors = call("song.mp3", *EMOTION, "--out", "taken")
+    assert status == 2
+    assert "taken" in errors.strip().splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+@pytest.fixture
+def start(place):  # noqa: ARG001 (its folder)
+    """Start the script as a process of its own, which has a second one for a long file."""
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = [sys.executable, str(SCRIPT), "long.wav", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, **pipes, text=True, start_new_session=True)
+
+    return start
+
+
+def test_a_long_file_is_predicted_by_two_processes_as_by_one(start):
+    process = start("one", *EMOTION, *GENRE, "--out", "new/folder")
+    out, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "new/folder/long.csv: 75.0 s in 34 windows" in out
+    names = {f"{name}.{ending}" for name in ("long", "song") for ending in ("csv", "json", "png")}
+    assert {path.name for path in Path("new/folder").iterdir()} == names
+    networks = [load_model(Path(path)) for path in EMOTION[1:]]
+    expected = predict_file(Path("long.wav"), networks, Sliding(), FeatureSettings(), Accelerator(cpu=True))
+    table = pd.read_csv("new/folder/long.csv")
+    np.testing.assert_allclose(table[["valence", "energy"]], expected.targets, atol=1e-5)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
+def test_ctrl_c_leaves_a_sentence_and_no_process_behind(start):
+    process = start(*EMOTION, "--no-picture", "--hop", "0.1")
+    errors = ""
+    while "long.wav: " not in errors and process.poll() is None:  # its progress
+        errors += process.stderr.read(1)
+    children = psutil.Process(process.pid).children()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    errors += process.communicate(timeout=60)[1]
+    assert process.returncode == 130, errors
+    assert "interrupted: what was finished is kept" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    assert children
+    assert not psutil.wait_procs(children, timeout=20)[1]

@@ -1,0 +1,149 @@
+"""Runs of repeats: every seed trains, validates and tests on parts of its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from command_line import make_accelerator
+from music_emotion.errors import InputError
+from music_emotion.files import read_json
+from music_emotion.predictions import read_predictions
+from music_emotion.results.vote import vote
+from music_emotion.results.whole_run import run_experiment
+from music_emotion.training.cross_validation import load_sets
+from music_emotion.training.metrics import genre_scores
+from music_emotion.training.splits import folds_of_run
+
+PLAIN = {"augment": {"frequency_masks": 0, "time_masks": 0, "mixup": 0.0}}
+MLP = {
+    **PLAIN,
+    "task": "genre",
+    "excerpt": {"frames": 1, "per_clip": 1, "test": 1},
+    "model": {"kind": "mlp", "widths": [16, 8], "dropout": 0.0},
+    "optim": {"learning_rate": 0.02},
+    "train": {"epochs": 15, "valid_every": 1, "select": "best-score", "keep_last": True, "ema": 0.0},
+}
+
+
+def write_windows(root: Path, sizes: dict[str, int]) -> str:
+    """Vectors of 26 numbers of which the first tells the class; returns `data.windows`."""
+    rng = np.random.default_rng(0)
+    for split, n in sizes.items():
+        folder = root / split
+        folder.mkdir()
+        labels = np.arange(n) % 3
+        features = rng.normal(0, 1, (n, 26))
+        features[:, 0] += 4 * labels
+        np.save(folder / "X.npy", features.astype(np.float32))
+        np.save(folder / "labels.npy", np.array(["blues", "jazz", "rock"])[labels])
+    return str(root / "{split}")
+
+
+def run(experiment, directory: Path) -> dict:
+    run_experiment(experiment, make_accelerator(), directory)
+    return read_json(directory / "scores.json")
+
+
+def test_given_windows_are_trained_validated_and_tested_in_their_own_splits(small, tmp_path):
+    windows = write_windows(tmp_path, {"train": 120, "val": 30, "test": 45})
+    experiment = small(**MLP, seeds=[0, 1], data={"windows": windows})
+    scores = run(experiment, tmp_path / "run")
+    assert [(r["n_train"], r["n_valid"], r["n_test"]) for r in scores["repeats"]] == [(120, 30, 45)] * 2
+    assert scores["repeated"]["test"]["macro_f1"]["value"] > 0.7
+    assert set(scores["repeated"]) == {"test", "last", "valid"}
+    place = tmp_path / "run" / "seed1" / "fold0"
+    labels = np.load(tmp_path / "test" / "labels.npy")
+    truth = np.searchsorted(["blues", "jazz", "rock"], labels)
+    for name, part in (("test.csv", "test"), ("test-last.csv", "last")):
+        table = read_predictions(place / name)
+        by_hand = genre_scores(truth, table.to_numpy(), list(table))
+        assert scores["repeats"][1][part] == pytest.approx(by_hand)
+    counts = pd.read_csv(tmp_path / "run" / "confusion.csv", index_col="truth")
+    assert counts.to_numpy().sum() == 90
+
+
+def test_the_best_epoch_and_the_last_are_other_weights(small, tmp_path):
+    windows = write_windows(tmp_path, {"train": 60, "val": 30, "test": 45})
+    # so large a rate that the last epoch is hardly the best
+    settings = {**MLP, "optim": {"learning_rate": 0.5}, "data": {"windows": windows}}
+    run(small(**settings), tmp_path / "run")
+    place = tmp_path / "run" / "seed0" / "fold0"
+    best = pd.read_csv(place / "metrics.csv")["score"].to_numpy()
+    assert best.argmax() < len(best) - 1
+    assert not read_predictions(place / "test.csv").equals(read_predictions(place / "test-last.csv"))
+
+
+def test_repeats_split_groups_whole_and_each_seed_otherwise(small, tmp_path):
+    groups = tmp_path / "groups.csv"
+    pd.DataFrame({"Id": range(1000, 1040), "group": [n // 2 for n in range(40)]}).to_csv(groups, index=False)
+    experiment = small(seeds=[0, 1, 2], folds={"split": "holdout", "groups": str(groups)})
+    clips, _ = load_sets(experiment, make_accelerator())
+    folds = folds_of_run(experiment, clips)
+    for fold in folds:
+        parts = [part.ids for part in (fold.training, fold.valid, fold.test)]
+        assert sorted(np.concatenate(parts)) == clips.ids.tolist()
+        sides = [set((ids - 1000) // 2) for ids in parts]
+        assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    assert len({tuple(fold.test.ids) for fold in folds}) == 3
+
+
+def test_emotion_repeats_are_scored_on_their_own_test_clips(small, tmp_path):
+    experiment = small(seeds=[0, 1], folds={"split": "holdout"}, classical={"kind": "ridge", "alpha": 10.0})
+    scores = run(experiment, tmp_path / "run")
+    assert set(scores["repeated"]["test"]) == {"valence", "energy", "danceability", "mean"}
+    clips, _ = load_sets(experiment, make_accelerator())
+    for fold in folds_of_run(experiment, clips):
+        table = read_predictions(tmp_path / "run" / fold.folder / "test.csv")
+        assert table.index.tolist() == sorted(fold.test.ids)
+
+
+@pytest.mark.parametrize("kind", ["svm", "boosting", "xgboost", "lightgbm"])
+def test_classical_genres_are_learnt_from_arrays(small, tmp_path, kind):
+    settings = {"kind": kind, "rounds": 20, "leaf_clips": 2, "learning_rate": 0.3, "feature_share": 1.0}
+    experiment = small(task="genre", seeds=[0, 1], classical=settings, folds={"n": 3})
+    scores = run(experiment, tmp_path / "run")
+    assert scores["pooled"]["macro_f1"]["value"] > 0.8
+    assert set(scores["per_seed"]) == {"0", "1"}
+    assert "Blues" in (tmp_path / "run" / "report.txt").read_text()
+
+
+def test_a_vote_is_the_mean_of_probabilities_in_every_part(small, tmp_path):
+    members = []
+    for kind in ("svm", "lightgbm"):
+        settings = {"kind": kind, "rounds": 20, "leaf_clips": 2, "feature_share": 1.0}
+        experiment = small(task="genre", classical=settings, folds={"split": "holdout"}, seeds=[0, 1])
+        run(experiment, tmp_path / kind)
+        members.append(tmp_path / kind)
+    text = vote(members, tmp_path / "vote", make_accelerator())
+    assert "vote (2 repeats" in text
+    for name in ("seed0/fold0/valid.csv", "seed1/fold0/test.csv"):
+        one, other, both = (read_predictions(folder / name) for folder in (*members, tmp_path / "vote"))
+        pd.testing.assert_frame_equal(both, (one + other) / 2)
+    assert read_json(tmp_path / "vote" / "vote.json")["members"] == [str(path) for path in members]
+
+
+def test_only_runs_of_the_same_folds_vote(small, tmp_path):
+    for name, seed in (("one", 0), ("other", 1)):
+        settings = {"kind": "svm"}
+        experiment = small(task="genre", classical=settings, folds={"split": "holdout"}, seeds=[seed])
+        run(experiment, tmp_path / name)
+    with pytest.raises(InputError, match=r"seed0.* does not exist"):
+        vote([tmp_path / "one", tmp_path / "other"], tmp_path / "vote", make_accelerator())
+    (tmp_path / "other" / "seed1").rename(tmp_path / "other" / "seed0")
+    with pytest.raises(InputError, match=r"other.* is not of the classes and clips that the first run"):
+        vote([tmp_path / "one", tmp_path / "other"], tmp_path / "vote", make_accelerator())
+
+
+def test_a_set_without_a_test_split_is_trained_and_scored(small, competition, tmp_path, capsys):
+    root = tmp_path / "own"
+    (root / "fma_genre_spectrograms").mkdir(parents=True)
+    for name in ("train", "train_labels.txt"):
+        (root / "fma_genre_spectrograms" / name).symlink_to(competition / "fma_genre_spectrograms" / name)
+    for number, settings in enumerate(({"classical": {"kind": "svm"}}, {"train": {"epochs": 1}})):
+        experiment = small(task="genre", data={"root": str(root)}, **settings)
+        scores = run(experiment, tmp_path / f"run{number}")
+        assert scores["n"] == 24
+        assert not list((tmp_path / f"run{number}").rglob("test.csv"))
+    assert "has no test split" in capsys.readouterr().out
