@@ -17,7 +17,6 @@ import librosa
 import numpy as np
 import pandas as pd
 import psutil
-import torch
 from cyclopts import Parameter
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
@@ -207,6 +206,8 @@ def devices(
     epochs
         How many are timed, after a first one that is not.
     """
+    import torch  # here, since the extraction's workers import this file and are weighed
+
     ways = {"CPU": {"ACCELERATE_USE_CPU": "true"}}
     if torch.cuda.is_available():
         ways["GPU"] = {}
@@ -230,12 +231,14 @@ def _epoch_seconds(
 ) -> pd.Series:
     """Train for so many epochs and one in a process of its own; of its epochs, all but the first."""
     command = [sys.executable, str(Path(__file__).with_name("train.py")), str(experiment), *flags]
-    command += ["--runs", str(runs), "--only-fold", "0", "--train.epochs", str(epochs + 1)]
+    command += ["--runs", str(runs), "--seeds", "0", "--only-fold", "0", "--train.epochs", str(epochs + 1)]
     done = subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL)
     if done.returncode:
         raise InputError(f"The training failed with status {done.returncode}: {' '.join(command)}")
-    metrics = next(runs.glob("*/seed*/fold0/metrics.csv"))
-    return pd.read_csv(metrics)["seconds"].iloc[1:]
+    metrics = sorted(runs.glob("*/seed*/fold0/metrics.csv"))
+    if not metrics:
+        raise InputError(f"{experiment} has no epochs to time. Give one that trains a network.")
+    return pd.read_csv(metrics[0])["seconds"].iloc[1:]
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
 from tqdm import tqdm
 
 from command_line import make_accelerator, run
@@ -15,8 +14,14 @@ from music_emotion.data.audio_files import audio_below
 from music_emotion.errors import InputError
 from music_emotion.results.hearing import HearingProcess
 from music_emotion.results.timeline import Sliding, Timeline, predict_file
-from music_emotion.results.timeline_files import free_place, readable, write_timeline
-from music_emotion.sound.spectrogram import FeatureSettings, row_slice
+from music_emotion.results.timeline_files import (
+    free_place,
+    is_written,
+    readable,
+    stamp,
+    with_ending,
+    write_timeline,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,8 +29,28 @@ if TYPE_CHECKING:
     from music_emotion.models.build import Network
     from music_emotion.results.sound_overview import Overview
     from music_emotion.sections import Task
+    from music_emotion.sound.spectrogram import FeatureSettings
 
 _WORTH_A_PROCESS_BYTES = 500_000  # half a minute of mp3: below, a second process would come too late
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to predict.
+
+    Attributes
+    ----------
+    path : Path
+        The audio file.
+    place : Path
+        Where its results go, without their endings.
+    origin : dict
+        What the card says of the file and of how it was predicted.
+    """
+
+    path: Path
+    place: Path
+    origin: dict[str, Any]
 
 
 def predict(
@@ -36,9 +61,10 @@ def predict(
     window: float = 10.0,
     hop: float = 2.0,
     picture: bool = True,
-    features: Annotated[FeatureSettings, Parameter(name="*")] = FeatureSettings(),  # noqa: B008 (frozen)
 ) -> None:
-    """Predict audio files, and write <name>.csv, .json and .png for each.
+    """Predict audio files, and write <name>.csv, .json and .png for each, unless they are there already.
+
+    Audio becomes features as it did for the clips that the models were trained on.
 
     Parameters
     ----------
@@ -56,8 +82,6 @@ def predict(
         Seconds from one window's start to the next one's.
     picture
         Draw genres and targets above the spectrogram and the beats.
-    features
-        How audio becomes features: as for the clips that the models were trained on.
     """
     sliding = Sliding(window, hop)
     if not paths:
@@ -65,30 +89,63 @@ def predict(
     if not (emotion or genre):
         raise InputError("No model is given. Name model.safetensors of runs with --emotion, --genre or both.")
     files, failures = find_audio(paths)
-    n_asked, taken = len(files) + len(failures), set[str]()
-    # started before anything imports PyTorch, so that both import at once
-    with HearingProcess() if is_worth_a_process(files) else nullcontext() as process:
-        accelerator, networks = prepare(emotion, genre)
-        recipe = {
-            "models": {"emotion": list(map(str, emotion)), "genre": list(map(str, genre))},
-            "settings": {"window_seconds": window, "hop_seconds": hop, "features": asdict(features)},
-            # in Accelerate's words; on a CPU it is always single
-            "precision": "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision,
-        }
-        for path in tqdm(files, desc="predict", unit="file", disable=len(files) < 2):
-            try:
-                overview = make_overview(features) if picture else None
-                timeline = predict_file(path, networks, sliding, features, accelerator, overview, process)
-                place = free_place(out, path, taken)
-            except InputError as error:
-                failures.append(str(error))
-                continue
-            draw(place, path, timeline, overview)
-            write_timeline(place, path, timeline, recipe)
-            tqdm.write(f"{readable(place)}.csv: {in_words(timeline)}")
+    n_asked = len(files) + len(failures)
+    recipe = {
+        "models": {"emotion": list(map(stamp, emotion)), "genre": list(map(stamp, genre))},
+        "settings": {"window_seconds": window, "hop_seconds": hop},
+    }
+    jobs, unplaced = find_jobs(files, out, recipe, picture)
+    failures += unplaced
+    if jobs:
+        failures += predict_jobs(jobs, emotion, genre, sliding, picture)
     if failures:
         reasons = "\n".join(failures)
         raise InputError(f"{len(failures)} of {n_asked} could not be predicted, the others are:\n{reasons}")
+
+
+def find_jobs(
+    files: Sequence[Path], out: Path, recipe: dict[str, Any], picture: bool
+) -> tuple[list[Job], list[str]]:
+    """Files whose results are not there, of this very file by this very recipe; and why some can't be."""
+    jobs, failures, taken = [], [], set[str]()
+    for path in files:
+        origin = stamp(path) | recipe
+        try:
+            place = free_place(out, path, taken)
+        except InputError as error:
+            failures.append(str(error))
+            continue
+        if is_written(place, origin, ("csv", "png") if picture else ("csv",)):
+            print(f"{readable(place)}.csv is there already.")
+        else:
+            jobs.append(Job(path, place, origin))
+    return jobs, failures
+
+
+def predict_jobs(
+    jobs: Sequence[Job], emotion: Sequence[Path], genre: Sequence[Path], sliding: Sliding, picture: bool
+) -> list[str]:
+    """Predict files one after the other; returns why some could not be."""
+    failures = []
+    # started before anything imports PyTorch, so that both import at once
+    with HearingProcess() if is_worth_a_process([job.path for job in jobs]) else nullcontext() as process:
+        accelerator, networks = prepare(emotion, genre)
+        features = common_features([*emotion, *genre], networks)
+        # in Accelerate's words; on a CPU it is always single
+        precision = "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision
+        made = {"features": asdict(features), "precision": precision}
+        for job in tqdm(jobs, desc="predict", unit="file", disable=len(jobs) < 2):
+            try:
+                overview = make_overview(features) if picture else None
+                timeline = predict_file(job.path, networks, sliding, features, accelerator, overview, process)
+            except InputError as error:
+                failures.append(str(error))
+                continue
+            with_ending(job.place, "json").unlink(missing_ok=True)  # until all is new, nothing is finished
+            draw(job.place, job.path, timeline, overview)
+            write_timeline(job.place, timeline, job.origin | made)
+            tqdm.write(f"{readable(job.place)}.csv: {in_words(timeline)}")
+    return failures
 
 
 def find_audio(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -155,15 +212,29 @@ def check_network(path: Path, network: "Network", task: "Task") -> None:
             f"{path} reads beat-synchronous arrays, in which seconds are lost. Give a model that was "
             f"trained with data.rate 'full'."
         )
-    rows = row_slice(data.rows)
-    if len(network.card.row_mean) != rows.stop - rows.start:
+    foreign = [name for name in ("windows", "statistics") if getattr(data, name) != "none"]
+    if foreign:
         raise InputError(
-            f"{path} reads frames of {len(network.card.row_mean)} rows, but audio gives "
-            f"{rows.stop - rows.start}. Give a model that was trained on the competition's arrays."
+            f"{path} was trained on data.{foreign[0]} '{getattr(data, foreign[0])}', which can't be made of "
+            f"audio here. Give a model that was trained on the competition's arrays, or on ones like them."
         )
 
 
-def make_overview(features: FeatureSettings) -> "Overview":
+def common_features(paths: Sequence[Path], networks: Sequence["Network"]) -> "FeatureSettings":
+    """How audio became features for all models alike."""
+    kinds = {network.card.features: path for path, network in zip(paths, networks, strict=True)}
+    if len(kinds) > 1:
+        known = "; ".join(
+            f"{path} at {kind.sample_rate_hz} Hz with n_fft {kind.n_fft} and hop_length {kind.hop_length}"
+            for kind, path in kinds.items()
+        )
+        raise InputError(
+            f"Models of differently extracted clips can't be used at once: {known}. Give one kind."
+        )
+    return next(iter(kinds))
+
+
+def make_overview(features: "FeatureSettings") -> "Overview":
     """What gathers the picture's sound; imported here, since matplotlib takes half a second."""
     from music_emotion.results.sound_overview import Overview
 
@@ -172,7 +243,7 @@ def make_overview(features: FeatureSettings) -> "Overview":
 
 def draw(place: Path, path: Path, timeline: Timeline, overview: "Overview | None") -> None:
     """Draw the picture, or remove an earlier one, which may be of other models."""
-    picture = place.with_name(f"{place.name}.png")
+    picture = with_ending(place, "png")
     if not overview:
         picture.unlink(missing_ok=True)
         return

@@ -32,6 +32,10 @@ def pretrain(
     check_experiment(experiment)
     if experiment.task != "genre":
         raise InputError(f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. See train.py.")
+    if experiment.has_repeats:
+        raise InputError(
+            f"{file} has parts of its own to test on, so it is no pretraining. Give it to train.py."
+        )
     accelerator = make_accelerator()
     if overfit_batch:
         check_overfits(experiment, accelerator)

@@ -71,14 +71,22 @@ def read_genres(text: str | None) -> dict[str, Any] | None:
 
 def print_table(table: pd.DataFrame, folder: Path) -> None:
     """Print a study's table, and of a search the best experiment."""
-    shown = table.drop(columns=["low", "high"]).to_string(index=False, float_format="{:.4g}".format)
+    shown = table.drop(columns=["low", "high", "problem"], errors="ignore").to_string(
+        index=False, float_format="{:.4g}".format
+    )
     print(f"\n{shown}\n\nThe table is {folder / 'table.csv'}; each row's run lies beside it.")
+    if "problem" in table:
+        print(
+            f"\nNo score, since the training diverged (to try a row again, delete its directory in {folder}):"
+        )
+        for line in table[table["problem"] != ""].drop_duplicates("row").to_dict("records"):
+            print(f"  {line['row']}: {line['problem']}")
     if "searched" in table and (folder / BEST).exists():
         print(f"\n{(folder / BEST).read_text(encoding='utf-8')}")
-        print(
-            f"This is {folder / BEST}, for scripts/train.py. It was chosen by `searched`, which is therefore"
-        )
-        print("too good; where every seed has test clips of its own, `score` is theirs, and chose nothing.")
+        print(f"This is {folder / BEST}, for scripts/train.py. It was chosen by `searched`, which is")
+        print("therefore too good. Of folds, `score` is the same number. Of repeated holdouts it is that of")
+        print("test clips; but those of one repeat validate another, so it is a little too good as well,")
+        print("less than `searched` is.")
 
 
 if __name__ == "__main__":

@@ -42,8 +42,9 @@ def train(
     if overfit_batch:
         check_overfits(experiment, accelerator)
         return
-    if only_fold is not None and not 0 <= only_fold < experiment.folds.n:
-        raise InputError(f"--only-fold is {only_fold}; the folds are 0 to {experiment.folds.n - 1}.")
+    n_folds = 1 if experiment.has_repeats else experiment.folds.n
+    if only_fold is not None and not 0 <= only_fold < n_folds:
+        raise InputError(f"--only-fold is {only_fold}; the folds are 0 to {n_folds - 1}.")
     accelerator.print(run_experiment(experiment, accelerator, runs / experiment.name, only_fold))
 
 

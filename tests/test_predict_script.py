@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,18 +34,28 @@ GENRE = ["--genre", "genre.safetensors"]
 GENRES = ("Folk", "Jazz", "Rock")
 
 
+COARSE = FeatureSettings(hop_length=1102)
+
+
 def save(
-    path: Path, task: str, outputs: tuple[str, ...], seed: int, rate: str = "full", n_rows: int = 128
+    path: Path,
+    task: str,
+    outputs: tuple[str, ...],
+    seed: int,
+    features: FeatureSettings = FeatureSettings(),  # noqa: B008 (frozen)
+    kind: str = "conv",
+    **data: str,
 ) -> None:
     differences = {
         "task": task,
-        "data": {"rate": rate},
-        "excerpt": {"frames": 64, "test": 2},
-        "model": {"widths": (4,)},
+        "data": data,
+        "excerpt": {"frames": 1 if kind == "mlp" else 64, "test": 2},
+        "model": {"kind": kind, "widths": (4,)},
     }
     torch.manual_seed(seed)
-    scales = ((-40.0,) * n_rows, (18.0,) * n_rows, (0.5,) * len(outputs), (0.2,) * len(outputs))
-    network = build_network(ModelCard(build_experiment(differences, "test"), outputs, *scales))
+    scales = ((-40.0,) * 128, (18.0,) * 128, (0.5,) * len(outputs), (0.2,) * len(outputs))
+    card = ModelCard(build_experiment(differences, "test"), outputs, *scales, features=features)
+    network = build_network(card)
     save_model(path, network, network.state_dict())
 
 
@@ -70,7 +81,9 @@ def made(tmp_path_factory) -> Path:
     save(folder / "genre.safetensors", "genre", GENRES, 2)
     save(folder / "more.safetensors", "genre", (*GENRES, "Ska"), 3)
     save(folder / "beat.safetensors", "emotion", ("valence",), 4, rate="beat")
-    save(folder / "statistics.safetensors", "emotion", ("valence",), 5, n_rows=60)
+    save(folder / "coarse.safetensors", "emotion", ("valence",), 5, COARSE)
+    for name, value in (("statistics", "means-{split}.csv"), ("windows", "windows/{split}")):
+        save(folder / f"{name}.safetensors", "genre", GENRES, 6, kind="mlp", **{name: value})
     stereo = np.stack([music(12, 44100), 0.3 * music(12, 44100)], axis=1)
     soundfile.write(folder / "song.mp3", stereo, 44100)
     for name, seconds in (("one", 1), ("two", 3)):
@@ -133,12 +146,12 @@ def test_the_card_says_what_was_made_how_and_from_what(call, made):
     assert list(card["genres"]) == list(GENRES)
     assert card["genre"] == max(GENRES, key=lambda name: card["genres"][name])
     assert sum(card["genres"].values()) == pytest.approx(1, abs=1e-4)
-    assert card["models"] == {
-        "emotion": ["fold0.safetensors", "fold1.safetensors"],
-        "genre": ["genre.safetensors"],
-    }
-    features = {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
-    assert card["settings"] == {"window_seconds": 4.0, "hop_seconds": 4.0, "features": features}
+    assert card["bytes"] == (made / "song.mp3").stat().st_size
+    stems = {task: [Path(model["file"]).stem for model in models] for task, models in card["models"].items()}
+    assert stems == {"emotion": ["fold0", "fold1"], "genre": ["genre"]}
+    assert card["models"]["genre"][0]["mtime_ns"] == (made / "genre.safetensors").stat().st_mtime_ns
+    assert card["settings"] == {"window_seconds": 4.0, "hop_seconds": 4.0}
+    assert card["features"] == {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
     if not torch.cuda.is_available():
         assert card["precision"] == "no"
 
@@ -148,6 +161,63 @@ def test_a_clip_gets_what_other_scripts_say_of_its_array(call):
     array = full_features(read_waveform(Path("song.mp3")), FeatureSettings())
     expected = predict_array(load_model(Path("fold0.safetensors")), array)
     assert read_json(Path("predictions/song.json"))["targets"] == pytest.approx(expected, abs=2e-6)
+
+
+def test_audio_becomes_features_as_it_did_for_the_clips_of_the_model(call):
+    call("two/song.wav", "--emotion", "coarse.safetensors", "--no-picture")
+    array = full_features(read_waveform(Path("two/song.wav")), COARSE)
+    expected = predict_array(load_model(Path("coarse.safetensors")), array)
+    card = read_json(Path("predictions/song.json"))
+    assert card["targets"] == pytest.approx(expected, abs=2e-6)
+    assert card["features"]["hop_length"] == 1102
+
+
+def test_the_same_command_goes_on_and_finished_does_nothing_again(call, monkeypatch):
+    asked = ("--emotion", "fold0.safetensors", "--no-picture")
+    call("one", *asked)
+    written = Path("predictions/song.json").stat().st_mtime_ns
+    _, out, _ = call("one", "two", *asked)
+    assert out.startswith("predictions/song.csv is there already.\npredictions/two-song.csv: 3.0 s")
+    monkeypatch.setattr("music_emotion.models.build.load_model", None)  # not even that is needed
+    status, out, _ = call("one", "two", *asked)
+    assert status == 0
+    assert out == "predictions/song.csv is there already.\npredictions/two-song.csv is there already.\n"
+    assert Path("predictions/song.json").stat().st_mtime_ns == written
+
+
+def test_what_is_not_the_same_is_predicted_again(call):
+    for name in ("song.wav", "model.safetensors"):  # copies, which may be touched
+        shutil.copy({"song.wav": "one/song.wav"}.get(name, "fold0.safetensors"), f"own-{name}")
+    asked = ["own-song.wav", "--emotion", "own-model.safetensors"]
+    table = Path("predictions/own-song.csv")
+
+    def is_predicted(*more: str, picture: bool = False) -> bool:
+        _, out, _ = call(*asked, *more, *([] if picture else ["--no-picture"]))
+        return f"{table}: 1.0 s in" in out
+
+    assert is_predicted()
+    assert not is_predicted()
+    for changed in ("own-song.wav", "own-model.safetensors"):
+        os.utime(changed, ns=(1, 1))
+        assert is_predicted()
+    assert is_predicted("--window", "0.5")
+    assert is_predicted("--window", "0.5", picture=True)
+    assert not is_predicted("--window", "0.5")
+    table.unlink()
+    assert is_predicted("--window", "0.5")
+
+
+def test_half_written_results_of_another_recipe_are_not_taken_for_finished(call, monkeypatch):
+    asked = ("one", "--emotion", "fold0.safetensors", "--no-picture")
+    call(*asked)
+    with monkeypatch.context() as patch:
+        patch.setattr("music_emotion.results.timeline_files.write_json", raise_interrupt)
+        assert call(*asked, "--window", "0.5")[0] == 130
+    assert "predictions/song.csv: 1.0 s" in call(*asked)[1]
+
+
+def raise_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_one_kind_of_model_is_enough_and_pictures_can_be_left_out(call):
@@ -223,8 +293,17 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
         (["song.mp3", "--emotion", "song.mp3"], "song.mp3 is not a whole safetensors file"),
         (["song.mp3", "--emotion", "beat.safetensors"], "beat.safetensors reads beat-synchronous arrays"),
         (
-            ["song.mp3", "--emotion", "statistics.safetensors"],
-            "statistics.safetensors reads frames of 60 rows, but audio gives 128.",
+            ["song.mp3", "--genre", "statistics.safetensors"],
+            "statistics.safetensors was trained on data.statistics 'means-{split}.csv', which can't be made",
+        ),
+        (
+            ["song.mp3", "--genre", "windows.safetensors"],
+            "windows.safetensors was trained on data.windows 'windows/{split}', which can't be made",
+        ),
+        (
+            ["song.mp3", *EMOTION[:2], "coarse.safetensors"],
+            "fold0.safetensors at 22050 Hz with n_fft 2048 and hop_length 512; "
+            "coarse.safetensors at 22050 Hz with n_fft 2048 and hop_length 1102. Give one kind.",
         ),
         (
             ["song.mp3", "--genre", "genre.safetensors", "more.safetensors"],
@@ -232,7 +311,6 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
         ),
         (["song.mp3", *EMOTION, "--window", "0"], "--window is 0 s; give a number of seconds from 0.1 up."),
         (["song.mp3", *EMOTION, "--hop", "-2"], "--hop is -2 s; give a number of seconds from 0.1 up."),
-        (["song.mp3", *EMOTION, "--hop-length", "4096"], "hop_length is 4096, longer than the window"),
     ],
 )
 def test_misuse_gets_a_sentence_and_writes_nothing(call, arguments, sentence):

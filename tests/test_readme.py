@@ -54,6 +54,46 @@ def smaller(command: str) -> list[str]:
     return shlex.split(f"{command} {SMALLER.get(Path(shlex.split(command)[0]).name, '')}")
 
 
+FAMILY = re.findall(r"scripts/\w+\.py[^`\n]*", README.split("## The family")[1].split("\n## ")[0])
+# The same networks and splits on clips and windows of less than a second, for a pass or two.
+FAMILY_SMALLER = {
+    "extract.py": "--jobs 1",
+    "summarise.py": "--jobs 1",
+    "cut-clips.toml": "--seeds 0 1 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
+    "cut-clips-unpadded.toml": "--seeds 0 --model.widths 4 4 8 --excerpt.frames 43 --train.epochs 2",
+    "cut-clips-transfer.toml": "--seeds 0 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
+    "one-second-mlp.toml": "--train.epochs 3",
+    "one-second-cnn.toml": "--train.epochs 2",
+    "one-second-cnn-bare.toml": "--train.epochs 1 --model.head-widths 4",
+}
+FEWER_ROWS = {
+    '["mel", "chroma", "fused"]': '["fused"]',
+    '["mel", "fused"]': '["mel"]',
+    "[false, true]": "[true]",
+    '["valence"], ["energy"], ["danceability"]': '["energy"]',
+    "[0, 12]": "[0, 1]",
+    "[128]": "[16]",
+    "[64]": "[8]",
+    "[[32, 64, 128]]": "[[4, 4, 8]]",
+    "trials = 30": "trials = 2",
+    "epochs = 12\nvalid_every = 12": "epochs = 1",
+    "epochs = 20\nvalid_every = 20": "epochs = 1",
+    "[16, 32, 64, 128]": "[4, 4]",
+    "lstm_width = 64": "lstm_width = 4",
+    "n = 3": "n = 2",
+}
+
+
+def family_smaller(command: str) -> list[str]:
+    command = command.replace("--window 8 --hop 1", "--window 1").replace(
+        "experiments/studies", "few/studies"
+    )
+    for mark, flags in FAMILY_SMALLER.items():
+        if mark in command and "bench.py" not in command:
+            command = f"{command} {flags}"
+    return shlex.split(command.replace("devices", "devices --epochs 1"))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, competition):
     """A working folder as the README assumes it: experiments, scripts, data, a table of clips."""
@@ -93,8 +133,8 @@ def test_the_readme_shows_every_script():
 def test_the_commands_of_the_readme_run_in_its_order(run, capsys):
     """Each on what those before it left; what starts from audio or goes to Kaggle is tested elsewhere."""
     elsewhere = ("scripts/demo.py", "scripts/extract.py", "scripts/bench.py", "scripts/summarise.py audio")
-    elsewhere = (*elsewhere, "scripts/push.py")
-    commands = [c for c in COMMANDS if not c.startswith(elsewhere)]
+    elsewhere = (*elsewhere, "scripts/push.py", "scripts/predict.py")
+    commands = [c for c in COMMANDS if not c.startswith(elsewhere) and c not in FAMILY]
     assert len(commands) >= 10
     for command in commands:
         assert run(smaller(command)) == 0, f"{command}: {capsys.readouterr().err}"
@@ -113,6 +153,56 @@ def test_the_commands_that_start_from_audio_run(run, folder, capsys):
     command = next(command for command in COMMANDS if command.startswith("scripts/summarise.py audio"))
     assert run([*smaller(command), "--jobs", "1"]) == 0, capsys.readouterr().err
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == [1, 2]
+
+
+def test_the_commands_of_the_family_run_in_their_order(run, folder, capsys):
+    """From recordings of two classes to every network, estimator, vote and study."""
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        noise = rng.normal(0, 0.1, 3 * 22050)
+        sound = np.cumsum(noise) / 30 if number % 2 else noise
+        soundfile.write(folder / f"recording{number}.wav", sound.clip(-1, 1), 22050)
+        place = folder / "folder" / ("noisy" if number % 2 else "clear")
+        place.mkdir(parents=True, exist_ok=True)
+        soundfile.write(place / f"{number}.wav", sound[:22050].clip(-1, 1), 22050)
+    recordings = {"path": [f"recording{n}.wav" for n in range(12)], "label": ["bright", "dark"] * 6}
+    pd.DataFrame(recordings).to_csv(folder / "clips.csv", index=False)
+    for split, n in (("train", 40), ("val", 12), ("test", 12)):
+        place = folder / "given" / split / "mfccs"
+        place.mkdir(parents=True)
+        np.save(place / "X.npy", rng.normal(size=(n, 26)))
+        np.save(place / "labels.npy", np.array(["blues", "rock"])[np.arange(n) % 2])
+    for path in [*(ROOT / "experiments").glob("*.toml"), *(ROOT / "experiments/studies").glob("*.toml")]:
+        text = path.read_text(encoding="utf-8")
+        for many, few in FEWER_ROWS.items():
+            text = text.replace(many, few)
+        copy = folder / "few" / path.relative_to(ROOT / "experiments")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text, encoding="utf-8")
+    assert len(FAMILY) >= 18
+    for command in FAMILY:
+        assert run(family_smaller(command)) == 0, f"{command}: {capsys.readouterr().err}"
+    assert read_json(folder / "runs/vote/scores.json")["repeated"]["test"]["accuracy"]["value"] > 0.9
+    rows = pd.read_csv(folder / "runs/representations-transfer/table.csv")
+    assert rows["train.frozen_epochs"].tolist().count(0) == len(rows) / 2
+    for row in pd.read_csv(folder / "runs/representations/table.csv")["row"]:
+        names = {path.name for path in (folder / "runs/representations" / row).iterdir()}
+        assert {"report.txt", "confusion.csv", "confusion.png"} <= names
+
+
+def test_an_audio_file_is_predicted_with_the_models_of_the_readme(run, folder, capsys):
+    command = next(command for command in COMMANDS if command.startswith("scripts/predict.py"))
+    models = re.findall(r"runs/\S+", command)
+    if not all((folder / model).exists() for model in models):  # as in a run of this test alone
+        for mark in ("scripts/pretrain.py", "experiments/multitask.toml --data.root data"):
+            training = next(command for command in COMMANDS if mark in command)
+            assert run(smaller(training)) == 0, capsys.readouterr().err
+    noise = np.random.default_rng(0).normal(0, 0.1, (4 * 44100, 2))
+    soundfile.write(folder / "song.mp3", noise, 44100, format="mp3")
+    assert run(shlex.split(command)) == 0, capsys.readouterr().err
+    table = pd.read_csv(folder / "predictions" / "song.csv")
+    assert {"start_seconds", "valence", "energy", "danceability", "genre_Blues"} <= set(table)
+    assert (folder / "predictions" / "song.png").stat().st_size > 10_000
 
 
 def test_the_library_lines_of_the_readme_run(folder, competition, monkeypatch):

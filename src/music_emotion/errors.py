@@ -1,4 +1,4 @@
-"""The one error this project raises for what a user can mend."""
+"""The error this project raises for what a user can mend, and the one kind of it that studies survive."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,16 @@ class InputError(ValueError):
     The message is one or more whole sentences: the value, the place and the remedy.
     Scripts print it without a traceback and exit with status 2.
     """
+
+
+class Diverged(InputError):
+    """The loss of a training is no longer finite.
+
+    Its arguments are what happened, with place and epoch, and the remedy; the message is both.
+    """
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args))
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -205,6 +205,13 @@ def check_experiment(experiment: Experiment) -> None:
             "excerpt.frames; statistics have 1.",
         ),
         (
+            experiment.data.windows == "none" != experiment.data.statistics
+            and model.kind != "mlp"
+            and not experiment.is_classical,
+            f"data.statistics gives one vector for a clip, of which model.kind '{model.kind}' makes nothing. "
+            f"Give 'mlp' with excerpt.frames 1, or a classical.kind.",
+        ),
+        (
             experiment.data.windows != "none" and experiment.task != "genre",
             "data.windows holds labels.npy, which are genres. Give the task 'genre'.",
         ),

@@ -117,8 +117,8 @@ class FoldSection:
     valid_share, test_share : float
         Parts of a holdout, above 0; the rest is trained on.
     groups : str
-        CSV with columns `Id` and `group`; a group is never on two sides. "set" takes the groups that
-        the extraction wrote beside the set, "none" has none.
+        CSV with columns `Id` and `group`; a group is never on two sides. "set" takes those that
+        the extraction wrote beside the set, if clips share recordings; "none" has none.
     """
 
     split: Literal["folds", "holdout"] = "folds"

@@ -19,9 +19,13 @@ def write_split(folder, n: int, shape: tuple[int, ...], seed: int = 0, dtype=np.
     return features
 
 
+def section(place, **settings) -> DataSection:
+    return DataSection(windows=str(place), **{"genres": {}, **settings})
+
+
 def test_windows_are_clips_of_their_frames(tmp_path):
     features = write_split(tmp_path / "train" / "melgrams", 12, (21, 128))
-    clips = load_windows(str(tmp_path / "{split}" / "melgrams"), "train")
+    clips = load_windows(section(tmp_path / "{split}" / "melgrams"), "train")
     assert clips.outputs == CLASSES
     assert clips.values.argmax(axis=1).tolist() == [0, 1, 2, 3] * 3
     excerpts = TrainingExcerpts(clips, DataSection(), ExcerptSection(frames=21, per_clip=1), seed=0)
@@ -33,7 +37,7 @@ def test_windows_are_clips_of_their_frames(tmp_path):
 
 def test_a_vector_is_a_window_of_one_frame(tmp_path):
     features = write_split(tmp_path / "val", 8, (26,), dtype=np.float32)
-    clips = load_windows(str(tmp_path / "{split}"), "val", CLASSES)
+    clips = load_windows(section(tmp_path / "{split}"), "val", CLASSES)
     assert clips.store.index["length"].tolist() == [1] * 8
     np.testing.assert_array_equal(clips.store.frames, features)
 
@@ -41,7 +45,23 @@ def test_a_vector_is_a_window_of_one_frame(tmp_path):
 def test_numbers_serve_as_labels(tmp_path):
     write_split(tmp_path / "train", 8, (26,))
     np.save(tmp_path / "train" / "labels.npy", np.arange(8) % 2)
-    assert load_windows(str(tmp_path / "{split}"), "train").outputs == ("0", "1")
+    assert load_windows(section(tmp_path / "{split}"), "train").outputs == ("0", "1")
+
+
+def test_labels_are_mapped_and_those_left_out_keep_their_numbers_free(tmp_path):
+    write_split(tmp_path / "{x}" / "train", 8, (26,))
+    mapping = {"blues": "old", "classical": "old", "hiphop": "none", "rock": "new"}
+    clips = load_windows(section(tmp_path / "{x}" / "{split}", genres=mapping), "train")
+    assert clips.outputs == ("new", "old")
+    assert clips.ids.tolist() == [0, 1, 3, 4, 5, 7]
+    assert clips.values.argmax(axis=1).tolist() == [1, 1, 0, 1, 1, 0]
+
+
+def test_excerpts_longer_than_windows_are_refused(tmp_path):
+    write_split(tmp_path / "train", 4, (21, 128))
+    clips = load_windows(section(tmp_path / "{split}"), "train")
+    with pytest.raises(InputError, match=r"excerpt\.frames is 22, but the shortest clip has 21 frames"):
+        TrainingExcerpts(clips, DataSection(), ExcerptSection(frames=22), seed=0)
 
 
 def spoil(folder, name: str, array) -> None:
@@ -76,9 +96,9 @@ def test_faults_get_a_sentence(tmp_path, spoilt, sentence):
     write_split(tmp_path / "val", 8, (26,))
     spoilt(tmp_path / "val")
     with pytest.raises(InputError, match=sentence):
-        load_windows(str(tmp_path / "{split}"), "val", CLASSES)
+        load_windows(section(tmp_path / "{split}"), "val", CLASSES)
 
 
 def test_a_folder_without_its_split_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"Put \{split\} where train, val and test differ"):
-        load_windows(str(tmp_path), "train")
+        load_windows(section(tmp_path), "train")

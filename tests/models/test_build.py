@@ -5,12 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.layout import SET_NAMES
+from music_emotion.data.store import Store
 from music_emotion.errors import InputError
 from music_emotion.experiment import (
     Experiment,
@@ -20,8 +24,10 @@ from music_emotion.experiment import (
     experiment_to_dict,
     read_differences,
 )
+from music_emotion.files import write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_model, load_trunk, save_model
-from music_emotion.sound.spectrogram import row_slice
+from music_emotion.sound.spectrogram import FeatureSettings, row_slice
+from music_emotion.training.fold import make_network
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 SMALL = {"widths": (4, 8), "lstm_width": 8, "head_width": 8, "backbone": "resnet10t"}
@@ -39,6 +45,7 @@ def card_of(task: Task = "emotion", n_rows: int = 140, n_outputs: int = 3, **mod
         row_deviation=tuple(deviations),
         target_mean=tuple(0.1 * number for number in range(n_outputs)),
         target_deviation=tuple(1 + number / 3 for number in range(n_outputs)),
+        features=FeatureSettings(hop_length=1102),
     )
 
 
@@ -193,6 +200,44 @@ def test_the_metadata_hold_everything_else(tmp_path):
     assert set(load_file(path)) == {name for name, _ in network.named_parameters()} | {
         name for name, _ in network.named_buffers() if name.startswith("trunk.")
     }
+
+
+def rewrite_card(path: Path, **changes: Any) -> None:
+    """Change entries of a saved card; None removes one."""
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["music_emotion"]) | changes
+    kept = {name: value for name, value in card.items() if value is not None}
+    save_file(load_file(path), path, metadata={"music_emotion": json.dumps(kept)})
+
+
+def test_a_model_that_says_nothing_of_its_features_has_the_courses(tmp_path):
+    path = saved(tmp_path / "model.safetensors", network_of())
+    assert load_model(path).card.features.hop_length == 1102
+    rewrite_card(path, features=None)
+    assert load_model(path).card.features == FeatureSettings()
+
+
+@pytest.mark.parametrize("features", [{"hop_length": 4096}, {"hop": 512}, "512"])
+def test_impossible_features_get_a_sentence(tmp_path, features):
+    path = saved(tmp_path / "model.safetensors", network_of())
+    rewrite_card(path, features=features)
+    with pytest.raises(InputError, match=r"model\.safetensors describes its network in a way that can't be"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("is_fused", "hop_length", "expected"), [(True, 1102, 1102), (True, None, 512), (False, 1102, 512)]
+)
+def test_a_trained_network_knows_how_its_clips_were_extracted(tmp_path, is_fused, hop_length, expected):
+    (tmp_path / "multitask_dataset").mkdir()
+    if hop_length:
+        settings = {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": hop_length, "window_seconds": 1.0}
+        write_json(tmp_path / "multitask_dataset" / "settings.json", settings)
+    place = pd.DataFrame({"start": [0, 40], "length": [40, 40]}, pd.Index([1, 2], name="Id"))
+    frames = np.random.default_rng(0).normal(-40, 9, (80, 140)).astype(np.float16)
+    clips = ClipSet(np.array([1, 2]), Store(frames, place, is_fused), ("x",), np.array([[0.2], [0.8]]))
+    experiment = build_experiment({"data": {"root": str(tmp_path)}, "model": {"widths": (4,)}}, "test")
+    assert make_network(experiment, clips, 0).card.features == FeatureSettings(hop_length=expected)
 
 
 def test_a_model_loads_where_the_files_it_started_from_are_gone(tmp_path):

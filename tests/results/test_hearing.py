@@ -67,10 +67,27 @@ def test_whoever_stops_listening_can_ask_for_another_file(process, noise):
     assert len(list(process.hear(blocks_of(noise)))) == 6
 
 
-def test_the_end_of_the_process_gets_a_sentence(noise):
+def test_when_the_process_is_ended_this_one_goes_on(noise, tmp_path, capsys):
+    (tmp_path / "broken.wav").write_bytes(noise.read_bytes()[:300_000])
+    here, cut, after = Counter(), Counter(), Counter()
+    expected = np.concatenate(list(hear(blocks_of(noise), here)))
     with HearingProcess() as process:
+        heard = process.hear(blocks_of(noise), cut)
+        blocks = [next(heard)]
         process.process.kill()
         process.process.join()
-        with pytest.raises(InputError, match=r"noise\.wav: the process that reads audio was ended"):
-            list(process.hear(blocks_of(noise)))
+        np.testing.assert_allclose(np.concatenate([*blocks, *heard]), expected, atol=1e-3)
+        with pytest.raises(InputError, match=r"broken\.wav: the file is cut off"):
+            list(process.hear(blocks_of(tmp_path / "broken.wav", 2.0)))
+        np.testing.assert_allclose(np.concatenate(list(process.hear(blocks_of(noise), after))), expected)
+    assert vars(cut) == vars(after) == vars(here)
+    assert capsys.readouterr().err.count("this one goes on alone") == 1
     assert not process.process.is_alive()
+
+
+def test_a_process_that_ends_between_two_files_is_not_the_second_ones_fault(process, noise):
+    """The last test of this process."""
+    assert len(list(process.hear(blocks_of(noise)))) == 6
+    process.process.kill()
+    process.process.join()
+    assert len(list(process.hear(blocks_of(noise)))) == 6

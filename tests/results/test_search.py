@@ -182,6 +182,21 @@ def test_a_score_that_is_no_number_is_a_trial_but_never_the_best(write, run, pre
     assert f"alpha = {table['classical.alpha'][0]}" in (tmp_path / "runs/small/best.toml").read_text()
 
 
+def test_a_trial_that_diverges_is_pruned_and_does_not_stop_the_search(write, run, tmp_path, monkeypatch):
+    wild = NETWORK.replace("15", "2") + "[optim]\nclip_norm = 0.0\n"
+    path, folder = write('"optim.learning_rate" = [1e30, 1e-3]', 4, wild), tmp_path / "runs" / "small"
+    table = run(path)
+    assert set(table["row"]) == {"1e+30", "0.001"}
+    diverged = table["row"] == "1e+30"
+    assert (table["searched"].isna() == diverged).all()
+    assert (table["problem"].str.contains("seed0/fold0: the loss is nan in epoch 1") == diverged).all()
+    assert sorted(states(folder)) == ["COMPLETE"] * (~diverged).sum() + ["PRUNED"] * diverged.sum()
+    assert "learning_rate = 0.001" in (folder / "best.toml").read_text()
+    (folder / "journal.log").unlink()  # as if it had died before it told Optuna
+    monkeypatch.setattr(shared_rows, "note_problem", lambda *_: pytest.fail("trained again"))
+    pd.testing.assert_frame_equal(run(path), table)
+
+
 def test_trials_of_a_dead_process_are_done_again_and_half_a_line_is_forgotten(write, run, pretend, tmp_path):
     trained, path, folder = pretend(near_100), write(ALPHA, 3), tmp_path / "runs" / "small"
 

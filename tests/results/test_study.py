@@ -1,5 +1,10 @@
 """Studies: the rows of a grid, their runs, and the table."""
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +20,7 @@ from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.models.build import ModelCard, build_network
 from music_emotion.results import shared_rows
+from music_emotion.results import study as study_module
 from music_emotion.results.study import read_study, run_study
 from music_emotion.results.whole_run import run_experiment
 from music_emotion.training import cross_validation
@@ -24,6 +30,7 @@ from study import read_genres, study
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted((EXPERIMENTS / "studies").glob("*.toml"))
 RIDGE = EXPERIMENTS / "ridge.toml"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "study.py"
 SMALL = """
 [excerpt]
 frames = 32
@@ -35,6 +42,12 @@ widths = [4, 8]
 [train]
 epochs = 2
 batch_size = 8
+"""
+DIVERGING = """experiment = "emotion.toml"
+[fixed]
+"optim.clip_norm" = 0.0
+[[grid]]
+"optim.learning_rate" = [1e30, 1e-3]
 """
 
 
@@ -76,7 +89,7 @@ def test_every_study_builds_its_rows_and_is_named_after_its_file(path):
         assert all(row.experiment.name == row.name for row in study.rows)
         assert len({row.name for row in study.rows}) == len(study.rows)
     else:
-        assert len(study.space.distributions()) >= 4
+        assert len(study.space.distributions()) >= 2
         assert study.search.trials >= 20
 
 
@@ -159,10 +172,98 @@ pretrain = "genres.toml"
 "train.frozen_epochs" = [1, 2]
 """
     run(write(text))
-    for name in ("mel-1", "fused-2"):
-        trunk = read_json(tmp_path / "runs" / "small" / name / "seed0" / "fold0" / "trunk.json")
-        assert Path(trunk["file"]).parts[-4:] == (f"{name}-genres", "seed0", "fold0", "model.safetensors")
+    folder = tmp_path / "runs" / "small"
+    for name in ("mel-1", "mel-2", "fused-1", "fused-2"):
+        trunk, kind = read_json(folder / name / "seed0" / "fold0" / "trunk.json"), name.partition("-")[0]
+        assert Path(trunk["file"]).parts[-4:] == (f"{kind}-genres", "seed0", "fold0", "model.safetensors")
         assert trunk["new"] == ["head.1.weight", "head.1.bias"]
+    assert len(list(folder.glob("*-genres"))) == 2  # of which two rows start each
+
+
+def test_a_trunk_that_another_process_trains_is_waited_for(write, run, tmp_path, monkeypatch):
+    grid = '[[grid]]\n"train.frozen_epochs" = [1]\n'
+    path = write(f'experiment = "emotion.toml"\npretrain = "genres.toml"\n{grid}')
+    held = tmp_path / "runs" / "small" / "genres"
+    held.mkdir(parents=True)
+    other = FileLock(held / "trunk.lock").acquire()
+    waited = []
+
+    def die(_: float) -> None:
+        waited.append(sorted(path.name for path in held.iterdir()))
+        other.lock.release()
+
+    monkeypatch.setattr(shared_rows, "time", SimpleNamespace(sleep=die))
+    assert len(run(path)) == 1
+    assert waited == [["trunk.lock"]]
+
+
+def test_two_trunks_of_one_name_are_refused(write):
+    grids = '[[grid]]\n"train.epochs" = [2]\n"model.widths" = [[8]]\n[[grid]]\n"excerpt.frames" = [8]\n'
+    with pytest.raises(InputError, match="different trunks of the one name 8-genres"):
+        read_study(write(f'experiment = "emotion.toml"\npretrain = "genres.toml"\n{grids}'))
+
+
+def test_a_row_that_diverges_is_noted_and_the_others_are_trained(write, run, tmp_path, monkeypatch):
+    path, folder = write(DIVERGING), tmp_path / "runs" / "small"
+    table = run(path)
+    assert table["row"].tolist() == ["1e+30", "0.001"]
+    assert table["score"].isna().tolist() == [True, False]
+    assert table.columns[-1] == "problem"
+    assert table["problem"][0] == f"{folder / '1e+30' / 'seed0' / 'fold0'}: the loss is nan in epoch 1."
+    assert table["problem"][1] == ""
+    assert table["n"].tolist() == [0, 40]
+    assert len(pd.read_csv(folder / "table.csv")) == 2
+    monkeypatch.setattr(cross_validation, "train_network", lambda *_: True)  # as of the finished row
+    monkeypatch.setattr(shared_rows, "note_problem", lambda *_: pytest.fail("trained again"))
+    pd.testing.assert_frame_equal(run(path), table)
+
+
+def test_a_row_whose_trunk_diverges_is_noted_too(write, run, tmp_path):
+    text = 'experiment = "emotion.toml"\npretrain = "wild.toml"\n[[grid]]\n"train.epochs" = [1, 2]\n'
+    wild = "[optim]\nlearning_rate = 1e30\nclip_norm = 0.0\n"
+    (tmp_path / "wild.toml").write_text(f'task = "genre"\n{SMALL}{wild}')
+    table = run(write(text))
+    assert (
+        table["problem"].str.contains("genres/seed0/fold0: the loss is nan in epoch 1").tolist() == [True] * 2
+    )
+
+
+def test_two_processes_that_diverge_go_on_together(write, competition, tmp_path):
+    with socket.socket() as free:  # a port that nothing else on this machine listens to
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
+    places = {"--data.root": competition, "--data.stores": tmp_path / "stores", "--runs": tmp_path / "runs"}
+    flags = [str(word) for place in places.items() for word in place]
+    command = [sys.executable, *launcher, str(SCRIPT), str(write(DIVERGING)), *flags]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1e+30: ") == 2  # when it happened, and below the table; the main process alone
+    assert "the loss is nan in epoch 1." in done.stdout
+    assert pd.read_csv(tmp_path / "runs" / "small" / "table.csv")["score"].isna().tolist() == [True, False]
+
+
+def test_a_table_never_shrinks(write, run, monkeypatch):
+    path = write(f'experiment = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10, 100]\n')
+    lengths = []
+    monkeypatch.setattr(study_module, "write_table", lambda _, table: lengths.append(len(table)))
+    run(path)
+    assert lengths == [1, 2, 3, 3]
+    lengths.clear()
+    run(path)  # a second process, which has seen no row yet
+    assert lengths == [3, 3, 3, 3]
+
+
+def test_a_row_of_other_settings_is_no_line_and_is_refused_with_a_remedy(write, run, tmp_path):
+    text = f'experiment = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10]\n'
+    run(write(text))
+    shutil.rmtree(tmp_path / "runs" / "small" / "1")
+    with pytest.raises(
+        InputError, match=r"10 holds another experiment: data\.rows differ\. Give --runs another"
+    ):
+        run(write(f'{text}[fixed]\n"data.rows" = "chroma"\n'))
+    assert pd.read_csv(tmp_path / "runs" / "small" / "table.csv")["row"].tolist() == [1]
 
 
 def test_a_row_that_another_process_trains_comes_last(write, run, tmp_path, monkeypatch):
@@ -213,6 +314,8 @@ def test_the_script_prints_the_table_and_the_best_experiment(write, competition,
     assert len(table) == 2
     assert all(str(name) in printed for name in table["row"])
     assert (tmp_path / "runs" / "small" / "best.toml").read_text() in printed
+    assert "those of one repeat validate another, so it is a little too good" in printed
+    assert "chose nothing" not in printed
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "Rock"])

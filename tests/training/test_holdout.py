@@ -48,7 +48,7 @@ def run(experiment, directory: Path) -> dict:
 
 def test_given_windows_are_trained_validated_and_tested_in_their_own_splits(small, tmp_path):
     windows = write_windows(tmp_path, {"train": 120, "val": 30, "test": 45})
-    experiment = small(**MLP, seeds=[0, 1], data={"windows": windows})
+    experiment = small(**MLP, seeds=[0, 1], data={"windows": windows, "genres": {}})
     scores = run(experiment, tmp_path / "run")
     assert [(r["n_train"], r["n_valid"], r["n_test"]) for r in scores["repeats"]] == [(120, 30, 45)] * 2
     assert scores["repeated"]["test"]["macro_f1"]["value"] > 0.7
@@ -59,15 +59,17 @@ def test_given_windows_are_trained_validated_and_tested_in_their_own_splits(smal
     for name, part in (("test.csv", "test"), ("test-last.csv", "last")):
         table = read_predictions(place / name)
         by_hand = genre_scores(truth, table.to_numpy(), list(table))
-        assert scores["repeats"][1][part] == pytest.approx(by_hand)
-    counts = pd.read_csv(tmp_path / "run" / "confusion.csv", index_col="truth")
-    assert counts.to_numpy().sum() == 90
+        loss = -np.log(table.to_numpy()[np.arange(45), truth]).mean()
+        assert scores["repeats"][1][part] == pytest.approx({**by_hand, "loss": loss}, rel=1e-4)
+    for mark in ("", "-last"):
+        counts = pd.read_csv(tmp_path / "run" / f"confusion{mark}.csv", index_col="truth")
+        assert counts.to_numpy().sum() == 90
 
 
 def test_the_best_epoch_and_the_last_are_other_weights(small, tmp_path):
     windows = write_windows(tmp_path, {"train": 60, "val": 30, "test": 45})
     # so large a rate that the last epoch is hardly the best
-    settings = {**MLP, "optim": {"learning_rate": 0.5}, "data": {"windows": windows}}
+    settings = {**MLP, "optim": {"learning_rate": 0.5}, "data": {"windows": windows, "genres": {}}}
     run(small(**settings), tmp_path / "run")
     place = tmp_path / "run" / "seed0" / "fold0"
     best = pd.read_csv(place / "metrics.csv")["score"].to_numpy()
@@ -87,6 +89,29 @@ def test_repeats_split_groups_whole_and_each_seed_otherwise(small, tmp_path):
         sides = [set((ids - 1000) // 2) for ids in parts]
         assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
     assert len({tuple(fold.test.ids) for fold in folds}) == 3
+
+
+def test_groups_of_a_set_are_those_the_extraction_left(small, competition, tmp_path):
+    """Without its record, it is not known whether clips share a recording."""
+    folder = tmp_path / "own" / "multitask_dataset"
+    folder.mkdir(parents=True)
+    for name in ("train", "test", "train_labels.txt"):
+        (folder / name).symlink_to(competition / "multitask_dataset" / name)
+    experiment = small(folds={"split": "holdout", "groups": "set"}, data={"root": str(folder.parent)})
+    clips, _ = load_sets(experiment, make_accelerator())
+    with pytest.raises(InputError, match=r"has no groups-train\.csv, so which clips share a recording"):
+        folds_of_run(experiment, clips)
+    ids = pd.DataFrame({"id": clips.ids, "path": [f"{n}.wav" for n in range(40)]})
+    ids.to_csv(folder / "ids-train.csv", index=False)
+    (fold,) = folds_of_run(experiment, clips)
+    assert 5 <= len(fold.test) <= 7
+    ids.assign(path="long.wav").to_csv(folder / "ids-train.csv", index=False)
+    with pytest.raises(InputError, match=r"has no groups-train\.csv"):
+        folds_of_run(experiment, clips)
+    pairs = pd.DataFrame({"Id": clips.ids, "group": np.arange(40) // 2})
+    pairs.to_csv(folder / "groups-train.csv", index=False)
+    (fold,) = folds_of_run(experiment, clips)
+    assert not set((fold.test.ids - 1000) // 2) & set((fold.training.ids - 1000) // 2)
 
 
 def test_emotion_repeats_are_scored_on_their_own_test_clips(small, tmp_path):
@@ -129,6 +154,8 @@ def test_only_runs_of_the_same_folds_vote(small, tmp_path):
         settings = {"kind": "svm"}
         experiment = small(task="genre", classical=settings, folds={"split": "holdout"}, seeds=[seed])
         run(experiment, tmp_path / name)
+    with pytest.raises(InputError, match=r"one holds something else \(experiment\.json\)"):
+        vote([tmp_path / "one", tmp_path / "one"], tmp_path / "one", make_accelerator())
     with pytest.raises(InputError, match=r"seed0.* does not exist"):
         vote([tmp_path / "one", tmp_path / "other"], tmp_path / "vote", make_accelerator())
     (tmp_path / "other" / "seed1").rename(tmp_path / "other" / "seed0")

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from music_emotion.data.clip_set import ClipSet
+from music_emotion.errors import InputError
 from music_emotion.sections import DataSection, ExcerptSection
 from music_emotion.sound.spectrogram import silent_rows
 
@@ -34,6 +35,11 @@ class _Cutter:
             self.padding = silent_rows()
         place = clips.store.index.loc[clips.ids]
         self.starts, self.lengths = place["start"].to_numpy(), place["length"].to_numpy()
+        if not clips.store.is_fused and (self.lengths < self.n_frames).any():
+            raise InputError(
+                f"excerpt.frames is {self.n_frames}, but the shortest clip has {self.lengths.min()} frames, "
+                f"and what is silence in these is not known. Give excerpt.frames {self.lengths.min()}."
+            )
 
     def cut(self, clips: np.ndarray, offsets: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Excerpts of the clips at some positions, each from an offset in frames."""

@@ -57,8 +57,8 @@ def assign_parts(
 ) -> np.ndarray:
     """Give every clip a part, such as one to train on, one to validate with and one to test on.
 
-    Groups, in random order and the largest first, go where their classes, and clips at all, are
-    missed most.
+    Groups, in random order but the large ones rather early, go where their classes, and clips at all,
+    are missed most.
 
     Parameters
     ----------
@@ -94,9 +94,11 @@ def assign_parts(
     wanted = np.outer(shares, counts.sum(axis=0))
     missing = wanted.copy()
     part_of = np.empty(len(counts), np.int64)
-    order = np.random.default_rng(seed).permutation(len(counts))
-    for unit in order[np.argsort(-counts[order, -1], kind="stable")]:
-        part = ((missing / wanted) @ counts[unit]).argmax()
+    # Early, a large group still fits; but by its size alone it would be in the same part for every seed.
+    lateness = np.random.default_rng(seed).random(len(counts)) / counts[:, -1]
+    for unit in np.argsort(lateness):
+        # of what a part wants; where that is less than a clip, a whole one is too much
+        part = ((missing / np.maximum(wanted, 1)) @ counts[unit]).argmax()
         part_of[unit] = part
         missing[part] -= counts[unit]
     if len(set(part_of)) < len(shares):

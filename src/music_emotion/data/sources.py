@@ -34,7 +34,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         ``data.allow_bad_share``.
     """
     if data.windows != "none":
-        return load_windows(data.windows, split, outputs)
+        return load_windows(data, split, outputs)
     if data.statistics != "none":
         return load_statistics(data, task, split, outputs)
     return load_layout(data, task, split, outputs)

@@ -51,7 +51,7 @@ def load_statistics(data: DataSection, task: Task, split: Split, outputs: tuple[
     else:
         raise InputError(f"{label_file} does not exist, but holds the labels of {data.statistics}.")
     index = pd.DataFrame({"start": np.arange(len(table)), "length": 1}, table.index)
-    store = Store(table.to_numpy(np.float32), index)
+    store = Store(table.to_numpy(np.float32), index, is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy(np.float32))
 
 

@@ -30,15 +30,13 @@ class Store:
         All clips one after the other: of the layout 140 rows, float16, memory-mapped.
     index : pd.DataFrame
         `start` and `length` in frames, indexed by `Id`.
+    is_fused : bool
+        Whether a frame is mel and chroma, and not, say, the statistics of a clip.
     """
 
     frames: np.ndarray
     index: pd.DataFrame
-
-    @property
-    def is_fused(self) -> bool:
-        """Whether a frame is mel and chroma, and not, say, statistics of a clip."""
-        return bool(self.frames.shape[1] == N_ROWS)
+    is_fused: bool = True
 
     def part(self, rows: Rows) -> slice:
         """The rows of a frame that hold a representation; all where it is not mel and chroma."""

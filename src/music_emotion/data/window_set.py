@@ -7,20 +7,23 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.data.clip_set import ClipSet, one_hot
+from music_emotion.data.labels import map_genres
 from music_emotion.data.store import Store
 from music_emotion.errors import InputError, first_five
+from music_emotion.sections import DataSection
 
 WindowSplit = Literal["train", "val", "test"]
 
 
-def load_windows(folder: str, split: WindowSplit, outputs: tuple[str, ...] = ()) -> ClipSet:
+def load_windows(data: DataSection, split: WindowSplit, outputs: tuple[str, ...] = ()) -> ClipSet:
     """Read the windows of one split.
 
     Parameters
     ----------
-    folder : str
-        Holds `X.npy`, one vector of features per window [shape=(n, n_rows)] or its frames
-        [shape=(n, n_frames, n_rows)], and `labels.npy` [shape=(n,)]. "{split}" stands for the split.
+    data : DataSection
+        ``windows`` is a folder that holds `X.npy`, one vector of features per window [shape=(n, n_rows)]
+        or its frames [shape=(n, n_frames, n_rows)], and `labels.npy` [shape=(n,)]; "{split}" in it stands
+        for the split. ``genres`` maps the labels.
     split : {"train", "val", "test"}
     outputs : tuple of str
         The training split's classes, when another one is read.
@@ -36,9 +39,9 @@ def load_windows(folder: str, split: WindowSplit, outputs: tuple[str, ...] = ())
         When a file is missing, damaged or of another shape, when values are not finite, or a class is
         not among `outputs`.
     """
-    if "{split}" not in folder:
-        raise InputError(f"data.windows is '{folder}'. Put {{split}} where train, val and test differ.")
-    place = Path(folder.format(split=split))
+    if "{split}" not in data.windows:
+        raise InputError(f"data.windows is '{data.windows}'. Put {{split}} where train, val and test differ.")
+    place = Path(data.windows.replace("{split}", split))
     features, labels = _read(place / "X.npy"), _read_labels(place / "labels.npy")
     if features.dtype.kind != "f" or features.ndim not in {2, 3} or 0 in features.shape:
         raise InputError(
@@ -48,15 +51,16 @@ def load_windows(folder: str, split: WindowSplit, outputs: tuple[str, ...] = ())
     if len(features) != len(labels):
         raise InputError(f"{place}: X.npy has {len(features)} windows, but labels.npy {len(labels)} labels.")
     _check_finite(place / "X.npy", features)
-    classes = outputs or tuple(sorted(set(labels)))
-    unknown = sorted(set(labels) - set(classes))
+    genres = map_genres(pd.Series(labels), data.genres, str(place / "labels.npy"))
+    classes = outputs or tuple(sorted(set(genres)))
+    unknown = sorted(set(genres) - set(classes))
     if unknown:
         raise InputError(f"{place}: no training window has the classes {first_five(unknown)}.")
     ids = np.arange(len(features))
     n_frames = 1 if features.ndim == 2 else features.shape[1]
     index = pd.DataFrame({"start": ids * n_frames, "length": n_frames}, pd.Index(ids, name="Id"))
-    store = Store(features.reshape(-1, features.shape[-1]), index)
-    return ClipSet(ids, store, classes, one_hot(labels, classes))
+    store = Store(features.reshape(-1, features.shape[-1]), index, is_fused=False)
+    return ClipSet(genres.index.to_numpy(), store, classes, one_hot(genres, classes))
 
 
 def _read(path: Path) -> np.ndarray:

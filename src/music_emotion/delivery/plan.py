@@ -18,6 +18,7 @@ from music_emotion.results.ensemble import Method
 from music_emotion.results.recipe import read_recipe
 from music_emotion.sections import STRICT
 from music_emotion.training.run import read_experiment
+from music_emotion.training.splits import groups_file
 
 MOST_HOURS = 11.5  # Kaggle ends a run after 12, counted from before the script begins
 _TRUNK = re.compile(r"(?P<name>[^/]+)/seed(?P<seed>\d+)/fold0/model\.safetensors$")
@@ -110,6 +111,8 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) ->
         raise InputError(
             f"Two things are called {repeated[0]}. Give each experiment once, and another --name."
         )
+    for experiment in experiments:
+        _check_plain(experiment)
     if not plan.emotion:
         raise InputError("No experiment predicts emotion, so nothing can be handed in. Name one that does.")
     # without names, all targets are learnt: which these are is known where the data is
@@ -118,6 +121,18 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) ->
             "The experiments have different data.targets, so they can't be blended. Give all the same."
         )
     return plan
+
+
+def _check_plain(experiment: Experiment) -> None:
+    """Refuse what needs more than the competition's arrays, or predicts other clips than its test split."""
+    others = {"windows": experiment.data.windows, "statistics": experiment.data.statistics}
+    foreign = [f"data.{key}" for key, value in others.items() if value != "none"]
+    if foreign or experiment.has_repeats:
+        cause = foreign[0] if foreign else "folds.split 'holdout'"
+        raise InputError(
+            f"Experiment '{experiment.name}': {cause} is not for Kaggle, where folds of the competition's "
+            f"own arrays predict its test split. Package another."
+        )
 
 
 def _way_of_blending(what: Sequence[Path]) -> tuple[Method, float]:
@@ -142,7 +157,7 @@ def _is_pretrained(run: Path) -> bool:
     if not (run / "experiment.json").exists() or (run / "oof.csv").exists():
         return False
     experiment = read_experiment(run)
-    return experiment.task == "genre" and experiment.name == run.name
+    return experiment.task == "genre" and experiment.name == run.name and not experiment.has_repeats
 
 
 def _turn(experiment: Experiment) -> int:
@@ -179,7 +194,9 @@ def _placed(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
     return replace(
         experiment,
         data=replace(experiment.data, root="data", stores="stores"),
-        folds=replace(experiment.folds, groups=copied("folds.groups", experiment.folds.groups)),
+        folds=replace(
+            experiment.folds, groups=copied("folds.groups", str(groups_file(experiment) or "none"))
+        ),
         model=replace(
             model,
             weights=copied("model.weights", model.weights),

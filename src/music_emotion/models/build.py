@@ -1,11 +1,12 @@
 """The whole network of an experiment: standardise, mask, trunk, head; saved as one file."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -19,6 +20,7 @@ from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
 from music_emotion.models.mlp import Mlp
 from music_emotion.sections import ModelSection
+from music_emotion.sound.spectrogram import FeatureSettings
 
 if TYPE_CHECKING:
     from music_emotion.models.pretrained import TimmBackbone
@@ -39,6 +41,8 @@ class ModelCard:
         Of the training folds' frames, per row.
     target_mean, target_deviation : tuple of float
         Of the training folds' targets; 0 and 1 where they are not standardised.
+    features : FeatureSettings
+        How audio became the clips; means nothing of foreign windows and statistics.
     """
 
     experiment: Experiment
@@ -47,6 +51,7 @@ class ModelCard:
     row_deviation: tuple[float, ...]
     target_mean: tuple[float, ...]
     target_deviation: tuple[float, ...]
+    features: FeatureSettings = field(default_factory=FeatureSettings, kw_only=True)
 
 
 class Network(nn.Module):
@@ -148,7 +153,11 @@ def _channels(frames: torch.Tensor, model: ModelSection) -> torch.Tensor:
 
 def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:
     """Write weights, with the card as JSON metadata, to one safetensors file, atomically."""
-    card = dict(vars(network.card), experiment=experiment_to_dict(network.card.experiment))
+    card = dict(
+        vars(network.card),
+        experiment=experiment_to_dict(network.card.experiment),
+        features=asdict(network.card.features),
+    )
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(contiguous, metadata={_METADATA_KEY: json.dumps(card)}))
@@ -201,8 +210,10 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
     try:
         fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
         experiment = build_experiment(fields.pop("experiment"), str(path))
-        card = ModelCard(experiment=experiment, **{name: tuple(values) for name, values in fields.items()})
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        features = FeatureSettings(**fields.pop("features", {}))  # models of earlier versions lack them
+        values = {name: tuple(values) for name, values in fields.items()}
+        card = ModelCard(experiment=experiment, features=features, **values)
+    except (KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
         raise InputError(f"{path} describes its network in a way that can't be read ({error!r}).") from None
     return card, weights
 

@@ -78,13 +78,15 @@ def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     }
 
 
-def write_report(truth: np.ndarray, predicted: np.ndarray, classes: list[str], directory: Path) -> None:
-    """Write `report.txt`, `confusion.csv` and `confusion.png` of class indices [shape=(n,)]."""
+def write_report(
+    truth: np.ndarray, predicted: np.ndarray, classes: list[str], directory: Path, mark: str = ""
+) -> None:
+    """Write `report<mark>.txt`, `confusion<mark>.csv` and `.png` of class indices [shape=(n,)]."""
     labels = range(len(classes))
     text = classification_report(
         truth, predicted, labels=labels, target_names=classes, digits=3, zero_division=0
     )
-    write_text(directory / "report.txt", text)
+    write_text(directory / f"report{mark}.txt", text)
     counts = pd.DataFrame(confusion_matrix(truth, predicted, labels=labels), classes, classes)
-    write_table(directory / "confusion.csv", counts.rename_axis("truth").reset_index())
-    save_figure(directory / "confusion.png", confusion_figure([(f"{len(truth)} clips", counts)]))
+    write_table(directory / f"confusion{mark}.csv", counts.rename_axis("truth").reset_index())
+    save_figure(directory / f"confusion{mark}.png", confusion_figure([(f"{len(truth)} clips", counts)]))

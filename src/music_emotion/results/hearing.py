@@ -3,10 +3,12 @@
 import gc
 import multiprocessing
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing.connection import Connection
 from threading import current_thread, main_thread
 from typing import Protocol
@@ -14,6 +16,7 @@ from typing import Protocol
 import librosa
 import numpy as np
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from music_emotion.errors import InputError
 from music_emotion.results.feature_blocks import FeatureBlocks
@@ -56,6 +59,7 @@ class HearingProcess:
     """A process that computes frames while this one imports PyTorch, and predicts.
 
     With two cores, that halves the time of a file of some minutes. It is only a few blocks ahead.
+    When it is ended, this process goes on in its place.
     """
 
     def __enter__(self) -> "HearingProcess":
@@ -79,25 +83,35 @@ class HearingProcess:
         Raises
         ------
         InputError
-            When the file can't be decoded, or the process is gone.
+            When the file can't be decoded.
         """
+        n_heard = 0
         try:
             self.connection.send((blocks, listener))
             while isinstance(answer := self.connection.recv(), np.ndarray):
+                n_heard += 1
                 yield answer
         except (EOFError, OSError):
-            raise InputError(
-                f"{blocks.path}: the process that reads audio was ended, perhaps for want of memory."
-            ) from None
+            self._give_up()
         except GeneratorExit:  # whoever took the blocks has given up, the process has not
             with suppress(EOFError, OSError):
                 while isinstance(self.connection.recv(), np.ndarray):
                     pass
             raise
+        if self.connection.closed:
+            yield from islice(hear(blocks, listener), n_heard, None)  # a listener here has heard nothing yet
+            return
         if isinstance(answer, InputError):
             raise answer
         if listener:
             vars(listener).update(vars(answer))
+
+    def _give_up(self) -> None:
+        """Close the connection, so that no later file is asked of the process; say it once."""
+        if not self.connection.closed:
+            self.connection.close()
+            reason = "was ended, perhaps for want of memory; this one goes on alone"
+            tqdm.write(f"The process that reads audio {reason}.", file=sys.stderr)
 
 
 @contextmanager

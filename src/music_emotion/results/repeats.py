@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import log_loss
 
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
@@ -16,11 +17,12 @@ from music_emotion.training.fold import Fold
 from music_emotion.training.metrics import genre_scores, spearman_per_target
 
 _PARTS = {"test": "test clips", "last": "test clips, last epoch", "valid": "validation clips"}
+_LEAST_PROBABLE = 1e-7
 _FILES = {"test": "test.csv", "last": "test-last.csv", "valid": "valid.csv"}
 
 
 def score_repeats(directory: Path, experiment: Experiment, folds: Sequence[Fold]) -> str:
-    """Write `scores.json` of a run of repeats, and of genres the report over all its test predictions.
+    """Write `scores.json` of a run of repeats, and of genres reports over all its test predictions.
 
     Parameters
     ----------
@@ -45,9 +47,9 @@ def score_repeats(directory: Path, experiment: Experiment, folds: Sequence[Fold]
         "selected_on_validation": False,  # the clips that are scored have chosen nothing
     }
     if experiment.task == "genre":
-        known, predicted = zip(*(_classes(directory / fold.folder, fold) for fold in folds), strict=True)
-        outputs = list(folds[0].training.outputs)
-        write_report(np.concatenate(known), np.concatenate(predicted), outputs, directory)
+        for part, mark in {"test": "", "last": "-last"}.items():
+            if part in repeats[0]:
+                _write_report(directory, folds, part, mark)
     write_json(directory / "scores.json", scores)
     return repeats_summary(directory.name, scores)
 
@@ -98,7 +100,10 @@ def _scores(task: Task, truth: pd.DataFrame, predictions: pd.DataFrame) -> dict[
     outputs = [str(name) for name in truth]
     known, predicted = truth.to_numpy(), predictions.loc[truth.index, outputs].to_numpy()
     if task == "genre":
-        return genre_scores(known.argmax(axis=1), predicted, outputs)
+        classes = known.argmax(axis=1)
+        likely = np.clip(predicted, _LEAST_PROBABLE, 1)  # a class without training clips has none
+        loss = log_loss(classes, likely / likely.sum(axis=1, keepdims=True), labels=range(len(outputs)))
+        return genre_scores(classes, predicted, outputs) | {"loss": float(loss)}
     per_target = spearman_per_target(known, predicted, outputs)
     return per_target | {"mean": float(np.mean(list(per_target.values())))}
 
@@ -116,8 +121,13 @@ def _over_repeats(scores: list[dict[str, float]]) -> dict[str, dict[str, float |
     }
 
 
-def _classes(place: Path, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the true and of the predicted classes of a fold's test clips."""
-    truth = _test(fold).truth
-    predictions = read_predictions(place / _FILES["test"]).loc[truth.index, list(truth)]
-    return truth.to_numpy().argmax(axis=1), predictions.to_numpy().argmax(axis=1)
+def _write_report(directory: Path, folds: Sequence[Fold], part: str, mark: str) -> None:
+    """Report over the test clips of all folds, each as often as it is tested."""
+    known, predicted = [], []
+    for fold in folds:
+        truth = _test(fold).truth
+        predictions = read_predictions(directory / fold.folder / _FILES[part]).loc[truth.index, list(truth)]
+        known.append(truth.to_numpy().argmax(axis=1))
+        predicted.append(predictions.to_numpy().argmax(axis=1))
+    outputs = list(folds[0].training.outputs)
+    write_report(np.concatenate(known), np.concatenate(predicted), outputs, directory, mark)

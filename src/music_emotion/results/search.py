@@ -19,8 +19,8 @@ from music_emotion.errors import InputError
 from music_emotion.files import write_table, write_text
 from music_emotion.results.experiment_file import experiment_toml
 from music_emotion.results.search_space import Search, Space
-from music_emotion.results.shared_rows import Claim, claim_row, claimed_rows
-from music_emotion.results.study_row import Row, Varied, row_line, run_row, searched_score
+from music_emotion.results.shared_rows import Claim, claim_row, claimed_rows, run_row
+from music_emotion.results.study_row import Row, Varied, problem_of, row_line, searched_score, table_of
 from music_emotion.training.run import read_experiment
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def run_search(
     -------
     pd.DataFrame
         One row per trial, the best first: the columns of a grid's table, the trial's number and
-        `searched`, by which the best is chosen. Empty in all processes but the main one.
+        `searched`, by which the best is chosen, and which is NaN of a row that diverged. Empty in all
+        processes but the main one.
 
     Raises
     ------
@@ -122,7 +123,8 @@ class SharedSearch:
             self._tell(row, score)
         table = self.write_results()
         n_done = f"{len(table)} of {self.search.trials}"
-        print(f"{n_done}: {row.name}: {score:.3f}, best {table['searched'].max():.3f}", flush=True)
+        reached = problem_of(row, self.folder) or f"{score:.3f}, best {table['searched'].max():.3f}"
+        print(f"{n_done}: {row.name}: {reached}", flush=True)
 
     def write_results(self) -> pd.DataFrame:
         """Write the table and the best experiment; gives the table."""
@@ -143,7 +145,7 @@ class SharedSearch:
                 self.lines[row.name] = row_line(row, self.folder)
             score = math.nan if trial.value is None else trial.value
             lines.append({"trial": trial.number, **self.lines[row.name], "searched": score})
-        return pd.DataFrame(lines).sort_values("searched", ascending=False, kind="stable", ignore_index=True)
+        return table_of(lines).sort_values("searched", ascending=False, kind="stable", ignore_index=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

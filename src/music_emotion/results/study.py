@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pandas as pd
 from accelerate import Accelerator
+from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
@@ -16,8 +17,16 @@ from music_emotion.experiment import describe, read_differences
 from music_emotion.files import read_toml, write_table
 from music_emotion.results.search import run_search
 from music_emotion.results.search_space import Search, Space, check_space
-from music_emotion.results.shared_rows import Claim, claim_row, claimed_rows
-from music_emotion.results.study_row import Row, Settings, Varied, row_line, run_row
+from music_emotion.results.shared_rows import Claim, claim_row, claimed_rows, run_row
+from music_emotion.results.study_row import (
+    Row,
+    Settings,
+    Varied,
+    is_finished,
+    problem_of,
+    row_line,
+    table_of,
+)
 from music_emotion.sections import STRICT
 
 
@@ -40,6 +49,7 @@ class StudyFile:
     pretrain : str
         File of a genre experiment, relative to the study's, that is trained before each row with the
         row's `data`, `excerpt` and `model` settings, and whose trunk the row starts from; "none" without.
+        Rows with the same of these settings share it.
     """
 
     name: str
@@ -108,9 +118,16 @@ def read_study(path: Path, flags: Settings | None = None) -> Study:
 def _grid_rows(grid: list[dict[str, list[Any]]], varied: Varied) -> list[Row]:
     rows = [varied.row(settings) for settings in _combinations(grid)]
     names = [row.name for row in rows]
+    trunks = {row.pretrain.name: row.pretrain for row in rows if row.pretrain is not None}
     if not rows or len(set(names)) < len(names):
         repeated = first_five(sorted({name for name in names if names.count(name) > 1})) or "none"
         raise InputError(f"{varied.place}: the grid gives {len(rows)} rows, of which twice: {repeated}.")
+    for row in rows:
+        if row.pretrain is not None and row.pretrain != trunks[row.pretrain.name]:
+            raise InputError(
+                f"{varied.place}: two rows would start from different trunks of the one name "
+                f"{row.pretrain.name}. Give the tables of the grid studies of their own."
+            )
     return rows
 
 
@@ -139,8 +156,14 @@ def run_study(study: Study, runs: Path, accelerator: Accelerator) -> pd.DataFram
         One row per setting, in the order of the file, or the best of a search first: its name and
         settings, the score (mean Spearman correlation of the targets, or macro F1 of genres) with its
         95 % interval (of repeated holdouts the smallest and largest), every other score, the deviation
-        over repeats where there are several, and minutes of training. Empty in all processes but the
-        main one.
+        over repeats where there are several, and minutes of training. A row whose training diverged
+        has no score, but a `problem`, and is not trained again before its directory is deleted. Empty
+        in all processes but the main one.
+
+    Raises
+    ------
+    InputError
+        When a row was trained with other settings or clips, or can't be.
     """
     folder = runs / study.name
     if study.search is not None and study.space is not None:
@@ -148,16 +171,16 @@ def run_study(study: Study, runs: Path, accelerator: Accelerator) -> pd.DataFram
     grid = _Grid(study.rows, folder)
     for row in claimed_rows(grid.take, grid.finish, accelerator):
         run_row(row, folder, accelerator)
-    return grid.table()
+    return grid.write_table() if accelerator.is_main_process else pd.DataFrame()
 
 
 class _Grid:
-    """The rows of a grid that this process has yet to see finished, and the lines of the others."""
+    """The rows of a grid that this process has yet to see finished, and the table of all that are."""
 
     def __init__(self, rows: list[Row], folder: Path):
         self.rows, self.folder = rows, folder
         self.waiting = list(rows)
-        self.lines: dict[str, dict[str, Any]] = {}
+        self.lines: dict[str, dict[str, Any]] = {}  # by the name of the row
 
     def take(self) -> Claim | Literal["wait", "done"]:
         for row in self.waiting:
@@ -167,9 +190,17 @@ class _Grid:
 
     def finish(self, row: Row) -> None:
         self.waiting.remove(row)
-        line = self.lines[row.name] = row_line(row, self.folder)
-        write_table(self.folder / "table.csv", self.table())
-        print(f"{row.name}: {line['score']:.3f} [{line['low']:.3f}, {line['high']:.3f}]", flush=True)
+        self.write_table()
+        line = self.lines[row.name]
+        reached = f"{line['score']:.3f} [{line['low']:.3f}, {line['high']:.3f}]"
+        print(f"{row.name}: {problem_of(row, self.folder) or reached}", flush=True)
 
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame([self.lines[row.name] for row in self.rows if row.name in self.lines])
+    def write_table(self) -> pd.DataFrame:
+        """Write the line of every row that any process has finished; gives the table."""
+        with FileLock(self.folder / "table.lock"):
+            for row in self.rows:
+                if row.name not in self.lines and is_finished(row, self.folder):
+                    self.lines[row.name] = row_line(row, self.folder)
+            table = table_of([self.lines[row.name] for row in self.rows if row.name in self.lines])
+            write_table(self.folder / "table.csv", table)
+        return table

@@ -1,24 +1,21 @@
-"""One row of a study's table: its experiment, its run, and its scores."""
+"""One row of a study's table: its experiment, and its scores or why it has none."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
-from filelock import FileLock
 
 from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, build_experiment
-from music_emotion.files import read_json
+from music_emotion.experiment import Experiment, build_experiment, differing_keys, experiment_to_dict
+from music_emotion.files import read_json, write_json
 from music_emotion.results.repeats import headline
-from music_emotion.results.whole_run import run_experiment, run_pretraining
-from music_emotion.training.cross_validation import load_sets
+from music_emotion.training.run import read_experiment
 
 Settings = dict[str, Any]  # dotted keys of an experiment
+_DIVERGED = "diverged.json"  # in runs/<study>/<row>
 _SHARED = ("data.", "excerpt.", "model.")  # what a row and the pretraining of its trunk have in common
 
 
@@ -34,7 +31,7 @@ class Row:
         Dotted keys and values in which it differs.
     experiment : Experiment
     pretrain : Experiment or None
-        What its trunk is trained by.
+        What its trunk is trained by, in ``runs/<study>/<pretrain.name>``; rows may share it.
     """
 
     name: str
@@ -82,7 +79,8 @@ class Varied:
             return Row(name, settings, experiment)
         own = every | {"name": name, "model.trunk": "of the row's pretraining"}  # known where the runs are
         shared = {key: value for key, value in every.items() if key.startswith(_SHARED)}
-        genres = _laid_over(self.pretrain, shared | {"name": f"{name}-genres"})
+        words = [word(key, value) for key, value in settings.items() if key in shared]
+        genres = _laid_over(self.pretrain, shared | {"name": "-".join([*words, "genres"])})
         experiment = build_experiment(_laid_over(self.differences, own), place)
         return Row(name, settings, experiment, build_experiment(genres, place))
 
@@ -104,47 +102,70 @@ def _laid_over(differences: Mapping[str, Any], settings: Settings) -> dict[str, 
     return result
 
 
-def run_row(row: Row, folder: Path, accelerator: Accelerator) -> None:
-    """Train what is not trained yet of a row and of its trunk, and score it.
-
-    Parameters
-    ----------
-    row : Row
-    folder : Path
-        ``runs/<study>``.
-    accelerator : Accelerator
-        Device, processes, precision.
-    """
-    experiment = row.experiment
-    if row.pretrain is not None:
-        _pack(row.pretrain, folder, accelerator)
-        _, trunk = run_pretraining(row.pretrain, accelerator, folder / row.pretrain.name)
-        experiment = replace(experiment, model=replace(experiment.model, trunk=str(trunk)))
-    _pack(experiment, folder, accelerator)
-    run_experiment(experiment, accelerator, folder / row.name)
+def note_problem(row: Row, folder: Path, problem: str) -> None:
+    """Write down that a row's training has diverged, so that it is not trained again."""
+    write_json(folder / row.name / _DIVERGED, {"problem": problem, "experiments": _experiments(row)})
 
 
-def _pack(experiment: Experiment, folder: Path, accelerator: Accelerator) -> None:
-    """Pack what is not packed yet, while no other process of the study writes the same store."""
-    with FileLock(folder / "pack.lock") if accelerator.is_main_process else nullcontext():
-        load_sets(experiment, accelerator)
+def problem_of(row: Row, folder: Path) -> str:
+    """Where and in which epoch the row's training diverged; empty where it didn't, or isn't trained."""
+    path = folder / row.name / _DIVERGED
+    if not path.exists():
+        return ""
+    noted = read_json(path)
+    return str(noted["problem"]) if noted["experiments"] == _experiments(row) else ""
+
+
+def _experiments(row: Row) -> list[dict[str, Any]]:
+    """What a row was trained by; a file that holds the same is about this row, not an older one."""
+    return [experiment_to_dict(each) for each in (row.experiment, row.pretrain) if each is not None]
+
+
+def is_finished(row: Row, folder: Path) -> bool:
+    """Whether the row is on disk, scored or diverged, and was trained with its present settings."""
+    place = folder / row.name
+    if problem_of(row, folder):
+        return True
+    if not (place / "scores.json").exists():
+        return False
+    held, asked = (experiment_to_dict(each) for each in (read_experiment(place), row.experiment))
+    return set(differing_keys(held, asked)) <= {"model.trunk"}  # whose path a row doesn't know
 
 
 def row_line(row: Row, folder: Path) -> dict[str, Any]:
-    """The line of a finished row: name, settings, headline with its spread, other scores, minutes."""
-    place = folder / row.name
-    scores = _scores(read_json(place / "scores.json"), row.experiment)
-    return {"row": row.name, **row.settings, **scores, "minutes": _seconds(place) / 60}
+    """The line of a finished row: name, settings, headline with its spread, other scores, minutes.
+
+    The score of a diverged row is NaN, and its `problem` says why.
+    """
+    place, problem = folder / row.name, problem_of(row, folder)
+    start, minutes = {"row": row.name, **row.settings}, _seconds(place) / 60
+    if problem:
+        none = dict.fromkeys(("score", "low", "high"), np.nan) | {"n": 0, "repeats": 0}
+        return {**start, **none, "minutes": minutes, "problem": problem}
+    return {**start, **_scores(read_json(place / "scores.json"), row.experiment), "minutes": minutes}
+
+
+def table_of(lines: list[dict[str, Any]]) -> pd.DataFrame:
+    """A table of such lines; it has a column `problem`, the last one, where one of them has a problem."""
+    table = pd.DataFrame(lines)
+    if "problem" not in table:
+        return table
+    whole_first = sorted(lines, key=lambda line: "problem" in line)
+    columns = dict.fromkeys(key for line in whole_first for key in line if key != "problem")
+    return table[[*columns, "problem"]].fillna({"problem": ""})
 
 
 def searched_score(row: Row, folder: Path) -> float:
-    """What a search makes as large as it can; NaN where predictions don't vary.
+    """What a search makes as large as it can; NaN where the training diverged.
 
-    Of repeated holdouts it is the mean score of the validation clips, never that of the test clips:
-    the best of many rows is chosen by it, and the clips that have chosen can't say how good the
-    choice is. Folds have no third part: their out-of-fold score chooses, so the best row's own is
-    too good.
+    Of repeated holdouts it is the mean score of the validation clips, since the best of many rows is
+    chosen by it, and clips that have chosen can't say how good the choice is. The test clips of one
+    repeat validate another, however, so that the best row's test score is a little too good as well,
+    less than its validation score is. Folds have no third part: their out-of-fold score chooses, so
+    the best row's own is too good.
     """
+    if problem_of(row, folder):
+        return np.nan
     experiment, scores = row.experiment, read_json(folder / row.name / "scores.json")
     if experiment.has_repeats:
         return float(headline(scores, experiment.task, "valid")["value"])

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -59,31 +59,58 @@ def readable(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def write_timeline(place: Path, path: Path, timeline: Timeline, recipe: dict[str, Any]) -> None:
+def with_ending(place: Path, ending: str) -> Path:
+    """One of the files of a place, whose name may hold dots of its own."""
+    return place.with_name(f"{place.name}.{ending}")
+
+
+def stamp(path: Path) -> dict[str, Any]:
+    """What tells a file from others, and from itself after a change.
+
+    Returns
+    -------
+    dict
+        `file`, its whole path; `bytes` and `mtime_ns`, which are None where there is no file.
+    """
+    status = path.stat() if path.exists() else None
+    return {
+        "file": readable(path.resolve()),
+        "bytes": status and status.st_size,
+        "mtime_ns": status and status.st_mtime_ns,
+    }
+
+
+def is_written(place: Path, origin: dict[str, Any], endings: Iterable[str]) -> bool:
+    """Whether a place holds a card that says all that `origin` does, and files of these endings."""
+    card = with_ending(place, "json")
+    if not all(with_ending(place, ending).exists() for ending in ("json", *endings)):
+        return False
+    there = read_json(card)
+    return isinstance(there, dict) and there.items() >= origin.items()
+
+
+def write_timeline(place: Path, timeline: Timeline, origin: dict[str, Any]) -> None:
     """Write `<place>.csv` and, last, `<place>.json`, which says whose they are.
 
     Parameters
     ----------
     place : Path
         As `free_place` gives it.
-    path : Path
-        The audio file.
     timeline : Timeline
         What was predicted.
-    recipe : dict
-        How; the card gets it as it is.
+    origin : dict
+        Of what and how: the `stamp` of the audio file, and more; the card gets it as it is.
     """
     genres = timeline.genres.add_prefix("genre_")
     table = pd.concat([timeline.times, timeline.targets, genres], axis=1)
-    write_table(place.with_name(f"{place.name}.csv"), table.round(6))
-    card = {
-        "file": readable(path.resolve()),
+    write_table(with_ending(place, "csv"), table.round(6))
+    said = {
         "seconds": round(timeline.seconds, 6),
         "targets": _known(timeline.whole_targets),
         "genres": _known(timeline.whole_genres),
         "genre": timeline.likeliest_genre,
     }
-    write_json(place.with_name(f"{place.name}.json"), card | recipe)
+    write_json(with_ending(place, "json"), origin | said)
 
 
 def _known(values: dict[str, float]) -> dict[str, float | None]:

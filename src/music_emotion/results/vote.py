@@ -1,5 +1,6 @@
 """Soft vote of genre runs: the mean of their probabilities, fold by fold."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from music_emotion.training.splits import folds_of_run
 def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
     """Average the class probabilities of genre runs on the same folds, and score the mean.
 
-    Writes the files of a run, and `vote.json`, which names the members.
+    Writes the predictions and scores of a run, and `vote.json`, which names the members.
 
     Parameters
     ----------
@@ -38,11 +39,15 @@ def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
     Raises
     ------
     InputError
-        When a member is not a genre run, or is not of the first one's folds.
+        When a member is not a genre run, or is not of the first one's folds; when the directory holds
+        a run or a blend.
     """
     experiments = [_genre_experiment(path) for path in members]
-    clips, _ = load_sets(experiments[0], accelerator)
-    folds = folds_of_run(experiments[0], clips)
+    _clear(directory)
+    # the mark on scores that were selected is that of the run that has earned it
+    experiment = next((each for each in experiments if each.selects_on_validation), experiments[0])
+    clips, _ = load_sets(experiment, accelerator)
+    folds = folds_of_run(experiment, clips)
     for fold in folds:
         for part in _parts(members[0] / fold.folder):
             tables = [read_predictions(path / fold.folder / part) for path in members]
@@ -50,7 +55,16 @@ def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
             mean = pd.concat(tables).groupby(level="Id").mean()
             write_predictions(directory / fold.folder / part, mean)
     write_json(directory / "vote.json", {"members": [str(path) for path in members]})
-    return score(experiments[0], directory, clips, folds)
+    return score(experiment, directory, clips, folds)
+
+
+def _clear(directory: Path) -> None:
+    """Remove the folds of an earlier vote, which may have been other ones; refuse what is no vote."""
+    for other in ("experiment.json", "blend.json"):
+        if (directory / other).exists():
+            raise InputError(f"{directory} holds something else ({other}). Give the vote another --name.")
+    for folder in directory.glob("seed*"):
+        shutil.rmtree(folder)
 
 
 def _genre_experiment(path: Path) -> Experiment:

@@ -67,7 +67,9 @@ def train_folds(
     """
     open_run(directory, experiment, accelerator)
     for fold in folds:
-        _check_same_clips(fold, directory / fold.folder / "valid.csv")
+        _check_same_clips(fold.valid, directory / fold.folder / "valid.csv")
+        if fold.test is not None:
+            _check_same_clips(fold.test, directory / fold.folder / "test.csv")
     if not experiment.is_classical:
         return all(train_network(experiment, f, test, accelerator, directory, deadline) for f in folds)
     if accelerator.is_main_process:
@@ -76,10 +78,10 @@ def train_folds(
     return True
 
 
-def _check_same_clips(fold: Fold, path: Path) -> None:
+def _check_same_clips(clips: ClipSet, path: Path) -> None:
     """Refuse to go on beside a fold that other data or groups have made: folds would overlap."""
-    if path.exists() and sorted(read_predictions(path).index) != sorted(fold.valid.ids):
+    if path.exists() and sorted(read_predictions(path).index) != sorted(clips.ids):
         raise InputError(
-            f"{path} was validated on other clips: data, groups or the number of folds have changed since. "
-            f"Give another --name, or delete {path.parent.parent.parent}."
+            f"{path} holds predictions of other clips: data, groups or the number of folds have changed "
+            f"since. Give another --name, or delete {path.parent.parent.parent}."
         )

@@ -11,11 +11,13 @@ from accelerate import Accelerator
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import row_statistics
+from music_emotion.data.layout import find_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
 from music_emotion.predictions import write_predictions
+from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.training.evaluate import predict_with
 from music_emotion.training.loop import LAST, train_fold
 from music_emotion.training.objectives import make_objective
@@ -120,9 +122,22 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
         experiment,
         training.outputs,
         *(tuple(values.tolist()) for values in (mean, deviation, target_mean, target_deviation)),
+        features=_feature_settings(experiment, training),
     )
     torch.manual_seed(seed)
     return build_network(card)
+
+
+def _feature_settings(experiment: Experiment, training: ClipSet) -> FeatureSettings:
+    """How the audio of a set became its arrays: the course's way, unless we extracted it in another."""
+    if not training.store.is_fused:
+        return FeatureSettings()
+    folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
+    if not (folder / "settings.json").exists():
+        return FeatureSettings()
+    from music_emotion.data.extract import read_settings  # decoders and numba take seconds to import
+
+    return read_settings(folder)
 
 
 def check_spread(training: ClipSet) -> None:

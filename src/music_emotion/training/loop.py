@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from music_emotion.data.augment import mixup
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import Batch, TrainingExcerpts, batches
-from music_emotion.errors import InputError
+from music_emotion.errors import Diverged, InputError
 from music_emotion.files import write_table
 from music_emotion.models.build import Network, save_model
 from music_emotion.predictions import write_predictions
@@ -75,7 +76,8 @@ def train_fold(
     Raises
     ------
     InputError
-        When the batch can't be split over the processes, or the loss is no longer finite.
+        When the batch can't be split over the processes; `Diverged`, in all of them, when the loss
+        is no longer finite.
     """
     train = network.card.experiment.train
     parts, progress = _assemble(network, objective, training, accelerator, directory, seed)
@@ -162,12 +164,15 @@ def _run_epoch(parts: _Parts, progress: Progress, directory: Path, seed: int) ->
     if frozen:  # also keeps the trunk's batch statistics
         parts.network.trunk.eval()
     losses, rate = [], 0.0
-    for batch in parts.loader:
-        rate = parts.set_rate(progress.update)
-        losses.append(_update(parts, batch, frozen))
-        if parts.ema:
-            parts.ema.update(parts.network, step=progress.update)
-        progress.update += 1
+    # cuDNN refuses to go back through an LSTM that is in evaluation mode
+    without_cudnn = frozen and experiment.model.kind == "lstm"
+    with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
+        for batch in parts.loader:
+            rate = parts.set_rate(progress.update)
+            losses.append(_update(parts, batch, frozen))
+            if parts.ema:
+                parts.ema.update(parts.network, step=progress.update)
+            progress.update += 1
     progress.epoch += 1
     return {
         "epoch": progress.epoch,
@@ -212,9 +217,9 @@ def _update(parts: _Parts, batch: Batch, frozen: bool) -> torch.Tensor:
 def _mean_loss(losses: list[torch.Tensor], accelerator: Accelerator, directory: Path, epoch: int) -> float:
     mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
     if not np.isfinite(mean):
-        raise InputError(
-            f"{directory}: the loss is {mean} in epoch {epoch}. Lower --optim.learning-rate, or set "
-            f"--optim.clip-norm 1."
+        raise Diverged(
+            f"{directory}: the loss is {mean} in epoch {epoch}.",
+            "Lower --optim.learning-rate, or set --optim.clip-norm 1.",
         )
     return mean
 
@@ -230,11 +235,12 @@ def _validate(
 
 
 def _select(progress: Progress, row: dict[str, float], network: Network, train: TrainSection) -> None:
-    """Keep the weights of the best epoch, if asked for; a constant prediction is never one."""
+    """Keep the weights of the best epoch, if asked for; by score, a constant prediction is never one."""
     if train.select == "last":
         return
-    reached = row["score"] if train.select == "best-score" else -row["valid_loss"]
-    if not row["constant"] and reached > progress.best:  # never true of NaN
+    by_score = train.select == "best-score"
+    reached = row["score"] if by_score else -row["valid_loss"]
+    if not (by_score and row["constant"]) and reached > progress.best:  # never true of NaN
         progress.best, progress.waited = reached, 0
         progress.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
     else:
@@ -277,6 +283,8 @@ def _finish(parts: _Parts, weights: Weights, valid: ClipSet, directory: Path) ->
         save_model(directory / LAST, network, parts.averaged.state_dict())
     network.load_state_dict(weights)
     predictions = predict_clips(network, valid, accelerator)
+    if not np.isfinite(predictions.to_numpy()).all():  # the last update, after which no loss is computed
+        raise Diverged(f"{directory}: the trained network predicts no numbers. Lower --optim.learning-rate.")
     if accelerator.is_main_process:
         write_predictions(directory / "valid.csv", predictions)
         save_model(directory / "model.safetensors", network, weights)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.folds import assign_folds, assign_parts, groups_of, target_strata
@@ -66,19 +67,37 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
 
 
 def _given(experiment: Experiment, clips: ClipSet, seed: int) -> Fold:
-    valid, test = (load_windows(experiment.data.windows, split, clips.outputs) for split in ("val", "test"))
+    valid, test = (load_windows(experiment.data, split, clips.outputs) for split in ("val", "test"))
     return Fold(seed, 0, clips, valid, test)
 
 
+def groups_file(experiment: Experiment) -> Path | None:
+    """The table of groups that an experiment names, or the one of its set; None for no groups.
+
+    Raises
+    ------
+    InputError
+        When it is not known which clips of the set share a recording.
+    """
+    if experiment.folds.groups == "none":
+        return None
+    if experiment.folds.groups != "set":
+        return Path(experiment.folds.groups)
+    folder = find_set(Path(experiment.data.root), experiment.task)
+    if (folder / "groups-train.csv").exists():
+        return folder / "groups-train.csv"
+    origin = folder / "ids-train.csv"  # the extraction's record of where each clip comes from
+    if origin.exists() and pd.read_csv(origin)["path"].is_unique:
+        return None
+    raise InputError(
+        f"{folder} has no groups-train.csv, so which clips share a recording is not known. Give a table with "
+        f"--folds.groups, or 'none' if none do."
+    )
+
+
 def _groups(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
-    match experiment.folds.groups:
-        case "none":
-            return None
-        case "set":
-            path = find_set(Path(experiment.data.root), experiment.task) / "groups-train.csv"
-        case file:
-            path = Path(file)
-    return groups_of(clips.ids, read_groups(path))
+    path = groups_file(experiment)
+    return None if path is None else groups_of(clips.ids, read_groups(path))
 
 
 def _strata(experiment: Experiment, clips: ClipSet) -> np.ndarray:
