@@ -226,6 +226,12 @@ def test_the_overfit_check_says_what_came_of_it(call):
         (["train.py", "small.toml", "--folds.n", "90"], 2, "There are 40 clips for 90 folds"),
         (["train.py", "small.toml", "--folds.groups", "no.csv"], 2, "The group file no.csv does not exist"),
         (["train.py", "small.toml", "--only-fold", "3"], 2, "the folds are 0 to 2"),
+        (
+            ["train.py", "small.toml", "--folds.split", "holdout", "--only-fold", "1"],
+            2,
+            "the folds are 0 to 0",
+        ),
+        (["pretrain.py", "genre.toml", "--folds.split", "holdout"], 2, "so it is no pretraining"),
         (["train.py", "small.toml", "--model.trunk", "no.safetensors"], 2, "no.safetensors does not exist"),
         (["train.py", "small.toml", "--optim.name", "adamm"], 2, "timm has no optimiser 'adamm'"),
         (

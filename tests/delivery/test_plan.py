@@ -22,6 +22,9 @@ def folder(tmp_path, monkeypatch) -> Path:
         "genres": 'task = "genre"',
         "plain": '[data]\nroot = "/somewhere/else"',
         "ridge": '[classical]\nkind = "ridge"',
+        "repeats": '[folds]\nsplit = "holdout"\n[classical]\nkind = "ridge"',
+        "table": '[data]\nstatistics = "s.csv"\n[classical]\nkind = "ridge"',
+        "grouped": '[data]\nroot = "set"\n[folds]\ngroups = "set"',
         "valence": '[data]\ntargets = ["valence"]',
         "energy": '[data]\ntargets = ["energy"]',
         "pretrained": '[model]\nkind = "timm"\nweights = "resnet18.safetensors"',
@@ -60,6 +63,23 @@ def test_the_files_that_experiments_name_travel_with_them():
     Path("resnet18.safetensors").write_bytes(b"weights")
     assert placed("pretrained.toml")["pretrained"].model.weights == "pretrained-weights.safetensors"
     assert Path("dataset/pretrained-weights.safetensors").read_bytes() == b"weights"
+
+
+@pytest.mark.usefixtures("folder")
+def test_groups_of_the_set_travel_too():
+    Path("set/multitask_dataset").mkdir(parents=True)
+    Path("set/multitask_dataset/groups-train.csv").write_text("Id,group\n2,b\n")
+    assert placed("grouped.toml")["grouped"].folds.groups == "grouped-groups.csv"
+    assert Path("dataset/grouped-groups.csv").read_text() == "Id,group\n2,b\n"
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("name", "cause"), [("repeats", "folds.split 'holdout'"), ("table", "data.statistics")]
+)
+def test_what_needs_more_than_the_competition_has_is_refused(name, cause):
+    with pytest.raises(InputError, match=f"Experiment '{name}': {cause} is not for Kaggle"):
+        plan(f"{name}.toml")
 
 
 @pytest.mark.usefixtures("folder")
