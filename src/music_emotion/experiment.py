@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from music_emotion.errors import InputError, nearest
 from music_emotion.files import read_toml
 from music_emotion.sections import (
+    N_ROWS_OF,
     STRICT,
     AugmentSection,
     ClassicalSection,
@@ -157,7 +158,7 @@ def check_experiment(experiment: Experiment) -> None:
     genre_kinds, emotion_kinds = ("svm", *TREES), ("ridge", "svr", *TREES)
     fitting = genre_kinds if experiment.task == "genre" else emotion_kinds
     of_layout = experiment.data.windows == experiment.data.statistics == "none"
-    n_rows = {"mel": 128, "chroma": 12, "fused": 140}[experiment.data.rows]
+    n_rows = N_ROWS_OF[experiment.data.rows]
     rules = [
         (
             fixed_length and experiment.excerpt.frames == 0,

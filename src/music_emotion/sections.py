@@ -20,6 +20,9 @@ Positive = Annotated[int, Field(ge=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
+N_MELS, N_CHROMA = 128, 12
+N_ROWS_OF: dict[Rows, int] = {"mel": N_MELS, "chroma": N_CHROMA, "fused": N_MELS + N_CHROMA}
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 # The course's own mapping of 20 raw classes to 10; "none" leaves a class out.

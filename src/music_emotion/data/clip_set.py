@@ -55,24 +55,7 @@ class ClipSet:
 def load_layout(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
     """Find, check and pack a split of a set in the competition's layout.
 
-    Parameters
-    ----------
-    data : DataSection
-        Where and how.
-    task : {"emotion", "genre"}
-    split : {"train", "test"}
-    outputs : tuple of str
-        The training split's targets or classes, when the test split is loaded.
-
-    Returns
-    -------
-    ClipSet
-
-    Raises
-    ------
-    InputError
-        When the root, a folder or a file is missing or wrong; when ids lack files or files lack
-        labels beyond ``data.allow_bad_share``.
+    Takes, gives and raises what `load_clip_set` does.
     """
     files = split_files(find_set(Path(data.root), task, data.rate), split)
     if files.label_file is None and split == "train":

@@ -58,6 +58,19 @@ def genre_report(
     return {"n": len(known), "classes": list(classes), "pooled": pooled}
 
 
+def class_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    """Accuracy and F1 of a table's clips, as `genre_scores`.
+
+    Parameters
+    ----------
+    truth, table : pd.DataFrame
+        One-hot classes and probabilities of the same classes, indexed by `Id`; the truth may know more clips.
+    """
+    classes = [str(name) for name in truth]
+    known = truth.loc[table.index].to_numpy().argmax(axis=1)
+    return genre_scores(known, table[classes].to_numpy(), classes)
+
+
 def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """The scores of `genre_scores` in 2000 resamples, from their confusion matrices."""
     n, n_classes = probabilities.shape

@@ -11,10 +11,10 @@ from sklearn.metrics import log_loss
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
 from music_emotion.predictions import read_predictions
-from music_emotion.results.genre_report import write_report
+from music_emotion.results.genre_report import class_scores, write_report
+from music_emotion.results.scores import target_scores
 from music_emotion.sections import Task
 from music_emotion.training.fold import Fold
-from music_emotion.training.metrics import genre_scores, spearman_per_target
 
 _PARTS = {"test": "test clips", "last": "test clips, last epoch", "valid": "validation clips"}
 _LEAST_PROBABLE = 1e-7
@@ -97,15 +97,12 @@ def _test(fold: Fold) -> Any:
 
 
 def _scores(task: Task, truth: pd.DataFrame, predictions: pd.DataFrame) -> dict[str, float]:
-    outputs = [str(name) for name in truth]
-    known, predicted = truth.to_numpy(), predictions.loc[truth.index, outputs].to_numpy()
-    if task == "genre":
-        classes = known.argmax(axis=1)
-        likely = np.clip(predicted, _LEAST_PROBABLE, 1)  # a class without training clips has none
-        loss = log_loss(classes, likely / likely.sum(axis=1, keepdims=True), labels=range(len(outputs)))
-        return genre_scores(classes, predicted, outputs) | {"loss": float(loss)}
-    per_target = spearman_per_target(known, predicted, outputs)
-    return per_target | {"mean": float(np.mean(list(per_target.values())))}
+    if task == "emotion":
+        return target_scores(truth, predictions[list(truth)])
+    known = truth.loc[predictions.index].to_numpy().argmax(axis=1)
+    likely = np.clip(predictions[list(truth)].to_numpy(), _LEAST_PROBABLE, 1)  # of a class never trained on
+    loss = log_loss(known, likely / likely.sum(axis=1, keepdims=True), labels=range(truth.shape[1]))
+    return class_scores(truth, predictions) | {"loss": float(loss)}
 
 
 def _over_repeats(scores: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:

@@ -10,10 +10,9 @@ from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import blend, in_target_units
-from music_emotion.results.genre_report import genre_report
+from music_emotion.results.genre_report import class_scores, genre_report
 from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores
-from music_emotion.training.metrics import genre_scores
 
 
 def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
@@ -43,7 +42,7 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     truth = truth.loc[known.index]
     if experiment.task == "genre":
         scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
-        scores["per_seed"] = {str(seed): _genre_scores(truth, table) for seed, table in out_of_fold.items()}
+        scores["per_seed"] = {str(seed): class_scores(truth, table) for seed, table in out_of_fold.items()}
     else:
         scores = emotion_scores(truth, out_of_fold, fold_of)
         draw_out_of_fold(directory / "oof.png", truth, known)
@@ -114,11 +113,6 @@ def _joined_test(tables: list[pd.DataFrame], experiment: Experiment) -> pd.DataF
     if experiment.task == "genre":
         return mean
     return in_target_units(blend(tables, "z-score"), mean.mean(), mean.std(ddof=0))
-
-
-def _genre_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
-    known = _class_index(truth.loc[table.index]).to_numpy()
-    return genre_scores(known, table.to_numpy(), tuple(map(str, table)))
 
 
 def _class_index(one_hot: pd.DataFrame) -> pd.Series:

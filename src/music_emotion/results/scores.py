@@ -86,7 +86,7 @@ def emotion_scores(
         "n": len(pooled),
         "folds": {str(seed): [row["fold"] for row in folds if row["seed"] == seed] for seed in tables},
         "pooled": _with_intervals(truth, pooled),
-        "per_seed": {str(seed): _with_mean(truth, table) for seed, table in tables.items()},
+        "per_seed": {str(seed): target_scores(truth, table) for seed, table in tables.items()},
         "per_fold": {"scores": folds, "mean": scores.mean().to_dict(), "sd": deviation.to_dict()},
         "constant": [
             {"seed": row["seed"], "fold": row["fold"], "target": target}
@@ -111,15 +111,21 @@ def _checked(
     return table[list(truth.columns)]
 
 
-def _with_mean(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
-    """Scores of a table's clips per target, and their mean."""
+def target_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    """Spearman correlation of a table's clips per target, and their `mean`.
+
+    Parameters
+    ----------
+    truth, table : pd.DataFrame
+        Target values and predictions of the same targets, indexed by `Id`; the truth may know more clips.
+    """
     known = truth.loc[table.index].to_numpy()
     scores = spearman_per_target(known, table.to_numpy(), [str(name) for name in truth.columns])
     return scores | {"mean": float(np.mean(list(scores.values())))}
 
 
 def _with_intervals(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    values = _with_mean(truth, table)
+    values = target_scores(truth, table)
     resampled = resampled_spearman(truth.loc[table.index].to_numpy(), table.to_numpy())
     columns = [*resampled.T, resampled.mean(axis=1)]
     return {
@@ -133,7 +139,7 @@ def _fold_rows(
 ) -> Iterator[dict[str, Any]]:
     for fold, part in table.groupby(fold_of.loc[table.index]):
         try:
-            scores = _with_mean(truth, part)
+            scores = target_scores(truth, part)
         except InputError as error:
             raise InputError(f"Seed {seed}, fold {fold}: {error}") from None
         constant = [str(name) for name, column in part.items() if is_constant(column.to_numpy())]

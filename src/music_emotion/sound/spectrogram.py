@@ -7,11 +7,9 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from music_emotion.sections import Rows
+from music_emotion.sections import N_CHROMA, N_MELS, N_ROWS_OF, Rows
 
-N_MELS = 128
-N_CHROMA = 12
-N_ROWS = N_MELS + N_CHROMA
+N_ROWS = N_ROWS_OF["fused"]
 ANALYSIS_N_FFT, ANALYSIS_HOP_LENGTH = 2048, 512  # what librosa takes for tuning and separation
 _FEATURES_VERSION = 1  # raised when the same settings come to give other numbers
 SILENCE_DB = -80.0  # what `power_to_db` gives silence: its floor below the loudest frame

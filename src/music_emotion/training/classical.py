@@ -21,7 +21,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, directory: Path) -> None:
-    """Fit the folds that are not finished; write `fit.json`, `test.csv` and `valid.csv` of each.
+    """Fit the folds that are not finished; write `fit.json`, `valid.csv` and `test.csv` of each.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, dire
     for fitted in predict_folds(experiment, waiting, test, statistics):
         place = directory / fitted.fold.folder
         write_json(place / "fit.json", {"seconds": fitted.seconds})
-        if len(fitted.test):
-            write_predictions(place / "test.csv", fitted.test)
         write_predictions(place / "valid.csv", fitted.valid)
+        if len(fitted.test):  # last, since a training kernel takes a fold that has it for done
+            write_predictions(place / "test.csv", fitted.test)
 
 
 def _is_done(place: Path, fold: Fold, test: ClipSet) -> bool:
