@@ -54,12 +54,6 @@ def score_repeats(directory: Path, experiment: Experiment, folds: Sequence[Fold]
     return repeats_summary(directory.name, scores)
 
 
-def headline(scores: dict[str, Any], task: Task, part: str = "test") -> dict[str, float]:
-    """The one score of a run of repeats: macro F1 of genres, mean Spearman correlation of targets."""
-    score: dict[str, float] = scores["repeated"][part]["macro_f1" if task == "genre" else "mean"]
-    return score
-
-
 def repeats_summary(name: str, scores: dict[str, Any]) -> str:
     """Scores in a few lines: mean over the repeats, deviation, smallest and largest."""
     n_repeats = len(scores["repeats"])

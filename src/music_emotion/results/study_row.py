@@ -11,7 +11,6 @@ import pandas as pd
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, differing_keys, experiment_to_dict
 from music_emotion.files import read_json, write_json
-from music_emotion.results.repeats import headline
 from music_emotion.training.run import read_experiment
 
 Settings = dict[str, Any]  # dotted keys of an experiment
@@ -168,8 +167,13 @@ def searched_score(row: Row, folder: Path) -> float:
         return np.nan
     experiment, scores = row.experiment, read_json(folder / row.name / "scores.json")
     if experiment.has_repeats:
-        return float(headline(scores, experiment.task, "valid")["value"])
+        return _validated(scores, experiment)
     return float(scores["pooled"][_metric(experiment)]["value"])
+
+
+def _validated(scores: dict[str, Any], experiment: Experiment) -> float:
+    """Mean score of the repeats' validation clips."""
+    return float(scores["repeated"]["valid"][_metric(experiment)]["value"])
 
 
 def _metric(experiment: Experiment) -> str:
@@ -183,7 +187,7 @@ def _scores(scores: dict[str, Any], experiment: Experiment) -> dict[str, float]:
         score, n = tested[metric], scores["repeats"][0]["n_test"]
         deviation = np.nan if score["sd"] is None else score["sd"]
         repeats = len(scores["repeats"])
-        others = {"valid": headline(scores, experiment.task, "valid")["value"]}
+        others = {"valid": _validated(scores, experiment)}
     else:
         tested, seeds = scores["pooled"], [seed[metric] for seed in scores["per_seed"].values()]
         score, n = tested[metric], tested[metric]["n"]
