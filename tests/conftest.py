@@ -1,6 +1,8 @@
 """A small competition on disk: arrays whose labels can be learnt from them, in the real layout."""
 
 import os
+import runpy
+import sys
 from pathlib import Path
 
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -10,9 +12,11 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from music_emotion.experiment import Experiment, build_experiment
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGETS = ("valence", "energy", "danceability")
 GENRES = ("Blues", "Folk", "Psych-Rock", "Soundtrack")
 
@@ -24,6 +28,31 @@ def _one_thread():
         patch.setenv("OMP_NUM_THREADS", "1")  # of processes that tests start
         torch.set_num_threads(1)
         yield
+
+
+@pytest.fixture(scope="module")
+def own_accelerate():
+    """A process keeps its first state of Accelerate, precision included; other modules have another."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def run_script(monkeypatch, capsys):
+    """Run a script here: `run_script("train.py", "small.toml")` gives status, output and errors."""
+
+    def run(script: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        status = 0
+        try:
+            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+        except SystemExit as left:
+            status = int(left.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
 
 
 def make_array(values: np.ndarray, n_frames: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,6 @@
 """`scripts/predict.py` as a user calls it: what it writes, what it refuses, and what it says."""
 
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -106,18 +105,11 @@ def place(made, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def call(place, monkeypatch, capsys):  # noqa: ARG001 (its folder)
+def call(place, run_script):  # noqa: ARG001 (its folder)
     """Call the script in this process; returns status, output and errors."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
-        status = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as left:
-            status = int(left.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        return run_script("predict.py", *arguments)
 
     return run
 

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import runpy
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -29,24 +27,13 @@ n = 3
 
 
 @pytest.fixture
-def call(competition, tmp_path, monkeypatch, capsys):
+def call(competition, tmp_path, monkeypatch, run_script):
     """Call a script in an empty folder that has `data`; returns status, output and errors."""
     (tmp_path / "data").symlink_to(competition)
     monkeypatch.chdir(tmp_path)
     for name, task in (("small", "emotion"), ("other", "emotion"), ("genre", "genre")):
         Path(f"{name}.toml").write_text(TOML.format(name=name, task=task))
-
-    def run(script: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        status = 0
-        try:
-            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-        except SystemExit as left:
-            status = left.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return run_script
 
 
 def test_from_competition_to_submission(call):

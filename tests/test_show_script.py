@@ -1,7 +1,5 @@
 """scripts/show.py as a user calls it: pictures, where they are, and sentences for what can't be drawn."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +24,13 @@ Soundtrack = "none"
 
 
 @pytest.fixture
-def show(competition, tmp_path, monkeypatch, capsys):
+def show(competition, tmp_path, monkeypatch, run_script):
     """Call the script in an empty folder that has `data`; returns status, output and errors."""
     (tmp_path / "data").symlink_to(competition)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["show.py", *arguments])
-        status = 0
-        try:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        except SystemExit as left:
-            status = int(left.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        return run_script("show.py", *arguments)
 
     return call
 

@@ -38,12 +38,7 @@ RUNS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _own_precision():
-    """Accelerate keeps a process's first precision; other tests have another."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
 @pytest.fixture(scope="module", params=[1, 375])

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from home import script
 from kaggle_tree import KaggleTree
 from safetensors.torch import load_file
@@ -72,12 +71,7 @@ EXPERIMENTS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _own_precision():
-    """Accelerate keeps a process's first precision; other tests have another."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
 @pytest.fixture(scope="module")

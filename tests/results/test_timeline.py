@@ -8,7 +8,6 @@ import pytest
 import soundfile
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from music_emotion.data.demo import Music, synthesise
 from music_emotion.errors import InputError
@@ -50,12 +49,7 @@ def music(seconds: float, sample_rate_hz: int = 22050) -> np.ndarray:
     return synthesise(MUSIC, seconds, sample_rate_hz, np.random.default_rng(3))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _own_state():
-    """A process has one state of Accelerate, which tests of other modules may have set otherwise."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
 @pytest.fixture(scope="module")
