@@ -187,8 +187,8 @@ def check_experiment(experiment: Experiment) -> None:
             model.kind == "conv"
             and not experiment.is_classical
             and of_layout
-            and n_rows < model.shortest_input,
-            f"the network pools at least {model.shortest_input} rows, but data.rows '{experiment.data.rows}' "
+            and n_rows < model.smallest_input[0],
+            f"the network pools at least {model.smallest_input[0]} rows, but data.rows '{experiment.data.rows}' "
             f"has {n_rows}. Give fewer model.widths, or a smaller model.pool_size or model.stem_pool.",
         ),
         (

@@ -4,9 +4,9 @@ Off is ``0`` or ``"none"``, since TOML has no null.
 """
 
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 Task = Literal["emotion", "genre"]
@@ -19,6 +19,15 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+
+def _both(value: Any) -> Any:
+    """One size means that of rows and frames alike, as models of earlier versions say it."""
+    return (value, value) if isinstance(value, int) else value
+
+
+RowsAndFrames = Annotated[tuple[Positive, Positive], BeforeValidator(_both)]
 
 N_MELS, N_CHROMA = 128, 12
 N_ROWS_OF: dict[Rows, int] = {"mel": N_MELS, "chroma": N_CHROMA, "fused": N_MELS + N_CHROMA}
@@ -154,8 +163,8 @@ class ModelSection:
         Pooling at the end of a block.
     pool_size : int
         Its size and stride.
-    stem_pool : int
-        Average pooling of the input; 1 for none.
+    stem_pool : tuple of int
+        Rows and frames of the input that are averaged into one; 1 for none.
     norm : {"batch", "none"}
         Normalisation after a convolution, or a layer of mlp.
     activation : {"relu", "gelu", "silu", "none"}
@@ -192,7 +201,7 @@ class ModelSection:
     padded: bool = True
     pool: Literal["average", "max"] = "average"
     pool_size: Positive = 2
-    stem_pool: Positive = 2
+    stem_pool: RowsAndFrames = (2, 2)
     norm: Literal["batch", "none"] = "batch"
     activation: Literal["relu", "gelu", "silu", "none"] = "relu"
     readout: Literal["mean-max", "flatten"] = "mean-max"
@@ -209,12 +218,13 @@ class ModelSection:
     trunk: str = "none"
 
     @property
-    def shortest_input(self) -> int:
-        """Fewest rows, or frames, of which conv leaves anything in its last feature map."""
+    def smallest_input(self) -> tuple[int, int]:
+        """Fewest rows and frames of which conv leaves anything in its last feature map."""
         size = 1
         for _ in self.widths:
             size = size * self.pool_size + (0 if self.padded else self.convolutions * (self.kernel - 1))
-        return size * self.stem_pool
+        rows, frames = self.stem_pool
+        return size * rows, size * frames
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -144,21 +144,20 @@ def test_the_public_genre_cnn_has_the_same_trunk_on_128_rows_and_one_head_of_ten
 
 
 @pytest.mark.parametrize(
-    ("model", "shortest"),
+    ("model", "rows", "frames"),
     [
-        (ModelSection(), 32),
-        (ModelSection(stem_pool=1, widths=(8, 8)), 4),
-        (ModelSection(stem_pool=1, pool_size=3, widths=(8, 8)), 9),
-        (ModelSection(stem_pool=1, widths=(8, 8), padded=False, convolutions=1), 10),
+        (ModelSection(), 32, 32),
+        (ModelSection(stem_pool=(2, 4)), 32, 64),
+        (ModelSection(stem_pool=1, widths=(8, 8)), 4, 4),
+        (ModelSection(stem_pool=1, pool_size=3, widths=(8, 8)), 9, 9),
+        (ModelSection(stem_pool=1, widths=(8, 8), padded=False, convolutions=1), 10, 10),
     ],
 )
-def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, shortest):
-    assert model.shortest_input == shortest
-    with pytest.raises(InputError, match=rf"at least {shortest} rows, but data\.rows gives {shortest - 1}\."):
-        ConvNet(model, shortest - 1, 200)
-    features = ConvNet(model, shortest, 200).eval()(
-        torch.zeros(1, 2, shortest, shortest), torch.tensor([shortest])
-    )
+def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, rows, frames):
+    assert model.smallest_input == (rows, frames)
+    with pytest.raises(InputError, match=rf"at least {rows} rows, but data\.rows gives {rows - 1}\."):
+        ConvNet(model, rows - 1, 200)
+    features = ConvNet(model, rows, 200).eval()(torch.zeros(1, 2, rows, frames), torch.tensor([frames]))
     assert features.shape == (1, 2 * model.widths[-1])
 
 

@@ -139,9 +139,9 @@ def _build_trunk(model: ModelSection, n_rows: int, n_frames: int) -> "ConvNet | 
 def _channels(frames: torch.Tensor, model: ModelSection) -> torch.Tensor:
     """Standardised frames to images [shape=(n, n_channels, n_rows, n_frames)]."""
     if model.kind == "conv":
-        shortest = model.shortest_input
-        if frames.shape[2] < shortest:  # shorter than the pooling: the mean, which is 0 here
-            frames = nn.functional.pad(frames, (0, shortest - frames.shape[2]))
+        fewest = model.smallest_input[1]
+        if frames.shape[2] < fewest:  # shorter than the pooling: the mean, which is 0 here
+            frames = nn.functional.pad(frames, (0, fewest - frames.shape[2]))
     images = {"spectrogram": frames}
     if "frequency" in model.channels:
         rows = torch.linspace(-1, 1, frames.shape[1], device=frames.device, dtype=frames.dtype)

@@ -31,19 +31,19 @@ class ConvNet(nn.Module):
 
     def __init__(self, model: ModelSection, n_rows: int, n_frames: int):
         super().__init__()
-        self.stem = nn.AvgPool2d(model.stem_pool) if model.stem_pool > 1 else nn.Identity()
+        self.stem = nn.AvgPool2d(model.stem_pool) if max(model.stem_pool) > 1 else nn.Identity()
         widths = [len(model.channels), *model.widths]
         self.blocks = nn.Sequential(*(_block(model, *pair) for pair in pairwise(widths)))
-        self.reduction = model.stem_pool * model.pool_size ** len(model.widths)
+        self.reduction = model.stem_pool[1] * model.pool_size ** len(model.widths)
         self.flatten = model.readout == "flatten"
-        shortest = model.shortest_input
-        if n_rows < shortest:
+        fewest_rows, fewest_frames = model.smallest_input
+        if n_rows < fewest_rows:
             raise InputError(
-                f"The network pools at least {shortest} rows, but data.rows gives {n_rows}. "
+                f"The network pools at least {fewest_rows} rows, but data.rows gives {n_rows}. "
                 f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
             )
         with torch.no_grad():
-            image = torch.zeros(1, len(model.channels), n_rows, max(n_frames, shortest))
+            image = torch.zeros(1, len(model.channels), n_rows, max(n_frames, fewest_frames))
             maps = self.blocks.eval()(self.stem(image))
         self.blocks.train()
         self.n_features = maps.numel() if self.flatten else 2 * widths[-1]
