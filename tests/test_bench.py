@@ -1,4 +1,4 @@
-"""The benchmark compares and times for real, and ends in the line that others read."""
+"""The benchmark of the extraction compares and times for real, and ends in the line that others read."""
 
 import re
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import bench
+from benchmarks import extraction
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def table(tmp_path):
 
 
 def test_the_extraction_is_compared_and_timed(table, capsys):
-    bench.extract(table, clips=2, rounds=2, jobs=1)
+    extraction.extract(table, clips=2, rounds=2, jobs=1)
     printed = capsys.readouterr().out
     assert "identical beat frames: 2 of 2 (100.00 %)" in printed
     assert printed.count("0 clips above") == 4
@@ -36,15 +36,15 @@ def test_the_extraction_is_compared_and_timed(table, capsys):
 
 
 def test_a_difference_is_counted_and_named(table, capsys, monkeypatch):
-    right = bench.fused_features
+    right = extraction.fused_features
 
     def wrong(waveform, settings):
         full, beat = right(waveform, settings)
         return full + np.float32(0.5), beat
 
-    monkeypatch.setattr(bench, "fused_features", wrong)
-    monkeypatch.setattr(bench, "beat_frames", lambda *_: np.array([1, 2]))
-    bench.report_equality([table.parent / "0.wav"], jobs=1)
+    monkeypatch.setattr(extraction, "fused_features", wrong)
+    monkeypatch.setattr(extraction, "beat_frames", lambda *_: np.array([1, 2]))
+    extraction.report_equality([table.parent / "0.wav"], jobs=1)
     printed = capsys.readouterr().out
     assert "identical beat frames: 0 of 1 (0.00 %)" in printed
     assert re.search(r"mel_db: largest difference 5\.00e-01.*; 1 clips above 0\.001", printed)

@@ -49,6 +49,10 @@ def test_differing_keys_are_dotted():
         ("[train]\npatience = 3", "train.patience stops early, but train.select 'last'"),
         ("[train]\nfrozen_epochs = 3", "Give model.trunk or model.weights"),
         ("[model]\nreadout = 'flatten'\n[excerpt]\nframes = 0", "'flatten' fixes the input length"),
+        ("[loss]\nsquared = 0\npairwise = 1", r"know no scale.*small weight, such as 0\.1"),
+        ("[loss]\nsoft_rank = -1", "loss.soft_rank is -1; input should be greater than or equal to 0"),
+        ("[loss]\nrank_normal = true\nstandardise = false", r"loss.standardise is false\. Give"),
+        ("[augment]\nmixup_bandwidth = -1", "augment.mixup_bandwidth is -1"),
         ("[data]\nnormalise = 'none'", "knows no mean"),
         ("[model]\nchannels = []", "give one to three"),
         ("[classical]\nkind = 'rigde'", r"classical.kind is 'rigde'; .*did you mean 'ridge'\?"),
@@ -69,6 +73,11 @@ def test_a_wrong_file_gets_a_sentence_that_names_it(tmp_path, text, sentence):
     with pytest.raises(InputError, match=sentence) as error:
         read_differences(path)
     assert "wrong.toml" in str(error.value) or "Experiment '" in str(error.value)
+
+
+def test_genre_needs_no_squared_error():
+    differences = {"task": "genre", "loss": {"squared": 0}}
+    assert build_experiment(differences, "here").loss.squared == 0
 
 
 def test_a_missing_file_gets_a_sentence(tmp_path):

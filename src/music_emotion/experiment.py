@@ -150,7 +150,7 @@ def check_experiment(experiment: Experiment) -> None:
     InputError
         Naming both settings and what to change.
     """
-    model, train = experiment.model, experiment.train
+    model, train, loss = experiment.model, experiment.train, experiment.loss
     fixed_length = model.kind == "conv" and model.readout == "flatten"
     masked = experiment.augment.frequency_masks or experiment.augment.time_masks
     pretrained = model.trunk != "none" or model.weights != "none"
@@ -163,7 +163,17 @@ def check_experiment(experiment: Experiment) -> None:
         (
             fixed_length and experiment.excerpt.frames == 0,
             "model.readout 'flatten' fixes the input length, but excerpt.frames is 0 (whole clips). "
-            "Give excerpt.frames, such as 1293, or the readout 'mean-max'.",
+            "Give excerpt.frames, such as 1293, or the readout 'mean-max' or 'attention'.",
+        ),
+        (
+            experiment.task == "emotion" and loss.squared == 0,
+            "loss.squared is 0, but the other losses know no scale, so folds could not be pooled in the "
+            "targets' units. Give loss.squared a small weight, such as 0.1.",
+        ),
+        (
+            loss.rank_normal and not loss.standardise,
+            "loss.rank_normal puts normal scores in place of standardised targets, but loss.standardise is "
+            "false. Give loss.standardise true, or loss.rank_normal false.",
         ),
         (
             train.patience > 0 and train.select == "last",
@@ -188,8 +198,9 @@ def check_experiment(experiment: Experiment) -> None:
             and not experiment.is_classical
             and of_layout
             and n_rows < model.smallest_input[0],
-            f"the network pools at least {model.smallest_input[0]} rows, but data.rows '{experiment.data.rows}' "
-            f"has {n_rows}. Give fewer model.widths, or a smaller model.pool_size or model.stem_pool.",
+            f"the network pools at least {model.smallest_input[0]} rows, but data.rows "
+            f"'{experiment.data.rows}' has {n_rows}. Give fewer model.widths, or a smaller "
+            f"model.pool_size or model.stem_pool.",
         ),
         (
             model.kind in {"conv", "mlp"} and not model.widths,

@@ -21,7 +21,6 @@ PartialShare = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-
 def _both(value: Any) -> Any:
     """One size means that of rows and frames alike, as models of earlier versions say it."""
     return (value, value) if isinstance(value, int) else value
@@ -169,9 +168,10 @@ class ModelSection:
         Normalisation after a convolution, or a layer of mlp.
     activation : {"relu", "gelu", "silu", "none"}
         Activation after it, and after the hidden layers of the "dense" head.
-    readout : {"mean-max", "flatten"}
+    readout : {"mean-max", "attention", "flatten"}
         Feature maps to a vector: the mean over time and frequency beside the maximum over time of
-        the frequency mean, or all values (which fixes the input length).
+        the frequency mean, that mean's mean and deviation over time with learnt weights of the
+        frames, or all values (which fixes the input length).
     head : {"linear", "mlp", "dense"}
         One linear layer, the public baseline's two-layer head (one per target), or hidden layers
         that all outputs share.
@@ -204,7 +204,7 @@ class ModelSection:
     stem_pool: RowsAndFrames = (2, 2)
     norm: Literal["batch", "none"] = "batch"
     activation: Literal["relu", "gelu", "silu", "none"] = "relu"
-    readout: Literal["mean-max", "flatten"] = "mean-max"
+    readout: Literal["mean-max", "attention", "flatten"] = "mean-max"
     head: Literal["linear", "mlp", "dense"] = "linear"
     head_width: Positive = 128
     head_widths: tuple[Positive, ...] = (256,)
@@ -290,6 +290,9 @@ class AugmentSection:
         Number and largest width of masked spans.
     mixup : float
         Both parameters of the Beta distribution that mixes two excerpts; 0 for off.
+    mixup_bandwidth : float
+        How far apart the values of two mixed excerpts usually are, in deviations over the batch; 0
+        mixes any two.
     """
 
     frequency_masks: Count = 2
@@ -297,6 +300,7 @@ class AugmentSection:
     time_masks: Count = 2
     time_width: Count = 48
     mixup: NotNegative = 0.4
+    mixup_bandwidth: NotNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -305,21 +309,34 @@ class LossSection:
 
     Attributes
     ----------
+    squared : float
+        Weight of the squared error, above 0 for emotion: the other terms know no scale.
     pearson : float
-        Weight of 1 - Pearson correlation over the batch, beside the squared error.
+        Weight of 1 - Pearson correlation over the batch.
+    pairwise : float
+        Weight of RankNet's logistic loss over all pairs of the batch.
+    soft_rank : float
+        Weight of 1 - a differentiable Spearman correlation over the batch.
     target_weights : tuple of float
         Weight of every target; equal when empty.
     standardise : bool
         Whether targets are standardised with the training folds' mean and deviation.
+    rank_normal : bool
+        Whether, instead, every target is learnt as the normal score of its rank in the training
+        folds, to which predictions in its units are mapped back.
     class_weights : {"none", "balanced"}
         Genre: weight classes by the inverse of their frequency.
     label_smoothing : float
         Genre: share of probability spread over all classes.
     """
 
+    squared: NotNegative = 1.0
     pearson: NotNegative = 1.0
+    pairwise: NotNegative = 0.0
+    soft_rank: NotNegative = 0.0
     target_weights: tuple[NotNegative, ...] = ()
     standardise: bool = True
+    rank_normal: bool = False
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Share = 0.0
 

@@ -126,6 +126,67 @@ def test_a_mixture_lies_between_both_and_shares_frames_and_values_alike(n, seed)
         )
 
 
+def test_without_a_bandwidth_partners_are_drawn_as_ever():
+    frames, lengths, values = batch()
+    torch.manual_seed(3)
+    mixed, longer, mixed_values = mixup(frames, lengths, values, 0.4)
+    torch.manual_seed(3)
+    share = torch.distributions.Beta(0.4, 0.4).sample((16,))
+    share, other = share.maximum(1 - share), torch.randperm(16)
+    assert torch.equal(mixed, torch.lerp(frames[other], frames, share[:, None, None]))
+    assert torch.equal(longer, lengths.maximum(lengths[other]))
+    assert torch.equal(mixed_values, torch.lerp(values[other], values, share[:, None]))
+
+
+def partners(values: torch.Tensor, bandwidth: float, n_draws: int = 1) -> torch.Tensor:
+    """Whom every item was mixed with, found from what is in its mixture [shape=(n_draws, n)]."""
+    n = len(values)
+    own = torch.eye(n)
+    found = []
+    for _ in range(n_draws):
+        mixed, _, _ = mixup(own[:, None], torch.ones(n), values, 50.0, bandwidth)
+        found.append((mixed[:, 0] - own).argmax(dim=1))
+    return torch.stack(found)
+
+
+def test_partners_follow_the_kernel_over_standardised_values():
+    values = torch.tensor([[0.0, 1.0], [0.1, 1.3], [0.5, 1.1], [0.9, 1.9], [0.2, 1.2]])
+    torch.manual_seed(0)
+    drawn = partners(values, 0.7, n_draws=1000)
+    standard = ((values - values.mean(dim=0)) / values.std(dim=0, correction=0)).numpy()
+    for item in range(5):
+        distance = np.sqrt(np.mean((standard - standard[item]) ** 2, axis=1))
+        expected = np.exp(-(distance**2) / (2 * 0.7**2)) * (np.arange(5) != item)
+        shares = np.bincount(drawn[:, item], minlength=5) / len(drawn)
+        np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.05)
+        assert shares[item] == 0
+
+
+def test_a_small_bandwidth_takes_the_nearest_and_never_oneself():
+    values = torch.tensor([[0.0], [0.1], [0.5], [0.56], [2.0]])
+    assert partners(values, 1e-6).tolist() == [[1, 0, 3, 2, 3]]
+
+
+def test_a_large_bandwidth_takes_all_others_alike():
+    drawn = partners(torch.arange(4.0)[:, None], 100.0, n_draws=1000)
+    for item in range(4):
+        shares = np.bincount(drawn[:, item], minlength=4) / len(drawn)
+        np.testing.assert_allclose(shares, (np.arange(4) != item) / 3, atol=0.05)
+
+
+def test_outputs_that_do_not_vary_do_not_count():
+    values = torch.tensor([[0.1, 0.3], [0.1, 0.0], [0.1, 0.31]])
+    assert partners(values, 1e-3).tolist() == [[2, 0, 0]]
+
+
+def test_a_single_item_is_its_own_partner():
+    frames, lengths, values = (part[:1] for part in batch())
+    mixed, longer, mixed_values = mixup(frames, lengths, values, 0.4, 0.5)
+    torch.testing.assert_close(mixed, frames)
+    assert torch.equal(longer, lengths)
+    torch.testing.assert_close(mixed_values, values)
+
+
 def test_a_mixture_is_as_long_as_the_longer():
     frames, _, values = batch(2)
     seen = {tuple(mixup(frames, torch.tensor([3, 7]), values, 1.0)[1].tolist()) for _ in range(40)}

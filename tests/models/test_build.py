@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from scipy.stats import norm
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.layout import SET_NAMES
@@ -26,12 +27,14 @@ from music_emotion.experiment import (
 )
 from music_emotion.files import write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_model, load_trunk, save_model
+from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.sound.spectrogram import FeatureSettings, row_slice
 from music_emotion.training.fold import make_network
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 SMALL = {"widths": (4, 8), "lstm_width": 8, "head_width": 8, "backbone": "resnet10t"}
 N_FRAMES = 32
+NEW = {"augment": ["mixup_bandwidth"], "loss": ["squared", "pairwise", "soft_rank", "rank_normal"]}
 
 
 def card_of(task: Task = "emotion", n_rows: int = 140, n_outputs: int = 3, **model: Any) -> ModelCard:
@@ -168,6 +171,49 @@ def test_emotion_predictions_are_in_the_units_of_the_targets():
     torch.testing.assert_close(network.predict(*sound_of()), expected)
 
 
+def with_quantiles(network: Network) -> tuple[Network, np.ndarray]:
+    """The same weights for normal scores, and the targets whose they are."""
+    targets = np.random.default_rng(0).beta(2, 5, size=(2000, 3))
+    mean, deviation = (tuple(part.tolist()) for part in (targets.mean(axis=0), targets.std(axis=0)))
+    quantiles = normal_quantiles(targets)
+    card = replace(network.card, target_mean=mean, target_deviation=deviation, target_quantiles=quantiles)
+    scored = build_network(card)
+    scored.load_state_dict(network.state_dict())
+    return scored.eval(), targets
+
+
+def test_normal_scores_become_quantiles_of_the_targets():
+    network, targets = with_quantiles(network_of())
+    with torch.no_grad():
+        network.head[1].weight.zero_()
+        network.head[1].bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
+    expected = [np.quantile(targets[:, k], norm.cdf(k - 1), method="hazen") for k in range(3)]
+    np.testing.assert_allclose(network.predict(*sound_of()).detach()[0], expected, atol=0.003)
+
+
+def test_a_model_of_normal_scores_is_loaded_as_it_was_saved(tmp_path):
+    network, _ = with_quantiles(network_of(readout="attention"))
+    loaded = load_model(saved(tmp_path / "model.safetensors", network))
+    assert loaded.card == network.card
+    assert torch.equal(loaded.predict(*sound_of()), network.predict(*sound_of()))
+
+
+def test_a_model_from_before_there_were_quantiles_predicts_as_it_did(tmp_path):
+    network = network_of().eval()
+    path = saved(tmp_path / "model.safetensors", network)
+    assert "target_quantiles" in card_in(path)
+    experiment = card_in(path)["experiment"]
+    for section, names in NEW.items():
+        for name in names:
+            del experiment[section][name]
+    rewrite_card(path, target_quantiles=None, experiment=experiment)
+    assert "target_quantiles" not in card_in(path)
+    loaded = load_model(path)
+    assert loaded.card == network.card
+    mean, deviation = torch.tensor(network.card.target_mean), torch.tensor(network.card.target_deviation)
+    assert torch.equal(loaded.predict(*sound_of()), network(*sound_of()) * deviation + mean)
+
+
 def saved(path: Path, network: Network) -> Path:
     save_model(path, network, network.state_dict())
     return path
@@ -202,10 +248,14 @@ def test_the_metadata_hold_everything_else(tmp_path):
     }
 
 
+def card_in(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["music_emotion"])
+
+
 def rewrite_card(path: Path, **changes: Any) -> None:
     """Change entries of a saved card; None removes one."""
-    with safe_open(path, framework="pt") as file:
-        card = json.loads(file.metadata()["music_emotion"]) | changes
+    card = card_in(path) | changes
     kept = {name: value for name, value in card.items() if value is not None}
     save_file(load_file(path), path, metadata={"music_emotion": json.dumps(kept)})
 
@@ -315,6 +365,7 @@ def test_exactly_the_trunk_is_taken_and_the_head_stays_new(tmp_path):
         ({"widths": (4, 8, 8)}, {}, r"trunk\.blocks\.2\.0\.weight is missing there, \(8, 8, 3, 3\) here"),
         ({}, {"widths": (4, 8, 8)}, r"trunk\.blocks\.2\.0\.weight is only there"),
         ({"kind": "lstm"}, {}, r"trunk\.lstm\.weight_ih_l0 is missing there"),
+        ({"readout": "attention"}, {}, r"trunk\.readout\.importance\.0\.weight is missing there"),
     ],
 )
 def test_a_trunk_that_does_not_fit_is_refused_naming_weights_and_nothing_is_taken(

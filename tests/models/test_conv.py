@@ -34,11 +34,12 @@ def clips_of(n: int, n_frames: int, n_rows: int = 128) -> torch.Tensor:
     return torch.empty(n, n_rows, n_frames).uniform_(-80, 0)
 
 
+@pytest.mark.parametrize("readout", ["mean-max", "attention"])
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("n_frames", [1, 2, 7, 31, 32, 33, 100, 257])
-def test_the_excerpt_cnn_reads_any_length(n_frames, padded):
+def test_the_excerpt_cnn_reads_any_length(n_frames, padded, readout):
     widths = (4, 8, 8, 8) if padded else (4, 8)
-    network = network_of(ModelSection(widths=widths, padded=padded))
+    network = network_of(ModelSection(widths=widths, padded=padded, readout=readout))
     outputs = network(clips_of(2, n_frames), torch.tensor([n_frames, 1]))
     assert outputs.shape == (2, 3)
     assert torch.isfinite(outputs).all()
@@ -54,9 +55,11 @@ def test_more_padding_changes_nothing_once_it_is_longer_than_the_reach_of_the_co
     assert (with_other_lengths - network(much, lengths)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("readout", ["mean-max", "attention"])
 @pytest.mark.parametrize("length", [16, 48, 64])
-def test_padding_is_never_read_out_where_convolutions_do_not_reach_over_the_end(length):
-    network = network_of(ModelSection(widths=(4, 8, 8), kernel=1))  # pools 16 frames to one
+def test_padding_is_never_read_out_where_convolutions_do_not_reach_over_the_end(length, readout):
+    model = ModelSection(widths=(4, 8, 8), kernel=1, readout=readout)  # pools 16 frames to one
+    network = network_of(model)
     sound = clips_of(1, length)
     padded = torch.cat([sound, clips_of(1, 77)], dim=2)
     torch.testing.assert_close(
@@ -80,6 +83,17 @@ def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
     features = trunk(images, torch.tensor([33]))[0]
     torch.testing.assert_close(features[:8], heard.mean(dim=(1, 2)))
     torch.testing.assert_close(features[8:], heard.mean(dim=1).amax(dim=1))
+
+
+def test_attention_weighs_the_frames_of_the_mean_over_rows_that_are_heard():
+    model = ModelSection(widths=(4, 8), channels=("spectrogram",), readout="attention")
+    torch.manual_seed(0)
+    trunk = ConvNet(model, 32, 64).eval()
+    images = torch.randn(1, 1, 32, 64)
+    heard = trunk.blocks(trunk.stem(images)).mean(dim=2)[:, :, :5]  # 8 frames to one
+    features = trunk(images, torch.tensor([33]))
+    assert features.shape[1] == trunk.n_features == 16
+    torch.testing.assert_close(features, trunk.readout(heard, torch.tensor([5])))
 
 
 def public_cnn(n_rows: int, n_outputs: int, name: str = "public-cnn") -> Network:

@@ -1,11 +1,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 from sklearn.metrics import f1_score
 
+from music_emotion.errors import InputError
 from music_emotion.results.bootstrap import interval
 from music_emotion.results.genre_report import genre_report
-from music_emotion.results.scores import emotion_scores, resampled_spearman
+from music_emotion.results.scores import emotion_scores, mean_score, paired_difference, resampled_spearman
 from music_emotion.training.metrics import spearman
 
 
@@ -26,6 +28,64 @@ def test_the_interval_holds_the_score_and_narrows_with_more_clips():
         assert low < spearman(truth[:, 0], prediction[:, 0]) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
+
+
+def by_hand(truth, *tables, targets) -> np.ndarray:
+    """Mean correlation of every table [shape=(2000, n_tables)] in the draws that all scores share."""
+    drawn = np.random.default_rng(0).integers(0, len(truth), (2000, len(truth)))
+    ranked = [[rankdata(table[name].to_numpy()[drawn], axis=1) for name in targets] for table in tables]
+    known = [rankdata(truth[name].to_numpy()[drawn], axis=1) for name in targets]
+    rows = range(len(drawn))
+    return np.array(
+        [
+            [
+                np.mean([np.corrcoef(a[k], b[k])[0, 1] for a, b in zip(known, of, strict=True)])
+                for of in ranked
+            ]
+            for k in rows
+        ]
+    )
+
+
+def test_a_paired_difference_is_that_of_the_same_draws(truth, noisy):
+    one, other = noisy(0.2, 1), noisy(0.5, 2)
+    found = paired_difference(truth, one, other.iloc[::-1], ["energy", "valence"])  # joined on the id
+    drawn = by_hand(truth, one, other, targets=["valence", "energy"])
+    low, high = np.quantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
+    value = np.mean([spearman(truth[t].to_numpy(), one[t].to_numpy()) for t in truth])
+    value -= np.mean([spearman(truth[t].to_numpy(), other[t].to_numpy()) for t in truth])
+    assert found == pytest.approx({"value": value, "low": low, "high": high, "n": 60})
+    turned = paired_difference(truth, other, one, ["valence", "energy"])
+    assert turned == pytest.approx({"value": -value, "low": -high, "high": -low, "n": 60})
+    assert paired_difference(truth, one, one, ["valence"])["high"] == 0
+
+
+def test_pairs_are_of_the_clips_that_both_predict(truth, noisy):
+    one, other = noisy(0.2, 1), noisy(0.5, 2)
+    found = paired_difference(truth, one.iloc[:40], other.iloc[10:], ["energy"])
+    assert found["n"] == 30
+    common = truth.index[10:40]
+    assert found == paired_difference(truth.loc[common], one.loc[common], other.loc[common], ["energy"])
+
+
+def test_the_interval_of_a_difference_of_like_runs_is_narrower_than_of_each(truth, noisy):
+    one = noisy(0.3, 1)
+    alike = one + np.random.default_rng(9).normal(0, 0.02, one.shape)
+    difference = paired_difference(truth, one, alike, list(truth))
+    alone = mean_score(truth, one, list(truth))
+    assert difference["high"] - difference["low"] < 0.3 * (alone["high"] - alone["low"])
+
+
+def test_a_mean_over_all_targets_is_that_of_the_scores(truth, noisy, folds):
+    scores = emotion_scores(truth, {0: noisy(0.3)}, {0: folds})
+    assert mean_score(truth, noisy(0.3), list(truth)) == pytest.approx(scores["pooled"]["mean"])
+
+
+def test_what_can_not_be_compared_is_said(truth, noisy):
+    with pytest.raises(InputError, match="no 'danceability', so it can't be compared"):
+        paired_difference(truth, noisy(0.3), noisy(0.3), ["danceability"])
+    with pytest.raises(InputError, match="Only 0 clips are in all tables"):
+        paired_difference(truth, noisy(0.3).iloc[:30], noisy(0.3).iloc[30:], ["energy"])
 
 
 def test_scores_are_given_pooled_per_seed_and_per_fold(truth, noisy, folds):

@@ -1,5 +1,6 @@
 """Runs of classical estimators: what they write, what they are fitted to, and what is done once."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,9 +92,20 @@ def test_a_run_leaves_two_tables_per_fold_and_no_model(run_of):
         f"seed{seed}/fold{number}/{name}"
         for seed in (0, 7)
         for number in range(3)
-        for name in ("valid.csv", "test.csv", "fit.json")
+        for name in ("valid.csv", "test.csv", "cost.json")
     }
     assert set(written(directory)) == {*of_folds, "experiment.json", "environment.json"}
+
+
+def test_every_fold_says_what_it_cost(run_of):
+    _, directory = run_of
+    for place in directory.glob("seed*/fold*"):
+        cost = read_json(place / "cost.json")
+        assert set(cost) == {"seconds", "device", "threads", "processes", "peak_memory_bytes"}
+        assert 0 < cost["seconds"] < 60
+        assert (cost["device"], cost["processes"]) == ("cpu", 1)
+        assert 1 <= cost["threads"] <= os.cpu_count()
+        assert cost["peak_memory_bytes"] > 100e6
 
 
 def test_every_clip_is_predicted_once_per_seed_and_close_to_its_label(run_of, sets):
@@ -145,7 +157,7 @@ def test_a_missing_table_is_made_again_to_the_bit_and_no_other(run_of, classical
     (directory / "seed7" / "fold1" / "test.csv").unlink()
     fit(classical(kind, seeds=[0, 7]), sets, directory)
     after = written(directory)
-    timed = "seed7/fold1/fit.json"  # how long it took is another number each time
+    timed = "seed7/fold1/cost.json"  # how long it took is another number each time
     assert {name: content for name, (content, _) in after.items() if name != timed} == {
         name: content for name, (content, _) in before.items() if name != timed
     }

@@ -15,6 +15,7 @@ from music_emotion.errors import InputError
 from music_emotion.models.build import load_model
 from music_emotion.training import loop
 from music_emotion.training.checkpoint import STATE
+from music_emotion.training.cost import read_cost
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.evaluate import predict_with
 from music_emotion.training.fold import Fold
@@ -200,10 +201,11 @@ def test_a_training_stopped_by_deadlines_ends_like_one_never_stopped(small, tmp_
         assert len(pd.read_csv(cut / "seed0" / "fold0" / "metrics.csv")) == n_epochs
     assert train(experiment, cut, n_folds=n_folds) is True
     for fold in [f"seed0/fold{number}" for number in range(n_folds)]:
-        assert names(cut / fold) == ["metrics.csv", "model.safetensors", "test.csv", "valid.csv"]
+        assert names(cut / fold) == ["cost.json", "metrics.csv", "model.safetensors", "test.csv", "valid.csv"]
         one, other = (load_model(run / fold / "model.safetensors") for run in (tmp_path / "whole", cut))
         for name, weights in one.state_dict().items():
             assert torch.equal(weights, other.state_dict()[name]), name
+        assert read_cost(cut / fold).seconds == 300  # of three epochs, however often it was stopped
         for table in ("valid.csv", "test.csv"):
             assert (cut / fold / table).read_bytes() == (tmp_path / "whole" / fold / table).read_bytes()
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from timm.optim import list_optimizers
@@ -45,6 +46,7 @@ def fit(experiment, directory: Path, seed: int = 0, trunk: bool = False) -> pd.D
 def test_a_fold_leaves_its_files_and_no_state(small, tmp_path):
     metrics = fit(small(train={"epochs": 3, "valid_every": 2}), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "cost.json",
         "metrics.csv",
         "model.safetensors",
         "valid.csv",
@@ -53,6 +55,34 @@ def test_a_fold_leaves_its_files_and_no_state(small, tmp_path):
     assert metrics["score"].isna().tolist() == [True, False, False]  # every second, and the last
     _, valid = sets(small())
     assert read_predictions(tmp_path / "valid.csv").index.tolist() == sorted(valid.ids)
+
+
+def test_a_fold_says_what_it_cost(small, tmp_path):
+    metrics = fit(small(train={"epochs": 3}), tmp_path)
+    cost = read_json(tmp_path / "cost.json")
+    assert cost["seconds"] == pytest.approx(metrics["seconds"].sum())
+    assert cost["updates"] == metrics["updates"].iloc[-1] > 0
+    weights = load_model(tmp_path / "model.safetensors").named_parameters()
+    assert cost["parameters"] == sum(np.prod(values.shape) for _, values in weights)
+    # of what imports torch, in bytes and not in units of 1024, and no more than this process ever held
+    assert 100e6 < cost["peak_memory_bytes"] <= psutil.virtual_memory().total
+    held = psutil.Process().memory_info().rss
+    assert cost["peak_memory_bytes"] > 0.5 * held
+    accelerator = make_accelerator()
+    machine = {"device": "cpu", "threads": torch.get_num_threads(), "processes": 1}
+    assert cost.items() >= (machine | {"precision": accelerator.mixed_precision}).items()
+
+
+def test_what_a_fold_cost_is_known_before_it_is_finished(small, tmp_path, monkeypatch):
+    from music_emotion.training import loop
+
+    def save(*_):
+        assert (tmp_path / "cost.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_model", save)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small(train={"epochs": 1}), tmp_path)
 
 
 def test_the_same_seed_twice_gives_the_same_loss_in_every_epoch(small, tmp_path):
@@ -83,6 +113,9 @@ def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path,
     monkeypatch.setattr(loop, "_run_epoch", run_epoch)
     resumed = fit(experiment, tmp_path / "cut")
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
+    cost = read_json(tmp_path / "cut" / "cost.json")
+    assert cost["seconds"] == pytest.approx(resumed["seconds"].sum())  # those before the cut too
+    assert cost["updates"] == read_json(tmp_path / "whole" / "cost.json")["updates"]
     one, other = (load_model(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
     for name, weights in one.state_dict().items():
         assert torch.equal(weights, other.state_dict()[name]), name
@@ -114,6 +147,39 @@ def test_predictions_are_in_the_targets_units(small, tmp_path):
     _, valid = sets(experiment)
     error = read_predictions(tmp_path / "valid.csv") - valid.truth
     assert error.abs().mean().max() < 0.2  # of targets spread evenly over 0 to 1
+
+
+def test_normal_scores_near_partners_and_attention_train_together(small, tmp_path):
+    experiment = small(
+        loss={"rank_normal": True, "squared": 0.1, "pairwise": 0.5, "soft_rank": 0.5},
+        augment={"mixup_bandwidth": 0.5},
+        model={"readout": "attention"},
+        train={"epochs": 15, "valid_every": 15},
+    )
+    metrics = fit(experiment, tmp_path)
+    assert np.isfinite(metrics["train_loss"]).all()
+    assert metrics["valid_loss"].iloc[-1] < metrics["train_loss"].iloc[0]
+    assert metrics["score"].iloc[-1] > 0.4
+    training, valid = sets(experiment)
+    card = load_model(tmp_path / "model.safetensors").card
+    median = np.interp(0, np.linspace(-3, 3, 101), card.target_quantiles[0])
+    assert median == pytest.approx(np.median(training.values[:, 0]), abs=0.02)
+    again = predict_with(tmp_path / "model.safetensors", valid, make_accelerator())
+    pd.testing.assert_frame_equal(again, read_predictions(tmp_path / "valid.csv"), rtol=1e-12)
+    assert (again - valid.truth).abs().mean().max() < 0.25
+
+
+def test_partners_are_drawn_with_the_experiments_bandwidth(small, tmp_path):
+    losses = [
+        fit(small(augment={"mixup_bandwidth": bandwidth}), tmp_path / str(bandwidth))["train_loss"].tolist()
+        for bandwidth in (0, 0.2)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_genre_knows_no_normal_scores(small, tmp_path):
+    fit(small(task="genre", loss={"rank_normal": True}, train={"epochs": 1}), tmp_path)
+    assert load_model(tmp_path / "model.safetensors").card.target_quantiles == ()
 
 
 def test_a_saved_model_predicts_to_the_bit_as_it_did(small, tmp_path):

@@ -1,12 +1,22 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm, pearsonr, rankdata, spearmanr
 
 from music_emotion.errors import InputError
 from music_emotion.experiment import build_experiment
 from music_emotion.models.build import ModelCard
+from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.sections import LossSection
-from music_emotion.training.objectives import EmotionObjective, GenreObjective
+from music_emotion.training.objectives import (
+    EmotionObjective,
+    GenreObjective,
+    pairwise_error,
+    soft_rank_error,
+)
 
 TARGETS = ("valence", "energy")
 
@@ -38,10 +48,105 @@ def test_the_pearson_term_is_numpys_correlation():
     assert (both.loss(*tensors) - plain.loss(*tensors)).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_constant_output_has_a_finite_gradient():
-    objective = EmotionObjective(LossSection(), card())
-    outputs = torch.zeros(4, 2, requires_grad=True)
-    objective.loss(outputs, torch.rand(4, 2)).backward()
+def columns(*values):
+    return torch.tensor(values).T
+
+
+def test_pairs_cost_what_ranknet_says_worked_out_by_hand():
+    outputs, truth = columns([0.3, -0.2, 1.0]), columns([0.0, 1.0, 3.0])
+    costs = {  # of the pair's difference, where the truth of the second is above that of the first
+        (0, 1): math.log(1 + math.exp(0.5)),
+        (0, 2): math.log(1 + math.exp(-0.7)),
+        (1, 2): math.log(1 + math.exp(-1.2)),
+    }
+    expected = (1 * costs[0, 1] + 3 * costs[0, 2] + 2 * costs[1, 2]) / (1 + 3 + 2)
+    assert pairwise_error(outputs, truth).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_pairs_whose_truth_is_the_same_cost_nothing():
+    outputs = columns([0.3, 5.0, -2.0], [0.3, 5.0, -2.0]).requires_grad_()
+    errors = pairwise_error(outputs, columns([1.0, 1.0, 1.0], [1.0, 1.0, 2.0]))
+    expected = (math.log(1 + math.exp(2.3)) + math.log(1 + math.exp(7.0))) / 2
+    assert errors.tolist() == [0.0, pytest.approx(expected, rel=1e-6)]
+    errors.sum().backward()
+    assert (outputs.grad[:, 0] == 0).all()
+    assert torch.isfinite(outputs.grad).all()
+
+
+def test_soft_ranks_are_a_sum_of_sigmoids_against_mean_ranks():
+    rng = np.random.default_rng(2)
+    outputs, truth = rng.normal(size=(12, 2)), rng.integers(0, 5, size=(12, 2)).astype(float)
+    expected = []
+    for k in range(2):
+        scores = outputs[:, k]
+        ranks = [sum(1 / (1 + np.exp(-(one - other) / 0.3)) for other in scores) for one in scores]
+        expected.append(1 - pearsonr(ranks, rankdata(truth[:, k])).statistic)
+    errors = soft_rank_error(torch.tensor(outputs), torch.tensor(truth), temperature=0.3)
+    np.testing.assert_allclose(errors, expected, rtol=1e-5)
+
+
+def test_soft_ranks_of_a_low_temperature_are_spearmans():
+    rng = np.random.default_rng(3)
+    outputs, truth = rng.normal(size=(40, 2)), rng.integers(0, 9, size=(40, 2)).astype(float)
+    errors = soft_rank_error(torch.tensor(outputs), torch.tensor(truth), temperature=1e-6)
+    expected = [1 - spearmanr(outputs[:, k], truth[:, k]).statistic for k in range(2)]
+    np.testing.assert_allclose(errors, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("error", [pairwise_error, soft_rank_error])
+def test_errors_of_order_fall_from_reverse_to_constant_to_right(error):
+    truth = torch.linspace(-2, 2, 20)[:, None]
+    right, constant, reverse = (error(sign * truth, truth).item() for sign in (1, 0, -1))
+    assert right < constant < reverse
+    assert constant == pytest.approx({pairwise_error: math.log(2), soft_rank_error: 1}[error], abs=1e-5)
+    for values in (truth, 0 * truth, -truth, 100 * truth):
+        outputs = values.clone().requires_grad_()
+        error(outputs, truth.roll(1)).sum().backward()
+        assert torch.isfinite(outputs.grad).all()
+
+
+@pytest.mark.parametrize("error", [pairwise_error, soft_rank_error])
+def test_errors_of_order_are_lowered_by_their_gradient(error):
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(30, 1, generator=generator).requires_grad_()
+    truth = torch.randn(30, 1, generator=generator)
+    optimizer = torch.optim.Adam([outputs], lr=0.05)
+    for _ in range(200):
+        optimizer.zero_grad()
+        error(outputs, truth).sum().backward()
+        optimizer.step()
+    assert spearmanr(outputs.detach(), truth).statistic > 0.95
+
+
+def test_every_term_has_its_weight_and_every_target_its_own():
+    generator = torch.Generator().manual_seed(0)
+    outputs, values = torch.randn(2, 9, 2, generator=generator)
+    loss = LossSection(squared=0.1, pearson=0.2, pairwise=0.3, soft_rank=0.4, target_weights=(2, 1))
+    mixed = EmotionObjective(loss, card()).loss(outputs, values)
+    squared = (outputs - values).square().mean(dim=0)
+    pearson = torch.tensor([1 - pearsonr(outputs[:, k], values[:, k]).statistic for k in range(2)])
+    order = 0.3 * pairwise_error(outputs, values) + 0.4 * soft_rank_error(outputs, values)
+    per_target = 0.1 * squared + 0.2 * pearson + order
+    assert mixed.item() == pytest.approx((2 * per_target[0] + per_target[1]).item(), rel=1e-5)
+
+
+def test_normal_scores_are_learnt_in_place_of_standardised_targets():
+    values = np.random.default_rng(0).beta(2, 5, size=(400, 2)).astype(np.float32)
+    scaled = card(mean=tuple(values.mean(axis=0).tolist()), deviation=tuple(values.std(axis=0).tolist()))
+    objective = EmotionObjective(
+        LossSection(pearson=0), replace(scaled, target_quantiles=normal_quantiles(values))
+    )
+    scores = norm.ppf((rankdata(values, axis=0) - 0.5) / 400)
+    assert objective.loss(torch.tensor(scores), torch.tensor(values)).item() < 1e-3
+    standardised = (values - values.mean(axis=0)) / values.std(axis=0)
+    assert objective.loss(torch.tensor(standardised), torch.tensor(values)).item() > 2e-2
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_constant_output_has_a_finite_gradient(n):
+    objective = EmotionObjective(LossSection(pairwise=1, soft_rank=1), card())
+    outputs = torch.zeros(n, 2, requires_grad=True)
+    objective.loss(outputs, torch.rand(n, 2)).backward()
     assert torch.isfinite(outputs.grad).all()
 
 

@@ -69,6 +69,9 @@ def test_two_processes_give_complete_and_unique_predictions(arguments, competiti
     # 40 clips in 3 folds: 26 or 27 train, twice each, in global batches of 8: 6 updates an epoch
     metrics = pd.read_csv(run / "seed0" / "fold0" / "metrics.csv")
     assert metrics["updates"].tolist() == [6, 12]
+    cost = json.loads((run / "seed0" / "fold0" / "cost.json").read_text())
+    assert (cost["processes"], cost["updates"], cost["precision"]) == (2, 12, "no")
+    assert cost["peak_memory_bytes"] > 100e6
     assert done.stdout.count("two (out-of-fold):") == 1  # only the main process speaks
     # Every process predicted with the weights that were saved, batch statistics among them.
     clips = load_clip_set(

@@ -48,7 +48,11 @@ def _random_span(n: int, size: int, largest: int, device: torch.device) -> torch
 
 
 def mixup(
-    frames: torch.Tensor, lengths: torch.Tensor, values: torch.Tensor, alpha: float
+    frames: torch.Tensor,
+    lengths: torch.Tensor,
+    values: torch.Tensor,
+    alpha: float,
+    bandwidth: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mix every excerpt, and its values, with another of the batch.
 
@@ -61,6 +65,8 @@ def mixup(
         Targets or one-hot classes.
     alpha : float
         Both parameters of the Beta distribution; 0 changes nothing.
+    bandwidth : float, default 0
+        How near the other's values are, in deviations over the batch; 0 draws any other.
 
     Returns
     -------
@@ -70,13 +76,28 @@ def mixup(
     References
     ----------
     Zhang et al., 2018, "mixup: Beyond empirical risk minimization", equation 1.
+    Yao et al., 2022, "C-Mixup: Improving generalization in regression", section 3.
     """
     if alpha == 0:
         return frames, lengths, values
     n = len(frames)
     share = torch.distributions.Beta(alpha, alpha).sample((n,)).to(frames.device)
     share = torch.maximum(share, 1 - share)  # so that lengths and order stay the first one's
-    other = torch.randperm(n, device=frames.device)
+    other = _near_partners(values, bandwidth) if bandwidth else torch.randperm(n, device=frames.device)
     mixed = torch.lerp(frames[other], frames, share[:, None, None])
     mixed_values = torch.lerp(values[other], values, share[:, None])
     return mixed, torch.maximum(lengths, lengths[other]), mixed_values
+
+
+def _near_partners(values: torch.Tensor, bandwidth: float) -> torch.Tensor:
+    """For every item another one, drawn by a Gaussian kernel over the distance of their values."""
+    n = len(values)
+    if n == 1:
+        return torch.zeros(1, dtype=torch.long, device=values.device)
+    deviation = values.std(dim=0, correction=0)
+    standard = values / torch.where(deviation > 0, deviation, 1)
+    squared_distance = (standard[:, None] - standard).square().mean(dim=2)  # [n, n]
+    oneself = torch.eye(n, dtype=torch.bool, device=values.device)
+    exponent = -squared_distance / (2 * bandwidth**2)
+    # a softmax, since the kernel itself is 0 in floating point where the bandwidth is small
+    return exponent.masked_fill(oneself, -torch.inf).softmax(dim=1).multinomial(1)[:, 0]

@@ -85,7 +85,8 @@ class Statistics:
                 f"{self.data.windows} holds windows of several frames. Estimators on statistics need one "
                 f"vector of features per window."
             )
-        return pd.DataFrame(store.frames[store.index["start"]], store.index.index)
+        rows = [store.frames[start] for start in store.index["start"]]
+        return pd.DataFrame(np.stack(rows), store.index.index)
 
 
 def summarise_clips(

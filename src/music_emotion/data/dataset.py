@@ -30,9 +30,10 @@ class _Cutter:
         self.clips = clips
         self.n_frames = excerpt.frames
         self.rows = clips.store.part(data.rows)
-        self.padding = np.zeros(clips.store.frames.shape[1], np.float32)
+        padding = np.zeros(clips.store.frames.shape[1], np.float32)
         if clips.store.is_fused and excerpt.padding == "silence":
-            self.padding = silent_rows()
+            padding = silent_rows()
+        self.padding = padding[self.rows, None]
         place = clips.store.index.loc[clips.ids]
         self.starts, self.lengths = place["start"].to_numpy(), place["length"].to_numpy()
         if not clips.store.is_fused and (self.lengths < self.n_frames).any():
@@ -46,13 +47,12 @@ class _Cutter:
         lengths = self.lengths[clips] - offsets
         longest = self.n_frames or int(lengths.max())
         lengths = np.minimum(lengths, longest)
-        batch = np.empty((len(clips), longest, len(self.padding)), np.float32)
+        batch = np.empty((len(clips), len(self.padding), longest), np.float32)
         for excerpt, (clip, offset, length) in enumerate(zip(clips, offsets, lengths, strict=True)):
             start = self.starts[clip] + offset
-            batch[excerpt, :length] = self.clips.store.frames[start : start + length]
-            batch[excerpt, length:] = self.padding
-        # [excerpt, frame, row] -> [excerpt, row, frame], as the networks read it
-        return torch.from_numpy(batch[:, :, self.rows]).transpose(1, 2), torch.from_numpy(lengths)
+            batch[excerpt, :, :length] = self.clips.store.frames[start : start + length, self.rows].T
+            batch[excerpt, :, length:] = self.padding
+        return torch.from_numpy(batch), torch.from_numpy(lengths)
 
     def room(self, clips: np.ndarray) -> np.ndarray:
         """By how many frames an excerpt can be moved inside each clip."""

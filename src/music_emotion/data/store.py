@@ -1,4 +1,4 @@
-"""All arrays of a split in one memory-mapped file, so that an excerpt is one contiguous read."""
+"""All arrays of a split in one file, so that an excerpt is one contiguous read."""
 
 import gzip
 import hashlib
@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from music_emotion.data.layout import SplitFiles
+from music_emotion.data.stored_frames import StoredFrames
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json, write_json, write_table
 from music_emotion.sections import Rows
@@ -26,15 +27,15 @@ class Store:
 
     Attributes
     ----------
-    frames : np.ndarray [shape=(sum of T, n_rows)]
-        All clips one after the other: of the layout 140 rows, float16, memory-mapped.
+    frames : np.ndarray or StoredFrames [shape=(sum of T, n_rows)]
+        All clips one after the other: of the layout 140 rows, float16, read in slices from a file.
     index : pd.DataFrame
         `start` and `length` in frames, indexed by `Id`.
     is_fused : bool
         Whether a frame is mel and chroma, and not, say, the statistics of a clip.
     """
 
-    frames: np.ndarray
+    frames: np.ndarray | StoredFrames
     index: pd.DataFrame
     is_fused: bool = True
 
@@ -71,7 +72,7 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     if not _is_current(folder, source) or _n_left_out(folder, files) > allow_bad_share * len(files.arrays):
         _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")
-    return Store(np.load(folder / "frames.npy", mmap_mode="r"), index)
+    return Store(StoredFrames(folder / "frames.npy"), index)
 
 
 def _store_name(folder: Path) -> str:

@@ -19,6 +19,7 @@ from music_emotion.models.conv import ConvNet
 from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
 from music_emotion.models.mlp import Mlp
+from music_emotion.models.target_scale import TargetScale
 from music_emotion.sections import ModelSection
 from music_emotion.sound.spectrogram import FeatureSettings
 
@@ -41,6 +42,8 @@ class ModelCard:
         Of the training folds' frames, per row.
     target_mean, target_deviation : tuple of float
         Of the training folds' targets; 0 and 1 where they are not standardised.
+    target_quantiles : tuple of tuple of float
+        Of the training folds' targets, per target, where they are learnt as normal scores.
     features : FeatureSettings
         How audio became the clips; means nothing of foreign windows and statistics.
     """
@@ -51,11 +54,12 @@ class ModelCard:
     row_deviation: tuple[float, ...]
     target_mean: tuple[float, ...]
     target_deviation: tuple[float, ...]
+    target_quantiles: tuple[tuple[float, ...], ...] = field(default=(), kw_only=True)
     features: FeatureSettings = field(default_factory=FeatureSettings, kw_only=True)
 
 
 class Network(nn.Module):
-    """Frames as the store has them to standardised targets or class logits.
+    """Frames as the store has them to standardised targets, their normal scores, or class logits.
 
     Parameters
     ----------
@@ -65,8 +69,6 @@ class Network(nn.Module):
 
     row_mean: torch.Tensor
     row_deviation: torch.Tensor
-    target_mean: torch.Tensor
-    target_deviation: torch.Tensor
 
     def __init__(self, card: ModelCard):
         super().__init__()
@@ -76,8 +78,7 @@ class Network(nn.Module):
         for name in ("row_mean", "row_deviation"):  # kept in the card, so not in the weights
             values = torch.tensor(getattr(card, name), dtype=torch.float32)[:, None]
             self.register_buffer(name, values, persistent=False)
-        for name in ("target_mean", "target_deviation"):
-            self.register_buffer(name, torch.tensor(getattr(card, name)), persistent=False)
+        self.target_scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
         self.masks = SpectrogramMasks(experiment.augment)
         self.trunk = _build_trunk(model, n_rows, experiment.excerpt.frames)
         self.head = build_head(model, experiment.task, self.trunk.n_features, len(card.outputs))
@@ -95,7 +96,7 @@ class Network(nn.Module):
         Returns
         -------
         torch.Tensor [shape=(n, n_outputs)]
-            Standardised targets, or logits.
+            Targets as `TargetScale` has them, or logits.
         """
         model = self.card.experiment.model
         standard = self.masks((frames - self.row_mean) / self.row_deviation)
@@ -111,7 +112,7 @@ class Network(nn.Module):
         outputs = self(frames, lengths).float()
         if self.card.experiment.task == "genre":
             return outputs.softmax(dim=1)
-        return outputs * self.target_deviation + self.target_mean
+        return self.target_scale.targets_of(outputs)
 
 
 def build_network(card: ModelCard) -> Network:
@@ -211,11 +212,16 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
         fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
         experiment = build_experiment(fields.pop("experiment"), str(path))
         features = FeatureSettings(**fields.pop("features", {}))  # models of earlier versions lack them
-        values = {name: tuple(values) for name, values in fields.items()}
+        values = {name: tuple(map(_hardened, values)) for name, values in fields.items()}
         card = ModelCard(experiment=experiment, features=features, **values)
     except (KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
         raise InputError(f"{path} describes its network in a way that can't be read ({error!r}).") from None
     return card, weights
+
+
+def _hardened(value: Any) -> Any:
+    """A list as the tuple it was before it became JSON."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from music_emotion.errors import InputError
+from music_emotion.models.readout import AttentiveStatistics, MeanMax
 from music_emotion.sections import ModelSection
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
@@ -47,6 +48,7 @@ class ConvNet(nn.Module):
             maps = self.blocks.eval()(self.stem(image))
         self.blocks.train()
         self.n_features = maps.numel() if self.flatten else 2 * widths[-1]
+        self.readout = AttentiveStatistics(widths[-1]) if model.readout == "attention" else MeanMax()
 
     def forward(self, images: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Read out features.
@@ -70,12 +72,7 @@ class ConvNet(nn.Module):
                 )
             return maps.flatten(1)
         heard = torch.div(lengths + self.reduction - 1, self.reduction, rounding_mode="floor")
-        heard = heard.clamp(1, maps.shape[-1])
-        padding = torch.arange(maps.shape[-1], device=maps.device) >= heard[:, None]  # [n, frames]
-        over_rows = maps.mean(dim=2)  # [n, width, frames]
-        mean = over_rows.masked_fill(padding[:, None], 0).sum(dim=2) / heard[:, None]
-        largest = over_rows.masked_fill(padding[:, None], -torch.inf).amax(dim=2)
-        return torch.cat([mean, largest], dim=1)
+        return self.readout(maps.mean(dim=2), heard.clamp(1, maps.shape[-1]))
 
 
 def _block(model: ModelSection, n_in: int, n_out: int) -> nn.Sequential:

@@ -13,7 +13,7 @@ from music_emotion.files import write_json
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
 from music_emotion.results.recipe import Recipe
-from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary
+from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary, write_truth
 from music_emotion.results.scores import emotion_scores
 from music_emotion.training.run import read_experiment
 
@@ -22,7 +22,7 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     """Blend finished emotion runs into a directory that submit reads like a run.
 
     Writes `blend.json` (members, method, weights), `oof.csv` (nested: no clip's weights were
-    chosen on it), `test.csv` and `scores.json`.
+    chosen on it), `truth.csv` (the target values of those clips), `test.csv` and `scores.json`.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     )
     tests = {path.name: every_fold(path, "test") for path in members}
     write_predictions(directory / "oof.csv", nested)
+    write_truth(directory, truth.loc[nested.index], "emotion")
     write_predictions(directory / "test.csv", recipe.predict(tests))
     write_json(directory / "blend.json", asdict(recipe))
     scores = emotion_scores(truth, {0: nested}, {0: folds})

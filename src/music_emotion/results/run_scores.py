@@ -1,4 +1,4 @@
-"""The folds of a run put together: out-of-fold and test predictions, and their scores."""
+"""The folds of a run put together: out-of-fold and test predictions, the truth beside them, and scores."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,20 @@ import pandas as pd
 
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
-from music_emotion.files import write_json
+from music_emotion.files import write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import blend, in_target_units
 from music_emotion.results.genre_report import class_scores, genre_report
 from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores
+from music_emotion.sections import Task
 
 
 def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
-    """Write `oof.csv`, `test.csv` and `scores.json` of a run from its folds' files.
+    """Write `oof.csv`, `truth.csv`, `test.csv` and `scores.json` of a run from its folds' files.
+
+    `truth.csv` has the clips of `oof.csv` in their order, with their target values or their class as
+    `Genre`, so that runs can be compared in pairs where the data is not.
 
     Parameters
     ----------
@@ -40,6 +44,7 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
         write_predictions(directory / "test.csv", _joined_test(every_fold(directory, "test"), experiment))
     truth = truth.loc[known.index]
+    write_truth(directory, truth, experiment.task)
     if experiment.task == "genre":
         scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
         scores["per_seed"] = {str(seed): class_scores(truth, table) for seed, table in out_of_fold.items()}
@@ -49,6 +54,15 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     scores["selected_on_validation"] = experiment.selects_on_validation
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores)
+
+
+def write_truth(directory: Path, truth: pd.DataFrame, task: Task) -> None:
+    """Write `truth.csv`: target values as predictions are written, or of one-hot classes the `Genre`."""
+    if task == "emotion":
+        write_predictions(directory / "truth.csv", truth)
+    else:
+        genres = truth.idxmax(axis=1).rename_axis("Id").rename("Genre")
+        write_table(directory / "truth.csv", genres.reset_index())
 
 
 def score_split(directory: Path, truth: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """Scores of emotion predictions: pooled with bootstrap intervals, per seed and per fold."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,86 @@ def target_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
     known = truth.loc[table.index].to_numpy()
     scores = spearman_per_target(known, table.to_numpy(), [str(name) for name in truth.columns])
     return scores | {"mean": float(np.mean(list(scores.values())))}
+
+
+def mean_score(truth: pd.DataFrame, table: pd.DataFrame, targets: Sequence[str]) -> dict[str, float]:
+    """Spearman's correlation, averaged over some targets.
+
+    Parameters
+    ----------
+    truth, table : pd.DataFrame
+        Target values and predictions, indexed by `Id`; clips that one of them lacks do not count.
+    targets : sequence of str
+        Which of the columns.
+
+    Returns
+    -------
+    dict
+        ``value``, ``low`` and ``high`` of its 95 % bootstrap interval, and ``n``, the number of clips.
+
+    Raises
+    ------
+    InputError
+        As `paired_difference`.
+    """
+    tables = _common(truth, [table], targets)
+    value, resampled = _resampled_mean(*tables)
+    return with_interval(value, resampled, len(tables[0]))
+
+
+def paired_difference(
+    truth: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame, targets: Sequence[str]
+) -> dict[str, float]:
+    """By how much one's mean Spearman correlation is above the other's, over the clips both predict.
+
+    Both are scored in the same resamples of the clips, so that clips that are hard for both do not widen
+    the interval.
+
+    Parameters
+    ----------
+    truth, one, other : pd.DataFrame
+        Target values and two runs' predictions, indexed by `Id`, in any order; clips that one of them
+        lacks do not count.
+    targets : sequence of str
+        Which of the columns the mean is over.
+
+    Returns
+    -------
+    dict
+        ``value``, ``low`` and ``high`` of its 95 % bootstrap interval, and ``n``, the number of clips.
+
+    Raises
+    ------
+    InputError
+        When a table lacks one of the targets, they share fewer than two clips, or a truth can't be ranked.
+    """
+    tables = _common(truth, [one, other], targets)
+    (value, resampled), (others_value, others_resampled) = (
+        _resampled_mean(tables[0], table) for table in tables[1:]
+    )
+    return with_interval(value - others_value, resampled - others_resampled, len(tables[0]))
+
+
+def _common(
+    truth: pd.DataFrame, predictions: Sequence[pd.DataFrame], targets: Sequence[str]
+) -> list[pd.DataFrame]:
+    """Truth and predictions of the clips that all of them have, ascending, and of some targets."""
+    ids = truth.index
+    for table in predictions:
+        ids = ids.intersection(table.index)
+    if missing := [name for name in targets for table in (truth, *predictions) if name not in table]:
+        raise InputError(
+            f"A table has no '{missing[0]}', so it can't be compared. Name targets that all have."
+        )
+    if len(ids) < 2:
+        raise InputError(f"Only {len(ids)} clips are in all tables. Compare predictions of the same clips.")
+    return [table.loc[ids.sort_values(), list(targets)] for table in (truth, *predictions)]
+
+
+def _resampled_mean(truth: pd.DataFrame, table: pd.DataFrame) -> tuple[float, np.ndarray]:
+    """The mean over the targets, of all clips and in every resample [shape=(n_resamples,)]."""
+    resampled = resampled_spearman(truth.to_numpy(), table.to_numpy())
+    return target_scores(truth, table)["mean"], resampled.mean(axis=1)
 
 
 def _with_intervals(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, differing_keys, experiment_to_dict
 from music_emotion.files import read_json, write_json
+from music_emotion.training.cost import seconds_of
 from music_emotion.training.run import read_experiment
 
 Settings = dict[str, Any]  # dotted keys of an experiment
@@ -202,5 +203,4 @@ def _scores(scores: dict[str, Any], experiment: Experiment) -> dict[str, float]:
 
 def _seconds(place: Path) -> float:
     """Of training, all folds together."""
-    epochs = sum(float(pd.read_csv(path)["seconds"].sum()) for path in place.glob("seed*/fold*/metrics.csv"))
-    return epochs + sum(float(read_json(path)["seconds"]) for path in place.glob("seed*/fold*/fit.json"))
+    return sum(seconds_of(fold) or 0.0 for fold in place.glob("seed*/fold*"))

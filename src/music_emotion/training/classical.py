@@ -12,16 +12,16 @@ from tqdm import tqdm
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.clip_statistics import Statistics
 from music_emotion.experiment import Experiment
-from music_emotion.files import write_json
 from music_emotion.models.classical import make_classifier, make_regressor
 from music_emotion.predictions import prediction_table, write_predictions
+from music_emotion.training.cost import estimator_cost, write_cost
 from music_emotion.training.fold import Fold, check_spread
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, directory: Path) -> None:
-    """Fit the folds that are not finished; write `fit.json`, `valid.csv` and `test.csv` of each.
+    """Fit the folds that are not finished; write `cost.json`, `valid.csv` and `test.csv` of each.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, dire
     statistics = Statistics(experiment.data, experiment.task)
     for fitted in predict_folds(experiment, waiting, test, statistics):
         place = directory / fitted.fold.folder
-        write_json(place / "fit.json", {"seconds": fitted.seconds})
+        write_cost(place, estimator_cost(fitted.seconds))
         write_predictions(place / "valid.csv", fitted.valid)
         if len(fitted.test):  # last, since a training kernel takes a fold that has it for done
             write_predictions(place / "test.csv", fitted.test)

@@ -76,15 +76,18 @@ def predict_clips(
     _agree(network, accelerator)
     network.eval()
     halved = quick or accelerator.device.type != "cpu"
-    ids, predictions = [], []
+    ids: list[int] = []
+    predictions: list[list[float]] = []
     for batch in loader:
         with torch.inference_mode(), accelerator.autocast() if halved else nullcontext():
             excerpts = network.predict(batch["frames"], batch["lengths"])
         mean = excerpts.unflatten(0, (-1, dataset.n_excerpts)).mean(dim=1)
         gathered = accelerator.gather_for_metrics((batch["ids"], mean))
-        ids.append(gathered[0].cpu().numpy())
-        predictions.append(gathered[1].cpu().numpy())
-    return _complete(clips, np.concatenate(ids), np.concatenate(predictions), card.outputs)
+        # as Python's numbers: small arrays that stay would lie between the large ones that come and go,
+        # whose memory could then not be used again
+        ids += gathered[0].tolist()
+        predictions += gathered[1].tolist()
+    return _complete(clips, np.array(ids), np.array(predictions, np.float32), card.outputs)
 
 
 def _agree(network: Network, accelerator: Accelerator) -> None:

@@ -16,6 +16,7 @@ from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
+from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.predictions import write_predictions
 from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.training.evaluate import predict_with
@@ -118,10 +119,12 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     if experiment.task == "emotion" and experiment.loss.standardise:
         check_spread(training)
         target_mean, target_deviation = training.values.mean(axis=0), training.values.std(axis=0)
+    rank_normal = experiment.task == "emotion" and experiment.loss.rank_normal
     card = ModelCard(
         experiment,
         training.outputs,
         *(tuple(values.tolist()) for values in (mean, deviation, target_mean, target_deviation)),
+        target_quantiles=normal_quantiles(training.values) if rank_normal else (),
         features=_feature_settings(experiment, training),
     )
     torch.manual_seed(seed)

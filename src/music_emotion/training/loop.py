@@ -23,7 +23,8 @@ from music_emotion.files import write_table
 from music_emotion.models.build import Network, save_model
 from music_emotion.predictions import write_predictions
 from music_emotion.sections import TrainSection
-from music_emotion.training.checkpoint import STATE, Progress, Weights, load_state, save_state
+from music_emotion.training.checkpoint import STATE, Progress, load_state, save_state
+from music_emotion.training.cost import network_cost, write_cost
 from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.objectives import Objective
 from music_emotion.training.optim import make_optimizer, make_schedule
@@ -44,8 +45,8 @@ def train_fold(
 ) -> bool:
     """Train on some clips, validate on others, write the results.
 
-    Writes `metrics.csv`, `valid.csv` and `model.safetensors` into the directory, the last one
-    last, and `last.safetensors` where the experiment keeps the last epoch beside the best.
+    Writes `metrics.csv`, `valid.csv`, `cost.json` and `model.safetensors` into the directory, the
+    last one last, and `last.safetensors` where the experiment keeps the last epoch beside the best.
     Interrupted, the same call goes on from its last finished epoch.
 
     Parameters
@@ -101,7 +102,7 @@ def train_fold(
             _save(parts, progress, directory)
             bar.update()
             bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
-    _finish(parts, progress.best_weights or parts.averaged.state_dict(), valid, directory)
+    _finish(parts, progress, valid, directory)
     return True
 
 
@@ -199,8 +200,9 @@ def _seed_epoch(seed: int, epoch: int, process: int) -> None:
 def _update(parts: _Parts, batch: Batch, frozen: bool) -> torch.Tensor:
     """One update of the weights; returns the loss before it."""
     experiment = parts.network.card.experiment
+    augment = experiment.augment
     frames, lengths, values = mixup(
-        batch["frames"], batch["lengths"], batch["values"], experiment.augment.mixup
+        batch["frames"], batch["lengths"], batch["values"], augment.mixup, augment.mixup_bandwidth
     )
     loss = parts.objective.loss(parts.model(frames, lengths), values)
     parts.accelerator.backward(loss)
@@ -275,8 +277,8 @@ def _save(parts: _Parts, progress: Progress, directory: Path) -> None:
     parts.accelerator.wait_for_everyone()
 
 
-def _finish(parts: _Parts, weights: Weights, valid: ClipSet, directory: Path) -> None:
-    accelerator = parts.accelerator
+def _finish(parts: _Parts, progress: Progress, valid: ClipSet, directory: Path) -> None:
+    accelerator, weights = parts.accelerator, progress.best_weights or parts.averaged.state_dict()
     # without the half precision that Accelerate wraps around it
     network = accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
     if network.card.experiment.train.keep_last and accelerator.is_main_process:
@@ -285,8 +287,11 @@ def _finish(parts: _Parts, weights: Weights, valid: ClipSet, directory: Path) ->
     predictions = predict_clips(network, valid, accelerator)
     if not np.isfinite(predictions.to_numpy()).all():  # the last update, after which no loss is computed
         raise Diverged(f"{directory}: the trained network predicts no numbers. Lower --optim.learning-rate.")
+    seconds = sum(row["seconds"] for row in progress.metrics)
+    cost = network_cost(network, accelerator, seconds, progress.update)
     if accelerator.is_main_process:
         write_predictions(directory / "valid.csv", predictions)
+        write_cost(directory, cost)
         save_model(directory / "model.safetensors", network, weights)
         for left in (STATE, UNFINISHED):
             (directory / left).unlink(missing_ok=True)

@@ -1,0 +1,173 @@
+"""How much sooner one experiment's training reaches the out-of-fold score of another, slower one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from benchmarks.train_script import run_train
+from music_emotion.data.sources import load_clip_set
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment, build_experiment, read_differences
+from music_emotion.results.run_scores import mean_table, read_folds
+from music_emotion.results.scores import mean_score, paired_difference
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the two experiments.
+
+    Attributes
+    ----------
+    file : Path
+    experiment : Experiment
+        With the name and the length of its run.
+    directory : Path
+        Of that run.
+    environment : dict of str to str
+        Variables that its training is given.
+    """
+
+    file: Path
+    experiment: Experiment
+    directory: Path
+    environment: dict[str, str]
+
+    def train(self, fold: int) -> None:
+        """Train a fold of every seed, unless it is finished."""
+        name, epochs = self.experiment.name, self.experiment.train.epochs
+        flags = ["--runs", str(self.directory.parent), "--name", name, "--train.epochs", str(epochs)]
+        run_train(self.file, [*flags, "--only-fold", str(fold)], self.environment)
+
+    def predictions(self, folds: Sequence[int]) -> pd.DataFrame:
+        """Of the validation clips of some folds, averaged over the seeds."""
+        seeds = read_folds(self.directory, "valid").values()
+        return mean_table([tables[fold] for tables in seeds for fold in folds])
+
+    def costs(self, folds: Sequence[int]) -> pd.DataFrame:
+        """Seconds of training and validation, and excerpts trained; one row per seed and fold."""
+        paths = [self.directory.glob(f"seed*/fold{fold}/metrics.csv") for fold in folds]
+        tables = [pd.read_csv(path) for of_fold in paths for path in sorted(of_fold)]
+        batch_size = self.experiment.train.batch_size
+        rows = [(table["seconds"].sum(), batch_size * table["updates"].max()) for table in tables]
+        return pd.DataFrame(rows, columns=["seconds", "excerpts"])
+
+
+def train(
+    slow: Path,
+    fast: Path,
+    *,
+    epochs: int = 0,
+    folds: tuple[int, ...] = (),
+    headline: tuple[str, ...] = (),
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    out: Path = Path("build/bench-train"),
+) -> None:
+    """Train two experiments, fold by fold in turns: how much sooner has the second the first's score?
+
+    The first, such as the public CNN, trains as its file says, early stopping included. After an
+    interruption the same command goes on; what is finished is not measured again.
+
+    Parameters
+    ----------
+    slow, fast
+        Two files experiments/<name>.toml of the same clips, seeds and folds.
+    epochs
+        A shorter training of the second, into which its whole schedule fits; 0 for its own length.
+    folds
+        Which to train; all by default.
+    headline
+        The targets whose mean Spearman correlation the second has to reach; all by default.
+    precision
+        The first one's, in Accelerate's words: float32, as the public CNN was built. The second has
+        what train.py chooses.
+    out
+        Folder of the runs.
+    """
+    slow_one = _contender(slow, out, 0, {"ACCELERATE_MIXED_PRECISION": precision})
+    fast_one = _contender(fast, out, epochs, {})
+    truth = load_clip_set(fast_one.experiment.data, "emotion", "train").truth
+    targets = list(headline or truth.columns)
+    chosen = _check(slow_one, fast_one, folds, targets, truth)
+    for fold in chosen:
+        for contender in (slow_one, fast_one):
+            contender.train(fold)
+        if not slow_one.predictions([fold]).index.equals(fast_one.predictions([fold]).index):
+            raise InputError(
+                f"Fold {fold} of {slow} validates on other clips than that of {fast}. Give both the same "
+                f"data and folds.groups."
+            )
+    _report(slow_one, fast_one, chosen, targets, truth)
+
+
+def _contender(file: Path, out: Path, epochs: int, environment: dict[str, str]) -> Contender:
+    differences = read_differences(file)
+    experiment = build_experiment(differences, str(file))
+    if experiment.is_classical or experiment.has_repeats or experiment.task != "emotion":
+        raise InputError(f"{file} trains no folds of networks that predict targets. Give one that does.")
+    if epochs:
+        differences["name"] = f"{experiment.name}-{epochs}-epochs"
+        differences["train"] = differences.get("train", {}) | {"epochs": epochs}
+        experiment = build_experiment(differences, f"{file} with --epochs {epochs}")
+    return Contender(file, experiment, out / experiment.name, environment)
+
+
+def _check(
+    slow: Contender, fast: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame
+) -> list[int]:
+    """The folds to train, after refusing what can't be compared."""
+    one, other = slow.experiment, fast.experiment
+    if one.name == other.name:
+        raise InputError(f"{slow.file} and {fast.file} are both named '{one.name}'. Rename one.")
+    if (one.seeds, one.folds.n) != (other.seeds, other.folds.n):
+        raise InputError(
+            f"{slow.file} has {one.folds.n} folds of the seeds {one.seeds}, but {fast.file} {other.folds.n} "
+            f"of {other.seeds}. Give both the same."
+        )
+    if beyond := sorted(set(folds) - set(range(one.folds.n))):
+        raise InputError(f"--folds names {beyond[0]}; the folds are 0 to {one.folds.n - 1}.")
+    if unknown := [name for name in targets if name not in truth]:
+        raise InputError(f"--headline names '{unknown[0]}'; the targets are {', '.join(truth.columns)}.")
+    return sorted(set(folds)) or list(range(one.folds.n))
+
+
+def _report(
+    slow: Contender, fast: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame
+) -> None:
+    """Print scores and times of both; the last line says who wins."""
+    print(f"folds {', '.join(map(str, folds))}, in turns; headline: mean of {', '.join(targets)}")
+    public, ours = (_report_one(contender, folds, targets, truth) for contender in (slow, fast))
+    ahead = paired_difference(truth, fast.predictions(folds), slow.predictions(folds), targets)
+    print(f"headline of the second less the first: {_in_words(ahead)}")
+    seconds, ours_seconds = slow.costs(folds)["seconds"], fast.costs(folds)["seconds"]
+    ratios = seconds / ours_seconds
+    print(f"time ratio of a fold: {ratios.mean():.2f} [{ratios.min():.2f}, {ratios.max():.2f}]")
+    print(
+        f"time_ratio {seconds.sum() / ours_seconds.sum():.2f} n {len(ratios)} ours {ours:.3f} "
+        f"public {public:.3f} reached {'yes' if ours >= public else 'no'}"
+    )
+
+
+def _report_one(contender: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame) -> float:
+    """Print one's scores, times and throughput; returns its headline."""
+    predictions = contender.predictions(folds)
+    mark = ", selected on validation" if contender.experiment.selects_on_validation else ""
+    print(f"{contender.experiment.name} (out-of-fold{mark}):")
+    for target in truth.columns:
+        print(f"  {target:<14} {_in_words(mean_score(truth, predictions, [target]))}")
+    score = mean_score(truth, predictions, targets)
+    print(f"  {'headline':<14} {_in_words(score)}")
+    costs = contender.costs(folds)
+    seconds = costs["seconds"]
+    print(
+        f"  {seconds.mean():.1f} s per fold [{seconds.min():.1f}, {seconds.max():.1f}], n={len(seconds)}, "
+        f"training and validation; {costs['excerpts'].sum() / seconds.sum():.1f} excerpts trained per second"
+    )
+    return score["value"]
+
+
+def _in_words(score: dict[str, float]) -> str:
+    """A score as runs print it: value, 95 % interval, number of clips."""
+    return f"{score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}"

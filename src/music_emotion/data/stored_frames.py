@@ -1,0 +1,73 @@
+"""Frames in a .npy file, read when they are asked for."""
+
+import os
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from music_emotion.errors import InputError
+
+
+class StoredFrames:
+    """A .npy file of two axes that is sliced like the array it holds, one read a slice.
+
+    Nothing that was read is kept, while the touched pages of a memory-mapped file count as memory of
+    the process. Threads and forked processes may share one; a pickled one opens its file again.
+
+    Parameters
+    ----------
+    path : Path
+        Kept open: a file that takes its place later is not looked at.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : np.dtype
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        np.lib.format.read_magic(self._file)
+        self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
+        self._first_byte = self._file.tell()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        """Frames that follow each other, or one, and of these all rows or some; a new array.
+
+        Raises
+        ------
+        InputError
+            When the file is shorter than it says.
+        """
+        frames: slice | SupportsIndex
+        frames, rows = place if isinstance(place, tuple) else (place, slice(None))
+        if not isinstance(frames, slice):
+            number = range(len(self))[frames]
+            return self._read(number, 1)[0, rows]
+        start, stop, step = frames.indices(len(self))
+        if step != 1:
+            raise ValueError(f"{self.path} is read in one piece, not every {step} frames. Give a step of 1.")
+        return self._read(start, max(stop - start, 0))[:, rows]
+
+    def _read(self, start: int, n_frames: int) -> np.ndarray:
+        block = np.empty((n_frames, self.shape[1]), self.dtype)
+        bytes_left = block.reshape(-1).view(np.uint8).data
+        position = self._first_byte + start * self.shape[1] * self.dtype.itemsize
+        while len(bytes_left):  # one read gives 2 GB at most
+            # at a given position, so that threads and processes do not move each other's
+            n_read = os.preadv(self._file.fileno(), [bytes_left], position)
+            if n_read == 0:
+                raise InputError(
+                    f"{self.path} ends before frame {start + n_frames} of {len(self)}. Delete "
+                    f"{self.path.parent}, so that it is packed again."
+                )
+            bytes_left, position = bytes_left[n_read:], position + n_read
+        return block
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredFrames, (self.path,)

@@ -1,0 +1,223 @@
+"""A report as a page of Markdown."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from music_emotion.results.report_cells import code, cost_cells, description, mark, minutes, score, three
+from music_emotion.results.report_parts import Report, Run, Score, Submission
+from music_emotion.results.report_sections import Line, Section, roots_of
+
+_MEASURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "loss": "loss"}
+_REPEATS = "Mean ± deviation [smallest, largest] over repeats, each of them on clips of its own."
+_HOW = """\
+Every number is copied or computed from files of `runs/` and `submissions/` by the command
+
+```bash
+{command}
+```
+
+- **Scores** are Spearman correlations over all clips of a section, each predicted by a network that never
+  saw it (out of fold; of several seeds their mean prediction). Brackets hold 95 % intervals: percentiles over
+  2,000 bootstrap resamples of the clips.
+- **Differences** are between the means by which a table is sorted. Run and default are scored in the same
+  resamples, in pairs, over the clips that both predict (n); bold ones have an interval that excludes 0. Such
+  an interval speaks of other clips, not of another training with another seed. The default is {default}.
+- *Selected on validation*: the clips that are scored chose the epoch, which makes a score too good.
+- **Blends** are scored nested: no clip's weights were chosen on it.
+- **Minutes** are those of training with its validations, or of an estimator's fitting, summed over the
+  finished folds of all seeds. **Memory** is the largest that a process held since it started.
+- – is what the files do not tell; runs of earlier versions kept less."""
+
+
+def make_page(
+    report: Report, sections: Sequence[Section], command: str, experiments: Path, default: str | None
+) -> str:
+    """Write a report as Markdown.
+
+    Parameters
+    ----------
+    report : Report
+    sections : sequence of Section
+        Its emotion runs.
+    command : str
+        That makes the page again; its first line.
+    experiments : Path
+        Folder of experiment files, whose comments say what a run is; may be missing.
+    default : str or None
+        The run that was named to compare with.
+
+    Returns
+    -------
+    str
+        The same for the same files, whenever and wherever it is made.
+    """
+    usual = "the run that differs from the default experiment in nothing but its name, data and folds"
+    how = _HOW.format(
+        command=command,
+        default=f"{code(default)}, or where its clips are others {usual}" if default else usual,
+    )
+    parts = [f"<!-- {command} -->", "# Results", how]
+    titles: list[str] = []
+    for section in sections:
+        title = f"{_title(section.roots)}: {_listed(section.targets)}, {section.n} clips"
+        titles.append(title)  # equal ones are of labels that have changed
+        again = f" (other labels, {titles.count(title)})" if titles.count(title) > 1 else ""
+        parts += [f"## {title}{again}", _of_targets(section, experiments)]
+    parts += _of_blends(report.runs)
+    parts += _of_genres(report.runs, experiments)
+    parts += _of_repeats(report.runs, experiments)
+    parts += _of_costs(report.runs)
+    parts += _of_submissions(report.submissions)
+    parts += _of_problems(report.problems)
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") or "–" for cell in line) + " |" for line in lines
+    )
+
+
+def _of_targets(section: Section, experiments: Path) -> str:
+    several, partly = len(section.targets) > 1, set(section.headline) != set(section.targets)
+    head = ["run", "what", "folds", "seeds", *section.targets]
+    head += [f"mean of {_listed(section.headline)}"] if partly else []
+    head += ["mean of all" if partly else "mean"] if several else []
+    if section.default:
+        head += [f"difference to {code(section.default)}"]
+    return _table(head, (_target_row(line, section, experiments) for line in section.lines))
+
+
+def _target_row(line: Line, section: Section, experiments: Path) -> list[str]:
+    run, partly = line.run, set(section.headline) != set(section.targets)
+    cells = [_name(run), description(run, experiments), _folds(run), str(run.seeds)]
+    cells += [score(run.scores[name]) for name in section.targets]
+    cells += [score(line.headline)] if partly else []
+    if len(section.targets) > 1:
+        cells += [score(run.scores.get("mean")) if partly else score(line.headline)]
+    if section.default:
+        cells += ["the default" if run.name == section.default else _difference(line.difference)]
+    return cells
+
+
+def _difference(difference: Score | None) -> str:
+    if difference is None or difference.low is None or difference.high is None:
+        return ""
+    text = f"{three(difference.value, signed=True)} [{three(difference.low)}, {three(difference.high)}]"
+    excludes_zero = difference.low > 0 or difference.high < 0
+    return f"{f'**{text}**' if excludes_zero else text}, n = {difference.n}"
+
+
+def _of_blends(runs: Sequence[Run]) -> list[str]:
+    rows = [
+        [
+            *(code(run.name), code(name), run.recipe.method, f"{run.recipe.shrinkage:g}"),
+            ", ".join(f"{target} {three(weight)}" for target, weight in weights.items()),
+        ]
+        for run in runs
+        if run.recipe is not None
+        for name, weights in run.recipe.weights.items()
+    ]
+    head = ["blend", "member", "scale", "shrinkage", "weights, chosen on all clips"]
+    return ["## Blends", _table(head, rows)] if rows else []
+
+
+def _of_genres(runs: Sequence[Run], experiments: Path) -> list[str]:
+    parts: list[str] = []
+    for title, members in _by_title(runs, [run for run in runs if run.classes]):
+        measures = list(dict.fromkeys(name for run in members for name in run.scores))
+        head = ["run", "what", "clips", "n", "classes", "folds", "seeds"]
+        rows = []
+        for run in sorted(members, key=lambda run: (-_macro_f1(run), run.name)):
+            which = "out of fold" if run.out_of_fold else "test split"
+            n = next((str(held.n) for held in run.scores.values() if held.n is not None), "")
+            cells = [_name(run), description(run, experiments), which, n, str(len(run.classes)), _folds(run)]
+            rows.append([*cells, str(run.seeds), *(score(run.scores.get(name)) for name in measures)])
+        parts += [f"## {title}", _table([*head, *map(_measure, measures)], rows)]
+    return parts
+
+
+def _of_repeats(runs: Sequence[Run], experiments: Path) -> list[str]:
+    parts: list[str] = []
+    repeated = [run for run in runs if run.n_test]
+    for title, members in _by_title(runs, repeated):
+        measures = list(dict.fromkeys(name for run in members for name in run.scores))
+        rows = []
+        for run in sorted(members, key=lambda run: run.name):
+            for scores, which in ((run.scores, ""), (run.last_scores, ", last epoch")):
+                if scores:
+                    sizes = " to ".join(str(n) for n in dict.fromkeys((run.n_test[0], run.n_test[-1])))
+                    cells = [_name(run) + which, description(run, experiments), str(run.seeds), sizes]
+                    rows.append(cells + [_spread(scores.get(name)) for name in measures])
+        head = ["run", "what", "repeats", "test clips each", *map(_measure, measures)]
+        parts += [f"## {title}, repeated splits", _REPEATS, _table(head, rows)]
+    return parts
+
+
+def _spread(held: Score | None) -> str:
+    if held is None:
+        return ""
+    return score(held) if held.sd is None else score(held).replace(" [", f" ± {three(held.sd)} [")
+
+
+def _of_costs(runs: Sequence[Run]) -> list[str]:
+    trained = [run for run in runs if run.experiment is not None]
+    head = ["run", "minutes", "per fold", "folds", "weights", "memory", "GPU memory"]
+    head += ["device", "threads", "processes", "precision", "commit"]
+    rows = [[code(run.name), *cost_cells(run.cost)] for run in trained]
+    total = [run.cost.seconds for run in trained if run.cost.seconds is not None]
+    together = f"{minutes(sum(total))} minutes together, of {len(total)} runs that tell their time."
+    return ["## Cost", _table(head, rows), together] if rows else []
+
+
+def _of_submissions(cards: Sequence[Submission]) -> list[str]:
+    head = ["file", "date", "runs", "commit", "out of fold", "mean", "leaderboard"]
+    rows = []
+    for card in cards:
+        single = [f"{name} {three(held.value)}" for name, held in card.out_of_fold.items() if name != "mean"]
+        runs = ", ".join(code(Path(path).name) for path in card.runs)
+        cells = [code(card.file) + mark(card.selected_on_validation), card.date, runs, card.commit]
+        cells += [", ".join(single), score(card.out_of_fold.get("mean"))]
+        rows.append([*cells, "" if card.leaderboard is None else f"{card.leaderboard:g}"])
+    return ["## Submissions", _table(head, rows)] if rows else []
+
+
+def _of_problems(problems: Sequence[tuple[str, str]]) -> list[str]:
+    lines = [f"- {code(name)}: {' '.join(sentence.split())}" for name, sentence in problems]
+    return ["## Without numbers", "\n".join(lines)] if lines else []
+
+
+def _by_title(runs: Sequence[Run], chosen: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    """Some of the runs by the data they are of, and by what is learnt."""
+    titles: dict[str, list[Run]] = {}
+    for run in chosen:
+        learnt = "genres" if "macro_f1" in run.scores else _listed(run.targets)
+        titles.setdefault(f"{_title(sorted(roots_of(run, runs)))}: {learnt}", []).append(run)
+    return sorted(titles.items())
+
+
+def _title(roots: Sequence[str]) -> str:
+    return ", ".join(code(root) for root in roots) or "Unknown data"
+
+
+def _name(run: Run) -> str:
+    return code(run.name) + mark(run.selected)
+
+
+def _folds(run: Run) -> str:
+    planned = run.experiment.folds.n if run.experiment is not None and run.out_of_fold else run.folds
+    return str(run.folds) if run.folds >= planned else f"{run.folds} of {planned}"
+
+
+def _measure(name: str) -> str:
+    return _MEASURES.get(name, name)
+
+
+def _macro_f1(run: Run) -> float:
+    held = run.scores.get("macro_f1")
+    return 0.0 if held is None else held.value
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

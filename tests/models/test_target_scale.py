@@ -1,0 +1,111 @@
+"""Normal scores of targets: scipy's, undone to the digit, and never without an order."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm, rankdata
+
+from music_emotion.models.target_scale import TargetScale, normal_quantiles
+
+RNG = np.random.default_rng(0)
+SKEWED = RNG.beta(2, 5, 1000)
+HALF_TIED = np.where(RNG.random(1000) < 0.5, 0.5, RNG.random(1000))
+CROWDED = np.where(RNG.random(1000) < 0.8, 0.5 + 1e-7 * RNG.random(1000), RNG.random(1000))
+ALL = {
+    "skewed": SKEWED,
+    "half tied": HALF_TIED,
+    "crowded": CROWDED,
+    "tied at an end": SKEWED.clip(0.2),
+    "of two kinds": RNG.integers(0, 2, 300),
+    "crowded at an end": RNG.beta(0.2, 2, 1000),
+    "few": RNG.random(7),
+    "two": np.array([0.2, 0.3]),
+}
+
+
+def scale_of(*columns: np.ndarray) -> TargetScale:
+    values = np.stack(columns, axis=1).astype(np.float32)
+    mean, deviation = (tuple(part.tolist()) for part in (values.mean(axis=0), values.std(axis=0)))
+    return TargetScale(mean, deviation, normal_quantiles(values))
+
+
+def column(values: np.ndarray) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None]
+
+
+@pytest.mark.parametrize("name", ["skewed", "half tied", "of two kinds", "tied at an end"])
+def test_outputs_are_the_normal_scores_of_mean_ranks(name):
+    values = ALL[name]
+    expected = norm.ppf((rankdata(values, method="average") - 0.5) / len(values))
+    outputs = scale_of(values).outputs_of(column(values))[:, 0].numpy()
+    within = np.abs(expected) < 3
+    assert within.mean() > 0.99
+    np.testing.assert_allclose(outputs[within], expected[within], atol=0.06)  # between two knots
+
+
+def test_quantiles_of_three_values_are_those_worked_out_by_hand():
+    (quantiles,) = normal_quantiles(np.array([[3.0], [1.0], [2.0], [2.0]]))
+    score = norm.ppf(3.5 / 4)  # of 3; that of both 2 is 0
+    at = np.linspace(-3, 3, 101)
+    inside, deviation = np.abs(at) <= score, np.sqrt(0.5)
+    np.testing.assert_allclose(np.array(quantiles)[inside], 2 + at[inside] / score)
+    assert quantiles[-1] == pytest.approx(3 + deviation * (3 - score))
+    assert quantiles[0] == pytest.approx(1 - deviation * (3 - score))
+
+
+@pytest.mark.parametrize("name", ["skewed", "of two kinds", "few", "two"])
+def test_each_map_undoes_the_other(name):
+    scale, outputs = scale_of(ALL[name]), torch.linspace(-5, 5, 997)[:, None]
+    targets = column(np.linspace(-1, 2, 997))
+    torch.testing.assert_close(scale.outputs_of(scale.targets_of(outputs)), outputs, rtol=0, atol=1e-4)
+    torch.testing.assert_close(scale.targets_of(scale.outputs_of(targets)), targets, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_strict_order_of_outputs_stays_one(name):
+    targets = scale_of(ALL[name]).targets_of(torch.linspace(-6, 6, 6001)[:, None])
+    assert (targets.diff(dim=0) > 0).all()
+
+
+def test_beyond_the_knots_a_deviation_is_a_deviation():
+    scale = scale_of(SKEWED)
+    low, lower, high, higher = scale.targets_of(torch.tensor([[-4.0], [-5.0], [4.0], [5.0]]))[:, 0]
+    assert (higher - high).item() == pytest.approx(SKEWED.std(), rel=1e-4)
+    assert (low - lower).item() == pytest.approx(SKEWED.std(), rel=1e-4)
+
+
+def test_targets_do_not_change_each_other():
+    outputs = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    both = scale_of(SKEWED, HALF_TIED).targets_of(outputs)
+    for number, values in enumerate((SKEWED, HALF_TIED)):
+        torch.testing.assert_close(both[:, [number]], scale_of(values).targets_of(outputs[:, [number]]))
+
+
+def test_without_quantiles_it_is_the_mean_and_the_deviation():
+    scale, outputs = TargetScale((0.5, 0.25), (0.1, 0.3)), torch.randn(9, 2)
+    mean, deviation = torch.tensor([0.5, 0.25]), torch.tensor([0.1, 0.3])
+    assert torch.equal(scale.targets_of(outputs), outputs * deviation + mean)
+    assert torch.equal(scale.outputs_of(outputs), (outputs - mean) / deviation)
+
+
+def test_it_is_the_same_in_mixed_precision():
+    scale, outputs = scale_of(SKEWED), torch.linspace(-4, 4, 500)[:, None]
+    exact = scale.targets_of(outputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(scale.targets_of(outputs), exact)
+        assert torch.equal(scale.outputs_of(exact), scale_of(SKEWED).outputs_of(exact))
+
+
+def test_gradients_reach_the_outputs_through_it():
+    outputs = torch.linspace(-5, 5, 50)[:, None].requires_grad_()
+    scale_of(SKEWED).targets_of(outputs).sum().backward()
+    assert (outputs.grad > 0).all()
+    assert torch.isfinite(outputs.grad).all()
+
+
+def test_what_is_not_a_number_stays_so():
+    assert scale_of(SKEWED).targets_of(torch.tensor([[torch.nan]])).isnan().all()
+
+
+def test_it_adds_nothing_to_the_weights():
+    assert not scale_of(SKEWED).state_dict()
