@@ -13,6 +13,7 @@ def ensemble(
     name: str = "blend",
     method: Method = "z-score",
     shrinkage: float = 0.5,
+    choose: bool = False,
     runs: Path = Path("runs"),
 ) -> None:
     """Blend emotion runs, with weights chosen and scored by nested cross-validation; let genre runs vote.
@@ -28,13 +29,15 @@ def ensemble(
         average their probabilities.
     shrinkage
         Of emotion runs: 0 takes the fitted weights, 1 equal ones.
+    choose
+        Of emotion runs: leave out those that do not raise the score; members.csv says what each gave.
     runs
         Folder of all runs.
     """
     if members and read_experiment(members[0]).task == "genre":
         print(vote(list(members), runs / name, make_accelerator()))
     else:
-        print(blend_runs(list(members), runs / name, method, shrinkage))
+        print(blend_runs(list(members), runs / name, method, shrinkage, choose))
 
 
 if __name__ == "__main__":

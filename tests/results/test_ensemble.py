@@ -10,6 +10,10 @@ from music_emotion.results.ensemble import blend, choose_weights, nested_blend, 
 from music_emotion.training.metrics import spearman
 
 
+def fitted(truth, members, _folds) -> pd.DataFrame:
+    return choose_weights(truth, members, "z-score", shrinkage=0)
+
+
 def table(values: np.ndarray) -> pd.DataFrame:
     index = pd.Index(range(len(values)), name="Id")
     return pd.DataFrame(values, index, [f"t{n}" for n in range(values.shape[1])], dtype=float)
@@ -58,18 +62,18 @@ def test_runs_that_only_harm_get_equal_weights(truth):
 
 def test_no_clip_is_blended_with_weights_chosen_on_it(truth, noisy, folds):
     members = {"good": noisy(0.2, 1), "bad": noisy(0.6, 2)}
-    before = nested_blend(truth, members, folds, "z-score", shrinkage=0)
+    before = nested_blend(truth, members, folds, "z-score", fitted)
     inside, outside = folds.index[folds == 1], folds.index[folds != 1]
     changed = truth.copy()
     changed.loc[inside] = np.random.default_rng(9).random((len(inside), 2))
-    after = nested_blend(changed, members, folds, "z-score", shrinkage=0)
+    after = nested_blend(changed, members, folds, "z-score", fitted)
     pd.testing.assert_frame_equal(before.loc[inside], after.loc[inside])
     assert not np.allclose(before.loc[outside], after.loc[outside])
 
 
 def test_a_blend_of_two_runs_ranks_better_than_either(truth, noisy, folds):
     members = {"one": noisy(0.4, 1), "two": noisy(0.4, 2)}
-    nested = nested_blend(truth, members, folds, "z-score")
+    nested = nested_blend(truth, members, folds, "z-score", fitted)
     score = {
         name: spearman(truth["valence"].to_numpy(), m["valence"].to_numpy()) for name, m in members.items()
     }
@@ -102,4 +106,4 @@ def test_a_shrinkage_out_of_range_is_refused(truth):
 
 def test_one_fold_alone_can_not_be_nested(truth, folds):
     with pytest.raises(InputError, match="Train another fold"):
-        nested_blend(truth, {"a": truth}, folds * 0, "z-score")
+        nested_blend(truth, {"a": truth}, folds * 0, "z-score", fitted)

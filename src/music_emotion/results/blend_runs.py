@@ -1,6 +1,8 @@
 """Blend the runs on disk: weights chosen on out-of-fold predictions, scored by nested cross-validation."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +11,25 @@ import pandas as pd
 from music_emotion.data.sources import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
-from music_emotion.files import write_json
+from music_emotion.files import write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
+from music_emotion.results.member_choice import best_members, chosen_weights, rank_members
 from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary, write_truth
 from music_emotion.results.scores import emotion_scores
 from music_emotion.training.run import read_experiment
 
 
-def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: float) -> str:
+def blend_runs(
+    members: list[Path], directory: Path, method: Method, shrinkage: float, choose: bool = False
+) -> str:
     """Blend finished emotion runs into a directory that submit reads like a run.
 
-    Writes `blend.json` (members, method, weights), `oof.csv` (nested: no clip's weights were
-    chosen on it), `truth.csv` (the target values of those clips), `test.csv` and `scores.json`.
+    Writes `blend.json` (members, method, weights), `oof.csv` (nested: no clip's weights, nor the
+    choice of members, were chosen on it), `truth.csv` (the target values of those clips), `test.csv`,
+    `scores.json`, and where members are chosen `members.csv` (each in the order it was taken, with
+    the score of the blend up to it).
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
         Scale on which predictions are averaged: over folds, seeds and runs.
     shrinkage : float
         0 takes the fitted weights, 1 equal ones.
+    choose : bool
+        Whether runs that do not raise the score are left out.
 
     Returns
     -------
@@ -45,34 +54,67 @@ def blend_runs(members: list[Path], directory: Path, method: Method, shrinkage: 
     InputError
         When there is no member, one is not a finished emotion run, or they differ in their clips.
     """
+    experiments = _experiments(members)
+    out_of_fold = {path.name: _out_of_fold(path, method) for path in members}
+    first = out_of_fold[members[0].name]
+    truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
+    folds = _folds(members[0])
+    weigh = chosen_weights if choose else _weights_of_all
+    settings = {"method": method, "shrinkage": shrinkage}
+    nested = to_target_units(
+        nested_blend(truth, out_of_fold, folds, method, partial(weigh, **settings)), truth
+    )
+    if choose:
+        ranked = rank_members(truth, out_of_fold, folds, method, shrinkage)
+        write_table(directory / "members.csv", ranked.rename_axis("run").reset_index())
+        out_of_fold = {name: out_of_fold[name] for name in best_members(ranked)}
+    recipe = _recipe(members, out_of_fold, truth, method, shrinkage)
+    write_predictions(directory / "oof.csv", nested)
+    write_truth(directory, truth.loc[nested.index], "emotion")
+    tests = {Path(path).name: every_fold(Path(path), "test") for path in recipe.members}
+    write_predictions(directory / "test.csv", recipe.predict(tests))
+    write_json(directory / "blend.json", asdict(recipe))
+    scores = emotion_scores(truth, {0: nested}, {0: folds})
+    scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
+    write_json(directory / "scores.json", scores)
+    return f"{_weight_lines(recipe)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
+
+
+def _experiments(members: list[Path]) -> dict[str, Experiment]:
     if not members:
         raise InputError("There is nothing to blend. Name one or more runs, such as runs/multitask.")
     experiments = {path.name: _emotion_experiment(path) for path in members}
     if len(experiments) < len(members):
         raise InputError("Two of the runs have the same name. Name each run once.")
-    out_of_fold = {path.name: _out_of_fold(path, method) for path in members}
-    first = out_of_fold[members[0].name]
-    truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
-    folds = _folds(members[0])
-    nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, shrinkage), truth)
+    return experiments
+
+
+def _weights_of_all(
+    truth: pd.DataFrame,
+    members: Mapping[str, pd.DataFrame],
+    _folds: pd.Series,
+    method: Method,
+    shrinkage: float,
+) -> pd.DataFrame:
+    return choose_weights(truth, members, method, shrinkage)
+
+
+def _recipe(
+    members: list[Path],
+    out_of_fold: Mapping[str, pd.DataFrame],
+    truth: pd.DataFrame,
+    method: Method,
+    shrinkage: float,
+) -> Recipe:
     weights = choose_weights(truth, out_of_fold, method, shrinkage)
-    recipe = Recipe(
-        members=[str(path) for path in members],
+    return Recipe(
+        members=[str(path) for path in members if path.name in out_of_fold],
         method=method,
         shrinkage=shrinkage,
         weights={str(name): _by_name(row) for name, row in weights.iterrows()},
         target_mean=_by_name(truth.mean()),
         target_deviation=_by_name(truth.std(ddof=0)),
     )
-    tests = {path.name: every_fold(path, "test") for path in members}
-    write_predictions(directory / "oof.csv", nested)
-    write_truth(directory, truth.loc[nested.index], "emotion")
-    write_predictions(directory / "test.csv", recipe.predict(tests))
-    write_json(directory / "blend.json", asdict(recipe))
-    scores = emotion_scores(truth, {0: nested}, {0: folds})
-    scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
-    write_json(directory / "scores.json", scores)
-    return f"{_weight_lines(weights)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
 
 
 def check_current(blended: Path, recipe: Recipe) -> None:
@@ -127,9 +169,9 @@ def _folds(member: Path) -> pd.Series:
     return fold_numbers(next(iter(read_folds(member, "valid").values())))
 
 
-def _weight_lines(weights: pd.DataFrame) -> str:
+def _weight_lines(recipe: Recipe) -> str:
     lines = [
-        f"  {name}: " + ", ".join(f"{target} {w:.2f}" for target, w in row.items())
-        for name, row in weights.iterrows()
+        f"  {name}: " + ", ".join(f"{target} {weight:.2f}" for target, weight in row.items())
+        for name, row in recipe.weights.items()
     ]
     return "weights:\n" + "\n".join(lines)

@@ -1,6 +1,6 @@
 """Blend prediction tables: of folds, of seeds, and of runs weighted by out-of-fold evidence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from music_emotion.predictions import check_predictions
 from music_emotion.training.metrics import is_constant
 
 Method = Literal["z-score", "rank"]
+# Truth, members and folds of some clips to the weights of the members.
+Weigh = Callable[[pd.DataFrame, Mapping[str, pd.DataFrame], pd.Series], pd.DataFrame]
 
 
 def standardise(table: pd.DataFrame, method: Method) -> pd.DataFrame:
@@ -182,7 +184,7 @@ def nested_blend(
     members: Mapping[str, pd.DataFrame],
     folds: pd.Series,
     method: Method,
-    shrinkage: float = 0.5,
+    weigh: Weigh,
 ) -> pd.DataFrame:
     """Blend runs such that no clip is blended with weights that were chosen on it.
 
@@ -191,10 +193,12 @@ def nested_blend(
 
     Parameters
     ----------
-    truth, members, method, shrinkage
+    truth, members, method
         As for `choose_weights`.
     folds : pd.Series
         Fold of every clip, indexed by `Id`; may know more clips than the truth.
+    weigh : callable
+        Truth, members and folds of some clips to weights such as those of `choose_weights`.
 
     Returns
     -------
@@ -222,7 +226,7 @@ def nested_blend(
     for fold in sorted(fold_of.unique()):
         inside, others = fold_of.index[fold_of == fold], fold_of.index[fold_of != fold]
         known = {name: table.loc[table.index.isin(others)] for name, table in members.items()}
-        weights = choose_weights(truth.loc[others], known, method, shrinkage)
+        weights = weigh(truth.loc[others], known, fold_of.loc[others])
         parts.append(blend(tables, method, weights).loc[inside])
     return pd.concat(parts).sort_index()
 
