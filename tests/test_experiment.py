@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,11 @@ from music_emotion.experiment import (
     read_differences,
 )
 
-FILES = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+ABLATIONS = sorted((EXPERIMENTS / "ablations").glob("*.toml"))
+FILES = [*sorted(EXPERIMENTS.glob("*.toml")), *ABLATIONS]
+# A backbone needs the kind that reads it, and a trunk that rests has to be there.
+NEEDED_TOO = {"model.backbone": {"model.kind"}, "train.frozen_epochs": {"model.trunk"}}
 
 
 def test_there_are_experiment_files():
@@ -21,6 +26,25 @@ def test_there_are_experiment_files():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_experiment_file_reads_and_is_named_after_its_file(path):
     assert build_experiment(read_differences(path), str(path)).name == path.stem
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_an_ablation_changes_one_key_of_the_default_at_the_common_budget(path):
+    default = _resolved(EXPERIMENTS / "ablations" / "ablation-default.toml")
+    changed = set(differing_keys(_resolved(path), default)) - {"name"}
+    for key, needed in NEEDED_TOO.items():
+        changed -= needed if key in changed else set()
+    assert len(changed) == (path.stem != "ablation-default")
+
+
+def test_the_default_of_the_ablations_is_the_default_but_for_its_budget():
+    default = _resolved(EXPERIMENTS / "ablations" / "ablation-default.toml")
+    bench = _resolved(EXPERIMENTS / "bench-multitask.toml")
+    assert set(differing_keys(default, bench)) == {"name", "train.epochs"}
+
+
+def _resolved(path: Path) -> dict[str, Any]:
+    return experiment_to_dict(build_experiment(read_differences(path), str(path)))
 
 
 def test_a_resolved_experiment_reads_back_as_itself():
@@ -54,6 +78,19 @@ def test_differing_keys_are_dotted():
         ("[loss]\nrank_normal = true\nstandardise = false", r"loss.standardise is false\. Give"),
         ("[augment]\nmixup_bandwidth = -1", "augment.mixup_bandwidth is -1"),
         ("[data]\nnormalise = 'none'", "knows no mean"),
+        ("[pseudo]\nteacher = ['a']", r"unknown key 'pseudo.teacher'; did you mean 'teachers'\?"),
+        ("[pseudo]\nclips = []", r"pseudo.clips is \[\]\. Give 'test', 'genre' or both"),
+        ("[pseudo]\nclips = ['test', 'test']", "pseudo.clips is .* each once"),
+        ("task = 'genre'\n[pseudo]\nteachers = ['a']", "pseudo.teachers give targets .* task 'emotion'"),
+        ("[folds]\nsplit = 'holdout'\n[pseudo]\nteachers = ['a']", "pseudo.teachers .* folds.split 'folds'"),
+        (
+            "[data]\nstatistics = 'a'\n[classical]\nkind = 'svr'\n[pseudo]\nteachers = ['a']",
+            "pseudo.teachers give targets to the layout's .* no data.statistics",
+        ),
+        (
+            "[classical]\nkind = 'svr'\n[pseudo]\nteachers = ['a']",
+            "'svr' is fitted again .* can be a teacher",
+        ),
         ("[model]\nchannels = []", "give one to three"),
         ("[classical]\nkind = 'rigde'", r"classical.kind is 'rigde'; .*did you mean 'ridge'\?"),
         ("[classical]\nkind = 'svr'\nc = 0", "classical.c is 0; input should be greater than 0"),

@@ -26,6 +26,7 @@ from music_emotion.sections import (
     LossSection,
     ModelSection,
     OptimSection,
+    PseudoSection,
     Task,
     TrainSection,
 )
@@ -59,6 +60,7 @@ class Experiment:
     loss: LossSection = field(default_factory=LossSection)
     optim: OptimSection = field(default_factory=OptimSection)
     train: TrainSection = field(default_factory=TrainSection)
+    pseudo: PseudoSection = field(default_factory=PseudoSection)
 
     @property
     def is_classical(self) -> bool:
@@ -150,12 +152,13 @@ def check_experiment(experiment: Experiment) -> None:
     InputError
         Naming both settings and what to change.
     """
-    model, train, loss = experiment.model, experiment.train, experiment.loss
+    model, train, loss, pseudo = experiment.model, experiment.train, experiment.loss, experiment.pseudo
+    taught = len(pseudo.teachers) > 0
     fixed_length = model.kind == "conv" and model.readout == "flatten"
     masked = experiment.augment.frequency_masks or experiment.augment.time_masks
     pretrained = model.trunk != "none" or model.weights != "none"
     kind = experiment.classical.kind
-    genre_kinds, emotion_kinds = ("svm", *TREES), ("ridge", "svr", *TREES)
+    genre_kinds, emotion_kinds = ("svm", *TREES), ("gp", "ridge", "svr", *TREES)
     fitting = genre_kinds if experiment.task == "genre" else emotion_kinds
     of_layout = experiment.data.windows == experiment.data.statistics == "none"
     n_rows = N_ROWS_OF[experiment.data.rows]
@@ -174,6 +177,17 @@ def check_experiment(experiment: Experiment) -> None:
             loss.rank_normal and not loss.standardise,
             "loss.rank_normal puts normal scores in place of standardised targets, but loss.standardise is "
             "false. Give loss.standardise true, or loss.rank_normal false.",
+        ),
+        (
+            loss.genre > 0 and (experiment.task != "emotion" or experiment.is_classical or not of_layout),
+            "loss.genre gives an emotion network a second head, which learns from the genre set's arrays. "
+            "Set it to 0, or give the task 'emotion', and 'none' for classical.kind, data.windows and "
+            "data.statistics.",
+        ),
+        (
+            loss.genre > 0 and experiment.excerpt.frames == 0,
+            "loss.genre puts excerpts of two sets into one batch, but excerpt.frames is 0 (whole clips). "
+            "Give excerpt.frames, such as 256, or loss.genre 0.",
         ),
         (
             train.patience > 0 and train.select == "last",
@@ -249,6 +263,20 @@ def check_experiment(experiment: Experiment) -> None:
         (
             experiment.is_classical and pretrained,
             f"classical.kind '{kind}' has no use for model.trunk and model.weights. Leave them 'none'.",
+        ),
+        (
+            taught and (experiment.task != "emotion" or experiment.has_repeats or not of_layout),
+            "pseudo.teachers give targets to the layout's unlabelled arrays, fold by fold. Give the task "
+            "'emotion', folds.split 'folds' and no data.statistics or data.windows, or no teachers.",
+        ),
+        (
+            taught and experiment.is_classical,
+            f"classical.kind '{kind}' is fitted again wherever it predicts, also without pseudo.teachers. "
+            f"Give a network, or no teachers; an estimator can be a teacher.",
+        ),
+        (
+            not pseudo.clips or len(set(pseudo.clips)) < len(pseudo.clips),
+            f"pseudo.clips is {list(pseudo.clips)}. Give 'test', 'genre' or both, each once.",
         ),
         (not experiment.seeds, "seeds is empty. Give at least one, such as [0]."),
         (len(set(experiment.seeds)) < len(experiment.seeds), "seeds holds a seed twice."),

@@ -13,6 +13,7 @@ Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
 Rows = Literal["fused", "mel", "chroma"]
 Channel = Literal["spectrogram", "frequency", "delta"]
+Unlabelled = Literal["test", "genre"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -201,7 +202,7 @@ class ModelSection:
     padded: bool = True
     pool: Literal["average", "max"] = "average"
     pool_size: Positive = 2
-    stem_pool: RowsAndFrames = (2, 2)
+    stem_pool: RowsAndFrames = (2, 4)
     norm: Literal["batch", "none"] = "batch"
     activation: Literal["relu", "gelu", "silu", "none"] = "relu"
     readout: Literal["mean-max", "attention", "flatten"] = "mean-max"
@@ -233,10 +234,14 @@ class ClassicalSection:
 
     Attributes
     ----------
-    kind : {"none", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"}
-        For targets ridge regression or support vector regression, for genres a support vector
-        machine (both with a Gaussian kernel), for either boosted trees by scikit-learn, XGBoost or
-        LightGBM (the latter two in the extra `classical`); "none" trains the network.
+    kind : {"none", "gp", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"}
+        For targets a Gaussian process, ridge regression or support vector regression, for genres a
+        support vector machine (like the other with a Gaussian kernel), for either boosted trees by
+        scikit-learn, XGBoost or LightGBM (the latter two in the extra `classical`); "none" trains
+        the network.
+    spread : float
+        Gaussian process: how unequally families of statistics may matter, as the deviation of the
+        logarithm of their relevance.
     alpha : float
         Ridge: weight of the penalty.
     c : float
@@ -263,8 +268,9 @@ class ClassicalSection:
         Trees: penalty of large leaf values.
     """
 
-    kind: Literal["none", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"] = "none"
-    alpha: NotNegative = 100.0
+    kind: Literal["none", "gp", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"] = "none"
+    spread: Annotated[float, Field(gt=0)] = 1.5
+    alpha: NotNegative = 500.0
     c: Annotated[float, Field(gt=0)] = 1.0
     epsilon: NotNegative = 0.1
     gamma: Annotated[float, Field(gt=0)] = 1.0
@@ -273,7 +279,7 @@ class ClassicalSection:
     leaves: Annotated[int, Field(ge=2)] = 8
     depth: Count = 0
     leaf_clips: Positive = 20
-    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     clip_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     l2: NotNegative = 0.0
 
@@ -328,6 +334,9 @@ class LossSection:
         Genre: weight classes by the inverse of their frequency.
     label_smoothing : float
         Genre: share of probability spread over all classes.
+    genre : float
+        Emotion: weight of the cross-entropy of genres that a second head guesses for as many excerpts
+        of the genre set in every update; 0 for none. `class_weights` and `label_smoothing` hold for it.
     """
 
     squared: NotNegative = 1.0
@@ -339,6 +348,7 @@ class LossSection:
     rank_normal: bool = False
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Share = 0.0
+    genre: NotNegative = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -411,3 +421,26 @@ class TrainSection:
     keep_last: bool = False
     frozen_epochs: Count = 0
     channels_last: bool = True
+
+
+@dataclass(frozen=True, config=STRICT)
+class PseudoSection:
+    """A second round: clips without labels learn from what other runs, the teachers, predict for them.
+
+    Fold k of a seed trains on predictions of the teachers' fold k of that seed alone, none of which
+    has seen the clips that this fold is scored on.
+
+    Attributes
+    ----------
+    teachers : tuple of str
+        Directories of finished emotion runs with the same clips, seeds and folds, such as
+        "runs/multitask"; no second round when empty.
+    clips : tuple of {"test", "genre"}
+        The emotion set's test split, and all clips of the genre set.
+    labelled_repeats : int
+        How often an epoch passes each clip that has labels, so that they are not drowned.
+    """
+
+    teachers: tuple[str, ...] = ()
+    clips: tuple[Unlabelled, ...] = ("test", "genre")
+    labelled_repeats: Positive = 1

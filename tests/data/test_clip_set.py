@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from music_emotion.data.sources import load_clip_set
+from music_emotion.data.clip_set import join
+from music_emotion.data.sources import load_clip_set, load_unlabelled
 from music_emotion.errors import InputError
 from music_emotion.sections import DataSection
 
@@ -146,3 +147,41 @@ def test_a_selection_keeps_ids_and_values_together(tmp_path, data):
         assert len(part) == 2
         np.testing.assert_allclose(part.values[:, 0], part.ids / 1000)
         assert part.outputs == clips.outputs
+
+
+def test_unlabelled_clips_are_all_that_have_an_array_whatever_their_class(tmp_path, data):
+    write_emotion(tmp_path, [1, 2], [1, 2])
+    write_emotion(tmp_path, [1, 8], [], "test")
+    write_genre(tmp_path, {1: "Blues", 4: "Soundtrack", 6: "Post-Punk"})
+    write_genre(tmp_path, {5: "Old-Time"}, "test")
+    sets = load_unlabelled(data(), ("genre", "test"), ("energy", "valence"))
+    ids = {name: clips.ids.tolist() for name, clips in sets.items()}
+    assert ids == {"test": [1, 8], "genre-train": [1, 4, 6], "genre-test": [5]}
+    for clips in sets.values():
+        assert clips.outputs == ("energy", "valence")
+        assert clips.values.shape == (len(clips), 2)
+        assert np.isnan(clips.values).all()
+    assert list(load_unlabelled(data(), ("test",), ("energy",))) == ["test"]
+
+
+def test_a_genre_set_without_a_test_split_gives_what_it_has(tmp_path, data):
+    write_genre(tmp_path, {1: "Blues"})
+    assert list(load_unlabelled(data(), ("genre",), ("energy",))) == ["genre-train"]
+
+
+def test_joined_sets_keep_labels_and_arrays_and_no_id_stands_for_two_clips(tmp_path, data):
+    write_emotion(tmp_path, [3, 20, 100], [3, 20, 100])
+    write_emotion(tmp_path, [3, 20, 21], [], "test")
+    write_genre(tmp_path, {500: "Blues", 700: "Soundtrack"})
+    clips = load_clip_set(data(), "emotion", "train")
+    others = load_unlabelled(data(), ("test", "genre"), clips.outputs)
+    parts = [clips.select(np.array([0, 2])), *others.values()]  # the store holds more than the set
+    joined = join(parts)
+    assert joined.ids.tolist() == [3, 100, 101, 118, 119, 500, 700]
+    assert joined.store.index.index.tolist() == joined.ids.tolist()
+    np.testing.assert_array_equal(joined.values, np.concatenate([part.values for part in parts]))
+    own_ids = np.concatenate([part.ids for part in parts])
+    for own_id, (start, length) in zip(own_ids, joined.store.index.loc[joined.ids].to_numpy(), strict=True):
+        np.testing.assert_array_equal(
+            joined.store.frames[start : start + length], np.full((3, 140), -(own_id % 50))
+        )

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 import soundfile
 
-from music_emotion.data.clip_statistics import array_statistics, summarise_clips
+from music_emotion.data.clip_statistics import (
+    array_families,
+    array_statistics,
+    families_of,
+    summarise_clips,
+)
 from music_emotion.data.clips import read_clips
 from music_emotion.data.extract import extract_clips
 from music_emotion.data.layout import split_files
@@ -14,6 +19,7 @@ from music_emotion.data.store import open_store
 from music_emotion.errors import InputError
 from music_emotion.sound.audio_summary import audio_statistics
 from music_emotion.sound.beats import full_features
+from music_emotion.sound.families import statistic_families
 from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.sound.summary import fused_statistics
 from music_emotion.sound.waveform import read_waveform
@@ -88,3 +94,31 @@ def test_arrays_give_the_same_numbers_as_audio_up_to_half_precision(clips, tmp_p
     level_names = [name for name in of_arrays if name.endswith("_db")]
     assert len(level_names) > 20
     np.testing.assert_allclose(of_arrays[level_names], of_audio[level_names], atol=0.05)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, FeatureSettings(sample_rate_hz=44100, hop_length=2048)])
+def test_families_of_arrays_are_in_columns_of_their_names(clips, tmp_path, settings):
+    extract_clips(clips, tmp_path / "data", "emotion", "train", settings, workers=HERE)
+    store = open_store(split_files(tmp_path / "data" / "multitask_dataset", "train"), tmp_path / "stores")
+    table = array_families(store, np.array([13, 11]), settings)
+    assert table.index.tolist() == [13, 11]
+    assert table.index.name == "Id"
+    start, length = store.index.loc[11]
+    fused = store.frames[start : start + length].astype(np.float32).T
+    expected = statistic_families(fused, settings.hop_length / settings.sample_rate_hz)
+    families = np.array(families_of(table))
+    assert list(dict.fromkeys(families)) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(table.loc[11, families == name], values)
+        assert table.columns[families == name].tolist() == [f"{name}.{n}" for n in range(len(values))]
+    assert not np.array_equal(table.loc[11], table.loc[13])
+
+
+def test_columns_of_foreign_tables_are_one_family():
+    assert families_of(pd.DataFrame(columns=[0, 1, 2])) == ("", "", "")
+    assert families_of(pd.DataFrame(columns=["mfcc0_mean_db", "F0.rise", "x"])) == ("", "", "")
+    assert families_of(pd.DataFrame(columns=["peaks.0", "peaks.31", "attack.2"])) == (
+        "peaks",
+        "peaks",
+        "attack",
+    )

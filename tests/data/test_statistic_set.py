@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from music_emotion.data.clip_statistics import Statistics
+from music_emotion.data.clip_statistics import Statistics, families_of
 from music_emotion.data.sources import load_clip_set, load_test_set
 from music_emotion.data.statistic_set import read_statistics
 from music_emotion.errors import InputError
@@ -33,6 +33,7 @@ def test_rows_follow_their_ids_and_labels(competition, table):
     statistics = Statistics(section(competition, table), "genre").of(clips)
     assert statistics.index.tolist() == clips.ids.tolist()
     np.testing.assert_array_equal(statistics.to_numpy(), np.stack([clips.ids, clips.ids + 0.5], axis=1))
+    assert families_of(statistics) == ("", "")
     assert list(read_statistics(table)) == ["mfcc0_mean_db", "mfcc1_mean_db", "centroid_hz"]
     genres = {1: "Folk", 2: "Rock", 4: "Blues"}
     for clip_id, genre in genres.items():

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from music_emotion.data.stored_frames import StoredFrames
+from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
 from music_emotion.errors import InputError
 
 SHAPE = (300, 140)
@@ -107,3 +107,20 @@ def test_reading_a_whole_file_takes_no_memory(tmp_path):
         assert frames[start, 0] == 1
         frames[start : start + 1000]
     assert process.memory_info().rss - before < 20e6
+
+
+@pytest.mark.parametrize("kind", ["in memory", "on disk"])
+def test_joined_frames_are_those_of_their_parts_and_never_of_two(path, array, kind):
+    first = array[:40] + np.float16(1)
+    whole = np.concatenate([first, array, array[::-1]])
+    last = array[::-1] if kind == "in memory" else JoinedFrames([array[::-1]])
+    frames = pickle.loads(pickle.dumps(JoinedFrames([first, StoredFrames(path), last])))
+    assert (frames.shape, len(frames)) == ((640, 140), 640)
+    for start, stop in ((0, 40), (3, 7), (40, 340), (41, 42), (339, 340), (340, 640), (639, 640), (9, 9)):
+        np.testing.assert_array_equal(frames[start:stop], whole[start:stop])
+        np.testing.assert_array_equal(frames[np.int64(start) : stop, 128:], whole[start:stop, 128:])
+    for start, stop in ((39, 41), (0, 640), (300, 341)):
+        with pytest.raises(ValueError, match=f"Frames {start} to {stop} by 1 are not of one clip"):
+            frames[start:stop]
+    with pytest.raises(ValueError, match="by 2"):
+        frames[0:4:2]

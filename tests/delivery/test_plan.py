@@ -24,6 +24,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         "ridge": '[classical]\nkind = "ridge"',
         "repeats": '[folds]\nsplit = "holdout"\n[classical]\nkind = "ridge"',
         "table": '[data]\nstatistics = "s.csv"\n[classical]\nkind = "ridge"',
+        "taught": '[pseudo]\nteachers = ["runs/plain"]',
         "grouped": '[data]\nroot = "set"\n[folds]\ngroups = "set"',
         "valence": '[data]\ntargets = ["valence"]',
         "energy": '[data]\ntargets = ["energy"]',
@@ -80,6 +81,12 @@ def test_groups_of_the_set_travel_too():
 def test_what_needs_more_than_the_competition_has_is_refused(name, cause):
     with pytest.raises(InputError, match=f"Experiment '{name}': {cause} is not for Kaggle"):
         plan(f"{name}.toml")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_second_round_is_refused_since_its_teachers_are_not_there():
+    with pytest.raises(InputError, match=r"'taught': pseudo.teachers are runs that Kaggle does not have"):
+        plan("plain.toml", "taught.toml")
 
 
 @pytest.mark.usefixtures("folder")

@@ -20,10 +20,11 @@ from music_emotion.models.classical import make_classifier, make_regressor
 from music_emotion.sections import ClassicalSection
 
 TREES = ("boosting", "xgboost", "lightgbm")
-KINDS = ("ridge", "svr", *TREES)
+KINDS = ("gp", "ridge", "svr", *TREES)
 GENRE_KINDS = ("svm", *TREES)
 # A setting's other value, and the kinds it belongs to.
 SETTINGS = {
+    "spread": (0.1, {"gp"}),
     "alpha": (1.0, {"ridge"}),
     "c": (0.1, {"svr", "svm"}),
     "epsilon": (0.5, {"svr"}),
@@ -40,10 +41,19 @@ SETTINGS = {
 RNG = np.random.default_rng(0)
 STATISTICS, NEW = RNG.normal(size=(120, 6)), RNG.normal(size=(80, 6))
 MIX = RNG.normal(size=(6, 3))
+# How far sums that round otherwise carry: a search for the likeliest process may end a bit sooner.
+ROUNDING = dict.fromkeys(KINDS, 1e-6) | {"gp": 1e-4}
+FAMILIES = ("level", "level", "level", "level", "pulse", "pulse")
+
+
+def one_family(statistics: np.ndarray) -> tuple[str, ...]:
+    return ("one",) * statistics.shape[1]
 
 
 def section(kind: str, **settings) -> ClassicalSection:
-    return ClassicalSection(**{"kind": kind, "alpha": 10.0, "rounds": 60, **settings})
+    # a split of few statistics may choose from more of them than of many
+    settings = {"alpha": 10.0, "rounds": 60, "feature_share": 0.3, **settings}
+    return ClassicalSection(kind=kind, **settings)
 
 
 def predict(
@@ -52,8 +62,10 @@ def predict(
     statistics: np.ndarray = STATISTICS,
     new: np.ndarray = NEW,
     seed: int = 0,
+    families: tuple[str, ...] = (),
 ) -> np.ndarray:
-    return make_regressor(classical, seed).fit(statistics, targets).predict(new)
+    regressor = make_regressor(classical, seed, families or one_family(statistics))
+    return regressor.fit(statistics, targets).predict(new)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,8 +95,10 @@ def test_predictions_are_in_each_targets_own_units(kind):
 def test_other_units_of_the_targets_give_the_same_predictions_in_them(kind):
     targets, scale, shift = STATISTICS @ MIX, np.array([0.001, 2, 3000]), np.array([7, 0, -1e4])
     one, other = predict(section(kind), targets), predict(section(kind), targets * scale + shift)
-    single_precision = 2e-3 if kind == "xgboost" else 1e-6  # where splits are nearly as good
-    np.testing.assert_allclose((other - shift) / scale, one, atol=single_precision)
+    # single precision, where splits are nearly as good
+    np.testing.assert_allclose(
+        (other - shift) / scale, one, atol=2e-3 if kind == "xgboost" else ROUNDING[kind]
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -92,7 +106,7 @@ def test_other_units_of_the_statistics_change_nothing(kind):
     scale, shift = np.array([1e-3, 1, 22050, 100, 0.5, 3]), np.array([0, 80, -1e4, 0.1, 5, -60])
     one = predict(section(kind), STATISTICS @ MIX)
     other = predict(section(kind), STATISTICS @ MIX, STATISTICS * scale + shift, NEW * scale + shift)
-    np.testing.assert_allclose(other, one, atol=1e-6)
+    np.testing.assert_allclose(other, one, atol=ROUNDING[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +136,7 @@ def test_one_target_is_predicted_as_it_is_among_three(kind):
     for number in range(3):
         alone = predict(section(kind), STATISTICS @ MIX[:, [number]])
         assert alone.shape == (80, 1)
-        np.testing.assert_allclose(alone[:, 0], three[:, number], atol=1e-9)
+        np.testing.assert_allclose(alone[:, 0], three[:, number], atol=1e-4 if kind == "gp" else 1e-9)
 
 
 def test_every_kind_and_every_setting_is_tried():
@@ -158,12 +172,13 @@ def test_boosting_at_its_defaults_has_neither_depth_nor_penalty():
         learning_rate=0.03,
         max_iter=60,
         max_leaf_nodes=8,
-        max_features=0.3,
+        max_features=0.1,
         early_stopping=False,
         random_state=4,
     )
     expected = MultiOutputRegressor(make_pipeline(StandardScaler(), trees)).fit(STATISTICS, target)
-    np.testing.assert_allclose(predict(section("boosting"), target, seed=4), expected.predict(NEW), atol=1e-9)
+    reached = predict(ClassicalSection(kind="boosting", rounds=60), target, seed=4)
+    np.testing.assert_allclose(reached, expected.predict(NEW), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", TREES)
@@ -177,16 +192,18 @@ def test_leaf_clips_counts_clips_where_targets_are_learnt(kind):
 
 @pytest.mark.parametrize("kind", ["svm", "none"])
 def test_what_predicts_no_targets_is_refused(kind):
-    sentence = rf"'{kind}' predicts no targets\. Give 'ridge', 'svr', 'boosting', 'xgboost' or 'lightgbm'\."
+    sentence = (
+        rf"'{kind}' predicts no targets\. Give 'gp', 'ridge', 'svr', 'boosting', 'xgboost' or 'lightgbm'\."
+    )
     with pytest.raises(InputError, match=sentence):
-        make_regressor(ClassicalSection(kind=kind), 0)
+        make_regressor(ClassicalSection(kind=kind), 0, FAMILIES)
 
 
-@pytest.mark.parametrize("kind", ["ridge", "svr", "none"])
+@pytest.mark.parametrize("kind", ["gp", "ridge", "svr", "none"])
 def test_what_predicts_no_genres_is_refused(kind):
     sentence = rf"'{kind}' predicts no genres\. Give 'svm', 'boosting', 'xgboost' or 'lightgbm'\."
     with pytest.raises(InputError, match=sentence):
-        make_classifier(ClassicalSection(kind=kind), 0, False)
+        make_classifier(ClassicalSection(kind=kind), 0, FAMILIES, False)
 
 
 @pytest.mark.parametrize("kind", ["xgboost", "lightgbm"])
@@ -194,7 +211,7 @@ def test_a_missing_package_is_named_before_any_work(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, kind, None)
     for make in (make_regressor, lambda *given: make_classifier(*given, balanced=True)):
         with pytest.raises(InputError, match=rf"'{kind}' needs .*pip install 'music-emotion\[classical\]'"):
-            make(ClassicalSection(kind=kind), 0)
+            make(ClassicalSection(kind=kind), 0, FAMILIES)
 
 
 def genres(statistics: np.ndarray) -> np.ndarray:
@@ -210,13 +227,16 @@ def probabilities(
     seed: int = 0,
     balanced: bool = False,
 ) -> np.ndarray:
-    return make_classifier(classical, seed, balanced).fit(statistics, classes).predict_proba(new)
+    classifier = make_classifier(classical, seed, one_family(statistics), balanced)
+    return classifier.fit(statistics, classes).predict_proba(new)
 
 
 @pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("kind", GENRE_KINDS)
 def test_genres_with_gaps_are_learnt_on_clips_never_seen(kind, balanced):
-    classifier = make_classifier(section(kind), 0, balanced).fit(STATISTICS, genres(STATISTICS))
+    classifier = make_classifier(section(kind), 0, one_family(STATISTICS), balanced).fit(
+        STATISTICS, genres(STATISTICS)
+    )
     reached = classifier.predict_proba(NEW)
     assert classifier.classes_.tolist() == [2, 5, 9]
     assert reached.shape == (80, 3)
@@ -284,7 +304,7 @@ def test_the_same_seed_gives_the_same_genres_to_the_bit_and_another_only_changes
     one, same, other = (probabilities(section(kind), classes, seed=seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one, same)
     assert np.array_equal(one, other) == (kind not in TREES)
-    classifier = make_classifier(section(kind), 3, False)
+    classifier = make_classifier(section(kind), 3, one_family(STATISTICS), False)
     copy = clone(classifier.fit(STATISTICS[:50], classes[:50])).fit(STATISTICS, classes)
     np.testing.assert_array_equal(copy.predict_proba(NEW), one)
 
@@ -325,7 +345,7 @@ def test_a_class_of_one_or_two_clips_leaves_the_others_as_good(kind, balanced, f
     statistics, classes = overlapping(60, few, rng)
     statistics[classes == 4] = [0, 40]
     new, truth = overlapping(60, few, rng)
-    classifier = make_classifier(section(kind), 0, balanced).fit(statistics, classes)
+    classifier = make_classifier(section(kind), 0, one_family(statistics), balanced).fit(statistics, classes)
     reached = classifier.predict_proba(new)
     assert classifier.classes_.tolist() == [0, 1, 4]
     assert np.isfinite(reached).all()
@@ -337,10 +357,10 @@ def test_the_svm_learns_a_class_of_two_clips_and_refuses_one_of_a_single():
     rng = np.random.default_rng(3)
     statistics, classes = overlapping(60, 2, rng)
     statistics[classes == 4] = [0, 40]
-    classifier = make_classifier(section("svm"), 0, True).fit(statistics, classes)
+    classifier = make_classifier(section("svm"), 0, one_family(statistics), True).fit(statistics, classes)
     assert classifier.predict([[0, 40]]) == 4
     with pytest.raises(InputError, match="A class has a single clip to learn from"):
-        make_classifier(section("svm"), 0, True).fit(statistics[:-1], classes[:-1])
+        make_classifier(section("svm"), 0, one_family(statistics), True).fit(statistics[:-1], classes[:-1])
 
 
 @pytest.mark.parametrize("kind", GENRE_KINDS)
@@ -354,3 +374,35 @@ def test_nothing_is_printed_or_warned_of(kind, capfd):
             if kind != "svm":
                 predict(classical, STATISTICS @ MIX)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["gp", "ridge", "svr"])
+def test_a_family_of_many_copies_weighs_as_one_of_a_single(kind):
+    """Of ten copies each counts as a tenth; without families they drown the other."""
+    few, many = STATISTICS[:, :2], np.hstack([STATISTICS[:, :1], np.tile(STATISTICS[:, 1:2], 10)])
+    new, new_many = NEW[:, :2], np.hstack([NEW[:, :1], np.tile(NEW[:, 1:2], 10)])
+    targets = STATISTICS[:, :1] + 0.3 * STATISTICS[:, 2:3]
+    classical = section(kind, gamma=1.0)
+    one = predict(classical, targets, few, new, families=("a", "b"))
+    copies = predict(classical, targets, many, new_many, families=("a", *["b"] * 10))
+    drowned = predict(classical, targets, many, new_many)
+    # ridge and SVR see all statistics grow by the root of 11 / 2, the process only parts of distances
+    if kind == "gp":
+        np.testing.assert_allclose(copies, one, atol=1e-3)
+    errors = [np.sqrt(np.mean((reached - NEW[:, :1]) ** 2)) for reached in (copies, drowned)]
+    assert errors[0] < errors[1]
+
+
+def test_the_svm_weighs_families_alike():
+    classes = genres(STATISTICS[:, [0, 3]])
+    padded, new = (
+        np.hstack([table[:, :1], table[:, 3:4], np.tile(table[:, 2:3], 30)]) for table in (STATISTICS, NEW)
+    )
+    truth = genres(NEW[:, [0, 3]])
+    found = [
+        (
+            make_classifier(section("svm"), 0, families, False).fit(padded, classes).predict(new) == truth
+        ).mean()
+        for families in (("a", "b", *["c"] * 30), ("one",) * 32)
+    ]
+    assert found[0] > found[1] + 0.05

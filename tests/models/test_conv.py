@@ -46,7 +46,9 @@ def test_the_excerpt_cnn_reads_any_length(n_frames, padded, readout):
 
 
 def test_more_padding_changes_nothing_once_it_is_longer_than_the_reach_of_the_convolutions():
-    network = network_of(ModelSection(widths=(4, 8, 8, 8)))  # an output frame sees 76 frames to each side
+    network = network_of(
+        ModelSection(widths=(4, 8, 8, 8), stem_pool=2)
+    )  # an output frame sees 76 frames to each side
     sound, lengths = clips_of(2, 100), torch.tensor([100, 61])
     sound[1, :, 61:] = -80
     little, much = (torch.cat([sound, torch.full((2, 128, n), -80.0)], dim=2) for n in (2 * 80, 5 * 80))
@@ -58,7 +60,7 @@ def test_more_padding_changes_nothing_once_it_is_longer_than_the_reach_of_the_co
 @pytest.mark.parametrize("readout", ["mean-max", "attention"])
 @pytest.mark.parametrize("length", [16, 48, 64])
 def test_padding_is_never_read_out_where_convolutions_do_not_reach_over_the_end(length, readout):
-    model = ModelSection(widths=(4, 8, 8), kernel=1, readout=readout)  # pools 16 frames to one
+    model = ModelSection(widths=(4, 8, 8), stem_pool=2, kernel=1, readout=readout)  # pools 16 frames to one
     network = network_of(model)
     sound = clips_of(1, length)
     padded = torch.cat([sound, clips_of(1, 77)], dim=2)
@@ -75,7 +77,7 @@ def test_excerpts_of_a_batch_do_not_change_each_other():
 
 
 def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
-    model = ModelSection(widths=(4, 8), channels=("spectrogram",))
+    model = ModelSection(widths=(4, 8), stem_pool=2, channels=("spectrogram",))
     trunk = ConvNet(model, 32, 64).eval()
     images = torch.randn(1, 1, 32, 64)
     maps = trunk.blocks(trunk.stem(images))[0]  # [width, rows, frames], 8 frames to one
@@ -86,7 +88,7 @@ def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
 
 
 def test_attention_weighs_the_frames_of_the_mean_over_rows_that_are_heard():
-    model = ModelSection(widths=(4, 8), channels=("spectrogram",), readout="attention")
+    model = ModelSection(widths=(4, 8), stem_pool=2, channels=("spectrogram",), readout="attention")
     torch.manual_seed(0)
     trunk = ConvNet(model, 32, 64).eval()
     images = torch.randn(1, 1, 32, 64)
@@ -160,8 +162,8 @@ def test_the_public_genre_cnn_has_the_same_trunk_on_128_rows_and_one_head_of_ten
 @pytest.mark.parametrize(
     ("model", "rows", "frames"),
     [
-        (ModelSection(), 32, 32),
-        (ModelSection(stem_pool=(2, 4)), 32, 64),
+        (ModelSection(stem_pool=2), 32, 32),
+        (ModelSection(), 32, 64),
         (ModelSection(stem_pool=1, widths=(8, 8)), 4, 4),
         (ModelSection(stem_pool=1, pool_size=3, widths=(8, 8)), 9, 9),
         (ModelSection(stem_pool=1, widths=(8, 8), padded=False, convolutions=1), 10, 10),

@@ -22,7 +22,8 @@ from music_emotion.training.metrics import spearman
 from music_emotion.training.run import open_run
 from music_emotion.training.splits import folds_of_run
 
-KINDS = ["ridge", "svr", "boosting", "xgboost", "lightgbm"]
+KINDS = ["gp", "ridge", "svr", "boosting", "xgboost", "lightgbm"]
+LEARNT = 0.65  # rank correlation, where of hundreds of statistics a few tell the level and the others noise
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +59,13 @@ def run_of(request, classical, sets, tmp_path_factory) -> tuple[str, Path]:
 @pytest.fixture
 def summed_up(monkeypatch) -> list[int]:
     """Frames of every array that statistics were computed of since."""
-    arrays, compute = [], clip_statistics.fused_statistics
+    arrays, compute = [], clip_statistics.statistic_families
 
     def count(fused, *rest, **named):
         arrays.append(fused.shape[1])
         return compute(fused, *rest, **named)
 
-    monkeypatch.setattr(clip_statistics, "fused_statistics", count)
+    monkeypatch.setattr(clip_statistics, "statistic_families", count)
     return arrays
 
 
@@ -116,7 +117,7 @@ def test_every_clip_is_predicted_once_per_seed_and_close_to_its_label(run_of, se
         out_of_fold = pd.concat(tables).sort_index()
         assert out_of_fold.index.tolist() == clips.ids.tolist()
         for target in clips.outputs:
-            assert spearman(clips.truth[target].to_numpy(), out_of_fold[target].to_numpy()) > 0.85
+            assert spearman(clips.truth[target].to_numpy(), out_of_fold[target].to_numpy()) > LEARNT
         assert (out_of_fold - clips.truth).abs().mean().max() < 0.2  # of targets spread evenly over 0 to 1
     for path in directory.glob("seed*/fold*/test.csv"):
         assert read_predictions(path).index.tolist() == test.ids.tolist()
@@ -130,7 +131,7 @@ def test_the_test_split_is_predicted_from_its_own_arrays(run_of, sets):
     frames = [test.store.frames[start : start + n] for start, n in test.store.index.loc[test.ids].to_numpy()]
     for number, target in enumerate(test.outputs):
         levels = np.array([array[:, number * 40 : number * 40 + 40].mean() for array in frames])
-        assert spearman(levels, np.mean([table[target] for table in tables], axis=0)) > 0.85
+        assert spearman(levels, np.mean([table[target] for table in tables], axis=0)) > LEARNT
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,7 +141,7 @@ def test_every_seed_and_fold_draws_anew_where_there_is_something_to_draw(classic
     same_clips = [replace(first, seed=seed, number=number) for seed, number in ((0, 0), (0, 1), (1, 0))]
     fit(experiment, sets, tmp_path, same_clips)
     tables = {path.read_bytes() for path in tmp_path.glob("seed*/fold*/test.csv")}
-    assert len(tables) == (1 if kind in {"ridge", "svr"} else 3)
+    assert len(tables) == (1 if kind in {"gp", "ridge", "svr"} else 3)
 
 
 def test_a_second_call_fits_nothing_again(run_of, classical, sets, summed_up):
@@ -220,7 +221,7 @@ def test_a_single_target_is_learnt(classical, tmp_path, kind):
     tables = [read_predictions(path) for path in tmp_path.glob("seed0/fold*/valid.csv")]
     out_of_fold = pd.concat(tables).sort_index()
     assert out_of_fold.columns.tolist() == ["energy"]
-    assert spearman(clips.values[:, 0], out_of_fold["energy"].to_numpy()) > 0.85
+    assert spearman(clips.values[:, 0], out_of_fold["energy"].to_numpy()) > LEARNT
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -88,6 +88,22 @@ def test_two_processes_give_complete_and_unique_predictions(arguments, competiti
     pd.testing.assert_frame_equal(alone, valid, rtol=1e-5)
 
 
+def test_two_processes_learn_genres_beside_emotion(arguments, tmp_path):
+    exact = {"ACCELERATE_MIXED_PRECISION": "no"}
+    short = ["--loss.genre", "0.5", "--train.epochs", "2", "--only-fold", "0"]
+    done = start(
+        [*arguments, *short],
+        {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", **exact},
+        two_processes(),
+    )
+    assert done.returncode == 0, done.stderr
+    fold = tmp_path / "runs" / "two" / "seed0" / "fold0"
+    metrics = pd.read_csv(fold / "metrics.csv")
+    assert metrics["updates"].tolist() == [6, 12]
+    assert np.isfinite(metrics["genre_loss"]).all()
+    assert not any("genre" in name for name in load_model(fold / "model.safetensors").state_dict())
+
+
 def test_processes_that_do_not_know_of_each_other_are_refused(arguments):
     done = start(arguments, {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, [])
     assert done.returncode != 0

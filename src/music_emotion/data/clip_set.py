@@ -1,5 +1,6 @@
 """Labelled clips of one split, ready to be cut into excerpts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 from music_emotion.data.labels import map_genres, read_genres, read_targets
 from music_emotion.data.layout import Split, find_set, split_files
 from music_emotion.data.store import Store, open_store
+from music_emotion.data.stored_frames import JoinedFrames
 from music_emotion.errors import InputError, first_five
 from music_emotion.sections import DataSection, Task
 
@@ -61,14 +63,46 @@ def load_layout(data: DataSection, task: Task, split: Split, outputs: tuple[str,
     if files.label_file is None and split == "train":
         raise InputError(f"{files.folder.parent} has no train_labels.txt. Check that it was unpacked whole.")
     if files.label_file is None:
-        store = open_store(files, Path(data.stores), data.allow_bad_share)
-        ids = store.index.index.to_numpy()
-        return ClipSet(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
+        return load_arrays(data, task, split, outputs)
     listed, values = read_values(files.label_file, data, task, outputs)
     check_match(files.label_file, listed, pd.Index(files.arrays), data.allow_bad_share)
     store = open_store(files, Path(data.stores), data.allow_bad_share)
     table = values[values.index.isin(store.index.index)].sort_index()
     return ClipSet(table.index.to_numpy(), store, tuple(table.columns), table.to_numpy(np.float32))
+
+
+def load_arrays(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...]) -> ClipSet:
+    """All clips of a split that have an array, whatever labels there are; no value is known."""
+    files = split_files(find_set(Path(data.root), task, data.rate), split)
+    store = open_store(files, Path(data.stores), data.allow_bad_share)
+    ids = store.index.index.to_numpy()
+    return ClipSet(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
+
+
+def join(sets: Sequence[ClipSet]) -> ClipSet:
+    """Clips of several sets as one set, whose arrays stay where they are.
+
+    Parameters
+    ----------
+    sets : sequence of ClipSet
+        Of the same outputs, all of the layout's arrays or all of other ones. Their ids are unrelated.
+
+    Returns
+    -------
+    ClipSet
+        In the order given. The first set's clips keep their ids; those of every other are moved above
+        all ids before them, and stay as far apart.
+    """
+    ids, indexes, n_frames = [sets[0].ids], [], 0
+    for clips in sets[1:]:
+        ids.append(clips.ids + max(int(ids[-1].max()) + 1 - int(clips.ids.min()), 0))
+    for clips, new_ids in zip(sets, ids, strict=True):
+        index = clips.store.index.loc[clips.ids].set_axis(pd.Index(new_ids, name="Id"))
+        indexes.append(index.assign(start=index["start"] + n_frames))
+        n_frames += len(clips.store.frames)
+    frames = JoinedFrames([clips.store.frames for clips in sets])
+    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused)
+    return ClipSet(np.concatenate(ids), store, sets[0].outputs, np.concatenate([c.values for c in sets]))
 
 
 def read_values(

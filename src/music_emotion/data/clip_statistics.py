@@ -1,5 +1,6 @@
 """Many clips to a table of named statistics: from their audio, or from arrays where there are only those."""
 
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from music_emotion.errors import InputError
 from music_emotion.sections import DataSection, Task
 from music_emotion.sound.audio_summary import audio_statistics
 from music_emotion.sound.beats import full_features
+from music_emotion.sound.families import statistic_families
 from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.sound.summary import fused_statistics
 
@@ -41,11 +43,40 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     pd.DataFrame
         One column per statistic, indexed by `Id`.
     """
-    rows = []
-    for start, length in tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip"):
-        frames = store.frames[start : start + length].astype(np.float32)
-        rows.append(_of_array(frames.T, settings))
+    rows = [_of_array(frames, settings) for frames in _clips_of(store, ids)]
     return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+
+
+def array_families(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
+    """Families of statistics of clips from their full-rate arrays.
+
+    Takes what `array_statistics` does.
+
+    Returns
+    -------
+    pd.DataFrame
+        One column per statistic, ``family.number``, indexed by `Id`.
+    """
+    frame_seconds = settings.hop_length / settings.sample_rate_hz
+    rows = []
+    for frames in _clips_of(store, ids):
+        families = statistic_families(frames, frame_seconds)
+        rows.append(
+            {f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)}
+        )
+    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+
+
+def _clips_of(store: Store, ids: np.ndarray) -> Iterator[np.ndarray]:
+    """The arrays of clips, each [shape=(140, n_frames)], float32."""
+    for start, length in tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip"):
+        yield store.frames[start : start + length].astype(np.float32).T
+
+
+def families_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """The family of every column; those of foreign tables are one family."""
+    names = [str(column).rpartition(".") for column in table.columns]
+    return tuple(family if number.isdigit() else "" for family, _, number in names)
 
 
 class Statistics:
@@ -79,7 +110,7 @@ class Statistics:
     def _read(self, store: Store) -> pd.DataFrame:
         if store.is_fused:
             settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
-            return array_statistics(store, store.index.index.to_numpy(), settings)
+            return array_families(store, store.index.index.to_numpy(), settings)
         if (store.index["length"] > 1).any():
             raise InputError(
                 f"{self.data.windows} holds windows of several frames. Estimators on statistics need one "

@@ -1,14 +1,15 @@
 """Where the clips of an experiment come from: the layout's arrays, a table of statistics, or windows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from music_emotion.data.clip_set import ClipSet, load_layout
+from music_emotion.data.clip_set import ClipSet, load_arrays, load_layout
 from music_emotion.data.layout import Split, find_set, has_split
 from music_emotion.data.statistic_set import load_statistics, statistics_file
 from music_emotion.data.window_set import load_windows
-from music_emotion.sections import DataSection, Task
+from music_emotion.sections import DataSection, Task, Unlabelled
 
 
 def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
@@ -52,6 +53,40 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
         return load_clip_set(data, task, "test", clips.outputs)
     print(f"{data.root} has no test split, so clips are predicted in validation alone.")
     return clips.select(np.zeros(0, np.int64))
+
+
+def load_unlabelled(
+    data: DataSection, kinds: Sequence[Unlabelled], outputs: tuple[str, ...]
+) -> dict[str, ClipSet]:
+    """Clips in the layout whose targets are not known, by the name of their set.
+
+    Parameters
+    ----------
+    data : DataSection
+        Where and how.
+    kinds : sequence of {"test", "genre"}
+        The test split of the emotion set ("test"), and all clips of the genre set ("genre-train",
+        and "genre-test" where there is one), those too whose class is left out.
+    outputs : tuple of str
+        The targets.
+
+    Returns
+    -------
+    dict of str to ClipSet
+
+    Raises
+    ------
+    InputError
+        When a set is missing, or arrays are unusable.
+    """
+    sets = {}
+    if "test" in kinds:
+        sets["test"] = load_arrays(data, "emotion", "test", outputs)
+    if "genre" in kinds:
+        folder = find_set(Path(data.root), "genre", data.rate)
+        splits: list[Split] = ["train", "test"] if has_split(folder, "test") else ["train"]
+        sets |= {f"genre-{split}": load_arrays(data, "genre", split, outputs) for split in splits}
+    return sets
 
 
 def _has_test(data: DataSection, task: Task) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from music_emotion.data.layout import SplitFiles
-from music_emotion.data.stored_frames import StoredFrames
+from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json, write_json, write_table
 from music_emotion.sections import Rows
@@ -27,7 +27,7 @@ class Store:
 
     Attributes
     ----------
-    frames : np.ndarray or StoredFrames [shape=(sum of T, n_rows)]
+    frames : np.ndarray, StoredFrames or JoinedFrames [shape=(sum of T, n_rows)]
         All clips one after the other: of the layout 140 rows, float16, read in slices from a file.
     index : pd.DataFrame
         `start` and `length` in frames, indexed by `Id`.
@@ -35,7 +35,7 @@ class Store:
         Whether a frame is mel and chroma, and not, say, the statistics of a clip.
     """
 
-    frames: np.ndarray | StoredFrames
+    frames: np.ndarray | StoredFrames | JoinedFrames
     index: pd.DataFrame
     is_fused: bool = True
 

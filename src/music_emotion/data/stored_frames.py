@@ -1,6 +1,7 @@
-"""Frames in a .npy file, read when they are asked for."""
+"""Frames in a .npy file, read when they are asked for, and such of several files as if of one."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -71,3 +72,41 @@ class StoredFrames:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFrames, (self.path,)
+
+
+class JoinedFrames:
+    """Frames of several stores, one after the other, sliced inside one of them at a time.
+
+    Parameters
+    ----------
+    parts : sequence of np.ndarray or StoredFrames
+        Of the same rows.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    """
+
+    def __init__(self, parts: Sequence["np.ndarray | StoredFrames | JoinedFrames"]):
+        self.parts = tuple(parts)
+        self.ends = np.cumsum([len(part) for part in self.parts])
+        self.shape: tuple[int, int] = (int(self.ends[-1]), self.parts[0].shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: Any) -> np.ndarray:
+        """Frames of one part that follow each other, and of these all rows or some, as the part gives them.
+
+        Raises
+        ------
+        ValueError
+            When they are of two parts, or do not follow each other.
+        """
+        frames, rows = place if isinstance(place, tuple) else (place, slice(None))
+        start, stop, step = frames.indices(len(self))
+        number = min(int(np.searchsorted(self.ends, start, side="right")), len(self.parts) - 1)
+        if step != 1 or stop > self.ends[number]:
+            raise ValueError(f"Frames {start} to {stop} by {step} are not of one clip. Slice inside a clip.")
+        first = start - (self.ends[number - 1] if number else 0)
+        return self.parts[number][first : first + stop - start, rows]

@@ -125,6 +125,11 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) ->
 
 def _check_plain(experiment: Experiment) -> None:
     """Refuse what needs more than the competition's arrays, or predicts other clips than its test split."""
+    if experiment.pseudo.teachers:
+        raise InputError(
+            f"Experiment '{experiment.name}': pseudo.teachers are runs that Kaggle does not have. Train it "
+            f"here and package a blend of it without --hours, or package its teachers."
+        )
     others = {"windows": experiment.data.windows, "statistics": experiment.data.statistics}
     foreign = [f"data.{key}" for key, value in others.items() if value != "none"]
     if foreign or experiment.has_repeats:

@@ -98,14 +98,18 @@ class Network(nn.Module):
         torch.Tensor [shape=(n, n_outputs)]
             Targets as `TargetScale` has them, or logits.
         """
+        return self.head(self.features(frames, lengths))
+
+    def features(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """What the trunk makes of frames, for a head [shape=(n, n_features)]."""
         model = self.card.experiment.model
         standard = self.masks((frames - self.row_mean) / self.row_deviation)
         if model.kind in ("lstm", "mlp"):
-            return self.head(self.trunk(standard, lengths))
+            return self.trunk(standard, lengths)
         images = _channels(standard, model)
         if self.card.experiment.train.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return self.head(self.trunk(images, lengths))
+        return self.trunk(images, lengths)
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Targets in their own units, or class probabilities [shape=(n, n_outputs)]."""

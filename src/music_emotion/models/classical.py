@@ -20,23 +20,26 @@ from sklearn.svm import SVC, SVR
 from sklearn.utils.class_weight import compute_sample_weight
 
 from music_emotion.errors import InputError
+from music_emotion.models.families import FamilyProcess, FamilyScaler
 from music_emotion.sections import ClassicalSection
 
 _HELD_OUT = 5  # parts of the clips, each of which calibrates what is fitted to the others
 
 
-def make_regressor(classical: ClassicalSection, seed: int) -> RegressorMixin:
+def make_regressor(classical: ClassicalSection, seed: int, families: tuple[str, ...]) -> RegressorMixin:
     """An unfitted scikit-learn regressor for all targets at once.
 
     Statistics and targets are standardised over the clips it is fitted to, so that the settings
-    mean the same for every statistic and target.
+    mean the same for every statistic and target, and every family of statistics weighs alike.
 
     Parameters
     ----------
     classical : ClassicalSection
         Which estimator, and its settings.
     seed : int
-        For what the estimator draws at random; ridge and SVR draw nothing.
+        For what the estimator draws at random; ridge, SVR and the Gaussian process draw nothing.
+    families : tuple of str
+        The family of every statistic.
 
     Returns
     -------
@@ -50,14 +53,16 @@ def make_regressor(classical: ClassicalSection, seed: int) -> RegressorMixin:
         When the section names no estimator of targets, or one whose package is missing.
     """
     # each target by itself, since scikit-learn 1.6 flattens a single one before scaling it
-    standardised = make_pipeline(StandardScaler(), _regressor(classical, seed))
+    standardised = make_pipeline(FamilyScaler(families), _regressor(classical, seed, families))
     return MultiOutputRegressor(TransformedTargetRegressor(standardised, transformer=StandardScaler()))
 
 
-def make_classifier(classical: ClassicalSection, seed: int, balanced: bool) -> ClassifierMixin:
+def make_classifier(
+    classical: ClassicalSection, seed: int, families: tuple[str, ...], balanced: bool
+) -> ClassifierMixin:
     """An unfitted scikit-learn classifier.
 
-    Statistics are standardised over the clips it is fitted to.
+    Statistics are standardised over the clips it is fitted to, and every family weighs alike.
 
     Parameters
     ----------
@@ -65,6 +70,8 @@ def make_classifier(classical: ClassicalSection, seed: int, balanced: bool) -> C
         Which estimator, and its settings.
     seed : int
         For what the estimator draws at random; the SVM draws nothing.
+    families : tuple of str
+        The family of every statistic.
     balanced : bool
         Weight classes by the inverse of their frequency, so that probabilities are those of a clip
         that may be of any class alike.
@@ -83,7 +90,7 @@ def make_classifier(classical: ClassicalSection, seed: int, balanced: bool) -> C
     """
     if classical.kind != "svm":
         _trees(classical, seed, 2)  # refused before any work
-    return make_pipeline(StandardScaler(), GenreClassifier(classical, seed, balanced))
+    return make_pipeline(FamilyScaler(families), GenreClassifier(classical, seed, balanced))
 
 
 class GaussianSvr(RegressorMixin, BaseEstimator):
@@ -160,8 +167,10 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(statistics).argmax(axis=1)]
 
 
-def _regressor(classical: ClassicalSection, seed: int) -> RegressorMixin:
+def _regressor(classical: ClassicalSection, seed: int, families: tuple[str, ...]) -> RegressorMixin:
     match classical.kind:
+        case "gp":
+            return FamilyProcess(families, classical.spread)
         case "ridge":
             return Ridge(classical.alpha)
         case "svr":
@@ -177,7 +186,7 @@ def _regressor(classical: ClassicalSection, seed: int) -> RegressorMixin:
         case "svm" | "none":
             raise InputError(
                 f"classical.kind '{classical.kind}' predicts no targets. "
-                f"Give 'ridge', 'svr', 'boosting', 'xgboost' or 'lightgbm'."
+                f"Give 'gp', 'ridge', 'svr', 'boosting', 'xgboost' or 'lightgbm'."
             )
 
 
@@ -209,7 +218,7 @@ def _trees(classical: ClassicalSection, seed: int, n_classes: int) -> Classifier
             )
         case "lightgbm":
             return _lightgbm_trees(_package("lightgbm").LGBMClassifier, classical, seed)
-        case "svm" | "ridge" | "svr" | "none":
+        case "svm" | "gp" | "ridge" | "svr" | "none":
             raise InputError(
                 f"classical.kind '{classical.kind}' predicts no genres. "
                 f"Give 'svm', 'boosting', 'xgboost' or 'lightgbm'."

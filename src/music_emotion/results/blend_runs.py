@@ -59,11 +59,8 @@ def blend_runs(
     first = out_of_fold[members[0].name]
     truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
     folds = _folds(members[0])
-    weigh = chosen_weights if choose else _weights_of_all
-    settings = {"method": method, "shrinkage": shrinkage}
-    nested = to_target_units(
-        nested_blend(truth, out_of_fold, folds, method, partial(weigh, **settings)), truth
-    )
+    weigh = partial(chosen_weights if choose else _weights_of_all, method=method, shrinkage=shrinkage)
+    nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, weigh), truth)
     if choose:
         ranked = rank_members(truth, out_of_fold, folds, method, shrinkage)
         write_table(directory / "members.csv", ranked.rename_axis("run").reset_index())

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.experiment import Experiment
+from music_emotion.results.pseudo_labels import with_pseudo_labels
 from music_emotion.results.repeats import score_repeats
 from music_emotion.results.run_scores import score_run, score_split
 from music_emotion.training.cross_validation import load_sets, train_folds
@@ -41,7 +42,8 @@ def run_experiment(
     """
     clips, test = load_sets(experiment, accelerator)
     folds = [fold for fold in folds_of_run(experiment, clips) if only_fold in {None, fold.number}]
-    train_folds(experiment, folds, test, accelerator, directory)
+    taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
+    train_folds(experiment, taught, test, accelerator, directory)
     scores = score(experiment, directory, clips, folds) if accelerator.is_main_process else ""
     accelerator.wait_for_everyone()
     return scores

@@ -5,6 +5,12 @@ import numpy as np
 
 _ROLL_OFF_SHARE = 0.85
 _TINY = 1e-10
+_LAGS_SECONDS = 3.0 / 2.0 ** np.arange(7, -1, -1)
+
+
+def whole_frames(seconds: float, frame_seconds: float) -> int:
+    """The number of frames nearest to a time, at least one."""
+    return max(1, round(seconds / frame_seconds))
 
 
 def mean_and_std(name: str, values: np.ndarray, unit: str = "") -> dict[str, float]:
@@ -85,3 +91,42 @@ def autocorrelation(values: np.ndarray) -> np.ndarray:
     """
     correlation = librosa.autocorrelate(values - values.mean(dtype=np.float64))
     return correlation / correlation[0] if correlation[0] >= _TINY else np.zeros(len(values))
+
+
+def skewness(rows: np.ndarray) -> np.ndarray:
+    """Third standardised moment of every row [shape=(n_rows,)]; 0 of one that does not vary."""
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    squares = centred**2
+    variance = squares.mean(axis=1)
+    third = (squares * centred).mean(axis=1)  # a power of 3 takes many times as long
+    return np.where(variance > _TINY, third / np.maximum(variance, _TINY) ** 1.5, 0.0)
+
+
+def correlations(rows: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every two rows [shape=(n_pairs,)]; 0 where one does not vary.
+
+    The first row with all others comes first, then the second with those after it.
+    """
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    covariance = centred @ centred.T / rows.shape[1]
+    deviation = np.sqrt(np.maximum(covariance.diagonal(), _TINY))
+    return (covariance / np.outer(deviation, deviation))[np.triu_indices(len(rows), 1)]
+
+
+def lag_changes(rows: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Mean distance of every row to itself, from 0.02 s later in doublings to 3 s later.
+
+    Parameters
+    ----------
+    rows : np.ndarray [shape=(n_rows, n_frames)]
+        Longer than 3 s, and than one frame.
+    frame_seconds : float
+        Time from one frame to the next, in seconds.
+
+    Returns
+    -------
+    np.ndarray [shape=(8, n_rows)]
+        In the rows' unit; short times first.
+    """
+    lags = [whole_frames(lag, frame_seconds) for lag in _LAGS_SECONDS]
+    return np.stack([np.abs(rows[:, lag:] - rows[:, :-lag]).mean(axis=1) for lag in lags])

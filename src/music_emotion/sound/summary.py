@@ -12,8 +12,8 @@ from music_emotion.sound.spectrogram import N_CHROMA, N_MELS, N_ROWS, FeatureSet
 
 _PITCH_CLASSES = ("c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_sharp", "a", "a_sharp", "b")
 # How well each pitch class fits a key on C: ratings by listeners, Krumhansl and Kessler (1982).
-_MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
-_MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
+MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 _N_BANDS = 8  # of 16 mel rows each: near an octave above 1 kHz, wider below
 _N_MFCC = 13
 _SLOWEST_BPM, _FASTEST_BPM = 40.0, 240.0
@@ -56,7 +56,7 @@ def fused_statistics(
         When the array is not of shape (140, n_frames) with n_frames at least 1, or holds a value
         that is not finite, or `frame_seconds` or `sample_rate_hz` is not positive.
     """
-    _check(fused, frame_seconds, sample_rate_hz)
+    check_fused(fused, {"frame_seconds": frame_seconds, "sample_rate_hz": sample_rate_hz})
     # a clip of a store comes transposed, and sums over it would round differently
     fused = np.ascontiguousarray(fused, np.float32)
     mel_db, chroma = fused[row_slice("mel")], fused[row_slice("chroma")]
@@ -73,7 +73,14 @@ def fused_statistics(
     return {name: float(value) for name, value in statistics.items()}
 
 
-def _check(fused: np.ndarray, frame_seconds: float, sample_rate_hz: float) -> None:
+def check_fused(fused: np.ndarray, positive: dict[str, float]) -> None:
+    """Refuse an array that is no clip, and settings that are not positive.
+
+    Raises
+    ------
+    InputError
+        Saying which, and what it must be.
+    """
     if fused.ndim != 2 or fused.shape[0] != N_ROWS or fused.shape[1] == 0:
         raise InputError(
             f"The array has shape {fused.shape}; clip statistics need ({N_ROWS}, n_frames): "
@@ -84,7 +91,7 @@ def _check(fused: np.ndarray, frame_seconds: float, sample_rate_hz: float) -> No
             f"The array has {np.sum(~np.isfinite(fused))} values that are not finite numbers. "
             f"Extract the clip again."
         )
-    for name, value in {"frame_seconds": frame_seconds, "sample_rate_hz": sample_rate_hz}.items():
+    for name, value in positive.items():
         if not value > 0:
             raise InputError(f"{name} is {value}; it must be positive.")
 
@@ -167,7 +174,7 @@ def _pulse_statistics(
     All are 0 where the clip is too short to repeat or has no onsets.
     """
     correlation = autocorrelation(flux)
-    beat = _likeliest_beat(correlation, frame_seconds)
+    beat = likeliest_beat(correlation, frame_seconds)
     return {
         f"{prefix}pulse_strength": correlation[beat] if beat else 0.0,
         f"{prefix}pulse_tempo_bpm": 60 / (beat * frame_seconds) if beat else 0.0,
@@ -178,8 +185,8 @@ def _pulse_statistics(
     }
 
 
-def _likeliest_beat(correlation: np.ndarray, frame_seconds: float) -> int:
-    """Its period in frames; 0 for none."""
+def likeliest_beat(correlation: np.ndarray, frame_seconds: float) -> int:
+    """Period in frames of the beat that listeners would tap to an autocorrelation; 0 for none."""
     bpm = 60 / (frame_seconds * np.arange(1, len(correlation)))
     possible = (bpm >= _SLOWEST_BPM) & (bpm <= _FASTEST_BPM)
     if correlation[0] == 0 or not possible.any():
@@ -215,8 +222,8 @@ def _chroma_statistics(chroma: np.ndarray) -> dict[str, float]:
 
 def _key_statistics(mean_chroma: np.ndarray) -> dict[str, float]:
     """Correlation with the best of 12 major and of 12 minor keys (Krumhansl, 1990, chapter 4)."""
-    major = _best_key(mean_chroma, _MAJOR)
-    minor = _best_key(mean_chroma, _MINOR)
+    major = _best_key(mean_chroma, MAJOR)
+    minor = _best_key(mean_chroma, MINOR)
     return {
         "key_strength": max(major, minor),
         "major_strength": major,

@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.clip_statistics import Statistics
+from music_emotion.data.clip_statistics import Statistics, families_of
 from music_emotion.experiment import Experiment
 from music_emotion.models.classical import make_classifier, make_regressor
 from music_emotion.predictions import prediction_table, write_predictions
@@ -95,7 +95,7 @@ def predict_folds(
         When the training labels of a target are all the same.
     """
     for fold in tqdm(folds, desc=f"{experiment.classical.kind} folds", unit="fold", disable=not folds):
-        known = statistics.of(fold.training).to_numpy()
+        known = statistics.of(fold.training)
         started = time.perf_counter()
         predict = _fit(experiment, fold, known)
         seconds = time.perf_counter() - started
@@ -110,20 +110,20 @@ def _predictions(predict: Predict, clips: ClipSet, statistics: Statistics) -> pd
     return prediction_table(clips.ids, predict(statistics.of(clips).to_numpy()), clips.outputs)
 
 
-def _fit(experiment: Experiment, fold: Fold, known: np.ndarray) -> Predict:
+def _fit(experiment: Experiment, fold: Fold, known: pd.DataFrame) -> Predict:
     if experiment.task == "genre":
         return _fit_genres(experiment, fold, known)
     check_spread(fold.training)
-    regressor = make_regressor(experiment.classical, fold.own_seed)
-    predict: Predict = regressor.fit(known, fold.training.truth.to_numpy()).predict
+    regressor = make_regressor(experiment.classical, fold.own_seed, families_of(known))
+    predict: Predict = regressor.fit(known.to_numpy(), fold.training.truth.to_numpy()).predict
     return predict
 
 
-def _fit_genres(experiment: Experiment, fold: Fold, known: np.ndarray) -> Predict:
+def _fit_genres(experiment: Experiment, fold: Fold, known: pd.DataFrame) -> Predict:
     """Fit a classifier; a class without training clips gets no probability."""
     balanced = experiment.loss.class_weights == "balanced"
-    classifier = make_classifier(experiment.classical, fold.own_seed, balanced)
-    classifier.fit(known, fold.training.values.argmax(axis=1))
+    classifier = make_classifier(experiment.classical, fold.own_seed, families_of(known), balanced)
+    classifier.fit(known.to_numpy(), fold.training.values.argmax(axis=1))
 
     def predict(unknown: np.ndarray) -> np.ndarray:
         probabilities = np.zeros((len(unknown), len(fold.training.outputs)))

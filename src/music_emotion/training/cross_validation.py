@@ -13,6 +13,7 @@ from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.predictions import read_predictions
 from music_emotion.training.classical import fit_folds
+from music_emotion.training.companion import load_genres
 from music_emotion.training.fold import Fold, train_network
 from music_emotion.training.run import open_run
 
@@ -62,8 +63,8 @@ def train_folds(
     Raises
     ------
     InputError
-        When the directory holds another experiment, a fold was finished with other clips, or the
-        targets do not vary.
+        When the directory holds another experiment, a fold was finished with other clips, the
+        targets do not vary, or the genre set that is to be learnt beside them is missing or wrong.
     """
     open_run(directory, experiment, accelerator)
     for fold in folds:
@@ -71,7 +72,10 @@ def train_folds(
         if fold.test is not None:
             _check_same_clips(fold.test, directory / fold.folder / "test.csv")
     if not experiment.is_classical:
-        return all(train_network(experiment, f, test, accelerator, directory, deadline) for f in folds)
+        genres = load_genres(experiment, accelerator)
+        return all(
+            train_network(experiment, f, test, accelerator, directory, deadline, genres) for f in folds
+        )
     if accelerator.is_main_process:
         fit_folds(experiment, folds, test, directory)
     accelerator.wait_for_everyone()

@@ -62,6 +62,7 @@ def train_network(
     accelerator: Accelerator,
     directory: Path,
     deadline: float = math.inf,
+    genres: ClipSet | None = None,
 ) -> bool:
     """Train the network of a fold, unless it is finished, and predict the test split with it.
 
@@ -77,6 +78,8 @@ def train_network(
         ``runs/<name>``.
     deadline : float
         As for `train_fold`.
+    genres : ClipSet or None
+        As for `train_fold`.
 
     Returns
     -------
@@ -89,7 +92,15 @@ def train_network(
         start_from_trunk(network, place, accelerator)
         objective = make_objective(experiment, network.card, fold.training)
         finished = train_fold(
-            network, objective, fold.training, fold.valid, accelerator, place, fold.own_seed, deadline
+            network,
+            objective,
+            fold.training,
+            fold.valid,
+            accelerator,
+            place,
+            fold.own_seed,
+            deadline,
+            genres,
         )
         if not finished:
             return False

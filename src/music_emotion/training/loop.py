@@ -2,32 +2,29 @@
 
 import math
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
 from music_emotion.data.augment import mixup
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import Batch, TrainingExcerpts, batches
-from music_emotion.errors import Diverged, InputError
+from music_emotion.data.dataset import Batch
+from music_emotion.errors import Diverged
 from music_emotion.files import write_table
 from music_emotion.models.build import Network, save_model
 from music_emotion.predictions import write_predictions
-from music_emotion.sections import TrainSection
-from music_emotion.training.checkpoint import STATE, Progress, load_state, save_state
+from music_emotion.sections import AugmentSection, TrainSection
+from music_emotion.training.checkpoint import STATE, Progress, save_state
+from music_emotion.training.companion import GENRE
 from music_emotion.training.cost import network_cost, write_cost
 from music_emotion.training.evaluate import predict_clips
 from music_emotion.training.objectives import Objective
-from music_emotion.training.optim import make_optimizer, make_schedule
+from music_emotion.training.parts import Parts, assemble
 
 UNFINISHED, LAST = "unfinished.safetensors", "last.safetensors"
 _LATEST_EPOCHS = 10  # by which the length of the next one is judged; some of them validate
@@ -42,6 +39,7 @@ def train_fold(
     directory: Path,
     seed: int,
     deadline: float = math.inf,
+    genres: ClipSet | None = None,
 ) -> bool:
     """Train on some clips, validate on others, write the results.
 
@@ -68,6 +66,10 @@ def train_fold(
         run's other folds), end after this time (seconds since 1970, UTC). The training then leaves
         its state and, in `unfinished.safetensors`, its averaged weights. For one process: several
         could disagree.
+    genres : ClipSet or None
+        What a second head learns beside the network, with the weight `loss.genre`; None where that
+        is 0. `metrics.csv` then has its `genre_loss`, which `train_loss` leaves out as `valid_loss`
+        does. No model that is saved has that head.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def train_fold(
         is no longer finite.
     """
     train = network.card.experiment.train
-    parts, progress = _assemble(network, objective, training, accelerator, directory, seed)
+    parts, progress = assemble(network, objective, training, genres, accelerator, directory, seed)
     with tqdm(
         total=train.epochs,
         initial=progress.epoch,
@@ -106,65 +108,18 @@ def train_fold(
     return True
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What an epoch works with, put together once."""
-
-    network: Network  # the weights that learn
-    averaged: Network  # their running average, or the same network without one
-    model: torch.nn.Module  # the network as Accelerate wraps it
-    objective: Objective
-    loader: Any
-    optimizer: torch.optim.Optimizer
-    set_rate: Callable[[int], float]
-    ema: ModelEmaV3 | None
-    accelerator: Accelerator
-
-
-def _assemble(
-    network: Network,
-    objective: Objective,
-    training: ClipSet,
-    accelerator: Accelerator,
-    directory: Path,
-    seed: int,
-) -> tuple[_Parts, Progress]:
-    experiment = network.card.experiment
-    train = experiment.train
-    network.to(accelerator.device)
-    excerpts = TrainingExcerpts(training, experiment.data, experiment.excerpt, seed)
-    loader = _training_loader(excerpts, train.batch_size, accelerator)
-    optimizer = make_optimizer(network, experiment.optim)
-    set_rate = make_schedule(optimizer, experiment.optim, train.epochs * len(loader))
-    # Decay rises to its largest value, so that a short training is averaged over its end too.
-    ema = ModelEmaV3(network, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
-    averaged: Network = ema.module if ema else network
-    scaler = _fresh_scaler(accelerator)
-    progress = load_state(directory / STATE, network, averaged, optimizer, scaler)
-    model, prepared = accelerator.prepare(network, optimizer)
-    parts = _Parts(network, averaged, model, objective, loader, prepared, set_rate, ema, accelerator)
-    return parts, progress
-
-
-def _fresh_scaler(accelerator: Accelerator) -> torch.amp.GradScaler | None:
-    """Accelerate's scaler of half-precision gradients, as if no fold had been trained before."""
-    scaler: torch.amp.GradScaler | None = accelerator.scaler
-    if scaler is not None:
-        scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
-    return scaler
-
-
-def _run_epoch(parts: _Parts, progress: Progress, directory: Path, seed: int) -> dict[str, float]:
+def _run_epoch(parts: Parts, progress: Progress, directory: Path, seed: int) -> dict[str, float]:
     """One pass over the training clips; returns its row of metrics."""
     experiment = parts.network.card.experiment
     frozen = progress.epoch < experiment.train.frozen_epochs
     _seed_epoch(seed, progress.epoch, parts.accelerator.process_index)
     # Accelerate passes its own count of epochs on to the dataset, so it has to be told ours.
     parts.loader.set_epoch(progress.epoch)
-    parts.network.train()
+    parts.learner.train()
     if frozen:  # also keeps the trunk's batch statistics
         parts.network.trunk.eval()
-    losses, rate = [], 0.0
+    losses: list[dict[str, torch.Tensor]] = []
+    rate = 0.0
     # cuDNN refuses to go back through an LSTM that is in evaluation mode
     without_cudnn = frozen and experiment.model.kind == "lstm"
     with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
@@ -172,24 +127,15 @@ def _run_epoch(parts: _Parts, progress: Progress, directory: Path, seed: int) ->
             rate = parts.set_rate(progress.update)
             losses.append(_update(parts, batch, frozen))
             if parts.ema:
-                parts.ema.update(parts.network, step=progress.update)
+                parts.ema.update(parts.learner, step=progress.update)
             progress.update += 1
     progress.epoch += 1
     return {
         "epoch": progress.epoch,
         "updates": progress.update,
         "learning_rate": rate,
-        "train_loss": _mean_loss(losses, parts.accelerator, directory, progress.epoch),
+        **_mean_losses(losses, parts.accelerator, directory, progress.epoch),
     }
-
-
-def _training_loader(excerpts: TrainingExcerpts, batch_size: int, accelerator: Accelerator) -> Any:
-    if batch_size % accelerator.num_processes:
-        raise InputError(
-            f"train.batch_size {batch_size} can't be split over {accelerator.num_processes} processes. "
-            f"Give a multiple of {accelerator.num_processes}."
-        )
-    return accelerator.prepare_data_loader(batches(excerpts, batch_size))
 
 
 def _seed_epoch(seed: int, epoch: int, process: int) -> None:
@@ -197,14 +143,13 @@ def _seed_epoch(seed: int, epoch: int, process: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0]))
 
 
-def _update(parts: _Parts, batch: Batch, frozen: bool) -> torch.Tensor:
-    """One update of the weights; returns the loss before it."""
+def _update(parts: Parts, batch: Batch, frozen: bool) -> dict[str, torch.Tensor]:
+    """One update of the weights; returns the losses before it, as `metrics.csv` names them."""
     experiment = parts.network.card.experiment
-    augment = experiment.augment
-    frames, lengths, values = mixup(
-        batch["frames"], batch["lengths"], batch["values"], augment.mixup, augment.mixup_bandwidth
-    )
-    loss = parts.objective.loss(parts.model(frames, lengths), values)
+    losses = _losses(parts, batch, experiment.augment)
+    loss = losses["train_loss"]
+    if "genre_loss" in losses:
+        loss = loss + experiment.loss.genre * losses["genre_loss"]
     parts.accelerator.backward(loss)
     if frozen:
         for parameter in parts.network.trunk.parameters():
@@ -213,17 +158,43 @@ def _update(parts: _Parts, batch: Batch, frozen: bool) -> torch.Tensor:
         parts.accelerator.clip_grad_norm_(parts.model.parameters(), experiment.optim.clip_norm)
     parts.optimizer.step()
     parts.optimizer.zero_grad()
-    return loss.detach()
+    return {name: value.detach() for name, value in losses.items()}
 
 
-def _mean_loss(losses: list[torch.Tensor], accelerator: Accelerator, directory: Path, epoch: int) -> float:
-    mean = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-    if not np.isfinite(mean):
-        raise Diverged(
-            f"{directory}: the loss is {mean} in epoch {epoch}.",
-            "Lower --optim.learning-rate, or set --optim.clip-norm 1.",
-        )
-    return mean
+def _losses(parts: Parts, batch: Batch, augment: AugmentSection) -> dict[str, torch.Tensor]:
+    """The loss of the network, and that of the genre head beside it, if there is one."""
+    frames, lengths, values = _mixed(batch, augment)
+    if parts.genres is None:
+        return {"train_loss": parts.objective.loss(parts.model(frames, lengths), values)}
+    beside, lengths_beside, classes = _mixed(batch, augment, GENRE)
+    outputs, logits = parts.model(torch.cat([frames, beside]), torch.cat([lengths, lengths_beside]))
+    return {
+        "train_loss": parts.objective.loss(outputs, values),
+        "genre_loss": parts.genres.loss(logits, classes),
+    }
+
+
+def _mixed(
+    batch: Batch, augment: AugmentSection, begins: str = ""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames, lengths and values of one set in a batch, mixed up among themselves."""
+    frames, lengths, values = (batch[begins + name] for name in ("frames", "lengths", "values"))
+    return mixup(frames, lengths, values, augment.mixup, augment.mixup_bandwidth)
+
+
+def _mean_losses(
+    losses: list[dict[str, torch.Tensor]], accelerator: Accelerator, directory: Path, epoch: int
+) -> dict[str, float]:
+    means: dict[str, float] = {}
+    for name in losses[0]:
+        updates = torch.stack([of_update[name] for of_update in losses])
+        means[name] = accelerator.reduce(updates.mean(), "mean").item()
+        if not np.isfinite(means[name]):
+            raise Diverged(
+                f"{directory}: the loss is {means[name]} in epoch {epoch}.",
+                "Lower --optim.learning-rate, or set --optim.clip-norm 1.",
+            )
+    return means
 
 
 def _validate(
@@ -262,25 +233,26 @@ def _ends_after(deadline: float, progress: Progress, directory: Path) -> bool:
     return time.time() + max(latest, default=0.0) > deadline
 
 
-def _pause(parts: _Parts, progress: Progress, directory: Path) -> None:
+def _pause(parts: Parts, progress: Progress, directory: Path) -> None:
     """Leave what the training has come to, as a model; its state is there already."""
     if progress.epoch and parts.accelerator.is_main_process:
         save_model(directory / UNFINISHED, parts.averaged, parts.averaged.state_dict())
     parts.accelerator.free_memory()
 
 
-def _save(parts: _Parts, progress: Progress, directory: Path) -> None:
+def _save(parts: Parts, progress: Progress, directory: Path) -> None:
     if parts.accelerator.is_main_process:
         scaler = parts.accelerator.scaler
-        save_state(directory / STATE, parts.network, parts.averaged, parts.optimizer, scaler, progress)
+        save_state(directory / STATE, parts.learner, parts.average, parts.optimizer, scaler, progress)
         write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
     parts.accelerator.wait_for_everyone()
 
 
-def _finish(parts: _Parts, progress: Progress, valid: ClipSet, directory: Path) -> None:
+def _finish(parts: Parts, progress: Progress, valid: ClipSet, directory: Path) -> None:
     accelerator, weights = parts.accelerator, progress.best_weights or parts.averaged.state_dict()
-    # without the half precision that Accelerate wraps around it
-    network = accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
+    # takes off the half precision that Accelerate wraps around it
+    accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
+    network = parts.network
     if network.card.experiment.train.keep_last and accelerator.is_main_process:
         save_model(directory / LAST, network, parts.averaged.state_dict())
     network.load_state_dict(weights)

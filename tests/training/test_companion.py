@@ -1,0 +1,329 @@
+"""Genres learnt beside emotion: what is trained, what is kept, and what is refused."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+from command_line import make_accelerator
+from music_emotion.data.augment import mixup
+from music_emotion.data.dataset import TrainingExcerpts
+from music_emotion.data.sources import load_clip_set
+from music_emotion.errors import Diverged, InputError
+from music_emotion.models.build import load_model
+from music_emotion.predictions import read_predictions
+from music_emotion.training import companion, loop
+from music_emotion.training.checkpoint import STATE
+from music_emotion.training.companion import PairedExcerpts, WithGenres, genre_objective, load_genres
+from music_emotion.training.cross_validation import load_sets, train_folds
+from music_emotion.training.evaluate import predict_with
+from music_emotion.training.fold import make_network
+from music_emotion.training.loop import UNFINISHED
+from music_emotion.training.objectives import EmotionObjective
+from music_emotion.training.splits import folds_of_run
+
+PLAIN = {"frequency_masks": 0, "time_masks": 0, "mixup": 0}
+GENRES = {"loss": {"genre": 0.5}}
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """The parts of the trainings of this test."""
+    parts = []
+    assemble = loop.assemble
+
+    def keep(*arguments):
+        made = assemble(*arguments)
+        parts.append(made[0])
+        return made
+
+    monkeypatch.setattr(loop, "assemble", keep)
+    return parts
+
+
+def train(experiment, directory, n_folds: int = 1) -> pd.DataFrame:
+    """Train the first folds as a run does; returns the metrics of the first."""
+    accelerator = make_accelerator()
+    clips, test = load_sets(experiment, accelerator)
+    train_folds(experiment, folds_of_run(experiment, clips)[:n_folds], test, accelerator, directory)
+    return pd.read_csv(directory / "seed0" / "fold0" / "metrics.csv")
+
+
+def weights_of(directory, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
+    return load_model(directory / "seed0" / "fold0" / name).state_dict()
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def genre_set(experiment):
+    return load_clip_set(experiment.data, "genre", "train")
+
+
+def emotion_set(experiment):
+    return load_clip_set(experiment.data, "emotion", "train")
+
+
+def pairs(experiment, genres=None) -> PairedExcerpts:
+    genres = genre_set(experiment) if genres is None else genres
+    return PairedExcerpts(emotion_set(experiment), genres, experiment.data, experiment.excerpt, seed=3)
+
+
+def test_the_genre_head_learns_and_the_emotion_head_too(small, tmp_path, kept):
+    experiment = small(**GENRES, augment=PLAIN, train={"epochs": 25, "valid_every": 25}, model={"dropout": 0})
+    metrics = train(experiment, tmp_path)
+    columns = metrics.columns.tolist()
+    assert columns[: columns.index("genre_loss") + 1] == [
+        "epoch",
+        "updates",
+        "learning_rate",
+        "train_loss",
+        "genre_loss",
+    ]
+    assert metrics["genre_loss"].iloc[0] > 0.9
+    assert metrics["genre_loss"].iloc[-1] < 0.3
+    assert metrics["score"].iloc[-1] > 0.5
+    average, genres = kept[0].average.eval(), genre_set(experiment)
+    excerpts = pairs(experiment, genres).__getitems__(list(range(64)))
+    both = (torch.cat([excerpts[of + name] for of in ("", "genre_")]) for name in ("frames", "lengths"))
+    with torch.inference_mode():
+        outputs, logits = average(*both)
+        alone = average.network(excerpts["frames"], excerpts["lengths"])
+    guessed, truth = logits.argmax(dim=1), excerpts["genre_values"].argmax(dim=1)
+    assert (guessed == truth).float().mean() > 0.8  # a third by chance
+    torch.testing.assert_close(outputs.float(), alone.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_an_epoch_pairs_excerpts_of_both_sets_in_orders_of_their_own(small):
+    experiment = small()
+    excerpts = pairs(experiment)
+    everything = list(range(len(excerpts)))
+    batch = excerpts.__getitems__(everything)
+    plain = TrainingExcerpts(emotion_set(experiment), experiment.data, experiment.excerpt, seed=3)
+    for name, values in plain.__getitems__(everything).items():
+        assert torch.equal(values, batch[name]), name  # the emotion set as without genres
+    counts = batch["genre_ids"].unique(return_counts=True)[1]
+    assert len(batch["genre_ids"]) == 80  # 40 clips, two excerpts each
+    genres = genre_set(experiment)
+    assert len(counts) == len(genres) == 24
+    assert counts.max() <= 4  # 96 excerpts to take 80 from
+    for clip_id, values in zip(batch["genre_ids"].tolist(), batch["genre_values"], strict=True):
+        assert values.tolist() == genres.truth.loc[clip_id].tolist()
+    with_itself = pairs(experiment, emotion_set(experiment)).__getitems__(everything)
+    assert (with_itself["ids"] == with_itself["genre_ids"]).float().mean() < 0.2
+
+
+def test_excerpts_of_genres_follow_from_seed_and_epoch_alone(small):
+    experiment = small()
+    one, other = pairs(experiment), pairs(experiment)
+    other.set_epoch(1)
+    items = list(range(16))
+    first, second = one.__getitems__(items), other.__getitems__(items)
+    assert first["genre_ids"].tolist() != second["genre_ids"].tolist()
+    one.set_epoch(4)
+    one.set_epoch(1)
+    again = one.__getitems__(items)
+    assert all(torch.equal(again[name], second[name]) for name in second)
+
+
+@pytest.mark.parametrize("n_genres", [3, 20])
+def test_a_genre_set_of_any_size_gives_as_many_excerpts(small, n_genres):
+    experiment = small(excerpt={"per_clip": 1})
+    genres = genre_set(experiment).select(np.arange(n_genres))
+    excerpts = PairedExcerpts(
+        emotion_set(experiment).select(np.arange(10)), genres, experiment.data, experiment.excerpt, seed=0
+    )
+    seen: set[int] = set()
+    for epoch in range(12):
+        excerpts.set_epoch(epoch)
+        ids = excerpts.__getitems__(list(range(10)))["genre_ids"]
+        assert len(ids) == 10
+        assert ids.unique(return_counts=True)[1].max() <= -(-10 // n_genres)
+        seen |= set(ids.tolist())
+    assert len(seen) == n_genres  # what one epoch leaves out, others take
+
+
+def test_the_loss_is_the_sum_and_its_gradient_reaches_trunk_and_both_heads(small):
+    experiment = small(**GENRES, augment=PLAIN, model={"dropout": 0})
+    training, genres = emotion_set(experiment), genre_set(experiment)
+    network = make_network(experiment, training, 0)
+    learner = WithGenres(network, len(genres.outputs), 0)
+    objective, beside = EmotionObjective(experiment.loss, network.card), genre_objective(network, genres)
+    batch = pairs(experiment, genres).__getitems__(list(range(8)))
+    parts = SimpleNamespace(model=learner, objective=objective, genres=beside)
+    losses = loop._losses(parts, batch, experiment.augment)
+    frames = torch.cat([batch["frames"], batch["genre_frames"]])
+    lengths = torch.cat([batch["lengths"], batch["genre_lengths"]])
+    features = network.features(frames, lengths)
+    expected = torch.nn.functional.cross_entropy(learner.genre_head(features[8:]), batch["genre_values"])
+    torch.testing.assert_close(losses["genre_loss"], expected)
+    torch.testing.assert_close(
+        losses["train_loss"], objective.loss(network.head(features[:8]), batch["values"])
+    )
+    losses["genre_loss"].backward()
+    assert all(weights.grad is None for weights in network.head.parameters())
+    for part in (network.trunk, learner.genre_head):
+        assert all(weights.grad.abs().sum() > 0 for weights in part.parameters())
+
+
+def test_both_sets_are_mixed_up_among_themselves(small, monkeypatch):
+    mixed = []
+
+    def watch(frames, lengths, values, alpha, bandwidth):
+        mixed.append((len(frames), values.shape[1], alpha, bandwidth))
+        return mixup(frames, lengths, values, alpha, bandwidth)
+
+    monkeypatch.setattr(loop, "mixup", watch)
+    experiment = small(**GENRES, augment={"mixup": 0.3, "mixup_bandwidth": 0.5})
+    genres = genre_set(experiment)
+    network = make_network(experiment, emotion_set(experiment), 0)
+    learner = WithGenres(network, len(genres.outputs), 0)
+    objective, beside = EmotionObjective(experiment.loss, network.card), genre_objective(network, genres)
+    batch = pairs(experiment, genres).__getitems__(list(range(8)))
+    parts = SimpleNamespace(model=learner, objective=objective, genres=beside)
+    loop._losses(parts, batch, experiment.augment)
+    assert mixed == [(8, 3, 0.3, 0.5), (8, len(genres.outputs), 0.3, 0.5)]
+
+
+def test_classes_are_weighed_and_smoothed_as_in_a_genre_training(small):
+    loss = {"genre": 1, "class_weights": "balanced", "label_smoothing": 0.1}
+    experiment = small(loss=loss)
+    genres = genre_set(experiment).select(np.arange(20))
+    network = make_network(experiment, emotion_set(experiment), 0)
+    objective = genre_objective(network, genres)
+    assert objective.outputs == genres.outputs != network.card.outputs
+    assert objective.smoothing == 0.1
+    counts = genres.values.sum(axis=0)
+    np.testing.assert_allclose(objective.weights, counts.sum() / len(counts) / counts, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", [{}, {"kind": "lstm", "lstm_width": 8}])
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch, model):
+    experiment = small(**GENRES, model=model, train={"epochs": 3, "valid_every": 1, "select": "best-loss"})
+    whole = train(experiment, tmp_path / "whole")
+    run_epoch = loop._run_epoch
+
+    def interrupted(parts, progress, *rest):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+        return run_epoch(parts, progress, *rest)
+
+    monkeypatch.setattr(loop, "_run_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(experiment, tmp_path / "cut")
+    state = torch.load(tmp_path / "cut" / "seed0" / "fold0" / STATE, weights_only=True)
+    heads = [state[held]["genre_head.1.weight"] for held in ("network", "averaged")]
+    assert not torch.equal(*heads)
+    monkeypatch.setattr(loop, "_run_epoch", run_epoch)
+    resumed = train(experiment, tmp_path / "cut")
+    pd.testing.assert_frame_equal(
+        resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True
+    )
+    assert equal(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
+
+
+def test_what_is_saved_is_a_plain_emotion_network(small, tmp_path):
+    experiment = small(**GENRES, train={"epochs": 1})
+    train(experiment, tmp_path / "genres")
+    train(small(train={"epochs": 1}), tmp_path / "plain")
+    files = [tmp_path / run / "seed0" / "fold0" / "model.safetensors" for run in ("genres", "plain")]
+    names = [set(safe_open(path, framework="pt").keys()) for path in files]
+    assert names[0] == names[1]
+    assert not equal(*(weights_of(tmp_path / run) for run in ("genres", "plain")))  # genres had a say
+    network = load_model(files[0])
+    assert network.card.experiment == experiment
+    assert network.card.outputs == emotion_set(experiment).outputs
+    accelerator = make_accelerator()
+    clips, _ = load_sets(experiment, accelerator)
+    valid = folds_of_run(experiment, clips)[0].valid
+    again = predict_with(files[0], valid, accelerator)
+    pd.testing.assert_frame_equal(again, read_predictions(files[0].with_name("valid.csv")), rtol=1e-12)
+    assert pd.read_csv(files[0].with_name("test.csv")).columns.tolist() == ["Id", *network.card.outputs]
+
+
+def test_a_paused_training_leaves_a_plain_network(small, tmp_path):
+    experiment = small(**GENRES, train={"epochs": 2})
+    accelerator = make_accelerator()
+    clips, test = load_sets(experiment, accelerator)
+    fold = folds_of_run(experiment, clips)[:1]
+    times = iter([0.0, 10.0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_ends_after", lambda *_: next(times) > 5)
+        assert train_folds(experiment, fold, test, accelerator, tmp_path, deadline=5.0) is False
+    network = load_model(tmp_path / "seed0" / "fold0" / UNFINISHED)
+    state = torch.load(tmp_path / "seed0" / "fold0" / STATE, weights_only=True)
+    for name, weights in network.state_dict().items():
+        assert torch.equal(weights, state["averaged"][f"network.{name}"]), name
+
+
+def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tmp_path, kept):
+    trunk = tmp_path / "genre" / "seed0" / "fold0" / "model.safetensors"
+    train(small(task="genre", train={"epochs": 1}), tmp_path / "genre")
+    experiment = small(
+        **GENRES, model={"trunk": str(trunk)}, train={"epochs": 2, "frozen_epochs": 2, "ema": 0}
+    )
+    train(experiment, tmp_path / "frozen")
+    before, after = weights_of(tmp_path / "genre"), weights_of(tmp_path / "frozen")
+    for name in [name for name in before if name.startswith("trunk.")]:
+        assert torch.equal(before[name], after[name]), name
+    fresh = WithGenres(make_network(experiment, emotion_set(experiment), 0), 3, seed=0)
+    for one, other in zip(
+        fresh.genre_head.parameters(), kept[-1].learner.genre_head.parameters(), strict=True
+    ):
+        assert (one - other).abs().max() > 1e-4
+
+
+def test_without_genres_nothing_of_them_is_read_or_written(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(companion, "load_clip_set", lambda *_: pytest.fail("read the genre set"))
+    metrics = train(small(train={"epochs": 1}), tmp_path)
+    assert "genre_loss" not in metrics
+
+
+def test_the_genre_set_is_loaded_once_for_all_folds(small, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(*arguments):
+        loaded.append(arguments[1:])
+        return load_clip_set(*arguments)
+
+    monkeypatch.setattr(companion, "load_clip_set", load)
+    train(small(**GENRES, train={"epochs": 1}), tmp_path, n_folds=2)
+    assert loaded == [("genre", "train")]
+    assert (tmp_path / "seed0" / "fold1" / "model.safetensors").exists()
+
+
+def test_a_missing_genre_set_is_named_with_what_to_do(small, competition, tmp_path):
+    shutil.copytree(competition / "multitask_dataset", tmp_path / "data" / "multitask_dataset")
+    experiment = small(**GENRES, data={"root": str(tmp_path / "data")})
+    with pytest.raises(InputError, match=r"No folder fma_genre_spectrograms .*set loss\.genre 0\.$"):
+        load_genres(experiment, make_accelerator())
+
+
+def test_a_genre_loss_that_is_not_finite_stops_the_training(small, tmp_path):
+    rate = {"learning_rate": 1e30, "clip_norm": 0, "schedule": "constant", "name": "sgd"}
+    with pytest.raises(Diverged, match=r"--optim\.learning-rate"):
+        train(small(**GENRES, optim=rate, model={"norm": "none"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        {"task": "genre"},
+        {"classical": {"kind": "ridge"}},
+        {"data": {"statistics": "{split}.csv"}, "model": {"kind": "mlp"}, "excerpt": {"frames": 1}},
+    ],
+)
+def test_genres_beside_anything_but_an_emotion_network_are_refused(small, differences):
+    small(**differences)
+    with pytest.raises(InputError, match=r"loss\.genre gives an emotion network a second head"):
+        small(**GENRES, **differences)
+
+
+def test_genres_beside_whole_clips_are_refused(small):
+    with pytest.raises(InputError, match=r"excerpt\.frames is 0 \(whole clips\)"):
+        small(**GENRES, excerpt={"frames": 0})
