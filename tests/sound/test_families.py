@@ -154,7 +154,7 @@ def test_timbre_and_tonality_are_in_seconds_whatever_the_frame_rate():
         np.testing.assert_allclose(fine[name], coarse[name], atol=1e-3, err_msg=name)
     for name in ("pitch_spectrum", "chord_spectrum", "intervals"):
         np.testing.assert_allclose(fine[name], coarse[name], atol=1e-5, err_msg=name)
-    np.testing.assert_allclose(fine["unsteadiness"], coarse["sustain"], rtol=0.03)
+    np.testing.assert_allclose(fine["unsteadiness"], coarse["unsteadiness"], rtol=0.03)
     np.testing.assert_allclose(fine["texture"], coarse["texture"], rtol=0.1, atol=1)
     np.testing.assert_allclose(fine["harmonic_percussive"], coarse["harmonic_percussive"], rtol=0.2, atol=1)
     np.testing.assert_allclose(fine["local_key"], coarse["local_key"], atol=0.1)
@@ -237,7 +237,7 @@ def test_peaks_are_of_tones_and_not_of_broad_bands():
     np.testing.assert_allclose(families(fused)["peaks"][16:], 0, atol=1e-3)
 
 
-def test_sustain_is_how_far_a_band_is_from_its_mean_over_a_second():
+def test_unsteadiness_is_how_far_a_band_is_from_its_mean_over_a_second():
     fused = steady()
     fused[:8] += np.resize([4, -4], 646)
     fused[8:16] += np.linspace(0, 30, 646)  # slow
