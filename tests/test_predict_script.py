@@ -325,8 +325,8 @@ def test_a_file_where_the_folder_should_be_gets_a_sentence(call):
 def start(place):  # noqa: ARG001 (its folder)
     """Start the script as a process of its own, which has a second one for a long file."""
 
-    def start(*arguments: str) -> subprocess.Popen:
-        command = [sys.executable, str(SCRIPT), "long.wav", *arguments]
+    def start(*arguments: str, audio: str = "long.wav") -> subprocess.Popen:
+        command = [sys.executable, str(SCRIPT), audio, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, **pipes, text=True, start_new_session=True)
 
@@ -348,10 +348,12 @@ def test_a_long_file_is_predicted_by_two_processes_as_by_one(start):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
 def test_ctrl_c_leaves_a_sentence_and_no_process_behind(start):
-    process = start(*EMOTION, "--no-picture", "--hop", "0.1")
+    soundfile.write("longer.wav", np.tile(music(15), 40), 22050)  # work for some seconds
+    process = start(*EMOTION, "--no-picture", "--hop", "0.1", audio="longer.wav")
     errors = ""
-    while "long.wav: " not in errors and process.poll() is None:  # its progress
+    while "longer.wav: " not in errors and process.poll() is None:  # its progress
         errors += process.stderr.read(1)
+    assert process.poll() is None, errors + process.stderr.read()
     children = psutil.Process(process.pid).children()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     errors += process.communicate(timeout=60)[1]

@@ -169,7 +169,7 @@ def network(small):
 
 
 def test_maps_of_the_first_two_blocks_are_the_networks_own(network, clip):
-    conv = network(model={"widths": [8, 20, 8]})
+    conv = network(model={"widths": [8, 20, 8], "stem_pool": [2, 2]})
     kept = activations(conv, clip.full)
     assert kept.start == 34  # (101 - 32) / 2, rounded
     np.testing.assert_array_equal(kept.excerpt, clip.full[:128, 34:66])
@@ -184,7 +184,7 @@ def test_maps_of_the_first_two_blocks_are_the_networks_own(network, clip):
 
 
 def test_maps_are_drawn_below_the_excerpt_over_the_same_time(network, clip):
-    conv = network(model={"widths": [8, 20]})
+    conv = network(model={"widths": [8, 20], "stem_pool": [2, 2]})
     kept = activations(conv, clip.full)
     figure = activations_figure("a network", clip, kept, conv.card.experiment.data)
     parts = figure.subfigs
