@@ -14,7 +14,7 @@ from music_emotion.experiment import Experiment
 from music_emotion.files import write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
-from music_emotion.results.member_choice import best_members, chosen_weights, rank_members
+from music_emotion.results.member_choice import chosen_weights, rank_by_target, weights_of_best
 from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary, write_truth
 from music_emotion.results.scores import emotion_scores
@@ -28,8 +28,8 @@ def blend_runs(
 
     Writes `blend.json` (members, method, weights), `oof.csv` (nested: no clip's weights, nor the
     choice of members, were chosen on it), `truth.csv` (the target values of those clips), `test.csv`,
-    `scores.json`, and where members are chosen `members.csv` (each in the order it was taken, with
-    the score of the blend up to it).
+    `scores.json`, and where members are chosen `members.csv` (of each target in the order they were
+    taken, with the score of the blend up to each).
 
     Parameters
     ----------
@@ -61,11 +61,13 @@ def blend_runs(
     folds = _folds(members[0])
     weigh = partial(chosen_weights if choose else _weights_of_all, method=method, shrinkage=shrinkage)
     nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, weigh), truth)
+    weights = choose_weights(truth, out_of_fold, method, shrinkage)
     if choose:
-        ranked = rank_members(truth, out_of_fold, folds, method, shrinkage)
-        write_table(directory / "members.csv", ranked.rename_axis("run").reset_index())
-        out_of_fold = {name: out_of_fold[name] for name in best_members(ranked)}
-    recipe = _recipe(members, out_of_fold, truth, method, shrinkage)
+        ranked = rank_by_target(truth, out_of_fold, folds, method, shrinkage)
+        write_table(directory / "members.csv", _members_table(ranked))
+        weights = weights_of_best(truth, out_of_fold, ranked, method, shrinkage)
+        weights = weights[(weights > 0).any(axis=1)]
+    recipe = _recipe(members, weights, truth, method, shrinkage)
     write_predictions(directory / "oof.csv", nested)
     write_truth(directory, truth.loc[nested.index], "emotion")
     tests = {Path(path).name: every_fold(Path(path), "test") for path in recipe.members}
@@ -96,16 +98,19 @@ def _weights_of_all(
     return choose_weights(truth, members, method, shrinkage)
 
 
+def _members_table(ranked: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """Every target's runs in the order they were taken, each with the score of the blend up to it."""
+    parts = [
+        scores.rename_axis("run").reset_index().assign(target=target) for target, scores in ranked.items()
+    ]
+    return pd.concat(parts)[["target", "run", "score"]]
+
+
 def _recipe(
-    members: list[Path],
-    out_of_fold: Mapping[str, pd.DataFrame],
-    truth: pd.DataFrame,
-    method: Method,
-    shrinkage: float,
+    members: list[Path], weights: pd.DataFrame, truth: pd.DataFrame, method: Method, shrinkage: float
 ) -> Recipe:
-    weights = choose_weights(truth, out_of_fold, method, shrinkage)
     return Recipe(
-        members=[str(path) for path in members if path.name in out_of_fold],
+        members=[str(path) for path in members if path.name in weights.index],
         method=method,
         shrinkage=shrinkage,
         weights={str(name): _by_name(row) for name, row in weights.iterrows()},

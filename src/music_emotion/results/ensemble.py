@@ -227,7 +227,8 @@ def nested_blend(
         inside, others = fold_of.index[fold_of == fold], fold_of.index[fold_of != fold]
         known = {name: table.loc[table.index.isin(others)] for name, table in members.items()}
         weights = weigh(truth.loc[others], known, fold_of.loc[others])
-        parts.append(blend(tables, method, weights).loc[inside])
+        # runs that are less alike spread less together, so other weights would give another scale
+        parts.append(standardise(blend(tables, method, weights), method).loc[inside])
     return pd.concat(parts).sort_index()
 
 

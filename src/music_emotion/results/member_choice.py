@@ -56,6 +56,53 @@ def best_members(ranked: pd.Series) -> list[str]:
     return [str(name) for name in ranked.index[: int(ranked.to_numpy().argmax()) + 1]]
 
 
+def rank_by_target(
+    truth: pd.DataFrame,
+    members: Mapping[str, pd.DataFrame],
+    folds: pd.Series,
+    method: Method,
+    shrinkage: float,
+) -> dict[str, pd.Series]:
+    """Every target's own order of runs, since one may help a target and harm another.
+
+    Takes what `rank_members` does.
+    """
+    ranked = {}
+    for target in truth.columns:
+        tables = {name: table[[target]] for name, table in members.items()}
+        ranked[str(target)] = rank_members(truth[[target]], tables, folds, method, shrinkage)
+    return ranked
+
+
+def weights_of_best(
+    truth: pd.DataFrame,
+    members: Mapping[str, pd.DataFrame],
+    ranked: Mapping[str, pd.Series],
+    method: Method,
+    shrinkage: float,
+) -> pd.DataFrame:
+    """Weights of every target's best members, and 0 for the others.
+
+    Parameters
+    ----------
+    truth, members, method, shrinkage
+        As for `choose_weights`.
+    ranked : mapping of str to pd.Series
+        As `rank_by_target` gives it.
+
+    Returns
+    -------
+    pd.DataFrame [shape=(n_members, n_targets)]
+        Indexed by run name; every column sums to 1.
+    """
+    weights = pd.DataFrame(0.0, pd.Index(list(members), name="run"), list(truth.columns))
+    for target, scores in ranked.items():
+        best = {name: members[name][[target]] for name in best_members(scores)}
+        chosen = choose_weights(truth[[target]], best, method, shrinkage)
+        weights.loc[chosen.index, target] = chosen[target]
+    return weights
+
+
 def chosen_weights(
     truth: pd.DataFrame,
     members: Mapping[str, pd.DataFrame],
@@ -63,15 +110,6 @@ def chosen_weights(
     method: Method,
     shrinkage: float,
 ) -> pd.DataFrame:
-    """Weights of the best members, and 0 for the others.
-
-    Takes what `rank_members` does.
-
-    Returns
-    -------
-    pd.DataFrame [shape=(n_members, n_targets)]
-        Indexed by run name; every column sums to 1.
-    """
-    best = best_members(rank_members(truth, members, folds, method, shrinkage))
-    weights = choose_weights(truth, {name: members[name] for name in best}, method, shrinkage)
-    return weights.reindex(list(members), fill_value=0.0)
+    """`weights_of_best` of the clips that are given, for `nested_blend`."""
+    ranked = rank_by_target(truth, members, folds, method, shrinkage)
+    return weights_of_best(truth, members, ranked, method, shrinkage)
