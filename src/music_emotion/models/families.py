@@ -49,9 +49,9 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
     Two clips are as alike as ``exp(-sqrt(sum of w * d))``, over families: ``d`` is their squared
     distance within the family, in parts of its mean over all pairs of clips, and ``w`` the family's
     relevance. A family that does not vary over the clips never counts. Relevances, signal and noise
-    maximise the marginal likelihood, that is how probable
-    the training targets are, so that no clips have to be held out to choose them [1]_. A normal
-    prior on the logarithm of the relevances keeps families alike that the clips say little about.
+    maximise the marginal likelihood, that is how probable the training targets are, so that no
+    clips have to be held out to choose them [1]_. A normal prior on the logarithm of the
+    relevances keeps families alike that the clips say little about.
 
     Parameters
     ----------

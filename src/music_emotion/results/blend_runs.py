@@ -13,7 +13,14 @@ from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
-from music_emotion.results.ensemble import Method, blend, choose_weights, nested_blend, to_target_units
+from music_emotion.results.ensemble import (
+    Method,
+    blend,
+    choose_weights,
+    nested_blend,
+    to_target_units,
+    weights_of_all,
+)
 from music_emotion.results.member_choice import chosen_weights, rank_by_target, weights_of_best
 from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary, write_truth
@@ -59,14 +66,15 @@ def blend_runs(
     first = out_of_fold[members[0].name]
     truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
     folds = _folds(members[0])
-    weigh = partial(chosen_weights if choose else _weights_of_all, method=method, shrinkage=shrinkage)
+    weigh = partial(chosen_weights if choose else weights_of_all, method=method, shrinkage=shrinkage)
     nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, weigh), truth)
-    weights = choose_weights(truth, out_of_fold, method, shrinkage)
     if choose:
         ranked = rank_by_target(truth, out_of_fold, folds, method, shrinkage)
         write_table(directory / "members.csv", _members_table(ranked))
         weights = weights_of_best(truth, out_of_fold, ranked, method, shrinkage)
         weights = weights[(weights > 0).any(axis=1)]
+    else:
+        weights = choose_weights(truth, out_of_fold, method, shrinkage)
     recipe = _recipe(members, weights, truth, method, shrinkage)
     write_predictions(directory / "oof.csv", nested)
     write_truth(directory, truth.loc[nested.index], "emotion")
@@ -86,16 +94,6 @@ def _experiments(members: list[Path]) -> dict[str, Experiment]:
     if len(experiments) < len(members):
         raise InputError("Two of the runs have the same name. Name each run once.")
     return experiments
-
-
-def _weights_of_all(
-    truth: pd.DataFrame,
-    members: Mapping[str, pd.DataFrame],
-    _folds: pd.Series,
-    method: Method,
-    shrinkage: float,
-) -> pd.DataFrame:
-    return choose_weights(truth, members, method, shrinkage)
 
 
 def _members_table(ranked: Mapping[str, pd.Series]) -> pd.DataFrame:

@@ -171,6 +171,17 @@ def choose_weights(
     return pd.DataFrame(weights, pd.Index(list(members), name="run"))[list(truth.columns)]
 
 
+def weights_of_all(
+    truth: pd.DataFrame,
+    members: Mapping[str, pd.DataFrame],
+    _folds: pd.Series,
+    method: Method,
+    shrinkage: float,
+) -> pd.DataFrame:
+    """`choose_weights` for `nested_blend`: the folds of the clips do not matter to it."""
+    return choose_weights(truth, members, method, shrinkage)
+
+
 def _fit(columns: Sequence[pd.Series], ranks: pd.Series) -> np.ndarray:
     """Non-negative weights that sum to 1 [shape=(n_members,)]."""
     weights, _ = nnls(np.column_stack([column.to_numpy() for column in columns]), ranks.to_numpy())

@@ -1,10 +1,11 @@
 """Which runs a blend needs: one after the other, as long as clips that did not choose them gain."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import pandas as pd
 
-from music_emotion.results.ensemble import Method, choose_weights, nested_blend
+from music_emotion.results.ensemble import Method, choose_weights, nested_blend, weights_of_all
 from music_emotion.results.scores import target_scores
 
 
@@ -35,11 +36,9 @@ def rank_members(
     Caruana et al., 2004, "Ensemble selection from libraries of models", section 2, with weights in
     place of repeated members.
     """
+    weigh = partial(weights_of_all, method=method, shrinkage=shrinkage)
 
     def score(names: list[str]) -> float:
-        def weigh(truth: pd.DataFrame, known: Mapping[str, pd.DataFrame], _: pd.Series) -> pd.DataFrame:
-            return choose_weights(truth, known, method, shrinkage)
-
         nested = nested_blend(truth, {name: members[name] for name in names}, folds, method, weigh)
         return target_scores(truth, nested)["mean"]
 
