@@ -7,7 +7,7 @@ from command_line import run
 from music_emotion.files import write_text
 from music_emotion.results.report import read_report
 from music_emotion.results.report_page import make_page
-from music_emotion.results.report_sections import make_sections
+from music_emotion.results.report_sections import make_ablation, make_sections
 
 RUNS, SUBMISSIONS = Path("runs"), Path("submissions")
 
@@ -19,6 +19,7 @@ def report(
     out: Path = Path("RESULTS.md"),
     default: str | None = None,
     headline: tuple[str, ...] = (),
+    ablations: tuple[str, ...] = (),
 ) -> None:
     """Write RESULTS.md: scores with intervals, differences to the default, time, weights and memory.
 
@@ -36,15 +37,19 @@ def report(
         The run that others are compared with; one of the default experiment without it.
     headline
         Targets whose mean sorts the runs and is compared; all without it.
+    ablations
+        Runs, each of which gets a table of those that differ from it in one setting or two.
     """
     known = read_report(runs, submissions)
     sections = make_sections(known, headline, default)
+    varied = [make_ablation(known, name, headline) for name in ablations]
     command = ["python", "scripts/report.py"]
     for flag, given, usual in (("--runs", runs, RUNS), ("--submissions", submissions, SUBMISSIONS)):
         command += [] if given == usual else [flag, str(given)]
     command += [] if default is None else ["--default", default]
     command += ["--headline", *headline] if headline else []
-    write_text(out, make_page(known, sections, shlex.join(command), Path("experiments"), default))
+    command += ["--ablations", *ablations] if ablations else []
+    write_text(out, make_page(known, sections, shlex.join(command), Path("experiments"), default, varied))
     print(
         f"{out}: {len(known.runs)} runs, {len(known.submissions)} submissions; "
         f"{len(known.problems)} without numbers."

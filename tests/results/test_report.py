@@ -18,7 +18,7 @@ from music_emotion.results.blend_runs import blend_runs
 from music_emotion.results.report import read_report
 from music_emotion.results.report_cells import minutes, three
 from music_emotion.results.report_page import make_page
-from music_emotion.results.report_sections import make_sections
+from music_emotion.results.report_sections import make_ablation, make_sections
 from music_emotion.results.run_scores import score_run, score_split
 from music_emotion.training.cost import Cost, write_cost
 
@@ -74,11 +74,16 @@ def page(runs, tmp_path):
     """The page of all runs: `page(headline=["valence"])`."""
 
     def make(
-        headline=(), default=None, submissions=tmp_path / "submissions", experiments=Path("none")
+        headline=(),
+        default=None,
+        submissions=tmp_path / "submissions",
+        experiments=Path("none"),
+        ablations=(),
     ) -> str:
         report = read_report(runs, submissions)
         sections = make_sections(report, headline, default)
-        return make_page(report, sections, "python scripts/report.py", experiments, default)
+        varied = [make_ablation(report, name, headline) for name in ablations]
+        return make_page(report, sections, "python scripts/report.py", experiments, default, varied)
 
     return make
 
@@ -227,6 +232,31 @@ def test_another_default_can_be_named(write, page):
         page(default="othre")
     with pytest.raises(InputError, match=r"target 'valenec' of --headline; did you mean 'valence'\?"):
         page(headline=["valenec"])
+
+
+def test_ablations_are_compared_with_the_run_they_vary(write, page, truth, noisy):
+    short_one = {"train": {"epochs": 3}}
+    write("usual", 0.4)
+    write("base", 0.3, short_one | {"seeds": [0]})
+    write("ablation-a", 0.1, short_one | {"loss": {"pearson": 0}})
+    write("ablation-b", 0.5, short_one | {"model": {"kind": "timm", "backbone": "resnet10t"}})
+    write("far", 0.2, {"train": {"epochs": 4, "ema": 0}, "loss": {"pearson": 0}})
+    write("estimator", 0.2, short_one | {"classical": {"kind": "ridge"}})
+    write("part", 0.1, short_one | {"loss": {"squared": 2}}, only=0)
+    text = page(headline=["valence"], ablations=["base"])
+    rows = tables(text)["Ablations of `base`"]
+    assert {each["run"] for each in rows} == {"`usual`", "`base`", "`ablation-a`", "`ablation-b`"}
+    assert row(rows, "base")["difference to `base`"] == "the default"
+    assert {each["setting"] for each in rows} == {
+        *("–", "`train.epochs 60`", "`loss.pearson 0.0`"),
+        "`model.kind timm`, `model.backbone resnet10t`",
+    }
+    drawn, others = (resampled(truth, noisy(noise, 1), ["valence"]) for noise in (0.5, 0.3))
+    low, high = np.quantile(drawn - others, [0.025, 0.975])
+    assert f"[{short(low)}, {short(high)}]" in row(rows, "ablation-b")["difference to `base`"]
+    assert "Its budget: 3 passes over the training clips, 5 folds, seed 0." in text
+    with pytest.raises(InputError, match=r"scores and settings: 'bass'; did you mean 'base'\?"):
+        page(ablations=["bass"])
 
 
 def test_runs_without_their_truth_borrow_that_of_others_if_it_is_theirs(write, page, runs):

@@ -85,7 +85,7 @@ def description(run: Run, experiments: Path) -> str:
         kind = "blend" if run.recipe is not None else "vote"
         return f"{kind} of {', '.join(code(Path(path).name) for path in run.members)}" if run.members else ""
     comment, usual = _usual(experiments / f"{run.name}.toml")
-    own = _settings(differences(run.experiment, usual))
+    own = settings(differences(run.experiment, usual))
     if not comment:
         return own or "the default"
     return f"{comment} Here with {own}." if own else comment
@@ -111,7 +111,8 @@ def _comment(path: Path) -> str:
     return " ".join(words)
 
 
-def _settings(different: dict[str, Any]) -> str:
+def settings(different: dict[str, Any]) -> str:
+    """Settings with their values, as far as they say what is done and not where things are."""
     named = {key: value for key, value in different.items() if key not in _PLACES}
     cells = [code(f"{key} {_value(value)}") for key, value in list(named.items())[:_MOST]]
     more = [f"{len(named) - _MOST} more settings"] if len(named) > _MOST else []

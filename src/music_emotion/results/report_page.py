@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from music_emotion.results.report_cells import code, cost_cells, description, mark, minutes, score, three
+from music_emotion.results.report_cells import (
+    code,
+    cost_cells,
+    description,
+    mark,
+    minutes,
+    score,
+    settings,
+    three,
+)
 from music_emotion.results.report_parts import Report, Run, Score, Submission
-from music_emotion.results.report_sections import Line, Section, roots_of
+from music_emotion.results.report_sections import Ablation, Line, Section, roots_of
 
 _MEASURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "loss": "loss"}
 _REPEATS = "Mean ± deviation [smallest, largest] over repeats, each of them on clips of its own."
@@ -30,7 +39,12 @@ Every number is copied or computed from files of `runs/` and `submissions/` by t
 
 
 def make_page(
-    report: Report, sections: Sequence[Section], command: str, experiments: Path, default: str | None
+    report: Report,
+    sections: Sequence[Section],
+    command: str,
+    experiments: Path,
+    default: str | None = None,
+    ablations: Sequence[Ablation] = (),
 ) -> str:
     """Write a report as Markdown.
 
@@ -43,8 +57,9 @@ def make_page(
         That makes the page again; its first line.
     experiments : Path
         Folder of experiment files, whose comments say what a run is; may be missing.
-    default : str or None
+    default : str, optional
         The run that was named to compare with.
+    ablations : sequence of Ablation
 
     Returns
     -------
@@ -63,6 +78,8 @@ def make_page(
         titles.append(title)  # equal ones are of labels that have changed
         again = f" (other labels, {titles.count(title)})" if titles.count(title) > 1 else ""
         parts += [f"## {title}{again}", _of_targets(section, experiments)]
+    for ablation in ablations:
+        parts += _of_ablation(ablation)
     parts += _of_blends(report.runs)
     parts += _of_genres(report.runs, experiments)
     parts += _of_repeats(report.runs, experiments)
@@ -87,6 +104,23 @@ def _of_targets(section: Section, experiments: Path) -> str:
     if section.default:
         head += [f"difference to {code(section.default)}"]
     return _table(head, (_target_row(line, section, experiments) for line in section.lines))
+
+
+def _of_ablation(ablation: Ablation) -> list[str]:
+    base, section = ablation.base, ablation.section
+    head = ["setting", "run", *section.headline, f"mean of {_listed(section.headline)}"]
+    head += [f"difference to {code(base.name)}"]
+    rows = []
+    for line in section.lines:
+        changed = ablation.changed.get(line.run.name, {})
+        cells = [settings(changed), _name(line.run)] + [score(line.run.scores[t]) for t in section.headline]
+        difference = "the default" if line.run is base else _difference(line.difference)
+        rows.append([*cells, score(line.headline), difference])
+    how = (
+        f"Runs on the same clips and folds that differ from {code(base.name)} in nothing but the settings "
+        f"named. Its budget: {ablation.budget}."
+    )
+    return [f"## Ablations of {code(base.name)}", how, _table(head, rows)]
 
 
 def _target_row(line: Line, section: Section, experiments: Path) -> list[str]:

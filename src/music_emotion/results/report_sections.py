@@ -16,6 +16,7 @@ from music_emotion.results.scores import mean_score, paired_difference
 # what depends on the data alone; targets are a choice, and so are rows
 _ANYWHERE = ("name", "data.root", "data.stores", "data.target_range", "data.genres", "data.allow_bad_share")
 _TOLERANCE = 1e-9  # of truths that went through text
+_MOST_CHANGED = 2  # settings of an ablation: some need another one beside them, as a backbone its kind
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,27 @@ class Section:
     headline: tuple[str, ...]
     default: str | None
     lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A run, and those on the same clips that differ from it in one setting or two.
+
+    Attributes
+    ----------
+    base : Run
+    budget : str
+        Its passes, folds and seeds, in words.
+    section : Section
+        Its `default` is the base.
+    changed : dict of str to dict of str to Any
+        By the name of a run, which settings it has otherwise, and how.
+    """
+
+    base: Run
+    budget: str
+    section: Section
+    changed: dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -110,6 +132,48 @@ def make_sections(report: Report, headline: Sequence[str] = (), default: str | N
     groups = _gather(runs, report.runs)
     sections = [_section(group, groups, headline, default) for group in groups]
     return sorted(sections, key=lambda section: (-section.n, section.roots, section.targets))
+
+
+def make_ablation(report: Report, base: str, headline: Sequence[str] = ()) -> Ablation:
+    """Compare with a run all those that differ from it in one setting, or in two.
+
+    Parameters
+    ----------
+    report : Report
+    base : str
+        Name of the run, scored out of fold.
+    headline : sequence of str
+        As for `make_sections`.
+
+    Raises
+    ------
+    InputError
+        When there is no such run.
+    """
+    known = {run.name: run for run in report.runs if run.predictions is not None}
+    if base not in known or (usual := known[base].experiment) is None:
+        raise InputError(
+            f"--ablations names no run with out-of-fold scores and settings: '{base}'; {nearest(base, known)}"
+        )
+    changed = {
+        name: settings
+        for name, run in known.items()
+        if run.experiment is not None and run.experiment.is_classical == usual.is_classical
+        if run.folds == known[base].folds
+        if 0 < len(settings := _changed(run.experiment, usual)) <= _MOST_CHANGED
+    }
+    group = next(
+        group
+        for group in _gather([known[name] for name in (base, *changed)], report.runs)
+        if known[base] in group.runs
+    )
+    budget = f"{usual.train.epochs} passes over the training clips, {usual.folds.n} folds, "
+    budget += f"seed{'s' * (len(usual.seeds) > 1)} {', '.join(map(str, usual.seeds))}"
+    return Ablation(known[base], budget, _section(group, [group], headline, base), changed)
+
+
+def _changed(experiment: Experiment, usual: Experiment) -> dict[str, Any]:
+    return {key: value for key, value in differences(experiment, usual).items() if key != "name"}
 
 
 def roots_of(run: Run, runs: Iterable[Run]) -> set[str]:
