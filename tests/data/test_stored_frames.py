@@ -1,8 +1,10 @@
 """Frames on disk: sliced like an array, by threads and processes alike, and never kept in memory."""
 
 import multiprocessing
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,13 @@ def path(tmp_path, array) -> Path:
     return tmp_path / "frames.npy"
 
 
+@pytest.fixture(params=["preadv", "seek"])
+def reads(request, monkeypatch) -> None:
+    """Reading as POSIX systems do, and as Windows does."""
+    if request.param == "seek":
+        monkeypatch.delattr(os, "preadv")
+
+
 PLACES = [
     *(slice(10, 50), slice(0, 300), slice(290, 400), slice(300, 310), slice(50, 10), slice(-20, None)),
     *(slice(None), slice(np.int64(3), np.int64(4)), 0, 299, -1, np.int64(7)),
@@ -33,6 +42,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.usefixtures("reads")
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_a_slice_is_numpys(path, array, place):
     frames = StoredFrames(path)
@@ -54,6 +64,7 @@ def test_what_was_read_is_not_shared_with_later_reads(path, array):
     np.testing.assert_array_equal(frames[0:5], array[0:5])
 
 
+@pytest.mark.usefixtures("reads")
 def test_a_shortened_file_is_refused_where_it_ends(path, array):
     path.write_bytes(path.read_bytes()[:-1])
     frames = StoredFrames(path)
@@ -72,6 +83,14 @@ def test_a_file_that_is_replaced_is_read_on(path, array, tmp_path):
 
 def _sums(frames: StoredFrames, first: int) -> list[float]:
     return [float(frames[start : start + 10].sum(dtype=np.float64)) for start in range(first, 290, 7)]
+
+
+def test_threads_share_one_where_reading_moves_the_file(path, monkeypatch):
+    frames = StoredFrames(path)
+    expected = [_sums(frames, first) for first in range(8)] * 4
+    monkeypatch.delattr(os, "preadv")
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(partial(_sums, frames), [*range(8)] * 4)) == expected
 
 
 def test_threads_and_forked_processes_share_one(path):

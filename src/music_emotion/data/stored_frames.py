@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -30,6 +31,7 @@ class StoredFrames:
     def __init__(self, path: Path):
         self.path = path
         self._file = path.open("rb", buffering=0)
+        self._moving = Lock()
         np.lib.format.read_magic(self._file)
         self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
         self._first_byte = self._file.tell()
@@ -60,8 +62,7 @@ class StoredFrames:
         bytes_left = block.reshape(-1).view(np.uint8).data
         position = self._first_byte + start * self.shape[1] * self.dtype.itemsize
         while len(bytes_left):  # one read gives 2 GB at most
-            # at a given position, so that threads and processes do not move each other's
-            n_read = os.preadv(self._file.fileno(), [bytes_left], position)
+            n_read = self._read_at(position, bytes_left)
             if n_read == 0:
                 raise InputError(
                     f"{self.path} ends before frame {start + n_frames} of {len(self)}. Delete "
@@ -69,6 +70,14 @@ class StoredFrames:
                 )
             bytes_left, position = bytes_left[n_read:], position + n_read
         return block
+
+    def _read_at(self, position: int, into: memoryview) -> int:
+        """Fill what one read of the file fills, such that threads and processes do not disturb each other."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [into], position)
+        with self._moving:  # Windows knows no reading at a position, and no forked processes either
+            self._file.seek(position)
+            return self._file.readinto(into) or 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFrames, (self.path,)
