@@ -1,3 +1,6 @@
+import tracemalloc
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +8,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import f1_score
 
 from music_emotion.errors import InputError
+from music_emotion.results import genre_report as genre_report_module
 from music_emotion.results.bootstrap import interval
 from music_emotion.results.genre_report import genre_report
 from music_emotion.results.scores import emotion_scores, mean_score, paired_difference, resampled_spearman
@@ -133,6 +137,31 @@ def genres(tmp_path):
     classes = ("Blues", "Folk")
     probabilities = pd.DataFrame(np.eye(2)[predicted], ids, list(classes))
     return truth, predicted, genre_report(truth, probabilities, classes, tmp_path), tmp_path
+
+
+def test_genre_intervals_are_those_of_scikit_learns_scores(tmp_path):
+    rng = np.random.default_rng(5)
+    truth = pd.Series(rng.integers(0, 6, 80))  # the last class is never guessed, as a rare one may be
+    probabilities = rng.random((80, 7))[:, :6] + np.eye(6)[truth] * (truth.to_numpy()[:, None] < 5)
+    table = pd.DataFrame(probabilities, pd.Index(range(80), name="Id"), list("abcdef"))
+    pooled = genre_report(truth, table, tuple("abcdef"), tmp_path)["pooled"]
+    drawn = np.random.default_rng(0).integers(0, 80, (2000, 80))
+    guessed, f1 = probabilities.argmax(axis=1), partial(f1_score, labels=range(6), zero_division=0)
+    macro = [f1(truth.to_numpy()[rows], guessed[rows], average="macro") for rows in drawn]
+    assert (pooled["macro_f1"]["low"], pooled["macro_f1"]["high"]) == pytest.approx(
+        tuple(np.quantile(macro, [0.025, 0.975]))
+    )
+
+
+def test_intervals_of_a_thousand_classes_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(genre_report_module, "write_report", lambda *_: None)  # draws a picture of a matrix
+    truth = pd.Series(range(1000))
+    table = pd.DataFrame(np.eye(1000), pd.Index(truth, name="Id"), [f"c{n:04d}" for n in truth])
+    tracemalloc.start()
+    genre_report(truth, table, tuple(table), tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e9  # a confusion matrix for each resample would take 16
 
 
 def test_the_genre_report_has_the_truths_supports(genres):

@@ -72,23 +72,27 @@ def class_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
 
 
 def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """The scores of `genre_scores` in 2000 resamples, from their confusion matrices."""
+    """The scores of `genre_scores` in 2000 resamples, from counts per class: a matrix each would not fit."""
     n, n_classes = probabilities.shape
-    cells = truth * n_classes + probabilities.argmax(axis=1)
-    counts = np.concatenate(
-        [
-            np.stack([np.bincount(row, minlength=n_classes**2) for row in cells[rows]])
-            for rows in resamples(n, 2000, seed=0)
-        ]
-    ).reshape(-1, n_classes, n_classes)
-    right, support = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2)
-    found = support + counts.sum(axis=1)
+    predicted = probabilities.argmax(axis=1)
+    hits = np.where(predicted == truth, truth, n_classes)
+    counted = [
+        [_counts(classes[rows], n_classes) for classes in (hits, truth, predicted)]
+        for rows in resamples(n, 2000, seed=0)
+    ]
+    right, support, guessed = (np.concatenate(counts) for counts in zip(*counted, strict=True))
+    found = support + guessed
     f1 = np.divide(2 * right, found, out=np.zeros(found.shape), where=found > 0)
     return {
         "accuracy": right.sum(axis=1) / n,
         "macro_f1": f1.mean(axis=1),
         "weighted_f1": (f1 * support).sum(axis=1) / n,
     }
+
+
+def _counts(classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """How often every class is in each row, without numbers above them [shape=(n_rows, n_classes)]."""
+    return np.stack([np.bincount(row, minlength=n_classes)[:n_classes] for row in classes])
 
 
 def write_report(
