@@ -121,4 +121,4 @@ def settings(different: dict[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else "…"
+    return text if len(text) <= 60 else "…"
