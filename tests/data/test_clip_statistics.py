@@ -47,7 +47,8 @@ def test_a_row_is_what_array_and_audio_give(clips, tmp_path):
     expected = {**fused_statistics(fused, 512 / 22050), **audio_statistics(waveform, fused, SETTINGS)}
     assert len(expected) > 100
     for name, value in expected.items():
-        assert table.loc[11, name] == pytest.approx(value, rel=1e-5), name
+        # the mean of many float32 numbers near 0, as of a cepstral coefficient, has no five digits
+        assert table.loc[11, name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
 
 
 def test_a_second_run_reads_only_what_changed(clips, tmp_path):
