@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from threadpoolctl import threadpool_limits
 
 from music_emotion.data.clip_statistics import (
     array_families,
@@ -43,12 +44,12 @@ def test_a_row_is_what_array_and_audio_give(clips, tmp_path):
     table = pd.read_csv(tmp_path / "s.csv", index_col="id", keep_default_na=False)
     assert table.index.tolist() == [12, 11, 13]
     waveform = read_waveform(tmp_path / "2.wav")
-    fused = full_features(waveform, SETTINGS)
-    expected = {**fused_statistics(fused, 512 / 22050), **audio_statistics(waveform, fused, SETTINGS)}
+    with threadpool_limits(1):  # as workers have it: sums depend on the number of threads
+        fused = full_features(waveform, SETTINGS)
+        expected = {**fused_statistics(fused, 512 / 22050), **audio_statistics(waveform, fused, SETTINGS)}
     assert len(expected) > 100
     for name, value in expected.items():
-        # the mean of many float32 numbers near 0, as of a cepstral coefficient, has no five digits
-        assert table.loc[11, name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
+        assert table.loc[11, name] == pytest.approx(value, rel=1e-5), name
 
 
 def test_a_second_run_reads_only_what_changed(clips, tmp_path):
