@@ -107,20 +107,19 @@ def _of_targets(section: Section, experiments: Path) -> str:
 
 
 def _of_ablation(ablation: Ablation) -> list[str]:
-    base, section = ablation.base, ablation.section
+    section, base = ablation.section, code(ablation.section.default or "")
     head = ["setting", "run", *section.headline, f"mean of {_listed(section.headline)}"]
-    head += [f"difference to {code(base.name)}"]
+    head += [f"difference to {base}"]
     rows = []
     for line in section.lines:
         changed = ablation.changed.get(line.run.name, {})
         cells = [settings(changed), _name(line.run)] + [score(line.run.scores[t]) for t in section.headline]
-        difference = "the default" if line.run is base else _difference(line.difference)
-        rows.append([*cells, score(line.headline), difference])
+        rows.append([*cells, score(line.headline), _against_default(line, section)])
     how = (
-        f"Runs on the same clips and folds that differ from {code(base.name)} in nothing but the settings "
+        f"Runs on the same clips and folds that differ from {base} in nothing but the settings "
         f"named. Its budget: {ablation.budget}."
     )
-    return [f"## Ablations of {code(base.name)}", how, _table(head, rows)]
+    return [f"## Ablations of {base}", how, _table(head, rows)]
 
 
 def _target_row(line: Line, section: Section, experiments: Path) -> list[str]:
@@ -131,8 +130,12 @@ def _target_row(line: Line, section: Section, experiments: Path) -> list[str]:
     if len(section.targets) > 1:
         cells += [score(run.scores.get("mean")) if partly else score(line.headline)]
     if section.default:
-        cells += ["the default" if run.name == section.default else _difference(line.difference)]
+        cells += [_against_default(line, section)]
     return cells
+
+
+def _against_default(line: Line, section: Section) -> str:
+    return "the default" if line.run.name == section.default else _difference(line.difference)
 
 
 def _difference(difference: Score | None) -> str:

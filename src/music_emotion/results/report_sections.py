@@ -68,16 +68,14 @@ class Ablation:
 
     Attributes
     ----------
-    base : Run
     budget : str
-        Its passes, folds and seeds, in words.
+        Passes, folds and seeds of the run that the others vary, in words.
     section : Section
-        Its `default` is the base.
+        Its `default` is that run.
     changed : dict of str to dict of str to Any
         By the name of a run, which settings it has otherwise, and how.
     """
 
-    base: Run
     budget: str
     section: Section
     changed: dict[str, dict[str, Any]]
@@ -169,7 +167,7 @@ def make_ablation(report: Report, base: str, headline: Sequence[str] = ()) -> Ab
     )
     budget = f"{usual.train.epochs} passes over the training clips, {usual.folds.n} folds, "
     budget += f"seed{'s' * (len(usual.seeds) > 1)} {', '.join(map(str, usual.seeds))}"
-    return Ablation(known[base], budget, _section(group, [group], headline, base), changed)
+    return Ablation(budget, _section(group, [group], headline, base), changed)
 
 
 def _changed(experiment: Experiment, usual: Experiment) -> dict[str, Any]:
