@@ -234,7 +234,7 @@ def test_another_default_can_be_named(write, page):
         page(headline=["valenec"])
 
 
-def test_ablations_are_compared_with_the_run_they_vary(write, page, truth, noisy):
+def test_ablations_are_compared_with_the_run_they_vary(write, blend, page, truth, noisy):
     short_one = {"train": {"epochs": 3}}
     write("usual", 0.4)
     write("base", 0.3, short_one | {"seeds": [0]})
@@ -255,8 +255,11 @@ def test_ablations_are_compared_with_the_run_they_vary(write, page, truth, noisy
     low, high = np.quantile(drawn - others, [0.025, 0.975])
     assert f"[{short(low)}, {short(high)}]" in row(rows, "ablation-b")["difference to `base`"]
     assert "Its budget: 3 passes over the training clips, 5 folds, seed 0." in text
-    with pytest.raises(InputError, match=r"scores and settings: 'bass'; did you mean 'base'\?"):
+    with pytest.raises(InputError, match=r"scores and settings, as blends have none: 'bass'; did you mean 'base'\?"):
         page(ablations=["bass"])
+    blend("bases", "base", "usual")
+    with pytest.raises(InputError, match=r"as blends have none: 'bases'; did you mean 'base'\?"):
+        page(ablations=["bases"])
 
 
 def test_runs_without_their_truth_borrow_that_of_others_if_it_is_theirs(write, page, runs):

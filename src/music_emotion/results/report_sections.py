@@ -149,16 +149,18 @@ def make_ablation(report: Report, base: str, headline: Sequence[str] = ()) -> Ab
         When there is no such run.
     """
     known = {run.name: run for run in report.runs if run.predictions is not None}
-    if base not in known or (usual := known[base].experiment) is None:
+    experiments = {name: run.experiment for name, run in known.items() if run.experiment is not None}
+    if base not in experiments:
         raise InputError(
-            f"--ablations names no run with out-of-fold scores and settings: '{base}'; {nearest(base, known)}"
+            f"--ablations names no run with out-of-fold scores and settings, as blends have none: '{base}'; "
+            f"{nearest(base, experiments)}"
         )
+    usual = experiments[base]
     changed = {
         name: settings
-        for name, run in known.items()
-        if run.experiment is not None and run.experiment.is_classical == usual.is_classical
-        if run.folds == known[base].folds
-        if 0 < len(settings := _changed(run.experiment, usual)) <= _MOST_CHANGED
+        for name, experiment in experiments.items()
+        if experiment.is_classical == usual.is_classical and known[name].folds == known[base].folds
+        if 0 < len(settings := _changed(experiment, usual)) <= _MOST_CHANGED
     }
     group = next(
         group
