@@ -255,7 +255,8 @@ def test_ablations_are_compared_with_the_run_they_vary(write, blend, page, truth
     low, high = np.quantile(drawn - others, [0.025, 0.975])
     assert f"[{short(low)}, {short(high)}]" in row(rows, "ablation-b")["difference to `base`"]
     assert "Its budget: 3 passes over the training clips, 5 folds, seed 0." in text
-    with pytest.raises(InputError, match=r"scores and settings, as blends have none: 'bass'; did you mean 'base'\?"):
+    wrong = r"scores and settings, as blends have none: 'bass'; did you mean 'base'\?"
+    with pytest.raises(InputError, match=wrong):
         page(ablations=["bass"])
     blend("bases", "base", "usual")
     with pytest.raises(InputError, match=r"as blends have none: 'bases'; did you mean 'base'\?"):
