@@ -325,10 +325,13 @@ def test_a_file_where_the_folder_should_be_gets_a_sentence(call):
 def start(place):  # noqa: ARG001 (its folder)
     """Start the script as a process of its own, which has a second one for a long file."""
 
+    # a job in the background ignores Ctrl-C, and so would what it starts
+    heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     def start(*arguments: str, audio: str = "long.wav") -> subprocess.Popen:
         command = [sys.executable, str(SCRIPT), audio, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, **pipes, text=True, start_new_session=True)
+        return subprocess.Popen(command, **pipes, text=True, start_new_session=True, preexec_fn=heed)
 
     return start
 
