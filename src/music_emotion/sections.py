@@ -290,6 +290,11 @@ class AugmentSection:
 
     Attributes
     ----------
+    equaliser : float
+        Deviation of the random curve that makes mel bands louder and softer, in those of a row; 0
+        for off.
+    row_shift : int
+        By how many rows mel bands move up or down at most.
     frequency_masks, frequency_width : int
         Number and largest width of masked bands.
     time_masks, time_width : int
@@ -301,6 +306,8 @@ class AugmentSection:
         mixes any two.
     """
 
+    equaliser: NotNegative = 0.0
+    row_shift: Count = 0
     frequency_masks: Count = 2
     frequency_width: Count = 24
     time_masks: Count = 2

@@ -1,4 +1,4 @@
-"""Masks and mixup: in training only, within their bounds, and labels stay labels."""
+"""Shifts, equalisers, masks and mixup: in training only, within their bounds, and labels stay labels."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from music_emotion.data.augment import SpectrogramMasks, mixup
-from music_emotion.sections import AugmentSection
+from music_emotion.data.augment import SpectrogramAugmentation, mixup
+from music_emotion.experiment import Experiment
+from music_emotion.models.build import ModelCard, build_network
+from music_emotion.sections import N_ROWS_OF, AugmentSection, DataSection, ModelSection
 
 
 def masked(seed: int = 0, n_rows: int = 40, n_frames: int = 50, n: int = 64, **settings) -> torch.Tensor:
     """Where ones became zeros."""
     torch.manual_seed(seed)
     off = {"frequency_masks": 0, "time_masks": 0}
-    masks = SpectrogramMasks(AugmentSection(**{**off, **settings})).train()
+    masks = SpectrogramAugmentation(AugmentSection(**{**off, **settings}), n_rows).train()
     return masks(torch.ones(n, n_rows, n_frames)) == 0
+
+
+def varied(frames: torch.Tensor, n_mels: int, **settings) -> torch.Tensor:
+    """Frames after shifts and equalisers alone."""
+    torch.manual_seed(0)
+    off = {"frequency_masks": 0, "time_masks": 0}
+    return SpectrogramAugmentation(AugmentSection(**off, **settings), n_mels).train()(frames)
 
 
 def longest_run(line: torch.Tensor) -> int:
@@ -23,17 +32,62 @@ def longest_run(line: torch.Tensor) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def test_masks_work_in_training_only():
-    masks = SpectrogramMasks(AugmentSection())
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"equaliser": 0.4, "frequency_masks": 0, "time_masks": 0}, {"row_shift": 4, "time_masks": 0}],
+)
+def test_excerpts_vary_in_training_only(settings):
+    augmentation = SpectrogramAugmentation(AugmentSection(**settings), 128)
     frames = torch.randn(8, 128, 256)
-    assert torch.equal(masks.eval()(frames), frames)
-    assert not torch.equal(masks.train()(frames), frames)
+    assert torch.equal(augmentation.eval()(frames), frames)
+    assert not torch.equal(augmentation.train()(frames), frames)
+
+
+def test_an_equaliser_adds_a_smooth_curve_over_the_mel_bands_of_each_excerpt():
+    frames = torch.randn(500, 140, 8)
+    added = varied(frames, 128, equaliser=0.4) - frames
+    assert torch.equal(added[:, 128:], torch.zeros(500, 12, 8))
+    curves = added[:, :128, 0]
+    assert torch.allclose(added[:, :128], curves[:, :, None], atol=1e-6)
+    assert abs(curves[:, 0].std() - 0.4) < 0.04  # a point of the curve, drawn anew for every excerpt
+    assert abs(curves.mean()) < 0.05
+    # straight between six points: it bends at the four within, each between two rows at most
+    assert ((curves.diff(n=2, dim=1).abs() > 1e-4).sum(dim=1) <= 8).all()
+    assert torch.corrcoef(curves[:2])[0, 1] < 0.999
+
+
+def test_a_shift_moves_all_mel_bands_of_an_excerpt_by_some_rows_and_repeats_the_end():
+    frames = torch.arange(140.0)[None, :, None].expand(300, 140, 3)
+    shifted = varied(frames, 128, row_shift=3)
+    assert torch.equal(shifted[:, 128:], frames[:, 128:])
+    shifts = shifted[:, 64, 0] - 64
+    assert shifts.unique().tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    expected = (torch.arange(128.0) + shifts[:, None]).clamp(0, 127)
+    assert torch.equal(shifted[:, :128], expected[:, :, None].expand(300, 128, 3))
+
+
+@pytest.mark.parametrize(
+    ("data", "changes"), [({"rows": "mel"}, True), ({"rows": "fused"}, True), ({"rows": "chroma"}, False)]
+)
+def test_networks_equalise_mel_bands_and_leave_chroma(data, changes):
+    experiment = Experiment(
+        data=DataSection(**data),
+        model=ModelSection(kind="lstm", dropout=0),
+        augment=AugmentSection(equaliser=1.0, row_shift=2, frequency_masks=0, time_masks=0),
+    )
+    n_rows = N_ROWS_OF[experiment.data.rows]
+    card = ModelCard(experiment, ("valence",), (0.0,) * n_rows, (1.0,) * n_rows, (0.0,), (1.0,))
+    network = build_network(card).train()
+    frames = torch.randn(4, n_rows, 64)
+    varied = network.augmentation(frames)
+    assert torch.equal(varied, frames) is not changes
+    assert torch.equal(varied[:, 128:], frames[:, 128:])
 
 
 def test_what_is_not_masked_is_left_as_it_was():
     torch.manual_seed(0)
     frames = torch.randn(8, 128, 256)
-    result = SpectrogramMasks(AugmentSection()).train()(frames)
+    result = SpectrogramAugmentation(AugmentSection(), 128).train()(frames)
     assert torch.equal(result[result != 0], frames[result != 0])
     assert 0 < (result == 0).float().mean() < 0.8
 

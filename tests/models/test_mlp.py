@@ -81,7 +81,7 @@ def network_of(n_frames: int, task: str = "emotion", head: str = "linear") -> Ne
 @pytest.mark.parametrize("n_frames", [1, 4])
 def test_a_network_learns_what_one_value_of_the_frames_tells(n_frames):
     network = network_of(n_frames)
-    network.masks = nn.Identity()
+    network.augmentation = nn.Identity()
     frames, new = 3 + 2 * torch.randn(2, 200, 12, n_frames)
     lengths = torch.full((200,), n_frames)
     optimiser = torch.optim.AdamW(network.parameters(), 0.01, weight_decay=0.1)

@@ -1,42 +1,77 @@
-"""Changes to training batches: masks over bands and spans, and mixup."""
+"""Changes to training batches: shifted rows, random equalisers, masks over bands and spans, and mixup."""
 
 import torch
 from torch import nn
 
 from music_emotion.sections import AugmentSection
 
+_EQUALISER_POINTS = 6  # from the lowest row to the highest
 
-class SpectrogramMasks(nn.Module):
-    """Put the mean, which is 0 after standardising, in place of random bands and spans.
 
-    Works in training mode only. Every excerpt gets its own masks.
+class SpectrogramAugmentation(nn.Module):
+    """Vary standardised excerpts: shift their rows, equalise them, then mask bands and spans.
+
+    Works in training mode only. Every excerpt gets its own shift, curve and masks. A mask puts the
+    mean, which is 0 after standardising, in place of what it hides.
 
     Parameters
     ----------
     augment : AugmentSection
-        Numbers and largest widths.
+        How much of each.
+    n_mels : int
+        The first rows, which are mel bands. Only these are shifted and equalised: chroma is
+        neither loud nor soft, and has no ends.
 
     References
     ----------
     Park et al., 2019, "SpecAugment", section 2, without time warping.
+    Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method", section
+    2, of linear type, with points at even distances.
     """
 
-    def __init__(self, augment: AugmentSection):
+    def __init__(self, augment: AugmentSection, n_mels: int):
         super().__init__()
-        self.augment = augment
+        self.augment, self.n_mels = augment, n_mels
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Mask standardised frames [shape=(n, n_rows, n_frames)]."""
-        augment = self.augment
+        """Change standardised frames [shape=(n, n_rows, n_frames)]."""
         if not self.training:
             return frames
-        n, n_rows, n_frames = frames.shape
-        kept = torch.ones(n, n_rows, 1, dtype=torch.bool, device=frames.device)
-        for _ in range(augment.frequency_masks):
-            kept = kept & ~_random_span(n, n_rows, augment.frequency_width, frames.device)[:, :, None]
-        for _ in range(augment.time_masks):
-            kept = kept & ~_random_span(n, n_frames, augment.time_width, frames.device)[:, None, :]
-        return frames * kept
+        if self.n_mels:
+            mel, others = frames[:, : self.n_mels], frames[:, self.n_mels :]
+            mel = _equalised(_shifted(mel, self.augment.row_shift), self.augment.equaliser)
+            frames = torch.cat([mel, others], dim=1) if others.shape[1] else mel
+        return _masked(frames, self.augment)
+
+
+def _shifted(frames: torch.Tensor, largest: int) -> torch.Tensor:
+    """Every excerpt some rows up or down; the row at the end repeats."""
+    if largest == 0:
+        return frames
+    n, n_rows, n_frames = frames.shape
+    shift = torch.randint(-largest, largest + 1, (n, 1), device=frames.device)
+    rows = (torch.arange(n_rows, device=frames.device) + shift).clamp(0, n_rows - 1)
+    return frames.gather(1, rows[:, :, None].expand(n, n_rows, n_frames))
+
+
+def _equalised(frames: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Every excerpt louder here and softer there, along a curve over the rows."""
+    if deviation == 0:
+        return frames
+    n, n_rows, _ = frames.shape
+    points = deviation * torch.randn(n, 1, _EQUALISER_POINTS, device=frames.device)
+    curve = nn.functional.interpolate(points, n_rows, mode="linear", align_corners=True)
+    return frames + curve.transpose(1, 2)
+
+
+def _masked(frames: torch.Tensor, augment: AugmentSection) -> torch.Tensor:
+    n, n_rows, n_frames = frames.shape
+    kept = torch.ones(n, n_rows, 1, dtype=torch.bool, device=frames.device)
+    for _ in range(augment.frequency_masks):
+        kept = kept & ~_random_span(n, n_rows, augment.frequency_width, frames.device)[:, :, None]
+    for _ in range(augment.time_masks):
+        kept = kept & ~_random_span(n, n_frames, augment.time_width, frames.device)[:, None, :]
+    return frames * kept
 
 
 def _random_span(n: int, size: int, largest: int, device: torch.device) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The whole network of an experiment: standardise, mask, trunk, head; saved as one file."""
+"""The whole network of an experiment: standardise, vary, trunk, head; saved as one file."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from music_emotion.data.augment import SpectrogramMasks
+from music_emotion.data.augment import SpectrogramAugmentation
 from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
 from music_emotion.files import atomic_path
@@ -20,7 +20,7 @@ from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
 from music_emotion.models.mlp import Mlp
 from music_emotion.models.target_scale import TargetScale
-from music_emotion.sections import ModelSection
+from music_emotion.sections import N_MELS, DataSection, ModelSection
 from music_emotion.sound.spectrogram import FeatureSettings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Network(nn.Module):
             values = torch.tensor(getattr(card, name), dtype=torch.float32)[:, None]
             self.register_buffer(name, values, persistent=False)
         self.target_scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
-        self.masks = SpectrogramMasks(experiment.augment)
+        self.augmentation = SpectrogramAugmentation(experiment.augment, _n_mels(experiment.data, n_rows))
         self.trunk = _build_trunk(model, n_rows, experiment.excerpt.frames)
         self.head = build_head(model, experiment.task, self.trunk.n_features, len(card.outputs))
 
@@ -103,7 +103,7 @@ class Network(nn.Module):
     def features(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """What the trunk makes of frames, for a head [shape=(n, n_features)]."""
         model = self.card.experiment.model
-        standard = self.masks((frames - self.row_mean) / self.row_deviation)
+        standard = self.augmentation((frames - self.row_mean) / self.row_deviation)
         if model.kind in ("lstm", "mlp"):
             return self.trunk(standard, lengths)
         images = _channels(standard, model)
@@ -117,6 +117,12 @@ class Network(nn.Module):
         if self.card.experiment.task == "genre":
             return outputs.softmax(dim=1)
         return self.target_scale.targets_of(outputs)
+
+
+def _n_mels(data: DataSection, n_rows: int) -> int:
+    """How many of a network's rows are mel bands: none of windows', statistics' or chroma's."""
+    of_layout = data.windows == data.statistics == "none"
+    return min(n_rows, N_MELS) if of_layout and data.rows != "chroma" else 0
 
 
 def build_network(card: ModelCard) -> Network:

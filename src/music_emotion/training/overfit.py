@@ -16,7 +16,7 @@ NEAR_ZERO = 0.01  # of a loss near 1 for standardised targets, above 1 for class
 def overfit_batch(
     network: Network, objective: Objective, training: ClipSet, accelerator: Accelerator, n_updates: int = 400
 ) -> tuple[float, float, int]:
-    """Train on one batch alone, without dropout, masks and mixup.
+    """Train on one batch alone, without dropout, augmentation and mixup.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def overfit_batch(
     frames, lengths, values = (batch[name].to(accelerator.device) for name in ("frames", "lengths", "values"))
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.Dropout) or module is network.masks:
+        if isinstance(module, nn.Dropout) or module is network.augmentation:
             module.eval()
     model, optimizer = accelerator.prepare(network, make_optimizer(network, experiment.optim))
     losses: list[float] = []
