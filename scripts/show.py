@@ -9,7 +9,7 @@ from command_line import ExperimentFlags, run
 from music_emotion.data.labels import read_genres
 from music_emotion.data.layout import Split, Task, find_set, split_files
 from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, check_experiment
+from music_emotion.experiment import Experiment
 from music_emotion.models.build import load_model
 from music_emotion.results.activation_pictures import activations_figure
 from music_emotion.results.class_pictures import classes_figure
@@ -18,6 +18,7 @@ from music_emotion.results.feature_pictures import features_figure
 from music_emotion.results.figures import picture_path, save_figure
 from music_emotion.results.layer_outputs import activations as layer_activations
 from music_emotion.results.run_pictures import curves_figure, model_name, read_metrics, runs_confusion_figure
+from music_emotion.rules import check_experiment
 from music_emotion.sound.spectrogram import FeatureSettings
 
 Root = Annotated[Path, Parameter(name="--data.root")]

@@ -37,10 +37,10 @@ def test_an_ablation_changes_one_key_of_the_default_at_the_common_budget(path):
     assert len(changed) == (path.stem != "ablation-default")
 
 
-def test_the_default_of_the_ablations_is_the_default_but_for_its_budget():
+def test_the_default_of_the_ablations_is_the_default_but_for_its_budget_and_what_they_added():
     default = _resolved(EXPERIMENTS / "ablations" / "ablation-default.toml")
     bench = _resolved(EXPERIMENTS / "bench-multitask.toml")
-    assert set(differing_keys(default, bench)) == {"name", "train.epochs"}
+    assert set(differing_keys(default, bench)) == {"name", "train.epochs", "augment.equaliser"}
 
 
 def _resolved(path: Path) -> dict[str, Any]:
@@ -78,6 +78,11 @@ def test_differing_keys_are_dotted():
         ("[loss]\nrank_normal = true\nstandardise = false", r"loss.standardise is false\. Give"),
         ("[augment]\nmixup_bandwidth = -1", "augment.mixup_bandwidth is -1"),
         ("[data]\nnormalise = 'none'", "knows no mean"),
+        (
+            "[data]\nnormalise = 'none'\n[augment]\nfrequency_masks = 0\ntime_masks = 0",
+            "augment.equaliser counts in deviations .* augment.equaliser to 0",
+        ),
+        ("[augment]\nequaliser = -1", "augment.equaliser is -1; input should be greater than or equal to 0"),
         ("[pseudo]\nteacher = ['a']", r"unknown key 'pseudo.teacher'; did you mean 'teachers'\?"),
         ("[pseudo]\nclips = []", r"pseudo.clips is \[\]\. Give 'test', 'genre' or both"),
         ("[pseudo]\nclips = ['test', 'test']", "pseudo.clips is .* each once"),

@@ -306,7 +306,7 @@ class AugmentSection:
         mixes any two.
     """
 
-    equaliser: NotNegative = 0.0
+    equaliser: NotNegative = 0.4
     row_shift: Count = 0
     frequency_masks: Count = 2
     frequency_width: Count = 24

@@ -26,7 +26,7 @@ from music_emotion.training.loop import UNFINISHED
 from music_emotion.training.objectives import EmotionObjective
 from music_emotion.training.splits import folds_of_run
 
-PLAIN = {"frequency_masks": 0, "time_masks": 0, "mixup": 0}
+PLAIN = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
 GENRES = {"loss": {"genre": 0.5}}
 
 

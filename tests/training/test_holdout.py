@@ -16,7 +16,7 @@ from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.metrics import genre_scores
 from music_emotion.training.splits import folds_of_run
 
-PLAIN = {"augment": {"frequency_masks": 0, "time_masks": 0, "mixup": 0.0}}
+PLAIN = {"augment": {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0.0}}
 MLP = {
     **PLAIN,
     "task": "genre",

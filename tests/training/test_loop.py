@@ -22,7 +22,7 @@ from music_emotion.training.optim import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
 from music_emotion.training.splits import folds_of_seed
 
-NO_AUGMENTATION = {"frequency_masks": 0, "time_masks": 0, "mixup": 0}
+NO_AUGMENTATION = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
 
 
 def sets(experiment):
