@@ -295,6 +295,9 @@ class AugmentSection:
         for off.
     row_shift : int
         By how many rows mel bands move up or down at most.
+    style_mixing : float
+        Share of batches in which excerpts take on the mean and deviation over time, in every mel
+        band, of others in part.
     frequency_masks, frequency_width : int
         Number and largest width of masked bands.
     time_masks, time_width : int
@@ -308,6 +311,7 @@ class AugmentSection:
 
     equaliser: NotNegative = 0.4
     row_shift: Count = 0
+    style_mixing: Share = 0.0
     frequency_masks: Count = 2
     frequency_width: Count = 24
     time_masks: Count = 2

@@ -66,6 +66,34 @@ def test_a_shift_moves_all_mel_bands_of_an_excerpt_by_some_rows_and_repeats_the_
     assert torch.equal(shifted[:, :128], expected[:, :, None].expand(300, 128, 3))
 
 
+def test_mixed_styles_lie_between_those_of_two_excerpts_and_keep_the_course_of_each():
+    frames = torch.randn(64, 140, 50) * torch.linspace(0.5, 2, 64)[:, None, None]
+    frames = frames + torch.randn(64, 140, 1)
+    mixed = varied(frames, 128, style_mixing=1.0)
+    assert torch.equal(mixed[:, 128:], frames[:, 128:])
+    before, after = frames[:, :128], mixed[:, :128]
+    assert not torch.allclose(before, after, atol=0.1)
+
+    def course(rows: torch.Tensor) -> torch.Tensor:
+        return (rows - rows.mean(dim=2, keepdim=True)) / rows.std(dim=2, keepdim=True)
+
+    assert torch.allclose(course(before), course(after), atol=1e-3)
+    for style in (torch.mean, torch.std):
+        old, new = style(before, dim=2), style(after, dim=2)  # [excerpt, row]
+        low, high = torch.minimum(old[:, None], old), torch.maximum(old[:, None], old)
+        within = (low - 2e-3 <= new[:, None]) & (new[:, None] <= high + 2e-3)
+        assert within.all(dim=2).any(dim=1).all()  # one partner explains all rows of an excerpt
+
+
+def test_styles_are_mixed_in_some_batches():
+    torch.manual_seed(0)
+    settings = AugmentSection(equaliser=0, frequency_masks=0, time_masks=0, style_mixing=0.3)
+    augmentation = SpectrogramAugmentation(settings, 8).train()
+    frames = torch.randn(6, 8, 20)
+    changed = [not torch.equal(augmentation(frames), frames) for _ in range(400)]
+    assert 0.2 < np.mean(changed) < 0.4
+
+
 @pytest.mark.parametrize(
     ("data", "changes"), [({"rows": "mel"}, True), ({"rows": "fused"}, True), ({"rows": "chroma"}, False)]
 )

@@ -1,4 +1,4 @@
-"""Changes to training batches: shifted rows, random equalisers, masks over bands and spans, and mixup."""
+"""Changes to training batches: shifts, equalisers, styles, masks over bands and spans, and mixup."""
 
 import torch
 from torch import nn
@@ -6,27 +6,31 @@ from torch import nn
 from music_emotion.sections import AugmentSection
 
 _EQUALISER_POINTS = 6  # from the lowest row to the highest
+_STYLE_ALPHA = 0.3  # of the Beta distribution of shares: most excerpts keep or change their style whole
+_LEAST_DEVIATION = 1e-3
 
 
 class SpectrogramAugmentation(nn.Module):
-    """Vary standardised excerpts: shift their rows, equalise them, then mask bands and spans.
+    """Vary standardised excerpts: shift their rows, equalise them, mix their styles, then mask.
 
-    Works in training mode only. Every excerpt gets its own shift, curve and masks. A mask puts the
-    mean, which is 0 after standardising, in place of what it hides.
+    Works in training mode only. Every excerpt gets its own shift, curve, style and masks. A mask puts
+    the mean, which is 0 after standardising, in place of a band or a span.
 
     Parameters
     ----------
     augment : AugmentSection
         How much of each.
     n_mels : int
-        The first rows, which are mel bands. Only these are shifted and equalised: chroma is
-        neither loud nor soft, and has no ends.
+        The first rows, which are mel bands. All but masks leave other rows alone: chroma is neither
+        loud nor soft, and has no ends.
 
     References
     ----------
     Park et al., 2019, "SpecAugment", section 2, without time warping.
     Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method", section
     2, of linear type, with points at even distances.
+    Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input in place
+    of channels within the network.
     """
 
     def __init__(self, augment: AugmentSection, n_mels: int):
@@ -40,6 +44,7 @@ class SpectrogramAugmentation(nn.Module):
         if self.n_mels:
             mel, others = frames[:, : self.n_mels], frames[:, self.n_mels :]
             mel = _equalised(_shifted(mel, self.augment.row_shift), self.augment.equaliser)
+            mel = _of_mixed_style(mel, self.augment.style_mixing)
             frames = torch.cat([mel, others], dim=1) if others.shape[1] else mel
         return _masked(frames, self.augment)
 
@@ -62,6 +67,18 @@ def _equalised(frames: torch.Tensor, deviation: float) -> torch.Tensor:
     points = deviation * torch.randn(n, 1, _EQUALISER_POINTS, device=frames.device)
     curve = nn.functional.interpolate(points, n_rows, mode="linear", align_corners=True)
     return frames + curve.transpose(1, 2)
+
+
+def _of_mixed_style(frames: torch.Tensor, probability: float) -> torch.Tensor:
+    """In some batches, every excerpt with a row's level and range on the way to another excerpt's."""
+    if probability == 0 or torch.rand(()) >= probability:
+        return frames
+    mean, deviation = frames.mean(dim=2, keepdim=True), frames.std(dim=2, keepdim=True) + _LEAST_DEVIATION
+    n = len(frames)
+    other = torch.randperm(n, device=frames.device)
+    share = torch.distributions.Beta(_STYLE_ALPHA, _STYLE_ALPHA).sample((n, 1, 1)).to(frames.device)
+    new_mean, new_deviation = (torch.lerp(style[other], style, share) for style in (mean, deviation))
+    return (frames - mean) / deviation * new_deviation + new_mean
 
 
 def _masked(frames: torch.Tensor, augment: AugmentSection) -> torch.Tensor:
