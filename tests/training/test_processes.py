@@ -88,6 +88,36 @@ def test_two_processes_give_complete_and_unique_predictions(arguments, competiti
     pd.testing.assert_frame_equal(alone, valid, rtol=1e-5)
 
 
+PLAIN = """
+[augment]
+equaliser = 0
+frequency_masks = 0
+time_masks = 0
+mixup = 0
+"""
+
+
+@pytest.mark.parametrize("beside", [[], ["--loss.genre", "0.5"]], ids=["emotion", "genres-beside"])
+def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
+    toml = TOML.replace("widths", "norm = 'none'\ndropout = 0\nwidths") + PLAIN
+    (tmp_path / "two.toml").write_text(toml)
+    environment = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "ACCELERATE_MIXED_PRECISION": "no"}
+    runs = {}
+    for name, launcher in (("one", []), ("two", two_processes())):
+        runs[name] = tmp_path / "runs" / name
+        done = start([*arguments, "--name", name, "--only-fold", "0", *beside], environment, launcher)
+        assert done.returncode == 0, done.stderr
+        recorded = json.loads((runs[name] / "environment.json").read_text())["processes"]
+        assert recorded == {"one": 1, "two": 2}[name]
+    one, two = (pd.read_csv(run / "seed0" / "fold0" / "metrics.csv") for run in runs.values())
+    assert one["updates"].tolist() == two["updates"].tolist() == [6, 12]
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"), rtol=1e-5)
+    for table in ("valid.csv", "test.csv"):
+        alone, together = (read_predictions(run / "seed0" / "fold0" / table) for run in runs.values())
+        pd.testing.assert_frame_equal(alone, together, rtol=0, atol=1e-5)
+    assert one["train_loss"].diff().abs().min() > 1e-3  # it has learnt something
+
+
 def test_two_processes_learn_genres_beside_emotion(arguments, tmp_path):
     exact = {"ACCELERATE_MIXED_PRECISION": "no"}
     short = ["--loss.genre", "0.5", "--train.epochs", "2", "--only-fold", "0"]
