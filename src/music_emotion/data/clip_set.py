@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.data.labels import map_genres, read_genres, read_targets
-from music_emotion.data.layout import Split, find_set, split_files
+from music_emotion.data.layout import Split, find_set, leave_out, split_files
 from music_emotion.data.store import Store, open_store
 from music_emotion.data.stored_frames import JoinedFrames
 from music_emotion.errors import InputError, first_five
@@ -142,6 +142,7 @@ def check_match(path: Path, listed: pd.Index, arrays: pd.Index, allow_bad_share:
         f"{path}: {len(fileless)} ids have no array ({first_five(fileless) or 'none'}) and "
         f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
     )
-    if n_bad > allow_bad_share * len(listed.union(arrays)):
-        raise InputError(f"{sentence}. Complete the set, or leave them out with --data.allow-bad-share 0.01.")
+    n = len(listed.union(arrays))
+    if n_bad > allow_bad_share * n:
+        raise InputError(f"{sentence}. Complete the set, or {leave_out(n_bad, n)}.")
     print(f"left out: {sentence}.")

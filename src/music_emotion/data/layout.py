@@ -1,5 +1,6 @@
 """Find the competition's folders and files under any root, whichever edition they are."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,3 +149,8 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
         raise InputError(f"{folder} has no arrays named <id>....npy or <id>....npy.gz.")
     labels = set_folder / f"{split}_labels.txt"
     return SplitFiles(folder, dict(sorted(arrays.items())), labels if labels.exists() else None)
+
+
+def leave_out(n_bad: int, n: int) -> str:
+    """The flag that does without so many of all clips, for messages."""
+    return f"leave them out with --data.allow-bad-share {math.ceil(1000 * n_bad / n) / 1000:g}"

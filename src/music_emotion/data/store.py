@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from music_emotion.data.layout import SplitFiles
+from music_emotion.data.layout import SplitFiles, leave_out
 from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json, write_json, write_table
@@ -108,7 +108,7 @@ def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
         if len(problems) > allow_bad_share * len(files.arrays):
             raise InputError(
                 f"{len(problems)} of {len(files.arrays)} arrays in {files.folder} can't be used: "
-                f"{first_five(problems)}. Replace them, or leave them out with --data.allow-bad-share 0.01."
+                f"{first_five(problems)}. Replace them, or {leave_out(len(problems), len(files.arrays))}."
             )
         for problem in problems:
             print(f"left out: {problem}")
@@ -156,6 +156,8 @@ def read_frames(path: Path) -> np.ndarray:
         raise InputError(f"{path} is an archive of several arrays")
     if array.ndim != 2 or array.shape[0] != N_ROWS or array.shape[1] == 0:
         raise InputError(f"{path} has shape {array.shape}, expected ({N_ROWS}, frames)")
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {array.dtype}, expected real numbers")
     with np.errstate(over="ignore"):
         frames = np.ascontiguousarray(array.T, dtype=np.float16)
     if not np.isfinite(frames).all():

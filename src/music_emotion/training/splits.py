@@ -10,7 +10,7 @@ from music_emotion.data.folds import assign_folds, assign_parts, groups_of, targ
 from music_emotion.data.labels import read_groups
 from music_emotion.data.layout import find_set
 from music_emotion.data.window_set import load_windows
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment
 from music_emotion.training.fold import Fold
 
@@ -39,6 +39,8 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
         part_of = assign_parts(strata, (1 - sum(held_out), *held_out), seed, groups)
         training, valid, test = (clips.select(part_of == part) for part in range(3))
         return [Fold(seed, 0, training, valid, test)]
+    if experiment.task == "genre":
+        _check_rare(clips)
     fold_of = assign_folds(strata, experiment.folds.n, seed, groups)
     return [
         Fold(seed, number, clips.select(fold_of != number), clips.select(fold_of == number))
@@ -64,6 +66,17 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     if experiment.train.select == "last":
         return [Fold(seed, 0, clips, test) for seed in experiment.seeds]
     return [folds_of_seed(experiment, clips, seed)[0] for seed in experiment.seeds]
+
+
+def _check_rare(clips: ClipSet) -> None:
+    """Refuse a class that no fold can both learn and be scored on."""
+    single = np.flatnonzero(clips.values.sum(axis=0) == 1)
+    if len(single):
+        named = [f"{clips.outputs[c]} (clip {clips.ids[clips.values[:, c] == 1][0]})" for c in single]
+        raise InputError(
+            f"{len(single)} classes have one clip only, so a fold that is scored on it has never heard the "
+            f"class: {first_five(named)}. Map them to 'none' or to a larger class in data.genres."
+        )
 
 
 def _given(experiment: Experiment, clips: ClipSet, seed: int) -> Fold:
