@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from music_emotion.data.layout import array_name, find_set, leading_id, set_name, split_files
+from music_emotion.data.layout import (
+    array_name,
+    find_set,
+    leading_id,
+    leave_out,
+    set_name,
+    split_files,
+    too_many,
+)
 from music_emotion.errors import InputError
 from music_emotion.sections import Rate, Task
 
@@ -192,3 +200,11 @@ def test_two_sets_of_one_name_are_not_chosen_between_in_silence(tmp_path):
     with pytest.raises(InputError, match=r"Several folders multitask_dataset lie below .*a.*b.* Name one"):
         find_set(tmp_path, "emotion")
     assert find_set(tmp_path / "a", "emotion") == tmp_path / "a" / "multitask_dataset"
+
+
+def test_the_share_to_leave_out_that_a_message_gives_is_enough_and_hardly_more():
+    for n in (1, 7, 40, 100, 5300):
+        for n_bad in range(1, min(n, 300) + 1):
+            share = float(leave_out(n_bad, n).split()[-1])
+            assert not too_many(n_bad, n, share)
+            assert too_many(n_bad, n, share - 0.001)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.data.labels import map_genres, read_genres, read_targets
-from music_emotion.data.layout import Split, find_set, leave_out, split_files
+from music_emotion.data.layout import Split, find_set, leave_out, split_files, too_many
 from music_emotion.data.store import Store, open_store
 from music_emotion.data.stored_frames import JoinedFrames
 from music_emotion.errors import InputError, first_five
@@ -143,6 +143,6 @@ def check_match(path: Path, listed: pd.Index, arrays: pd.Index, allow_bad_share:
         f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
     )
     n = len(listed.union(arrays))
-    if n_bad > allow_bad_share * n:
+    if too_many(n_bad, n, allow_bad_share):
         raise InputError(f"{sentence}. Complete the set, or {leave_out(n_bad, n)}.")
     print(f"left out: {sentence}.")

@@ -151,6 +151,11 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
     return SplitFiles(folder, dict(sorted(arrays.items())), labels if labels.exists() else None)
 
 
+def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:
+    """Whether more than a share of all clips is bad; not so at the very share that `leave_out` gives."""
+    return n_bad > 0 and n_bad / n > allow_bad_share
+
+
 def leave_out(n_bad: int, n: int) -> str:
     """The flag that does without so many of all clips, for messages."""
     return f"leave them out with --data.allow-bad-share {math.ceil(1000 * n_bad / n) / 1000:g}"

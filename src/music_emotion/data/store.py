@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from music_emotion.data.layout import SplitFiles, leave_out
+from music_emotion.data.layout import SplitFiles, leave_out, too_many
 from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json, write_json, write_table
@@ -69,7 +69,9 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     """
     folder = stores / _store_name(files.folder)
     source = {"folder": str(files.folder.resolve()), "fingerprint": _fingerprint(files)}
-    if not _is_current(folder, source) or _n_left_out(folder, files) > allow_bad_share * len(files.arrays):
+    if not _is_current(folder, source) or too_many(
+        _n_left_out(folder, files), len(files.arrays), allow_bad_share
+    ):
         _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")
     return Store(StoredFrames(folder / "frames.npy"), index)
@@ -105,7 +107,7 @@ def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
         building = Path(temporary) / folder.name
         building.mkdir()
         index, problems = _write_frames(files, building / "frames.npy")
-        if len(problems) > allow_bad_share * len(files.arrays):
+        if too_many(len(problems), len(files.arrays), allow_bad_share):
             raise InputError(
                 f"{len(problems)} of {len(files.arrays)} arrays in {files.folder} can't be used: "
                 f"{first_five(problems)}. Replace them, or {leave_out(len(problems), len(files.arrays))}."

@@ -166,18 +166,18 @@ def _losses(parts: Parts, batch: Batch, augment: AugmentSection) -> dict[str, to
     """The loss of the network, and that of the genre head beside it, if there is one."""
     frames, lengths, values = _mixed(batch, augment)
     if parts.genres is None:
-        return {"train_loss": _loss(parts.objective, parts.model(frames, lengths), values)}
+        return {"train_loss": _loss(parts, parts.objective, parts.model(frames, lengths), values)}
     beside, lengths_beside, classes = _mixed(batch, augment, GENRE)
     outputs, logits = parts.model(torch.cat([frames, beside]), torch.cat([lengths, lengths_beside]))
     return {
-        "train_loss": _loss(parts.objective, outputs, values),
-        "genre_loss": _loss(parts.genres, logits, classes),
+        "train_loss": _loss(parts, parts.objective, outputs, values),
+        "genre_loss": _loss(parts, parts.genres, logits, classes),
     }
 
 
-def _loss(objective: Objective, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def _loss(parts: Parts, objective: Objective, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Loss over the batches of all processes together, since a mean of correlations is none."""
-    if torch.distributed.is_initialized():
+    if parts.accelerator.num_processes > 1:
         # going back sums up over processes what the wrapped model's gradients then average
         outputs, values = (torch.cat(all_gather(part.contiguous())) for part in (outputs, values))
     return objective.loss(outputs, values)
