@@ -155,7 +155,7 @@ def test_the_loss_is_the_sum_and_its_gradient_reaches_trunk_and_both_heads(small
     learner = WithGenres(network, len(genres.outputs), 0)
     objective, beside = EmotionObjective(experiment.loss, network.card), genre_objective(network, genres)
     batch = pairs(experiment, genres).__getitems__(list(range(8)))
-    parts = SimpleNamespace(model=learner, objective=objective, genres=beside)
+    parts = SimpleNamespace(model=learner, objective=objective, genres=beside, accelerator=make_accelerator())
     losses = loop._losses(parts, batch, experiment.augment)
     frames = torch.cat([batch["frames"], batch["genre_frames"]])
     lengths = torch.cat([batch["lengths"], batch["genre_lengths"]])
@@ -185,7 +185,7 @@ def test_both_sets_are_mixed_up_among_themselves(small, monkeypatch):
     learner = WithGenres(network, len(genres.outputs), 0)
     objective, beside = EmotionObjective(experiment.loss, network.card), genre_objective(network, genres)
     batch = pairs(experiment, genres).__getitems__(list(range(8)))
-    parts = SimpleNamespace(model=learner, objective=objective, genres=beside)
+    parts = SimpleNamespace(model=learner, objective=objective, genres=beside, accelerator=make_accelerator())
     loop._losses(parts, batch, experiment.augment)
     assert mixed == [(8, 3, 0.3, 0.5), (8, len(genres.outputs), 0.3, 0.5)]
 
