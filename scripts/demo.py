@@ -12,6 +12,7 @@ from music_emotion.data.sources import load_clip_set
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment, build_experiment, read_differences
 from music_emotion.files import read_json, write_json
+from music_emotion.locks import alone_at
 from music_emotion.results.single_statistic import best_single_statistic
 from music_emotion.sections import DataSection
 from music_emotion.sound.spectrogram import FeatureSettings
@@ -52,6 +53,13 @@ def demo(
     shuffle_labels
         Give the clips each other's labels: then nothing can be learnt, and the scores show it.
     """
+    with alone_at(out, out / "demo.lock", "give another --out"):
+        _demo(out, clips, seconds, genre_epochs, epochs, seed, shuffle_labels)
+
+
+def _demo(
+    out: Path, clips: int, seconds: float, genre_epochs: int, epochs: int, seed: int, shuffle_labels: bool
+) -> None:
     started = time.perf_counter()
     size = {"clips": clips, "seconds": seconds, "seed": seed, "shuffle_labels": shuffle_labels}
     _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs})

@@ -44,9 +44,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder; nobody may be writing there."""
-    for path in folder.glob(f"{_UNFINISHED}*"):
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what killed writers left in a folder and below, of all files or those of a name.
+
+    Nobody may be writing them meanwhile.
+    """
+    for path in folder.rglob(f"{_UNFINISHED}*-{name}"):
         path.unlink(missing_ok=True)
 
 

@@ -68,7 +68,7 @@ def extracted(audio, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
 
 
 def files_below(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    return {path.relative_to(root).as_posix() for path in root.rglob("[!.]*") if path.is_file()}
 
 
 def test_exactly_the_competitions_layout_is_written(extracted):

@@ -31,8 +31,12 @@ def files_of(tmp_path: Path) -> SplitFiles:
     return split_files(tmp_path / "set", "train")
 
 
+def packed(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "stores").glob("[!.]*"))
+
+
 def store_folder(tmp_path: Path) -> Path:
-    (folder,) = (tmp_path / "stores").iterdir()
+    (folder,) = packed(tmp_path)
     return folder
 
 
@@ -111,7 +115,7 @@ def test_sets_of_the_same_name_elsewhere_have_their_own_store(tmp_path, arrays):
     np.save(other / "train" / "7.npy", arrays[9])
     check_contents(open_store(split_files(other, "train"), tmp_path / "stores"), {7: arrays[9]})
     check_contents(opened(tmp_path), arrays)
-    assert len(list((tmp_path / "stores").iterdir())) == 2
+    assert len(packed(tmp_path)) == 2
 
 
 def spoil_with_nan(path: Path) -> None:
@@ -176,7 +180,7 @@ def test_an_unusable_array_is_refused_with_its_name_and_reason(tmp_path, arrays,
     spoil(array_path(tmp_path, 12) if spoil is not spoil_with_nan else array_path(tmp_path, 7))
     with pytest.raises(InputError, match=rf"1 of 4 arrays in .*\.fused\.full\.npy(\.gz)? {reason}"):
         opened(tmp_path)
-    assert list((tmp_path / "stores").iterdir()) == []
+    assert packed(tmp_path) == []
 
 
 @pytest.mark.parametrize(("spoil", "reason"), SPOILT[:5], ids=lambda item: getattr(item, "__name__", ""))
@@ -211,7 +215,7 @@ def test_an_interrupted_packing_is_never_trusted(tmp_path, arrays, monkeypatch):
     monkeypatch.setattr(store_module, "read_frames", interrupt_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         opened(tmp_path)
-    assert list((tmp_path / "stores").iterdir()) == []
+    assert packed(tmp_path) == []
     monkeypatch.undo()
     check_contents(opened(tmp_path), arrays)
 

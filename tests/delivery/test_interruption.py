@@ -115,13 +115,13 @@ def test_ctrl_c_says_how_to_go_on(build, environment, stub):
 
 def test_two_pushes_of_a_bundle_wait_for_each_other(tmp_path):
     said = []
-    with only_one(tmp_path / "lock", 1, said.append):
+    with only_one(tmp_path, tmp_path / "lock", 1, said.append):
         assert said == []
         with (
             pytest.raises(InputError, match=r"Another push of .* still runs after 0 minutes"),
-            only_one(tmp_path / "lock", 0, said.append),
+            only_one(tmp_path, tmp_path / "lock", 0, said.append),
         ):
             pass
     assert len(said) == 1
-    with only_one(tmp_path / "lock", 0, said.append):
+    with only_one(tmp_path, tmp_path / "lock", 0, said.append):
         assert len(said) == 1

@@ -13,6 +13,7 @@ from music_emotion.errors import InputError
 from music_emotion.files import read_json
 from music_emotion.models.build import load_model, save_model
 from music_emotion.predictions import read_predictions
+from music_emotion.training.checkpoint import STATE
 from music_emotion.training.evaluate import predict_clips, predict_with
 from music_emotion.training.fold import make_network, start_from_trunk
 from music_emotion.training.loop import train_fold
@@ -43,12 +44,13 @@ def fit(experiment, directory: Path, seed: int = 0, trunk: bool = False) -> pd.D
     return pd.read_csv(directory / "metrics.csv")
 
 
-def test_a_fold_leaves_its_files_and_no_state(small, tmp_path):
+def test_a_fold_leaves_its_files(small, tmp_path):
     metrics = fit(small(train={"epochs": 3, "valid_every": 2}), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "cost.json",
         "metrics.csv",
         "model.safetensors",
+        STATE,
         "valid.csv",
     ]
     assert metrics["epoch"].tolist() == [1, 2, 3]

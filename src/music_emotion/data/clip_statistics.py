@@ -19,6 +19,8 @@ from music_emotion.data.resumable import Item, Outcome, check_failures, items_of
 from music_emotion.data.store import Store
 from music_emotion.data.windows import Windows, cut_windows
 from music_emotion.errors import InputError
+from music_emotion.files import remove_unfinished
+from music_emotion.locks import alone_at
 from music_emotion.sections import DataSection, Task
 from music_emotion.sound.audio_summary import audio_statistics
 from music_emotion.sound.beats import full_features
@@ -154,17 +156,19 @@ def summarise_clips(
     Raises
     ------
     InputError
-        When `out` is another table, or too many clips fail.
+        When `out` is another table, another process writes it, or too many clips fail.
     """
     out = out.resolve()
-    outcome = work_through(
-        items_of(cut_windows(clips, windows or Windows()), settings),
-        partial(_summarise_one, settings),
-        Journal(out, _names(settings)),
-        workers or Workers(),
-        partial(_names, settings),
-        "statistics",
-    )
+    with alone_at(out, out.with_name(f".{out.name}.lock"), "give another --out"):
+        remove_unfinished(out.parent, out.name)
+        outcome = work_through(
+            items_of(cut_windows(clips, windows or Windows()), settings),
+            partial(_summarise_one, settings),
+            Journal(out, _names(settings)),
+            workers or Workers(),
+            partial(_names, settings),
+            "statistics",
+        )
     check_failures(outcome, out, max_failed)
     return outcome
 

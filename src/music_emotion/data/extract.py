@@ -19,6 +19,7 @@ from music_emotion.data.resumable import Item, Outcome, check_failures, items_of
 from music_emotion.data.windows import Windows, cut_windows
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import atomic_path, read_json, remove_unfinished, write_json, write_table, write_text
+from music_emotion.locks import alone_at
 from music_emotion.sections import Rate, Task
 from music_emotion.sound.beats import compile_ahead, fused_features
 from music_emotion.sound.spectrogram import FeatureSettings
@@ -75,20 +76,34 @@ def extract_clips(
     ------
     InputError
         When `root` holds arrays that were not extracted here, of other settings, or of clips that
-        are not in the table; or too many clips fail.
+        are not in the table; when too many clips fail, or another process extracts into that split.
     """
     settings, windows = settings or FeatureSettings(), windows or Windows()
     clips = cut_windows(clips, windows)
     root = root.resolve()  # workers on other machines start elsewhere
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
-    for folder in folders.values():
-        _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
+    lock = root / f".extract-{task}-{split}.lock"
+    with alone_at(folders["full"] / split, lock, "give another --out"):
+        for folder in folders.values():
+            _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
+        return _extract(clips, folders, task, split, settings, workers or Workers(), max_failed)
+
+
+def _extract(
+    clips: pd.DataFrame,
+    folders: dict[Rate, Path],
+    task: Task,
+    split: Split,
+    settings: FeatureSettings,
+    workers: Workers,
+    max_failed: float,
+) -> Outcome:
     journal = Journal(folders["full"] / f"extract-{split}.csv", ("seconds",))
     outcome = work_through(
         items_of(clips, settings, partial(_outputs, folders, split)),
         partial(_extract_one, settings),
         journal,
-        workers or Workers(),
+        workers,
         partial(compile_ahead, settings),
         f"extract {task} {split}",
     )

@@ -17,6 +17,7 @@ from music_emotion.data.layout import SplitFiles, leave_out, too_many
 from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
 from music_emotion.errors import InputError, first_five
 from music_emotion.files import read_json, write_json, write_table
+from music_emotion.locks import in_turn
 from music_emotion.sections import Rows
 from music_emotion.sound.spectrogram import N_ROWS, row_slice
 
@@ -69,10 +70,16 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     """
     folder = stores / _store_name(files.folder)
     source = {"folder": str(files.folder.resolve()), "fingerprint": _fingerprint(files)}
-    if not _is_current(folder, source) or too_many(
-        _n_left_out(folder, files), len(files.arrays), allow_bad_share
-    ):
-        _pack(files, folder, source, allow_bad_share)
+
+    def is_current() -> bool:
+        return _is_current(folder, source) and not too_many(
+            _n_left_out(folder, files), len(files.arrays), allow_bad_share
+        )
+
+    if not is_current():
+        with in_turn(stores / f".{folder.name}.lock", f"packs {files.folder}"):
+            if not is_current():  # by now
+                _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")
     return Store(StoredFrames(folder / "frames.npy"), index)
 
@@ -102,8 +109,10 @@ def _n_left_out(folder: Path, files: SplitFiles) -> int:
 
 def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> None:
     """Write a store under a temporary name; it gets its own only when it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".packing-", dir=folder.parent) as temporary:
+    prefix = f".packing-{folder.name}-"
+    for left in folder.parent.glob(f"{prefix}*"):  # by a packing that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
         building = Path(temporary) / folder.name
         building.mkdir()
         index, problems = _write_frames(files, building / "frames.npy")

@@ -17,6 +17,7 @@ from typing import Any
 from music_emotion.delivery.metadata import Names, check_metadata, dataset_metadata, kernel_metadata
 from music_emotion.errors import InputError
 from music_emotion.files import write_json, write_text
+from music_emotion.locks import alone_at
 from music_emotion.training.run import package_versions
 
 Contents = Callable[[Path], dict[str, Any]]
@@ -47,15 +48,22 @@ def write_bundle(contents: Contents, build: Path, names: Names, project: Path) -
     Raises
     ------
     InputError
-        When a file is missing, or Kaggle would not take one.
+        When a file is missing, or Kaggle would not take one; while the bundle is pushed or packaged.
     """
-    for left in build.glob(f"{_BUILDING}*"):  # by a packaging that was killed
-        shutil.rmtree(left)
-    try:
-        return _write_parts(contents, build, names, project)
-    finally:
-        with suppress(OSError):  # empty, when packaging failed
-            build.rmdir()
+    with alone_at(build, lock_of(build), "give another --name"):
+        for left in build.glob(f"{_BUILDING}*"):  # by a packaging that was killed
+            shutil.rmtree(left)
+        try:
+            return _write_parts(contents, build, names, project)
+        finally:
+            with suppress(OSError):  # empty, when packaging failed
+                build.rmdir()
+
+
+def lock_of(build: Path) -> Path:
+    """The lock that packaging and pushing a bundle hold, beside its folder."""
+    build = build.resolve()
+    return build.with_name(f".{build.name}.lock")
 
 
 def _write_parts(contents: Contents, build: Path, names: Names, project: Path) -> str:

@@ -54,7 +54,7 @@ class Steps:
 
 
 @contextmanager
-def only_one(path: Path, minutes: float, say: Callable[[str], None]) -> Iterator[int]:
+def only_one(build: Path, lock: Path, minutes: float, say: Callable[[str], None]) -> Iterator[int]:
     """Wait until nobody else pushes this bundle, and keep others waiting.
 
     A process that is given the file descriptor holds the lock too. So a CLI that outlives a
@@ -62,7 +62,9 @@ def only_one(path: Path, minutes: float, say: Callable[[str], None]) -> Iterator
 
     Parameters
     ----------
-    path : Path
+    build : Path
+        The bundle, for the message.
+    lock : Path
         The lock file.
     minutes : float
         How long to wait.
@@ -79,14 +81,17 @@ def only_one(path: Path, minutes: float, say: Callable[[str], None]) -> Iterator
     InputError
         When the other does not end in that time.
     """
-    with path.open("w") as file:
+    with lock.open("w") as file:
         if not _lock(file.fileno()):
-            say("Another push of this bundle runs, or the CLI of an interrupted one. Waiting until it ends.")
+            say(
+                "Another push or packaging of this bundle runs, or the CLI of an interrupted push. "
+                "Waiting until it ends."
+            )
             deadline = time.monotonic() + 60 * minutes
             while not _lock(file.fileno()):
                 if time.monotonic() > deadline:
                     raise InputError(
-                        f"Another push of {path.parent} still runs after {minutes:g} minutes. "
+                        f"Another push of {build} still runs after {minutes:g} minutes. "
                         f"Wait until it ends, or end it."
                     )
                 time.sleep(_LOOK_SECONDS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from music_emotion.delivery.bundle import lock_of
 from music_emotion.delivery.kaggle_cli import Cli, CliFailure
 from music_emotion.delivery.push_files import Bundle
 from music_emotion.delivery.push_steps import Steps, only_one
@@ -144,7 +145,7 @@ def begin(
     """Give a `Push` to do its steps with, while nobody else pushes the bundle."""
     folder = bundle.folder
     uploads = folder / ".uploads"
-    with only_one(folder / ".push.lock", waits.upload_minutes, say) as lock:
+    with only_one(folder, lock_of(folder), waits.upload_minutes, say) as lock:
         steps = Steps(folder / "push.json", bundle.hash)
         # The CLI keeps notes on unfinished uploads in the temporary folder. In one of the bundle's
         # own they outlive a reboot, and are never taken for another bundle's.
@@ -160,5 +161,4 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what a killed push left half-done."""
     for left in folder.glob(f"{FETCHING}*"):
         shutil.rmtree(left)
-    for place in (folder, folder / "output"):
-        remove_unfinished(place)
+    remove_unfinished(folder)

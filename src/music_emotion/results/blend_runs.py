@@ -23,9 +23,16 @@ from music_emotion.results.ensemble import (
 )
 from music_emotion.results.member_choice import chosen_weights, rank_by_target, weights_of_best
 from music_emotion.results.recipe import Recipe
-from music_emotion.results.run_scores import every_fold, fold_numbers, read_folds, summary, write_truth
+from music_emotion.results.run_scores import (
+    every_fold,
+    fold_numbers,
+    forget_scores,
+    read_folds,
+    summary,
+    write_truth,
+)
 from music_emotion.results.scores import emotion_scores
-from music_emotion.training.run import read_experiment
+from music_emotion.training.run import BLEND, alone_in_folder, check_holds, read_experiment
 
 
 def blend_runs(
@@ -59,15 +66,31 @@ def blend_runs(
     Raises
     ------
     InputError
-        When there is no member, one is not a finished emotion run, or they differ in their clips.
+        When there is no member, one is not a finished emotion run, or they differ in their clips;
+        when the directory is a run's or a vote's, or another process is at work on it.
     """
     experiments = _experiments(members)
+    with alone_in_folder(directory):
+        check_holds(directory, BLEND)
+        return _blend(experiments, members, directory, method, shrinkage, choose)
+
+
+def _blend(
+    experiments: Mapping[str, Experiment],
+    members: list[Path],
+    directory: Path,
+    method: Method,
+    shrinkage: float,
+    choose: bool,
+) -> str:
     out_of_fold = {path.name: _out_of_fold(path, method) for path in members}
     first = out_of_fold[members[0].name]
     truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
     folds = _folds(members[0])
     weigh = partial(chosen_weights if choose else weights_of_all, method=method, shrinkage=shrinkage)
     nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, weigh), truth)
+    forget_scores(directory)
+    (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
     if choose:
         ranked = rank_by_target(truth, out_of_fold, folds, method, shrinkage)
         write_table(directory / "members.csv", _members_table(ranked))
@@ -80,7 +103,7 @@ def blend_runs(
     write_truth(directory, truth.loc[nested.index], "emotion")
     tests = {Path(path).name: every_fold(Path(path), "test") for path in recipe.members}
     write_predictions(directory / "test.csv", recipe.predict(tests))
-    write_json(directory / "blend.json", asdict(recipe))
+    write_json(directory / BLEND, asdict(recipe))
     scores = emotion_scores(truth, {0: nested}, {0: folds})
     scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
     write_json(directory / "scores.json", scores)

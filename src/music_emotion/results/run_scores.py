@@ -40,6 +40,7 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     out_of_fold = {seed: pd.concat(tables.values()).sort_index() for seed, tables in folds.items()}
     fold_of = {seed: fold_numbers(tables) for seed, tables in folds.items()}
     known = mean_table(list(out_of_fold.values()))
+    forget_scores(directory)
     write_predictions(directory / "oof.csv", known)
     if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
         write_predictions(directory / "test.csv", _joined_test(every_fold(directory, "test"), experiment))
@@ -54,6 +55,11 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     scores["selected_on_validation"] = experiment.selects_on_validation
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores)
+
+
+def forget_scores(directory: Path) -> None:
+    """Remove `scores.json` before what it scores is replaced, in case a kill comes in between."""
+    (directory / "scores.json").unlink(missing_ok=True)
 
 
 def write_truth(directory: Path, truth: pd.DataFrame, task: Task) -> None:
@@ -81,6 +87,7 @@ def score_split(directory: Path, truth: pd.DataFrame) -> str:
         The scores in a few lines.
     """
     predictions = mean_table(every_fold(directory, "test"))
+    forget_scores(directory)
     write_predictions(directory / "test.csv", predictions)
     scores = genre_report(
         _class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory

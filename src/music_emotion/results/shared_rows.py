@@ -17,10 +17,8 @@ from accelerate.utils import broadcast_object_list
 from filelock import BaseFileLock, FileLock, Timeout
 
 from music_emotion.errors import Diverged, InputError
-from music_emotion.experiment import Experiment
 from music_emotion.results.study_row import Row, note_problem, problem_of
 from music_emotion.results.whole_run import run_experiment, run_pretraining
-from music_emotion.training.cross_validation import load_sets
 
 _POLL_SECONDS = 1.0
 
@@ -114,10 +112,8 @@ def _train_row(row: Row, folder: Path, accelerator: Accelerator) -> None:
     if row.pretrain is not None:
         directory = folder / row.pretrain.name
         with _alone_in(directory, accelerator):
-            _pack(row.pretrain, folder, accelerator)
             _, trunk = run_pretraining(row.pretrain, accelerator, directory)
         experiment = replace(experiment, model=replace(experiment.model, trunk=str(trunk)))
-    _pack(experiment, folder, accelerator)
     run_experiment(experiment, accelerator, folder / row.name)
 
 
@@ -150,11 +146,5 @@ def _remedies_of_a_study() -> Iterator[None]:
     except Diverged:
         raise
     except InputError as error:
-        advice = str(error).replace("Give another --name", "Give --runs another folder")
+        advice = str(error).replace("another --name", "--runs another folder")
         raise InputError(advice) from None
-
-
-def _pack(experiment: Experiment, folder: Path, accelerator: Accelerator) -> None:
-    """Pack what is not packed yet, while no other process of the study writes the same store."""
-    with FileLock(folder / "pack.lock") if accelerator.is_main_process else nullcontext():
-        load_sets(experiment, accelerator)

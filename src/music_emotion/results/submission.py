@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.errors import InputError, first_five
-from music_emotion.files import atomic_path, read_json, write_json
+from music_emotion.files import atomic_path, read_json, remove_unfinished, write_json
+from music_emotion.locks import alone_at
 from music_emotion.predictions import check_predictions
 
 _EDITION_SUFFIX = ".fused.full.npy.gz"
@@ -150,9 +151,17 @@ def write_submission(
     Raises
     ------
     InputError
-        When a rule is broken, or another submission of that name exists.
+        When a rule is broken, another submission of that name exists, or another process writes it.
     """
     table = submission_table(check_predictions(predictions, "the test predictions"), form)
+    with alone_at(path, path.with_name(f".{path.stem}.lock"), "give another --name"):
+        remove_unfinished(path.parent, f"{path.stem}.*")
+        _write(path, table, form, card, overwrite)
+
+
+def _write(
+    path: Path, table: pd.DataFrame, form: SubmissionForm, card: dict[str, Any], overwrite: bool
+) -> None:
     if path.exists() and not overwrite and path.read_text(encoding="utf-8") != table.to_csv(index=False):
         raise InputError(f"{path} exists and is another submission. Give another --name, or --overwrite.")
     with atomic_path(path) as temporary:

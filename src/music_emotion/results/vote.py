@@ -13,7 +13,7 @@ from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.whole_run import score
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.fold import Fold
-from music_emotion.training.run import read_experiment
+from music_emotion.training.run import VOTE, alone_in_folder, check_holds, read_experiment
 from music_emotion.training.splits import folds_of_run
 
 
@@ -40,10 +40,19 @@ def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
     ------
     InputError
         When a member is not a genre run, or is not of the first one's folds; when the directory holds
-        a run or a blend.
+        a run or a blend, or another process is at work on it.
     """
     experiments = [_genre_experiment(path) for path in members]
-    _clear(directory)
+    with alone_in_folder(directory):
+        check_holds(directory, VOTE)
+        return _vote(experiments, members, directory, accelerator)
+
+
+def _vote(
+    experiments: list[Experiment], members: list[Path], directory: Path, accelerator: Accelerator
+) -> str:
+    for folder in directory.glob("seed*"):  # of an earlier vote, which may have had other folds
+        shutil.rmtree(folder)
     # the mark on scores that were selected is that of the run that has earned it
     experiment = next((each for each in experiments if each.selects_on_validation), experiments[0])
     clips, _ = load_sets(experiment, accelerator)
@@ -54,17 +63,8 @@ def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
             _check_same(members, tables, fold, part)
             mean = pd.concat(tables).groupby(level="Id").mean()
             write_predictions(directory / fold.folder / part, mean)
-    write_json(directory / "vote.json", {"members": [str(path) for path in members]})
+    write_json(directory / VOTE, {"members": [str(path) for path in members]})
     return score(experiment, directory, clips, folds)
-
-
-def _clear(directory: Path) -> None:
-    """Remove the folds of an earlier vote, which may have been other ones; refuse what is no vote."""
-    for other in ("experiment.json", "blend.json"):
-        if (directory / other).exists():
-            raise InputError(f"{directory} holds something else ({other}). Give the vote another --name.")
-    for folder in directory.glob("seed*"):
-        shutil.rmtree(folder)
 
 
 def _genre_experiment(path: Path) -> Experiment:

@@ -19,8 +19,9 @@ from music_emotion.models.build import ModelCard, Network, build_network, load_t
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.predictions import write_predictions
 from music_emotion.sound.spectrogram import FeatureSettings
+from music_emotion.training.checkpoint import STATE
 from music_emotion.training.evaluate import predict_with
-from music_emotion.training.loop import LAST, train_fold
+from music_emotion.training.loop import LAST, UNFINISHED, train_fold
 from music_emotion.training.objectives import make_objective
 
 
@@ -104,6 +105,9 @@ def train_network(
         )
         if not finished:
             return False
+    if accelerator.is_main_process:
+        for left in (STATE, UNFINISHED):
+            (place / left).unlink(missing_ok=True)
     clips = test if fold.test is None else fold.test
     _predict_test(place / "model.safetensors", clips, accelerator, place / "test.csv")
     if experiment.train.keep_last:

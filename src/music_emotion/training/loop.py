@@ -252,8 +252,9 @@ def _pause(parts: Parts, progress: Progress, directory: Path) -> None:
 def _save(parts: Parts, progress: Progress, directory: Path) -> None:
     if parts.accelerator.is_main_process:
         scaler = parts.accelerator.scaler
-        save_state(directory / STATE, parts.learner, parts.average, parts.optimizer, scaler, progress)
+        # before the state: an epoch that a kill has left without its state is trained and noted again
         write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
+        save_state(directory / STATE, parts.learner, parts.average, parts.optimizer, scaler, progress)
     parts.accelerator.wait_for_everyone()
 
 
@@ -274,7 +275,5 @@ def _finish(parts: Parts, progress: Progress, valid: ClipSet, directory: Path) -
         write_predictions(directory / "valid.csv", predictions)
         write_cost(directory, cost)
         save_model(directory / "model.safetensors", network, weights)
-        for left in (STATE, UNFINISHED):
-            (directory / left).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     accelerator.free_memory()

@@ -3,17 +3,58 @@
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment, build_experiment, differing_keys, experiment_to_dict
-from music_emotion.files import read_json, write_json
+from music_emotion.files import read_json, remove_unfinished, write_json
+from music_emotion.locks import alone_at
 
+RUN, BLEND, VOTE = "experiment.json", "blend.json", "vote.json"  # what tells their directories apart
 _PACKAGES = ("torch", "timm", "accelerate", "numpy", "pandas", "scipy", "scikit-learn", "librosa")
+
+
+@contextmanager
+def alone_in(directory: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Hold a run's directory for the launcher's processes together, and tidy what killed ones left.
+
+    Raises
+    ------
+    InputError
+        In all of them, when another run holds it.
+    """
+    refusal = ""
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            try:
+                held.enter_context(alone_in_folder(directory))
+            except InputError as error:
+                refusal = str(error)
+        (refusal,) = broadcast_object_list([refusal])
+        if refusal:
+            raise InputError(refusal)
+        yield
+
+
+@contextmanager
+def alone_in_folder(directory: Path) -> Iterator[None]:
+    """Hold the directory of a run or a blend for this process, and tidy what killed ones left.
+
+    Raises
+    ------
+    InputError
+        When another process holds it.
+    """
+    with alone_at(directory, directory / "run.lock", "give another --name"):
+        remove_unfinished(directory)
+        yield
 
 
 def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) -> None:
@@ -24,9 +65,11 @@ def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) 
     Raises
     ------
     InputError
-        When the directory holds another experiment; the message names the differing keys.
+        When the directory holds another experiment, and the message names the differing keys; or a
+        blend or vote.
     """
-    path, resolved = directory / "experiment.json", experiment_to_dict(experiment)
+    check_holds(directory, RUN)
+    path, resolved = directory / RUN, experiment_to_dict(experiment)
     if path.exists():
         differing = differing_keys(experiment_to_dict(read_experiment(directory)), resolved)
         if differing:
@@ -40,6 +83,19 @@ def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) 
         write_json(path, resolved)
 
 
+def check_holds(directory: Path, own: str) -> None:
+    """Refuse to write a run, a blend or a vote, told by its own file, over another kind of the three.
+
+    Raises
+    ------
+    InputError
+        Naming the file that tells.
+    """
+    for other in {RUN, BLEND, VOTE} - {own}:
+        if (directory / other).exists():
+            raise InputError(f"{directory} holds something else ({other}). Give another --name.")
+
+
 def read_experiment(directory: Path) -> Experiment:
     """What a run was, from its `experiment.json`; settings that are newer than the file have defaults.
 
@@ -48,7 +104,7 @@ def read_experiment(directory: Path) -> Experiment:
     InputError
         When the file is missing or does not hold an experiment.
     """
-    path = directory / "experiment.json"
+    path = directory / RUN
     return build_experiment(read_json(path), str(path))
 
 
