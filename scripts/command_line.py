@@ -60,8 +60,9 @@ def run(command: Callable[..., Any] | None = None, commands: Sequence[Callable[.
             f"what was finished is kept.",
             2,
         )
-    except KeyboardInterrupt:
-        _leave("interrupted: what was finished is kept; the same command goes on.", 130)
+    except KeyboardInterrupt as interrupt:
+        kept = str(interrupt) or "what was finished is kept"
+        _leave(f"interrupted: {kept}; the same command goes on.", 130)
 
 
 def _leave(sentence: str, status: int) -> None:

@@ -1,7 +1,8 @@
 """The error this project raises for what a user can mend, and the one kind of it that studies survive."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -20,6 +21,26 @@ class Diverged(InputError):
 
     def __str__(self) -> str:
         return " ".join(map(str, self.args))
+
+
+@contextmanager
+def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
+    """Have Ctrl-C tell what long work has come to; scripts print it and how to go on.
+
+    Parameters
+    ----------
+    kept : callable
+        Gives what is kept then, such as "runs/a: 2 of 5 folds are finished".
+
+    Raises
+    ------
+    KeyboardInterrupt
+        With that as its message.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(kept()) from interrupt
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

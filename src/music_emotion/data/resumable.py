@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from music_emotion.data.journal import Journal, Source, source_of
 from music_emotion.data.parallel import Workers, map_clips
-from music_emotion.errors import InputError, first_five
+from music_emotion.errors import InputError, first_five, telling_what_is_kept
 from music_emotion.sound.spectrogram import FeatureSettings
 
 
@@ -112,7 +113,7 @@ def work_through(
     """
     missing = [item for item in items if not _is_done(item, journal)]
     ids = [item.clip_id for item in items]
-    with journal:
+    with journal, telling_what_is_kept(partial(_kept, items, journal)):
         arguments = [(function, item) for item in missing]
         for item, values in map_clips(_call, arguments, workers, prepare, journal.path.parent, description):
             journal.note(item.clip_id, item.source, values)
@@ -141,6 +142,11 @@ def check_failures(outcome: Outcome, place: Path, max_failed: float) -> None:
             f"allowed:{reasons}\nAll reasons are in {place}. Mend or remove such clips, or raise "
             f"--max-failed."
         )
+
+
+def _kept(items: Sequence[Item], journal: Journal) -> str:
+    n_done = sum(_is_done(item, journal) for item in items)
+    return f"{journal.path.parent}: {n_done} of {len(items)} clips are done"
 
 
 def _is_done(item: Item, journal: Journal) -> bool:

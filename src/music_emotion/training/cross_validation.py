@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from accelerate import Accelerator
 
 from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.sources import load_clip_set, load_test_set
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, telling_what_is_kept
 from music_emotion.experiment import Experiment
 from music_emotion.predictions import read_predictions
+from music_emotion.training.checkpoint import STATE
 from music_emotion.training.classical import fit_folds
 from music_emotion.training.companion import load_genres
 from music_emotion.training.fold import Fold, train_network
@@ -71,15 +74,28 @@ def train_folds(
         _check_same_clips(fold.valid, directory / fold.folder / "valid.csv")
         if fold.test is not None:
             _check_same_clips(fold.test, directory / fold.folder / "test.csv")
-    if not experiment.is_classical:
-        genres = load_genres(experiment, accelerator)
-        return all(
-            train_network(experiment, f, test, accelerator, directory, deadline, genres) for f in folds
-        )
-    if accelerator.is_main_process:
-        fit_folds(experiment, folds, test, directory)
-    accelerator.wait_for_everyone()
-    return True
+    with telling_what_is_kept(partial(_kept, experiment, folds, directory)):
+        if not experiment.is_classical:
+            genres = load_genres(experiment, accelerator)
+            return all(
+                train_network(experiment, f, test, accelerator, directory, deadline, genres) for f in folds
+            )
+        if accelerator.is_main_process:
+            fit_folds(experiment, folds, test, directory)
+        accelerator.wait_for_everyone()
+        return True
+
+
+def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str:
+    """How far an interrupted training of folds has come."""
+    places = [directory / fold.folder for fold in folds]
+    n_finished = sum((place / "valid.csv").exists() for place in places)
+    kept = f"{directory}: {n_finished} of {len(folds)} folds are finished"
+    begun = [place for place in places if (place / STATE).exists() and not (place / "valid.csv").exists()]
+    for place in begun:
+        n_epochs = len(pd.read_csv(place / "metrics.csv"))
+        kept += f", {place.relative_to(directory)} has {n_epochs} of {experiment.train.epochs} epochs"
+    return kept
 
 
 def _check_same_clips(clips: ClipSet, path: Path) -> None:

@@ -1,0 +1,117 @@
+"""Every stage killed at ten random moments: the same command goes on, and ends with the same files."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from script_process import ScriptProcess
+
+KILLED = -9
+N_MOMENTS = 10
+TOML = """
+name = "{task}"
+task = "{task}"
+[excerpt]
+frames = 32
+test = 1
+[model]
+widths = [8]
+[train]
+epochs = 2
+batch_size = 16
+[folds]
+n = 3
+"""
+TRUNK = "runs/genre/seed0/fold0/model.safetensors"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of the pipeline: what it needs of earlier ones, and patterns of what it writes."""
+
+    script: str
+    arguments: tuple[str, ...]
+    needs: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
+STAGES = (
+    Stage("extract.py", ("clips.csv", "--out", "layout", "--jobs", "1"), (), ("layout",)),
+    Stage("pretrain.py", ("genre.toml",), (), ("runs/genre", "stores/fma*")),
+    Stage(
+        "train.py", ("emotion.toml", "--model.trunk", TRUNK), ("runs/genre",), ("runs/emotion", "stores/multitask*")
+    ),
+    Stage("ensemble.py", ("runs/emotion", "--choose"), ("runs/emotion", "stores"), ("runs/blend",)),
+    Stage("submit.py", ("runs/blend", "--day", "2026-01-02"), ("runs",), ("submissions",)),
+    Stage("package.py", ("runs/blend", "--owner", "me", "--sources", "me/data"), ("runs",), ("build",)),
+)
+
+
+@pytest.fixture(scope="module")
+def begun(competition, tmp_path_factory) -> Path:
+    """A folder with data, audio and experiments; stages are run in copies of it."""
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "data").symlink_to(competition)
+    for task in ("emotion", "genre"):
+        (folder / f"{task}.toml").write_text(TOML.format(task=task))
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 22050), 22050)
+    table = pd.DataFrame({"path": [f"{number}.wav" for number in range(4)], "label": list("abab")})
+    table.to_csv(folder / "clips.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(begun, tmp_path_factory) -> tuple[Path, dict[str, int]]:
+    """A folder in which all stages were run undisturbed, and the steps on disk that each took."""
+    folder = tmp_path_factory.mktemp("whole") / "folder"
+    shutil.copytree(begun, folder, symlinks=True)
+    steps = {}
+    for stage in STAGES:
+        process = ScriptProcess(folder, stage.script, *stage.arguments)
+        status, said = process.end()
+        assert status == 0, said
+        steps[stage.script] = process.n_steps
+    return folder, steps
+
+
+def contents(folder: Path, parts: tuple[str, ...]) -> dict[str, object]:
+    """All files of some parts of a folder, without the times in them."""
+    places = [place for part in parts for place in folder.glob(part)]
+    paths = [path for place in places for path in place.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): content(path, folder) for path in paths if path.suffix != ".lock"}
+
+
+def content(path: Path, folder: Path) -> object:
+    text = path.read_bytes().replace(bytes(folder), b"")
+    if path.name == "cost.json":
+        held = json.loads(text)
+        return {name: held[name] for name in held if name in ("updates", "parameters")}
+    if path.name in ("metrics.csv", "extract-train.csv"):
+        return pd.read_csv(StringIO(text.decode())).drop(columns="seconds").to_csv()
+    return text
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.script)
+def test_killed_at_ten_random_moments_it_ends_with_the_same_files(stage, begun, whole, tmp_path):
+    reference, steps = whole
+    expected = contents(reference, stage.writes)
+    moments = np.random.default_rng(7).choice(steps[stage.script], N_MOMENTS, replace=False)
+    for moment in moments.tolist():
+        folder = tmp_path / str(moment)
+        shutil.copytree(begun, folder, symlinks=True)
+        for need in stage.needs:
+            shutil.copytree(reference / need, folder / need, symlinks=True)
+        status, said = ScriptProcess(folder, stage.script, *stage.arguments, kill_at=moment).end()
+        assert status == KILLED, f"step {moment}: {said}"
+        status, said = ScriptProcess(folder, stage.script, *stage.arguments).end()
+        assert status == 0, f"after a kill at step {moment}: {said}"
+        assert contents(folder, stage.writes) == expected, f"after a kill at step {moment}"
+        shutil.rmtree(folder)
