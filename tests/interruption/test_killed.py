@@ -45,7 +45,10 @@ STAGES = (
     Stage("extract.py", ("clips.csv", "--out", "layout", "--jobs", "1"), (), ("layout",)),
     Stage("pretrain.py", ("genre.toml",), (), ("runs/genre", "stores/fma*")),
     Stage(
-        "train.py", ("emotion.toml", "--model.trunk", TRUNK), ("runs/genre",), ("runs/emotion", "stores/multitask*")
+        "train.py",
+        ("emotion.toml", "--model.trunk", TRUNK),
+        ("runs/genre",),
+        ("runs/emotion", "stores/multitask*"),
     ),
     Stage("ensemble.py", ("runs/emotion", "--choose"), ("runs/emotion", "stores"), ("runs/blend",)),
     Stage("submit.py", ("runs/blend", "--day", "2026-01-02"), ("runs",), ("submissions",)),

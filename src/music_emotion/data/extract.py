@@ -76,14 +76,13 @@ def extract_clips(
     ------
     InputError
         When `root` holds arrays that were not extracted here, of other settings, or of clips that
-        are not in the table; when too many clips fail, or another process extracts into that split.
+        are not in the table; when too many clips fail, or another process extracts into that set.
     """
     settings, windows = settings or FeatureSettings(), windows or Windows()
     clips = cut_windows(clips, windows)
     root = root.resolve()  # workers on other machines start elsewhere
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
-    lock = root / f".extract-{task}-{split}.lock"
-    with alone_at(folders["full"] / split, lock, "give another --out"):
+    with alone_at(folders["full"], root / f".extract-{task}.lock", "give another --out"):
         for folder in folders.values():
             _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
         return _extract(clips, folders, task, split, settings, workers or Workers(), max_failed)
@@ -108,7 +107,7 @@ def _extract(
         f"extract {task} {split}",
     )
     for folder in folders.values():
-        remove_unfinished(folder / split)
+        remove_unfinished(folder)
     check_failures(outcome, journal.path, max_failed)
     failed = (outcome.record["reason"] != "").to_numpy()
     for clip_id in clips["id"][failed]:

@@ -1,0 +1,179 @@
+"""Two at once in one place: the second is refused, or waits, and nothing of the first is lost."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from script_process import ScriptProcess
+
+from music_emotion.data.clips import read_clips
+from music_emotion.data.extract import extract_clips
+from music_emotion.data.layout import split_files
+from music_emotion.data.store import open_store
+from music_emotion.errors import InputError
+from music_emotion.locks import alone_at, in_turn
+
+TOML = """
+name = "{name}"
+[excerpt]
+frames = 32
+test = 1
+[model]
+widths = [8]
+[train]
+epochs = {epochs}
+batch_size = 16
+[folds]
+n = 3
+"""
+
+
+@pytest.fixture
+def folder(competition, tmp_path) -> Path:
+    (tmp_path / "data").symlink_to(competition)
+    for name, epochs in (("long", 4000), ("short", 1)):
+        (tmp_path / f"{name}.toml").write_text(TOML.format(name=name, epochs=epochs))
+    return tmp_path
+
+
+def wait_for(path: Path, process: ScriptProcess) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.process.is_alive(), process.said
+        assert time.monotonic() < deadline, process.said
+        time.sleep(0.05)
+
+
+def test_a_second_run_in_one_directory_is_refused_and_ctrl_c_tells_what_the_first_keeps(folder):
+    first = ScriptProcess(folder, "train.py", "long.toml")
+    wait_for(folder / "runs/long/seed0/fold0/state.pt", first)
+    before = (folder / "runs/long/experiment.json").read_bytes()
+    beside = folder / "beside"  # where the second says what it says
+    beside.mkdir()
+    for name in ("data", "runs", "stores"):
+        (beside / name).symlink_to(folder / name)
+    shutil.copy(folder / "long.toml", beside)
+    status, said = ScriptProcess(beside, "train.py", "long.toml", "--train.epochs", "1").end()
+    assert status == 2
+    assert said.splitlines()[-1] == (
+        "error: Another process is at work on runs/long. Wait until it ends and give the same command, or "
+        "give another --name."
+    )
+    assert (folder / "runs/long/experiment.json").read_bytes() == before
+    first.interrupt()
+    status, said = first.end()
+    assert status == 130
+    assert "Traceback" not in said
+    last = said.splitlines()[-1]
+    n_epochs = len(pd.read_csv(folder / "runs/long/seed0/fold0/metrics.csv"))
+    assert last.endswith(
+        f"interrupted: runs/long: 0 of 3 folds are finished, seed0/fold0 has {n_epochs} of 4000 epochs; "
+        f"the same command goes on."
+    )
+
+
+def test_a_lock_is_free_when_its_process_was_killed(folder):
+    killed = ScriptProcess(folder, "train.py", "short.toml", kill_at=60)
+    assert killed.end()[0] == -9
+    assert (folder / "runs/short/run.lock").exists()
+    status, said = ScriptProcess(folder, "train.py", "short.toml").end()
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("lock", "command", "place"),
+    [
+        ("runs/blend/run.lock", ("ensemble.py", "runs/short"), "runs/blend"),
+        (
+            "submissions/.short-2026-01-02.lock",
+            ("submit.py", "runs/short", "--day", "2026-01-02"),
+            "submissions/short-2026-01-02.csv",
+        ),
+        (
+            "build/.short.lock",
+            ("package.py", "runs/short", "--owner", "me", "--sources", "me/d"),
+            "build/short",
+        ),
+        ("layout/.extract-genre.lock", ("extract.py", "clips.csv", "--out", "layout"), "genre_spectrograms"),
+        ("demo/demo.lock", ("demo.py", "--clips", "8"), "demo"),
+    ],
+)
+def test_other_commands_refuse_to_work_where_another_does(
+    folder, monkeypatch, run_script, lock, command, place
+):
+    monkeypatch.chdir(folder)
+    (folder / "clips.csv").write_text("path,label\nsong.wav,a\n")
+    (folder / "song.wav").write_bytes(b"")
+    if command[0] != "demo.py":
+        assert run_script("train.py", "short.toml")[0] == 0
+    with alone_at(folder, folder / lock, ""):
+        status, _, errors = run_script(*command)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith("error: Another process is at work on ")
+    assert place in errors
+    left = [path.name for path in (folder / lock).parent.rglob("*") if path.suffix != ".lock"]
+    assert left == []
+
+
+def test_a_blend_is_not_written_over_a_run_nor_a_run_over_a_blend(folder, monkeypatch, run_script):
+    monkeypatch.chdir(folder)
+    assert run_script("train.py", "short.toml")[0] == 0
+    assert run_script("ensemble.py", "runs/short", "--name", "both")[0] == 0
+    files = {path: path.read_bytes() for path in Path("runs").rglob("*.csv")}
+    status, _, errors = run_script("ensemble.py", "runs/short", "--name", "short")
+    assert status == 2
+    assert "error: runs/short holds something else (experiment.json). Give another --name." in errors
+    status, _, errors = run_script("train.py", "short.toml", "--name", "both")
+    assert status == 2
+    assert "error: runs/both holds something else (blend.json). Give another --name." in errors
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*.csv")} == files
+
+
+def test_who_packs_what_another_packs_waits_and_packs_nothing_again(competition, tmp_path, capsys):
+    files, stores = split_files(competition / "multitask_dataset", "train"), tmp_path / "stores"
+    first = open_store(files, stores)
+    (lock,) = stores.glob(".*.lock")
+    shutil.rmtree(first.frames.path.parent)
+    opened = []
+    with in_turn(lock, "packs"):
+        other = threading.Thread(target=lambda: opened.append(open_store(files, stores)))
+        other.start()
+        while "waiting for another process that packs" not in capsys.readouterr().out:
+            assert other.is_alive()
+            time.sleep(0.01)
+        # what the other will find when its turn comes
+        shutil.copytree(_packed_elsewhere(files, tmp_path), first.frames.path.parent)
+        made = first.frames.path.stat().st_mtime_ns
+    other.join(timeout=60)
+    assert opened[0].frames.path.stat().st_mtime_ns == made
+    assert len(opened[0].index) == 40
+
+
+def _packed_elsewhere(files, tmp_path: Path) -> Path:
+    return open_store(files, tmp_path / "elsewhere").frames.path.parent
+
+
+def test_what_a_killed_packing_left_is_removed(competition, tmp_path):
+    files, stores = split_files(competition / "multitask_dataset", "train"), tmp_path / "stores"
+    name = open_store(files, tmp_path / "elsewhere").frames.path.parent.name
+    left = stores / f".packing-{name}-abc" / name
+    left.mkdir(parents=True)
+    np.save(left / "frames.npy", np.zeros(3))
+    open_store(files, stores)
+    assert [path.name for path in stores.iterdir() if path.is_dir()] == [name]
+
+
+def test_an_extraction_tidies_what_killed_writers_left(tmp_path):
+    table = tmp_path / "clips.csv"
+    table.write_text("path,label\nsong.wav,a\n")
+    (tmp_path / "song.wav").write_bytes(b"")
+    folder = tmp_path / "layout" / "fma_genre_spectrograms"
+    folder.mkdir(parents=True)
+    (folder / ".writing-0123456789ab-train_labels.txt").write_text("Id")
+    with pytest.raises(InputError, match="1 of 1 clips failed"):
+        extract_clips(read_clips(table), tmp_path / "layout", "genre", "train")
+    assert not list(folder.glob(".writing-*"))
