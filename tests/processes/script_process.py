@@ -9,7 +9,9 @@ import os
 import runpy
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -39,11 +41,22 @@ class ScriptProcess:
     arguments : sequence of str
     kill_at : int, optional
         Number of the step on disk in that folder, from 0, before which it is killed.
+    environment : mapping of str to str, optional
+        Beside what it is there.
     """
 
-    def __init__(self, folder: Path, script: str, *arguments: str, kill_at: int = sys.maxsize):
+    def __init__(
+        self,
+        folder: Path,
+        script: str,
+        *arguments: str,
+        kill_at: int = sys.maxsize,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ):
         self._said, self._steps = folder / "said.txt", SERVER.Value("l", 0)
-        self.process = SERVER.Process(target=_run, args=(folder, script, arguments, kill_at, self._steps))
+        self.process = SERVER.Process(
+            target=_run, args=(folder, script, arguments, kill_at, dict(environment), self._steps)
+        )
         self.process.start()
 
     def interrupt(self) -> None:
@@ -67,8 +80,16 @@ class ScriptProcess:
         return self._steps.value
 
 
-def _run(folder: Path, script: str, arguments: tuple[str, ...], kill_at: int, steps: Any) -> None:
+def _run(
+    folder: Path,
+    script: str,
+    arguments: tuple[str, ...],
+    kill_at: int,
+    environment: dict[str, str],
+    steps: Any,
+) -> None:
     os.chdir(folder)
+    os.environ |= environment
     said = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(said, stream)
