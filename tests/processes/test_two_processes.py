@@ -142,6 +142,19 @@ def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
     )
 
 
+def test_the_default_recipe_scores_in_two_processes_as_other_seeds_do_in_one(arguments, tmp_path):
+    longer = [*arguments, "--only-fold", "0", "--train.epochs", "20"]
+    train(tmp_path / "one", [*longer, "--name", "one", "--seeds", "0", "1", "2", "3"], 1)
+    train(tmp_path / "two", [*longer, "--name", "two"], 2)
+    alone = np.array([score(tmp_path / "runs" / "one" / f"seed{seed}") for seed in range(4)])
+    assert alone.min() > 0.5  # labels can be learnt here
+    assert abs(score(tmp_path / "runs" / "two" / "seed0") - alone.mean()) < 2 * alone.std(ddof=1)
+
+
+def score(seed: Path) -> float:
+    return pd.read_csv(seed / "fold0" / "metrics.csv")["score"].iloc[-1]
+
+
 def test_processes_that_do_not_know_of_each_other_are_refused(arguments):
     done = start(arguments, {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, [])
     assert done.returncode != 0
