@@ -11,6 +11,7 @@ from music_emotion.data import store as store_module
 from music_emotion.data.layout import SplitFiles, split_files
 from music_emotion.data.store import open_store
 from music_emotion.errors import InputError
+from music_emotion.sound.fingerprint import fingerprint
 
 LENGTHS = {7: 30, 12: 1, 100: 45, 9: 12}
 
@@ -240,3 +241,66 @@ def test_a_store_with_a_file_missing_is_packed_again(tmp_path, arrays, missing):
     opened(tmp_path)
     (store_folder(tmp_path) / missing).unlink()
     check_contents(opened(tmp_path), arrays)
+
+
+def recordings(tmp_path: Path) -> dict[int, np.ndarray]:
+    """Arrays long enough to have fingerprints, written under `tmp_path`/set/train."""
+    rng = np.random.default_rng(1)
+    made = {clip_id: rng.uniform(-60, 0, (140, 400 + clip_id)) for clip_id in (3, 4)}
+    folder = tmp_path / "set" / "train"
+    folder.mkdir(parents=True)
+    for clip_id, array in made.items():
+        np.save(folder / f"{clip_id}.fused.full.npy", array)
+    return made
+
+
+def test_fingerprints_are_made_while_each_array_is_read_once(tmp_path, monkeypatch):
+    made = recordings(tmp_path)
+    read_array, calls = store_module.read_frames, []
+
+    def count(path: Path) -> np.ndarray:
+        calls.append(path.name)
+        return read_array(path)
+
+    monkeypatch.setattr(store_module, "read_frames", count)
+    first = opened(tmp_path).fingerprints
+    assert calls == ["3.fused.full.npy", "4.fused.full.npy"]
+    for number, array in enumerate(made.values()):
+        np.testing.assert_array_equal(first[number], fingerprint(array.T.astype(np.float16), 24))
+        assert first[number].any()
+    monkeypatch.setattr(store_module, "fingerprint", None)  # the second opening computes none
+    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, empty, replace_by_text, truncate])
+def test_a_store_without_fingerprints_gets_them_once_and_is_not_packed_again(tmp_path, monkeypatch, damage):
+    recordings(tmp_path)
+    first = opened(tmp_path).fingerprints
+    damage(store_folder(tmp_path) / "fingerprints.npy")
+    monkeypatch.setattr(store_module, "read_frames", None)
+    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+    monkeypatch.setattr(store_module, "fingerprint", None)
+    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+
+
+def test_a_store_that_can_only_be_read_is_used_as_it_is(tmp_path, monkeypatch):
+    recordings(tmp_path)
+    first = opened(tmp_path).fingerprints
+    (store_folder(tmp_path) / "fingerprints.npy").unlink()
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(store_module.np, "save", refuse)
+    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+    assert not (store_folder(tmp_path) / "fingerprints.npy").exists()
+
+
+def test_a_step_of_a_beat_synchronous_set_is_a_beat(tmp_path):
+    array = np.random.default_rng(0).uniform(-60, 0, (140, 30))
+    folder = tmp_path / "set_beat" / "train"
+    folder.mkdir(parents=True)
+    np.save(folder / "3.fused.full.npy", array)
+    (kept,) = open_store(split_files(folder.parent, "train"), tmp_path / "stores").fingerprints
+    np.testing.assert_array_equal(kept, fingerprint(array.T.astype(np.float16), 1))
+    assert kept[28].any()

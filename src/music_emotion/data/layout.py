@@ -41,6 +41,11 @@ def set_name(task: Task, rate: Rate) -> str:
     return SET_NAMES[task] + _RATE_SUFFIX[rate]
 
 
+def rate_of(set_folder: Path) -> Rate:
+    """Whether a set, by its name, is full-rate or beat-synchronous."""
+    return "beat" if set_folder.name.endswith(_RATE_SUFFIX["beat"]) else "full"
+
+
 def array_name(clip_id: int) -> str:
     """File name of a clip's array, the same in all eight folders."""
     return f"{clip_id}.fused.full.npy"

@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import tempfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from music_emotion.data.layout import SplitFiles, leave_out, too_many
+from music_emotion.data.layout import SplitFiles, leave_out, rate_of, too_many
 from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
 from music_emotion.errors import InputError, first_five
-from music_emotion.files import read_json, write_json, write_table
+from music_emotion.files import atomic_path, read_json, write_json, write_table
 from music_emotion.locks import in_turn
 from music_emotion.sections import Rows
+from music_emotion.sound.fingerprint import FRAMES_PER_STEP, N_BANDS, N_STEPS, fingerprint
 from music_emotion.sound.spectrogram import N_ROWS, row_slice
+
+_PRINTS = "fingerprints.npy"
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,14 @@ class Store:
         `start` and `length` in frames, indexed by `Id`.
     is_fused : bool
         Whether a frame is mel and chroma, and not, say, the statistics of a clip.
+    fingerprints : np.ndarray [shape=(n_clips, n_steps, n_bands)], float16, or None
+        Of every clip, in the order of the index; None where arrays have not been packed.
     """
 
     frames: np.ndarray | StoredFrames | JoinedFrames
     index: pd.DataFrame
     is_fused: bool = True
+    fingerprints: np.ndarray | None = None
 
     def part(self, rows: Rows) -> slice:
         """The rows of a frame that hold a representation; all where it is not mel and chroma."""
@@ -81,7 +88,30 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
             if not is_current():  # by now
                 _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")
-    return Store(StoredFrames(folder / "frames.npy"), index)
+    frames = StoredFrames(folder / "frames.npy")
+    return Store(frames, index, fingerprints=_fingerprints(folder, frames, index, _step(files)))
+
+
+def _step(files: SplitFiles) -> int:
+    return FRAMES_PER_STEP[rate_of(files.folder.parent)]
+
+
+def _fingerprints(folder: Path, frames: StoredFrames, index: pd.DataFrame, step: int) -> np.ndarray:
+    """The fingerprints of a store; one that was packed before there were any gets them here."""
+    shape = (len(index), N_STEPS, N_BANDS)
+    with suppress(OSError, ValueError, EOFError):  # missing or damaged: made anew
+        kept = np.load(folder / _PRINTS, allow_pickle=False)
+        if kept.shape == shape:
+            return np.asarray(kept)
+    places = tqdm(index.to_numpy(), desc=f"fingerprints of {folder}", unit="clip")
+    made = _stacked([fingerprint(frames[start : start + length], step) for start, length in places])
+    with suppress(OSError), atomic_path(folder / _PRINTS) as temporary:  # some stores are only for reading
+        np.save(temporary, made)
+    return made
+
+
+def _stacked(fingerprints: list[np.ndarray]) -> np.ndarray:
+    return np.array(fingerprints, np.float16).reshape(-1, N_STEPS, N_BANDS)
 
 
 def _store_name(folder: Path) -> str:
@@ -115,7 +145,7 @@ def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
         building = Path(temporary) / folder.name
         building.mkdir()
-        index, problems = _write_frames(files, building / "frames.npy")
+        index, fingerprints, problems = _write_frames(files, building / "frames.npy")
         if too_many(len(problems), len(files.arrays), allow_bad_share):
             raise InputError(
                 f"{len(problems)} of {len(files.arrays)} arrays in {files.folder} can't be used: "
@@ -123,15 +153,17 @@ def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
             )
         for problem in problems:
             print(f"left out: {problem}")
+        np.save(building / _PRINTS, fingerprints)
         write_table(building / "index.csv", index)
         write_json(building / "source.json", source)
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
 
 
-def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
+def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Append every usable array to one .npy file whose length is known only at the end."""
     rows: list[tuple[int, int, int]] = []
+    fingerprints: list[np.ndarray] = []
     problems: list[str] = []
     total = 0
     with path.open("wb") as file:
@@ -144,10 +176,11 @@ def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str
                 continue
             file.write(frames.tobytes())
             rows.append((clip_id, total, len(frames)))
+            fingerprints.append(fingerprint(frames, _step(files)))
             total += len(frames)
         file.seek(0)
         _write_header(file, total)
-    return pd.DataFrame(rows, columns=["Id", "start", "length"]), problems
+    return pd.DataFrame(rows, columns=["Id", "start", "length"]), _stacked(fingerprints), problems
 
 
 def _write_header(file: Any, n_frames: int) -> None:
