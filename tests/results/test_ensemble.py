@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from music_emotion.errors import InputError
-from music_emotion.results.ensemble import blend, choose_weights, nested_blend, standardise, to_target_units
+from music_emotion.results.ensemble import (
+    blend,
+    choose_weights,
+    nested_blend,
+    standardise,
+    to_target_units,
+    weights_of_all,
+)
+from music_emotion.results.member_choice import chosen_weights
 from music_emotion.training.metrics import spearman
 
 
@@ -107,3 +115,31 @@ def test_a_shrinkage_out_of_range_is_refused(truth):
 def test_one_fold_alone_can_not_be_nested(truth, folds):
     with pytest.raises(InputError, match="Train another fold"):
         nested_blend(truth, {"a": truth}, folds * 0, "z-score", fitted)
+
+
+@pytest.mark.parametrize(
+    ("weigh", "method"),
+    [(weights_of_all, "z-score"), (weights_of_all, "rank"), (chosen_weights, "z-score")],
+    ids=["all", "all-ranked", "chosen"],
+)
+def test_the_weights_of_a_fold_do_not_depend_on_its_truth_to_the_bit(truth, noisy, folds, weigh, method):
+    members = {f"run{n}": noisy(deviation, n) for n, deviation in enumerate((0.2, 0.6, 3.0))}
+    folds = folds % 3
+    inside = folds.index[folds == 2]
+    changed = truth.copy()
+    changed.loc[inside] = np.random.default_rng(9).normal(40, 90, (len(inside), 2))
+
+    def weights_by_fold(known: pd.DataFrame) -> list[pd.DataFrame]:
+        kept = []
+
+        def keep(*arguments) -> pd.DataFrame:
+            kept.append(weigh(*arguments, method=method, shrinkage=0.3))
+            return kept[-1]
+
+        blended = nested_blend(known, members, folds, method, keep)
+        return [*kept, blended.loc[inside]]
+
+    before, after = weights_by_fold(truth), weights_by_fold(changed)
+    pd.testing.assert_frame_equal(before[2], after[2], check_exact=True)
+    pd.testing.assert_frame_equal(before[-1], after[-1], check_exact=True)
+    assert not before[0].equals(after[0])  # those of other folds were chosen on the clips that changed

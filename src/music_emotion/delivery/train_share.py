@@ -13,6 +13,7 @@ from music_emotion.experiment import Experiment
 from music_emotion.files import read_json
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import Fold
+from music_emotion.training.leaks import check_leaks
 from music_emotion.training.splits import folds_of_pretraining, folds_of_run
 
 PLAN, RUNS = Path("plan.json"), Path("runs")  # in the folder that a training is started in
@@ -33,8 +34,11 @@ def main(arguments: list[str]) -> None:
         mixed_precision=precision(), dataloader_config=DataLoaderConfiguration(split_batches=True)
     )
     clips, test = load_sets(experiment, accelerator)
-    folds = planned_folds(experiment, clips, test)[int(share) :: int(n_shares)]
-    train_folds(experiment, folds, test, accelerator, RUNS / name, float(deadline))
+    folds = planned_folds(experiment, clips, test)
+    if int(share) == 0:  # one look is enough
+        check_leaks(experiment, folds, test, accelerator, RUNS / name)
+    own = folds[int(share) :: int(n_shares)]
+    train_folds(experiment, own, test, accelerator, RUNS / name, float(deadline))
 
 
 def planned_folds(experiment: Experiment, clips: ClipSet, test: ClipSet) -> list[Fold]:

@@ -12,6 +12,7 @@ from music_emotion.results.repeats import score_repeats
 from music_emotion.results.run_scores import score_run, score_split
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import Fold
+from music_emotion.training.leaks import check_leaks
 from music_emotion.training.run import alone_in
 from music_emotion.training.splits import folds_of_pretraining, folds_of_run
 
@@ -39,12 +40,14 @@ def run_experiment(
     Raises
     ------
     InputError
-        As the loading, the training and the scoring do; when another run holds the directory.
+        As the loading, the look for leaks, the training and the scoring do; when another run holds
+        the directory.
     """
     clips, test = load_sets(experiment, accelerator)
     folds = [fold for fold in folds_of_run(experiment, clips) if only_fold in {None, fold.number}]
     with alone_in(directory, accelerator):
         taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
+        check_leaks(experiment, folds, test, accelerator, directory)
         train_folds(experiment, taught, test, accelerator, directory)
         scores = score(experiment, directory, clips, folds) if accelerator.is_main_process else ""
         accelerator.wait_for_everyone()
@@ -73,11 +76,13 @@ def run_pretraining(experiment: Experiment, accelerator: Accelerator, directory:
     Raises
     ------
     InputError
-        As the loading, the training and the scoring do; when another run holds the directory.
+        As the loading, the look for leaks, the training and the scoring do; when another run holds
+        the directory.
     """
     clips, test = load_sets(experiment, accelerator)
     folds = folds_of_pretraining(experiment, clips, test)
     with alone_in(directory, accelerator):
+        check_leaks(experiment, folds, test, accelerator, directory)
         train_folds(experiment, folds, test, accelerator, directory)
         scores = score_split(directory, test.truth) if accelerator.is_main_process else ""
         accelerator.wait_for_everyone()

@@ -3,12 +3,14 @@
 import io
 import pickle
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from music_emotion.data.clip_set import ClipSet
 from music_emotion.errors import InputError
 from music_emotion.files import atomic_path
 
@@ -34,6 +36,9 @@ class Progress:
         Its weights.
     waited : int
         Validations since.
+    clips : str
+        A digest of the clips that are trained on, and of their labels; empty where an earlier version
+        has left none.
     """
 
     epoch: int = 0
@@ -42,6 +47,7 @@ class Progress:
     best: float = -np.inf
     best_weights: Weights | None = None
     waited: int = 0
+    clips: str = ""
 
 
 def save_state(
@@ -100,6 +106,28 @@ def load_state(
         pickle.UnpicklingError,
     ) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it to train that fold anew.") from None
+
+
+def check_same_training(progress: Progress, training: ClipSet, path: Path) -> None:
+    """Refuse to go on with other clips or labels; note those of a training that begins.
+
+    What has been learnt stays in the weights: a clip that changed sides since would be scored by a network
+    that has seen its label.
+
+    Raises
+    ------
+    InputError
+        When the state is of a training on other clips.
+    """
+    lengths = training.store.index.loc[training.ids, "length"].to_numpy(np.int64)
+    known = (training.ids.astype(np.int64), lengths, training.values.astype(np.float32))
+    digest = sha256(b"".join(part.tobytes() for part in known)).hexdigest()
+    if progress.clips not in {"", digest}:
+        raise InputError(
+            f"{path} is of a training on other clips or labels: data, groups or pseudo-labels have changed "
+            f"since. Give another --name, or delete {path.parent} to train that fold anew."
+        )
+    progress.clips = digest
 
 
 def is_whole(path: Path) -> bool:

@@ -13,7 +13,7 @@ from music_emotion.data.clip_set import ClipSet
 from music_emotion.data.dataset import TrainingExcerpts, batches
 from music_emotion.errors import InputError
 from music_emotion.models.build import Network
-from music_emotion.training.checkpoint import STATE, Progress, load_state
+from music_emotion.training.checkpoint import STATE, Progress, check_same_training, load_state
 from music_emotion.training.companion import (
     Learner,
     PairedExcerpts,
@@ -104,6 +104,7 @@ def assemble(
     average: Learner = ema.module if ema else learner
     scaler = _fresh_scaler(accelerator)
     progress = load_state(directory / STATE, learner, average, optimizer, scaler)
+    check_same_training(progress, training, directory / STATE)
     model, prepared = accelerator.prepare(learner, optimizer)
     parts = Parts(learner, average, model, objective, beside, loader, prepared, set_rate, ema, accelerator)
     return parts, progress
