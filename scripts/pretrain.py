@@ -7,7 +7,7 @@ from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
 from music_emotion.results.whole_run import run_pretraining
 from music_emotion.rules import check_experiment
-from train import check_overfits
+from train import check_overfits, say_shift
 
 
 def pretrain(
@@ -16,6 +16,7 @@ def pretrain(
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     runs: Path = Path("runs"),
     overfit_batch: bool = False,
+    check_shift: bool = False,
 ) -> None:
     """Train a genre experiment; emotion experiments start from it with --model.trunk.
 
@@ -29,6 +30,8 @@ def pretrain(
         Folder of all runs.
     overfit_batch
         Only check that the network can learn one batch by heart.
+    check_shift
+        Only say whether a classifier can tell test clips from training clips, and by what.
     """
     check_experiment(experiment)
     if experiment.task != "genre":
@@ -40,6 +43,9 @@ def pretrain(
     accelerator = make_accelerator()
     if overfit_batch:
         check_overfits(experiment, accelerator)
+        return
+    if check_shift:
+        say_shift(experiment, accelerator)
         return
     scores, trunk = run_pretraining(experiment, accelerator, runs / experiment.name)
     accelerator.print(f"{scores}\nThe trunk is in {trunk}.")

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from command_line import ExperimentFlags, make_accelerator, run
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
+from music_emotion.results import shift
 from music_emotion.results.whole_run import run_experiment
 from music_emotion.rules import check_experiment
 from music_emotion.training import overfit
@@ -22,6 +23,7 @@ def train(
     runs: Path = Path("runs"),
     only_fold: int | None = None,
     overfit_batch: bool = False,
+    check_shift: bool = False,
 ) -> None:
     """Train an experiment, all its folds or repeats, and score it.
 
@@ -37,11 +39,17 @@ def train(
         Train this fold of every seed alone.
     overfit_batch
         Only check that the network can learn one batch by heart.
+    check_shift
+        Only say whether a classifier can tell test clips from training clips, and by what: if so, the
+        out-of-fold score may not carry over.
     """
     check_experiment(experiment)
     accelerator = make_accelerator()
     if overfit_batch:
         check_overfits(experiment, accelerator)
+        return
+    if check_shift:
+        say_shift(experiment, accelerator)
         return
     n_folds = 1 if experiment.has_repeats else experiment.folds.n
     if only_fold is not None and not 0 <= only_fold < n_folds:
@@ -65,6 +73,13 @@ def check_overfits(experiment: Experiment, accelerator: Accelerator) -> None:
     accelerator.print(
         f"loss of one batch: {first:.4f} at first, {last:.4f} after {updates} updates. {verdict}"
     )
+
+
+def say_shift(experiment: Experiment, accelerator: Accelerator) -> None:
+    """Say whether the test split differs from the training split, and in what."""
+    clips, test = load_sets(experiment, accelerator)
+    if accelerator.is_main_process:
+        print(shift.check_shift(experiment, clips, test))
 
 
 if __name__ == "__main__":
