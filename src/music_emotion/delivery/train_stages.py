@@ -22,6 +22,7 @@ from music_emotion.results.blend_runs import blend_runs
 from music_emotion.results.run_scores import score_run, score_split
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.fold import Fold
+from music_emotion.training.leaks import check_leaks
 
 PREDICTIONS, PROGRESS = Path("predictions.csv"), Path("progress.json")
 
@@ -46,7 +47,7 @@ def train_stages(plan: Plan, deadline: float) -> None:
     sets = {experiment.name: load_sets(experiment, accelerator) for experiment in plan.experiments}
     _check_targets(plan, sets)
     folds = {e.name: planned_folds(e, *sets[e.name]) for e in plan.experiments}
-    failure = _train_in_turn(plan, sets, folds, deadline)
+    failure = _train_in_turn(plan, sets, folds, deadline, accelerator)
     done = {e.name: sum(_is_done(e, fold) for fold in folds[e.name]) for e in plan.experiments}
     progress: dict[str, Any] = {
         "complete": all(done[name] == len(folds[name]) for name in done),
@@ -76,18 +77,24 @@ def _check_targets(plan: Plan, sets: Mapping[str, Sets]) -> None:
 
 
 def _train_in_turn(
-    plan: Plan, sets: Mapping[str, Sets], folds: Mapping[str, Sequence[Fold]], deadline: float
+    plan: Plan,
+    sets: Mapping[str, Sets],
+    folds: Mapping[str, Sequence[Fold]],
+    deadline: float,
+    accelerator: Accelerator,
 ) -> str | None:
     """Train and score experiments until one is not finished; say why, if that is not the time."""
     for experiment in plan.experiments:
+        name, test = experiment.name, sets[experiment.name][1]
         try:
+            check_leaks(experiment, folds[name], test, accelerator, RUNS / name)
             _train(experiment, deadline)
         except (InputError, OSError, RuntimeError) as error:  # a full disk, a GPU without memory
-            print(f"{experiment.name} failed: {error}", flush=True)
-            return f"{experiment.name}: {error}"
-        if not all(_is_done(experiment, fold) for fold in folds[experiment.name]):
+            print(f"{name} failed: {error}", flush=True)
+            return f"{name}: {error}"
+        if not all(_is_done(experiment, fold) for fold in folds[name]):
             return None
-        print(_score(experiment, *sets[experiment.name]), flush=True)
+        print(_score(experiment, *sets[name]), flush=True)
     return None
 
 
