@@ -335,6 +335,25 @@ def test_a_blend_stands_among_its_members_with_its_weights(write, blend, page, r
     assert last == f"valence {short(weights['valence'])}, energy {short(weights['energy'])}"
 
 
+def test_spread_is_that_of_the_headline_over_seeds_and_over_folds(write, page, runs):
+    write("usual", 0.4)
+    write("three", 0.3, {"seeds": [0, 1, 2], "train": {"epochs": 3}})
+    rows = tables(page(headline=["energy"]))["`data/own`: valence and energy, 60 clips"]
+    scores = read_json(runs / "three" / "scores.json")
+    seeds = [scores["per_seed"][seed]["energy"] for seed in "012"]
+    by_fold = np.array([each["scores"]["energy"] for each in scores["per_fold"]["scores"]]).reshape(3, 5)
+    within = np.sqrt(by_fold.var(axis=1, ddof=1).mean())
+    assert row(rows, "three")["± seeds"] == f"{short(np.std(seeds, ddof=1))}, n = 3"
+    assert row(rows, "three")["± folds"] == f"{short(within)}, n = 5"
+    assert row(rows, "usual")["± seeds"] == "unknown, n = 1"
+
+
+def lose_a_seeds_score(place: Path) -> None:
+    scores = read_json(place / "scores.json")
+    del scores["per_seed"]["0"]["energy"]
+    write_json(place / "scores.json", scores)
+
+
 def write_genre_run(runs, name, task, select="last", part="valid") -> np.ndarray:
     rng = np.random.default_rng(0)
     known = rng.integers(0, 3, 40)
@@ -369,6 +388,7 @@ def test_genre_runs_have_their_measures(page, runs):
         "3",
         "1 of 5",
     )
+    assert cells["± seeds of macro F1"] == "unknown, n = 1"
     assert (row(rows, "pretrain")["clips"], row(rows, "pretrain")["folds"]) == ("test split", "1")
 
 
@@ -417,6 +437,7 @@ DAMAGES = {
     "no value": (lose_a_value, r"broken/scores\.json does not hold what it should \(pooled\.valence\.value"),
     "empty": (lambda place: write_json(place / "scores.json", {}), "holds no scores"),
     "other scores": (change_a_score, r"holds other scores than oof\.csv and truth\.csv give"),
+    "no score of a seed": (lose_a_seeds_score, "holds no 'energy' of a single seed or fold"),
     "unfinished": (
         lambda place: (place / "scores.json").unlink(),
         "broken is not finished: .* 5 trained folds",

@@ -11,7 +11,9 @@ from music_emotion.errors import InputError
 from music_emotion.results import genre_report as genre_report_module
 from music_emotion.results.bootstrap import interval
 from music_emotion.results.genre_report import genre_report
-from music_emotion.results.scores import emotion_scores, mean_score, paired_difference, resampled_spearman
+from music_emotion.results.rank_resampling import resampled_spearman
+from music_emotion.results.run_scores import summary
+from music_emotion.results.scores import emotion_scores, mean_score, paired_difference
 from music_emotion.training.metrics import spearman
 
 
@@ -58,10 +60,13 @@ def test_a_paired_difference_is_that_of_the_same_draws(truth, noisy):
     low, high = np.quantile(drawn[:, 0] - drawn[:, 1], [0.025, 0.975])
     value = np.mean([spearman(truth[t].to_numpy(), one[t].to_numpy()) for t in truth])
     value -= np.mean([spearman(truth[t].to_numpy(), other[t].to_numpy()) for t in truth])
-    assert found == pytest.approx({"value": value, "low": low, "high": high, "n": 60})
+    above = (drawn[:, 0] > drawn[:, 1]).mean()
+    assert above > 0.9
+    assert found == pytest.approx({"value": value, "low": low, "high": high, "n": 60, "above": above})
     turned = paired_difference(truth, other, one, ["valence", "energy"])
-    assert turned == pytest.approx({"value": -value, "low": -high, "high": -low, "n": 60})
-    assert paired_difference(truth, one, one, ["valence"])["high"] == 0
+    assert turned == pytest.approx({"value": -value, "low": -high, "high": -low, "n": 60, "above": 1 - above})
+    same = paired_difference(truth, one, one, ["valence"])
+    assert (same["high"], same["above"]) == (0, 0.5)
 
 
 def test_pairs_are_of_the_clips_that_both_predict(truth, noisy):
@@ -111,6 +116,32 @@ def test_scores_are_given_pooled_per_seed_and_per_fold(truth, noisy, folds):
         spearman(truth.loc[inside, "energy"].to_numpy(), other.loc[inside, "energy"].to_numpy())
     )
     assert scores["constant"] == []
+
+
+def test_spread_is_told_apart_over_seeds_and_over_the_folds_of_each(truth, noisy, folds):
+    # seeds that differ much, so that folds of both together would spread further than those of each
+    tables = {0: noisy(0.1, 1), 1: noisy(0.6, 2), 2: noisy(0.6, 3)}
+    scores = emotion_scores(truth, tables, dict.fromkeys(tables, folds))
+    seeds = [scores["per_seed"][seed]["energy"] for seed in "012"]
+    by_fold = np.array([row["scores"]["energy"] for row in scores["per_fold"]["scores"]]).reshape(3, 5)
+    within = np.sqrt(by_fold.var(axis=1, ddof=1).mean())
+    assert within < 0.9 * by_fold.std(ddof=1)
+    spread = scores["spread"]
+    assert (spread["n_seeds"], spread["n_folds"]) == (3, 5)
+    assert spread["over_seeds"]["energy"] == pytest.approx(np.std(seeds, ddof=1))
+    assert spread["over_folds"]["energy"] == pytest.approx(within)
+    line = next(line for line in summary("run", scores).splitlines() if "energy" in line)
+    assert line.endswith(f"n=60  ± {np.std(seeds, ddof=1):.3f} (3 seeds), ± {within:.3f} (5 folds)")
+
+
+def test_the_spread_of_one_seed_or_one_fold_is_unknown_and_not_none_at_all(truth, noisy, folds):
+    scores = emotion_scores(truth, {4: noisy(0.3)}, {4: folds})
+    assert scores["spread"]["over_seeds"] == {"valence": None, "energy": None, "mean": None}
+    assert scores["spread"]["over_folds"]["mean"] > 0
+    assert "± unknown (1 seed), ± 0." in summary("run", scores)
+    inside = folds.index[folds == 0]
+    single = emotion_scores(truth, {4: noisy(0.3).loc[inside]}, {4: folds.loc[inside]})
+    assert summary("run", single).count("± unknown (1 seed), ± unknown (1 fold)") == 3
 
 
 def test_a_constant_fold_is_named_and_scores_zero(truth, noisy, folds):

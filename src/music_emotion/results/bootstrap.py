@@ -12,7 +12,7 @@ import pandas as pd
 
 from music_emotion.errors import InputError, first_five
 
-_VALUES_AT_ONCE = 1_000_000  # of a chunk of resamples; ranking needs some ten arrays of them, 80 MB
+_VALUES_AT_ONCE = 1_000_000  # of a chunk of resamples, 8 MB
 
 
 def resamples(n: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -48,6 +48,27 @@ def with_interval(value: float, resampled: np.ndarray, n: int) -> dict[str, floa
     """A score as `scores.json` holds it: value, ends of the 95 % interval, number of clips."""
     low, high = interval(resampled)
     return {"value": value, "low": low, "high": high, "n": n}
+
+
+def with_pair(value: float, one: np.ndarray, other: np.ndarray, n: int) -> dict[str, float]:
+    """A difference of two runs' scores: what `with_interval` says, and how often the first is above.
+
+    Parameters
+    ----------
+    value : float
+        The difference over all clips.
+    one, other : np.ndarray [shape=(n_resamples,)]
+        Scores of both in the same resamples.
+    n : int
+        Number of clips.
+
+    Returns
+    -------
+    dict
+        ``above`` is the share of resamples in which one is above the other; level ones count half.
+    """
+    apart = one - other
+    return with_interval(value, apart, n) | {"above": float((apart > 0).mean() + (apart == 0).mean() / 2)}
 
 
 def check_known(ids: pd.Index, known: pd.Index, place: str, what: str) -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from music_emotion.errors import InputError
 from music_emotion.files import write_table, write_text
 from music_emotion.predictions import check_predictions
-from music_emotion.results.bootstrap import check_known, resamples, with_interval
+from music_emotion.results.bootstrap import check_known, resamples, with_interval, with_pair
 from music_emotion.results.confusion_picture import confusion_figure
 from music_emotion.results.figures import save_figure
 from music_emotion.training.metrics import genre_scores
@@ -52,10 +52,25 @@ def genre_report(
             f"{', '.join(classes)}. Give the class list of the model."
         )
     known, likely = truth.loc[probabilities.index].to_numpy(), probabilities[list(classes)].to_numpy()
-    values, resampled = genre_scores(known, likely, classes), _resampled_genre(known, likely)
     write_report(known, likely.argmax(axis=1), list(classes), directory)
-    pooled = {name: with_interval(value, resampled[name], len(known)) for name, value in values.items()}
-    return {"n": len(known), "classes": list(classes), "pooled": pooled}
+    return {"n": len(known), "classes": list(classes), "pooled": class_intervals(known, likely, classes)}
+
+
+def class_intervals(
+    truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Accuracy, macro and weighted F1, each with interval and number of clips.
+
+    Parameters
+    ----------
+    truth : np.ndarray [shape=(n,)], integer
+        Index of the true class.
+    probabilities : np.ndarray [shape=(n, n_classes)]
+    classes : sequence of str
+        All classes.
+    """
+    values, resampled = genre_scores(truth, probabilities, classes), _resampled_genre(truth, probabilities)
+    return {name: with_interval(value, resampled[name], len(truth)) for name, value in values.items()}
 
 
 def class_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
@@ -69,6 +84,33 @@ def class_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
     classes = [str(name) for name in truth]
     known = truth.loc[table.index].to_numpy().argmax(axis=1)
     return genre_scores(known, table[classes].to_numpy(), classes)
+
+
+def paired_classes(
+    truth: np.ndarray, one: np.ndarray, other: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """By how much one run's accuracy and F1 are above another's, in the same resamples of the clips.
+
+    Parameters
+    ----------
+    truth : np.ndarray [shape=(n,)], integer
+        Index of the true class.
+    one, other : np.ndarray [shape=(n, n_classes)]
+        Probabilities.
+    classes : sequence of str
+        All classes.
+
+    Returns
+    -------
+    dict
+        By measure, as by `paired_difference`.
+    """
+    values, others = (genre_scores(truth, each, classes) for each in (one, other))
+    drawn, others_drawn = (_resampled_genre(truth, each) for each in (one, other))
+    return {
+        name: with_pair(values[name] - others[name], drawn[name], others_drawn[name], len(truth))
+        for name in values
+    }
 
 
 def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:

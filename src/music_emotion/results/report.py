@@ -1,5 +1,6 @@
 """Reading of runs and submissions from their text files alone: no data, stores or weights."""
 
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,10 +31,23 @@ class _Repeat:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class _Fold:
+    seed: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class _PerFold:
+    scores: tuple[_Fold, ...] = ()
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
 class _Held:
     """What `scores.json` holds: of folds or a test split `pooled`, of repeats `repeated`."""
 
     pooled: Scores | None = None
+    per_seed: dict[str, dict[str, float]] = field(default_factory=dict)
+    per_fold: _PerFold = _PerFold()
     repeated: dict[str, Scores] | None = None
     repeats: tuple[_Repeat, ...] = ()
     folds: dict[str, tuple[int, ...]] | None = None
@@ -109,6 +123,7 @@ def read_run(directory: Path, name: str) -> Run:
         n_settings,
         scores,
         last_scores=(held.repeated or {}).get("last", {}),
+        single=_single(held, scores, directory / "scores.json"),
         folds=folds,
         seeds=seeds,
         n_test=tuple(sorted({repeat.n_test for repeat in held.repeats})),
@@ -121,6 +136,19 @@ def read_run(directory: Path, name: str) -> Run:
         members=_members(directory, recipe),
         cost=read_run_cost(directory),
     )
+
+
+def _single(held: _Held, scores: Scores, path: Path) -> dict[str, Any]:
+    """The scores of single seeds and folds, each of which has all that the run has."""
+    rows = held.per_fold.scores
+    for each in [*held.per_seed.values(), *(row.scores for row in rows)]:
+        if lacking := [name for name in scores if name not in each]:
+            raise InputError(
+                f"{path} holds no '{lacking[0]}' of a single seed or fold. "
+                f"Run the command that made it again."
+            )
+    of_folds = [{"seed": row.seed, "scores": row.scores} for row in rows]
+    return {"per_seed": held.per_seed, "per_fold": {"scores": of_folds}}
 
 
 def _check_scored(directory: Path, name: str) -> None:

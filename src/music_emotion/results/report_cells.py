@@ -1,6 +1,7 @@
 """What stands in the cells of a report's tables."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from music_emotion.files import read_toml
 from music_emotion.results.report_costs import RunCost
 from music_emotion.results.report_parts import Run, Score
 from music_emotion.results.report_sections import differences
+from music_emotion.results.spread import spread_of
 
 _MOST = 6  # settings that are named
 _PLACES = {"name", "data.root", "data.stores", "folds.groups"}  # where things are, not what is done
@@ -34,6 +36,15 @@ def score(held: Score | None) -> str:
     if held.low is None or held.high is None:
         return three(held.value)
     return f"{three(held.value)} [{three(held.low)}, {three(held.high)}]"
+
+
+def spread_cells(run: Run, names: Sequence[str]) -> list[str]:
+    """Deviation over seeds and over folds of the mean of some scores, each with its number."""
+    spread = spread_of(run.single, names)
+    if spread is None:
+        return ["", ""]
+    found = ((spread.over_seeds, spread.n_seeds), (spread.over_folds, spread.n_folds))
+    return [f"{'unknown' if value is None else three(value)}, n = {n}" for value, n in found]
 
 
 def code(text: str) -> str:

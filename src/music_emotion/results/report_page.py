@@ -11,31 +11,16 @@ from music_emotion.results.report_cells import (
     minutes,
     score,
     settings,
+    spread_cells,
     three,
 )
+from music_emotion.results.report_notes import how_to_read
 from music_emotion.results.report_parts import Report, Run, Score, Submission
 from music_emotion.results.report_sections import Ablation, Line, Section, roots_of
 
 _MEASURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "loss": "loss"}
+_SPREAD = ["± seeds", "± folds"]
 _REPEATS = "Mean ± deviation [smallest, largest] over repeats, each of them on clips of its own."
-_HOW = """\
-Every number is copied or computed from files of `runs/` and `submissions/` by the command
-
-```bash
-{command}
-```
-
-- **Scores** are Spearman correlations over all clips of a section, each predicted by a network that never
-  saw it (out of fold; of several seeds their mean prediction). Brackets hold 95 % intervals: percentiles over
-  2,000 bootstrap resamples of the clips.
-- **Differences** are between the means by which a table is sorted. Run and default are scored in the same
-  resamples, in pairs, over the clips that both predict (n); bold ones have an interval that excludes 0. Such
-  an interval speaks of other clips, not of another training with another seed. The default is {default}.
-- *Selected on validation*: the clips that are scored chose the epoch, which makes a score too good.
-- **Blends** are scored nested: no clip's weights were chosen on it.
-- **Minutes** are those of training with its validations, or of an estimator's fitting, summed over the
-  finished folds of all seeds. **Memory** is the largest that a process held since it started.
-- – is what the files do not tell; runs of earlier versions kept less."""
 
 
 def make_page(
@@ -66,12 +51,7 @@ def make_page(
     str
         The same for the same files, whenever and wherever it is made.
     """
-    usual = "the run that differs from the default experiment in nothing but its name, data and folds"
-    how = _HOW.format(
-        command=command,
-        default=f"{code(default)}, or where its clips are others {usual}" if default else usual,
-    )
-    parts = [f"<!-- {command} -->", "# Results", how]
+    parts = [f"<!-- {command} -->", "# Results", how_to_read(command, default)]
     titles: list[str] = []
     for section in sections:
         title = f"{_title(section.roots)}: {_listed(section.targets)}, {section.n} clips"
@@ -101,6 +81,7 @@ def _of_targets(section: Section, experiments: Path) -> str:
     head = ["run", "what", "folds", "seeds", *section.targets]
     head += [f"mean of {_listed(section.headline)}"] if partly else []
     head += ["mean of all" if partly else "mean"] if several else []
+    head += _SPREAD
     if section.default:
         head += [f"difference to {code(section.default)}"]
     return _table(head, (_target_row(line, section, experiments) for line in section.lines))
@@ -124,11 +105,13 @@ def _of_ablation(ablation: Ablation) -> list[str]:
 
 def _target_row(line: Line, section: Section, experiments: Path) -> list[str]:
     run, partly = line.run, set(section.headline) != set(section.targets)
-    cells = [_name(run), description(run, experiments), _folds(run), str(run.seeds)]
+    cells = [_name(run), description(run, experiments), _folds(run)]
+    cells += ["" if run.recipe is not None else str(run.seeds)]  # the members have seeds, the blend has none
     cells += [score(run.scores[name]) for name in section.targets]
     cells += [score(line.headline)] if partly else []
     if len(section.targets) > 1:
         cells += [score(run.scores.get("mean")) if partly else score(line.headline)]
+    cells += spread_cells(run, section.headline)
     if section.default:
         cells += [_against_default(line, section)]
     return cells
@@ -170,8 +153,10 @@ def _of_genres(runs: Sequence[Run], experiments: Path) -> list[str]:
             which = "out of fold" if run.out_of_fold else "test split"
             n = next((str(held.n) for held in run.scores.values() if held.n is not None), "")
             cells = [_name(run), description(run, experiments), which, n, str(len(run.classes)), _folds(run)]
-            rows.append([*cells, str(run.seeds), *(score(run.scores.get(name)) for name in measures)])
-        parts += [f"## {title}", _table([*head, *map(_measure, measures)], rows)]
+            cells += [str(run.seeds), *(score(run.scores.get(name)) for name in measures)]
+            rows.append([*cells, *spread_cells(run, ["macro_f1"])])
+        named = [f"{name} of macro F1" for name in _SPREAD]
+        parts += [f"## {title}", _table([*head, *map(_measure, measures), *named], rows)]
     return parts
 
 

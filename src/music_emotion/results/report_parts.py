@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 from pydantic import ConfigDict
@@ -53,6 +54,8 @@ class Run:
         Per target or measure; of repeats over their test clips.
     last_scores : dict of str to Score
         Of repeats that test their last epoch too.
+    single : dict
+        Scores of single seeds and folds, for `spread_of`.
     folds, seeds : int
         How many were scored; `folds` of each seed.
     n_test : tuple of int
@@ -77,6 +80,7 @@ class Run:
     n_settings: int
     scores: Scores
     last_scores: Scores
+    single: dict[str, Any]
     folds: int
     seeds: int
     n_test: tuple[int, ...]

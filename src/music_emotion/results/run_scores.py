@@ -13,6 +13,7 @@ from music_emotion.results.ensemble import blend, in_target_units
 from music_emotion.results.genre_report import class_scores, genre_report
 from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores
+from music_emotion.results.spread import spread_of, spreads
 from music_emotion.sections import Task
 
 
@@ -48,7 +49,7 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     write_truth(directory, truth, experiment.task)
     if experiment.task == "genre":
         scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
-        scores["per_seed"] = {str(seed): class_scores(truth, table) for seed, table in out_of_fold.items()}
+        scores |= _of_classes(truth, folds)
     else:
         scores = emotion_scores(truth, out_of_fold, fold_of)
         draw_out_of_fold(directory / "oof.png", truth, known)
@@ -86,12 +87,14 @@ def score_split(directory: Path, truth: pd.DataFrame) -> str:
     str
         The scores in a few lines.
     """
-    predictions = mean_table(every_fold(directory, "test"))
+    folds = read_folds(directory, "test")
+    predictions = mean_table([table for tables in folds.values() for table in tables.values()])
     forget_scores(directory)
     write_predictions(directory / "test.csv", predictions)
     scores = genre_report(
         _class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory
     )
+    scores |= _of_classes(truth, folds)
     write_json(directory / "scores.json", scores)
     return summary(directory.name, scores, "test split")
 
@@ -128,6 +131,21 @@ def mean_table(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables).groupby(level="Id").mean()
 
 
+def _of_classes(truth: pd.DataFrame, folds: dict[int, dict[int, pd.DataFrame]]) -> dict[str, Any]:
+    """Genre scores of every seed and of every fold, and how far they lie apart."""
+    rows = [
+        {"seed": seed, "fold": fold, "n": len(table), "scores": class_scores(truth, table)}
+        for seed, tables in folds.items()
+        for fold, table in tables.items()
+    ]
+    of_seeds = {seed: mean_table(list(tables.values())) for seed, tables in folds.items()}
+    each = {
+        "per_seed": {str(seed): class_scores(truth, table) for seed, table in of_seeds.items()},
+        "per_fold": {"scores": rows},
+    }
+    return each | {"spread": spreads(each)}
+
+
 def _joined_test(tables: list[pd.DataFrame], experiment: Experiment) -> pd.DataFrame:
     """Folds and seeds joined: probabilities by their mean, targets in z-scores, back in units."""
     mean = mean_table(tables)
@@ -141,11 +159,13 @@ def _class_index(one_hot: pd.DataFrame) -> pd.Series:
 
 
 def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:
-    """Scores in a few lines: value, 95 % interval, number of clips."""
+    """Scores in a few lines: value, 95 % interval, number of clips, deviation over seeds and over folds."""
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():
+        spread = spread_of(scores, [key])
         lines.append(
             f"  {key:<14} {score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}"
+            f"  {'' if spread is None else spread.in_words()}".rstrip()
         )
     return "\n".join(lines)

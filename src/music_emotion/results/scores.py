@@ -5,47 +5,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from music_emotion.errors import InputError
 from music_emotion.predictions import check_predictions
-from music_emotion.results.bootstrap import check_known, resamples, with_interval
+from music_emotion.results.bootstrap import check_known, with_interval, with_pair
+from music_emotion.results.rank_resampling import resampled_spearman
+from music_emotion.results.spread import spreads
 from music_emotion.training.metrics import is_constant, spearman_per_target
-
-
-def resampled_spearman(
-    truth: np.ndarray, prediction: np.ndarray, n_resamples: int = 2000, seed: int = 0
-) -> np.ndarray:
-    """Spearman's correlation of every column in bootstrap resamples of the clips.
-
-    Parameters
-    ----------
-    truth, prediction : np.ndarray [shape=(n, n_targets)]
-        Target values and predictions.
-    n_resamples : int
-        How often clips are drawn, n of n with replacement.
-    seed : int
-        Equal seeds draw equal clips, so that two runs can be compared in pairs.
-
-    Returns
-    -------
-    np.ndarray [shape=(n_resamples, n_targets)]
-        -1 to 1; 0 where a resample leaves a column constant.
-    """
-    columns = range(truth.shape[1])
-    chunks = [
-        np.stack([_rank_correlation(truth[rows, k], prediction[rows, k]) for k in columns], axis=1)
-        for rows in resamples(len(truth), n_resamples, seed)
-    ]
-    return np.concatenate(chunks)
-
-
-def _rank_correlation(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of every row of [shape=(n_chunk, n)]; 0 where one is constant."""
-    mean_rank = (truth.shape[1] + 1) / 2
-    a, b = (rankdata(values, axis=1) - mean_rank for values in (truth, prediction))
-    norms = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0)
 
 
 def emotion_scores(
@@ -67,7 +33,7 @@ def emotion_scores(
     dict
         Ready for JSON. ``n`` clips and the ``folds`` done, by seed; ``pooled``: of the mean over
         seeds, per target and their ``mean``, value with 95 % bootstrap interval and n; ``per_seed``;
-        ``per_fold``: scores, their mean, and their standard deviation (None for a single fold);
+        ``per_fold``: scores and their mean; ``spread``: as by `spreads`;
         ``constant``: every seed, fold and target that was predicted as one value, and scores 0.
 
     Raises
@@ -80,19 +46,25 @@ def emotion_scores(
     tables = {seed: _checked(seed, out_of_fold[seed], truth, fold_of) for seed in sorted(out_of_fold)}
     pooled = pd.concat(list(tables.values())).groupby(level=0).mean()
     folds = [row for seed, table in tables.items() for row in _fold_rows(seed, table, truth, fold_of[seed])]
-    scores = pd.DataFrame([row["scores"] for row in folds])
-    deviation = scores.std() if len(folds) > 1 else scores.iloc[0].map(lambda _: None)
+    constant = [
+        {"seed": row["seed"], "fold": row["fold"], "target": target}
+        for row in folds
+        for target in row.pop("constant")
+    ]
+    of_each = {
+        "per_seed": {str(seed): target_scores(truth, table) for seed, table in tables.items()},
+        "per_fold": {
+            "scores": folds,
+            "mean": pd.DataFrame([row["scores"] for row in folds]).mean().to_dict(),
+        },
+    }
     return {
         "n": len(pooled),
         "folds": {str(seed): [row["fold"] for row in folds if row["seed"] == seed] for seed in tables},
-        "pooled": _with_intervals(truth, pooled),
-        "per_seed": {str(seed): target_scores(truth, table) for seed, table in tables.items()},
-        "per_fold": {"scores": folds, "mean": scores.mean().to_dict(), "sd": deviation.to_dict()},
-        "constant": [
-            {"seed": row["seed"], "fold": row["fold"], "target": target}
-            for row in folds
-            for target in row.pop("constant")
-        ],
+        "pooled": pooled_scores(truth, pooled),
+        **of_each,
+        "spread": spreads(of_each),
+        "constant": constant,
     }
 
 
@@ -168,7 +140,8 @@ def paired_difference(
     Returns
     -------
     dict
-        ``value``, ``low`` and ``high`` of its 95 % bootstrap interval, and ``n``, the number of clips.
+        ``value``, ``low`` and ``high`` of its 95 % bootstrap interval, ``n``, the number of clips, and
+        ``above``, the share of resamples in which one is above the other.
 
     Raises
     ------
@@ -179,7 +152,7 @@ def paired_difference(
     (value, resampled), (others_value, others_resampled) = (
         _resampled_mean(tables[0], table) for table in tables[1:]
     )
-    return with_interval(value - others_value, resampled - others_resampled, len(tables[0]))
+    return with_pair(value - others_value, resampled, others_resampled, len(tables[0]))
 
 
 def _common(
@@ -204,7 +177,14 @@ def _resampled_mean(truth: pd.DataFrame, table: pd.DataFrame) -> tuple[float, np
     return target_scores(truth, table)["mean"], resampled.mean(axis=1)
 
 
-def _with_intervals(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, float]]:
+def pooled_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Every target's Spearman correlation and their `mean`, each with interval and number of clips.
+
+    Parameters
+    ----------
+    truth, table : pd.DataFrame
+        Target values and predictions of the same targets, indexed by `Id`; the truth may know more clips.
+    """
     values = target_scores(truth, table)
     resampled = resampled_spearman(truth.loc[table.index].to_numpy(), table.to_numpy())
     columns = [*resampled.T, resampled.mean(axis=1)]
