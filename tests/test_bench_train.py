@@ -89,7 +89,7 @@ def test_times_and_scores_are_those_of_the_folds(files, tmp_path, capsys):
     assert "fast (out-of-fold):" in printed
     assert "120.0 s per fold [100.0, 140.0], n=2, training and validation; 0.7 excerpts" in printed
     assert "30.0 s per fold [20.0, 40.0], n=2, training and validation; 2.7 excerpts" in printed
-    assert "time ratio of a fold: 4.25 [3.50, 5.00]" in printed
+    assert "time ratio of a fold: 4.25, from 3.50 to 5.00" in printed
     assert printed.count("n=40") == 2 * 4 + 1
     last = printed.splitlines()[-1]
     ours, public = map(float, re.findall(r"(?:ours|public) (\S+)", last))

@@ -133,11 +133,20 @@ def test_the_readme_shows_every_script():
 def test_the_commands_of_the_readme_run_in_its_order(run, capsys):
     """Each on what those before it left; what starts from audio or goes to Kaggle is tested elsewhere."""
     elsewhere = ("scripts/demo.py", "scripts/extract.py", "scripts/bench.py", "scripts/summarise.py audio")
-    elsewhere = (*elsewhere, "scripts/push.py", "scripts/predict.py")
+    elsewhere = (*elsewhere, "scripts/push.py", "scripts/predict.py", "scripts/compare.py runs/bench-")
     commands = [c for c in COMMANDS if not c.startswith(elsewhere) and c not in FAMILY]
     assert len(commands) >= 10
     for command in commands:
         assert run(smaller(command)) == 0, f"{command}: {capsys.readouterr().err}"
+
+
+def test_the_comparison_of_the_readme_is_what_the_tracked_runs_give(monkeypatch, run_script):
+    shown = re.search(
+        r"python scripts/(compare\.py runs/bench-[^\n]*)\n```\n\n```text\n(.*?)```", README, re.S
+    )
+    assert shown is not None
+    monkeypatch.chdir(ROOT)
+    assert run_script(*shlex.split(shown[1])) == (0, shown[2], "")
 
 
 def test_the_commands_that_start_from_audio_run(run, folder, capsys):

@@ -143,7 +143,7 @@ def _report(
     print(f"headline of the second less the first: {_in_words(ahead)}")
     seconds, ours_seconds = slow.costs(folds)["seconds"], fast.costs(folds)["seconds"]
     ratios = seconds / ours_seconds
-    print(f"time ratio of a fold: {ratios.mean():.2f} [{ratios.min():.2f}, {ratios.max():.2f}]")
+    print(f"time ratio of a fold: {ratios.mean():.2f}, from {ratios.min():.2f} to {ratios.max():.2f}")
     print(
         f"time_ratio {seconds.sum() / ours_seconds.sum():.2f} n {len(ratios)} ours {ours:.3f} "
         f"public {public:.3f} reached {'yes' if ours >= public else 'no'}"

@@ -12,8 +12,8 @@ Every number is copied or computed from files of `runs/` and `submissions/` by t
 - **Scores** are Spearman correlations over all clips of a section, each predicted by a network that never
   saw it (out of fold; of several seeds their mean prediction, which usually scores higher than one of
   them). Brackets hold 95 % intervals: percentiles over 2,000 bootstrap resamples of the clips. Those take
-  the clips to be independent; where several are of one artist they are too narrow (`python scripts/bench.py
-  coverage`).
+  the clips to be independent; where several are of one artist they are too narrow, and so are those of macro
+  F1 on a hundred clips with rare classes (`python scripts/bench.py coverage`).
 - **± seeds** and **± folds** are standard deviations of the mean by which a table is sorted, with their
   number: of single seeds, each over all clips, and of single folds about the mean of their seed. A fold has
   few clips, whose luck is most of ± folds; a seed may split the folds anew. What one seed or fold can't
