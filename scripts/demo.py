@@ -53,7 +53,7 @@ def demo(
     shuffle_labels
         Give the clips each other's labels: then nothing can be learnt, and the scores show it.
     """
-    with alone_at(out, out / "demo.lock", "give another --out"):
+    with alone_at(out, "give another --out"):
         _demo(out, clips, seconds, genre_epochs, epochs, seed, shuffle_labels)
 
 

@@ -1,28 +1,33 @@
 """One process at a time: who comes second is refused, or waits.
 
 The operating system takes a lock from a process that dies, so a killed one leaves none behind. The
-lock files themselves stay: removing one would let two processes hold locks of the same name.
+lock files themselves stay, hidden beside what they are of: removing one would let two processes hold
+locks of the same name.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from music_emotion.errors import InputError
 
 
+def lock_of(place: Path) -> Path:
+    """The lock file of a file or folder, which need not exist."""
+    place = place.resolve()
+    return place.with_name(f".{place.name}.lock")
+
+
 @contextmanager
-def alone_at(place: Path, lock: Path, remedy: str) -> Iterator[None]:
+def alone_at(place: Path, remedy: str) -> Iterator[None]:
     """Hold what a command writes to, and refuse to begin while another process does.
 
     Parameters
     ----------
     place : Path
-        What is held, for the message.
-    lock : Path
-        The lock file. Missing parent folders are made.
+        The file or folder, which need not exist. Missing parent folders are made.
     remedy : str
         What to do instead of waiting, such as "give another --name".
 
@@ -31,8 +36,7 @@ def alone_at(place: Path, lock: Path, remedy: str) -> Iterator[None]:
     InputError
         When another process holds it.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    held = _lock(place)
     try:
         held.acquire(timeout=0)
     except Timeout:
@@ -47,18 +51,17 @@ def alone_at(place: Path, lock: Path, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(lock: Path, what: str) -> Iterator[None]:
+def in_turn(place: Path, what: str) -> Iterator[None]:
     """Wait until no other process makes the same thing, and keep others waiting.
 
     Parameters
     ----------
-    lock : Path
-        The lock file. Missing parent folders are made.
+    place : Path
+        What is made; it need not exist. Missing parent folders are made.
     what : str
-        What the others make, for the user who waits.
+        What the others do, such as "packs data", for the user who waits.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock)
+    held = _lock(place)
     try:
         held.acquire(timeout=0)
     except Timeout:
@@ -68,3 +71,9 @@ def in_turn(lock: Path, what: str) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def _lock(place: Path) -> BaseFileLock:
+    lock = lock_of(place)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock)

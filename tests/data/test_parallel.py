@@ -114,7 +114,7 @@ def test_an_interrupted_run_says_that_it_goes_on(table, tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     kept = r"interrupted: \S+/multitask_dataset: (\d+) of \d+ clips are done; the same command goes on\.\n"
-    assert int(re.search(kept, said)[1]) >= 40
+    assert int(re.search(kept, said)[1]) >= 30  # arrays of the last may not be noted yet
     assert "Traceback" not in said
 
 

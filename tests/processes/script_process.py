@@ -16,16 +16,7 @@ from typing import Any
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "music_emotion.data.extract",
-        "music_emotion.data.sources",
-        "music_emotion.delivery.plan",
-        "music_emotion.results.blend_runs",
-        "music_emotion.results.vote",
-        "timm.scheduler",
-    ]
-)
+SERVER.set_forkserver_preload(["imported_ahead"])
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 

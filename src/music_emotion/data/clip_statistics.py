@@ -159,7 +159,7 @@ def summarise_clips(
         When `out` is another table, another process writes it, or too many clips fail.
     """
     out = out.resolve()
-    with alone_at(out, out.with_name(f".{out.name}.lock"), "give another --out"):
+    with alone_at(out, "give another --out"):
         remove_unfinished(out.parent, out.name)
         outcome = work_through(
             items_of(cut_windows(clips, windows or Windows()), settings),

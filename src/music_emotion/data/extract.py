@@ -82,7 +82,7 @@ def extract_clips(
     clips = cut_windows(clips, windows)
     root = root.resolve()  # workers on other machines start elsewhere
     folders = {rate: root / set_name(task, rate) for rate in _RATES}
-    with alone_at(folders["full"], root / f".extract-{task}.lock", "give another --out"):
+    with alone_at(folders["full"], "give another --out"):
         for folder in folders.values():
             _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
         return _extract(clips, folders, task, split, settings, workers or Workers(), max_failed)

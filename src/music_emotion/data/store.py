@@ -84,7 +84,7 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
         )
 
     if not is_current():
-        with in_turn(stores / f".{folder.name}.lock", f"packs {files.folder}"):
+        with in_turn(folder, f"packs {files.folder}"):
             if not is_current():  # by now
                 _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")

@@ -50,7 +50,7 @@ def write_bundle(contents: Contents, build: Path, names: Names, project: Path) -
     InputError
         When a file is missing, or Kaggle would not take one; while the bundle is pushed or packaged.
     """
-    with alone_at(build, lock_of(build), "give another --name"):
+    with alone_at(build, "give another --name"):
         for left in build.glob(f"{_BUILDING}*"):  # by a packaging that was killed
             shutil.rmtree(left)
         try:
@@ -58,12 +58,6 @@ def write_bundle(contents: Contents, build: Path, names: Names, project: Path) -
         finally:
             with suppress(OSError):  # empty, when packaging failed
                 build.rmdir()
-
-
-def lock_of(build: Path) -> Path:
-    """The lock that packaging and pushing a bundle hold, beside its folder."""
-    build = build.resolve()
-    return build.with_name(f".{build.name}.lock")
 
 
 def _write_parts(contents: Contents, build: Path, names: Names, project: Path) -> str:

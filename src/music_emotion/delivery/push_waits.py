@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from music_emotion.delivery.bundle import lock_of
 from music_emotion.delivery.kaggle_cli import Cli, CliFailure
 from music_emotion.delivery.push_files import Bundle
 from music_emotion.delivery.push_steps import Steps, only_one
 from music_emotion.errors import InputError
 from music_emotion.files import remove_unfinished
+from music_emotion.locks import lock_of
 
 T = TypeVar("T")
 FETCHING = ".fetching-"  # begins the name of a folder for what is not checked yet

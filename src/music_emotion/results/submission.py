@@ -154,7 +154,7 @@ def write_submission(
         When a rule is broken, another submission of that name exists, or another process writes it.
     """
     table = submission_table(check_predictions(predictions, "the test predictions"), form)
-    with alone_at(path, path.with_name(f".{path.stem}.lock"), "give another --name"):
+    with alone_at(path, "give another --name"):
         remove_unfinished(path.parent, f"{path.stem}.*")
         _write(path, table, form, card, overwrite)
 

@@ -52,7 +52,7 @@ def alone_in_folder(directory: Path) -> Iterator[None]:
     InputError
         When another process holds it.
     """
-    with alone_at(directory, directory / "run.lock", "give another --name"):
+    with alone_at(directory, "give another --name"):
         remove_unfinished(directory)
         yield
 
