@@ -16,7 +16,16 @@ from typing import Any
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["imported_ahead"])
+SERVER.set_forkserver_preload(  # of what is not found there, nothing would be said
+    [
+        "music_emotion.data.extract",
+        "music_emotion.delivery.plan",
+        "music_emotion.results.blend_runs",
+        "music_emotion.results.vote",
+        "music_emotion.results.whole_run",
+        "timm.scheduler",
+    ]
+)
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
