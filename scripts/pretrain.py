@@ -33,7 +33,7 @@ def pretrain(
     check_shift
         Only say whether a classifier can tell test clips from training clips, and by what.
     """
-    check_experiment(experiment)
+    check_experiment(experiment, str(file))
     if experiment.task != "genre":
         raise InputError(f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. See train.py.")
     if experiment.has_repeats:

@@ -75,7 +75,7 @@ def classes(
     out
         Folder for the picture.
     """
-    check_experiment(experiment)
+    check_experiment(experiment, str(file))
     if experiment.task != "genre":
         raise InputError(f"{file} has the task '{experiment.task}'; classes need 'genre'.")
     folder = find_set(Path(experiment.data.root), "genre", experiment.data.rate)

@@ -17,7 +17,7 @@ from music_emotion.training.objectives import make_objective
 
 
 def train(
-    file: Path,  # noqa: ARG001 (read before the flags, see command_line)
+    file: Path,
     *,
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     runs: Path = Path("runs"),
@@ -43,7 +43,7 @@ def train(
         Only say whether a classifier can tell test clips from training clips, and by what: if so, the
         out-of-fold score may not carry over.
     """
-    check_experiment(experiment)
+    check_experiment(experiment, str(file))
     accelerator = make_accelerator()
     if overfit_batch:
         check_overfits(experiment, accelerator)

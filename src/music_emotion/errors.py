@@ -61,11 +61,16 @@ def nearest(word: str, words: Iterable[str]) -> str:
     choices = sorted(words)
     match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     if match:
-        return f"did you mean '{match[0]}'?"
-    return f"choose from {', '.join(choices)}."
+        return f"did you mean '{shortened(match[0])}'?"
+    return f"choose from {', '.join(map(shortened, choices))}."
 
 
 def first_five(values: Iterable[object]) -> str:
     """Name the first five of many, so that a message stays readable."""
-    items = [str(value) for value in values]
+    items = [shortened(str(value), 300) for value in values]
     return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    """The beginning of a text, so that a message stays readable whatever a file holds."""
+    return text if len(text) <= longest else text[:longest] + "..."

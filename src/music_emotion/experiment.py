@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from music_emotion.errors import InputError, nearest
+from music_emotion.errors import InputError, nearest, shortened
 from music_emotion.files import read_toml
 from music_emotion.rules import check_experiment
 from music_emotion.sections import (
@@ -30,6 +30,8 @@ from music_emotion.sections import (
     Task,
     TrainSection,
 )
+
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,12 +106,14 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
     InputError
         For an unknown key, a value of the wrong kind, or settings that exclude each other.
     """
+    if not isinstance(differences, dict):
+        raise InputError(f"{place} holds no experiment, but {shortened(repr(differences))}.")
     _check_keys(differences, Experiment, place, "")
     try:
         experiment = TypeAdapter(Experiment).validate_python(differences)
     except ValidationError as error:
         raise InputError(describe(error, place)) from None
-    check_experiment(experiment)
+    check_experiment(experiment, place)
     return experiment
 
 
@@ -117,7 +121,7 @@ def _check_keys(differences: dict[str, Any], section: Any, place: str, above: st
     known = {item.name: item.type for item in fields(section)}
     for key, value in differences.items():
         if key not in known:
-            raise InputError(f"{place}: unknown key '{above}{key}'; {nearest(key, known)}")
+            raise InputError(f"{place}: unknown key '{above}{shortened(key)}'; {nearest(key, known)}")
         if is_dataclass(known[key]) and isinstance(value, dict):
             _check_keys(value, known[key], place, f"{above}{key}.")
 
@@ -125,17 +129,26 @@ def _check_keys(differences: dict[str, Any], section: Any, place: str, above: st
 def describe(error: ValidationError, place: str) -> str:
     """Say what pydantic refused, as sentences."""
     sentences = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        held = "missing" if item["type"] == "missing" else repr(item["input"])
+    for item in error.errors()[:_MOST_NAMED]:
+        key = shortened(".".join(str(part) for part in item["loc"]))
+        held = "missing" if item["type"] == "missing" else _repr(item["input"])
         what = f"{key} is {held}; " if key else ""  # a rule between fields has no key
         sentence = f"{place}: {what}{_decapitalised(item['msg'].removeprefix('Value error, '))}"
         if item["type"] == "literal_error":
             choices = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ",").split(",")]
-            close = difflib.get_close_matches(str(item["input"]), choices, n=1, cutoff=0.3)
+            close = difflib.get_close_matches(held, choices, n=1, cutoff=0.3)
             sentence += f"; did you mean '{close[0]}'?" if close else ""
         sentences.append(sentence if sentence.endswith("?") else sentence + ".")
+    if error.error_count() > _MOST_NAMED:
+        sentences.append(f"There are {error.error_count() - _MOST_NAMED} more.")
     return " ".join(sentences)
+
+
+def _repr(value: Any) -> str:
+    try:
+        return shortened(repr(value), 200)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a huge number"
 
 
 def _decapitalised(sentence: str) -> str:

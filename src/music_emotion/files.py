@@ -1,5 +1,6 @@
 """Writing files so that a reader never meets half of one."""
 
+import csv
 import json
 import os
 import tomllib
@@ -34,14 +35,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_UNFINISHED}{uuid4().hex[:12]}-{path.name}")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is not None:
-            error.filename = error.filename or str(path)  # a full disk does not say where
-        raise
+        with naming_refusals(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_refusals(path: Path) -> Iterator[None]:
+    """Let a disk that refuses what the block writes say where; a full one does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = error.filename or str(path)
+        raise
 
 
 def remove_unfinished(folder: Path, name: str = "*") -> None:
@@ -64,20 +73,69 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file as an editor counts them.
+
+    Raises
+    ------
+    InputError
+        When it is a folder, or is not text in UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder. Put a file in its place.") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # as UTF-16 has where UTF-8 has letters
+        raise InputError(f"{path} is not a text file in UTF-8. Save it as UTF-8, or replace it.")
+    return text.lstrip("\ufeff").split("\n")
+
+
+def split_line(path: Path, number: int, line: str, separator: str) -> list[str]:
+    """Split one line of a table into its cells; none goes on in the next, so that rows are lines.
+
+    Raises
+    ------
+    InputError
+        For quotes that do not close, or a cell beyond what Python's csv allows.
+    """
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error as error:
+        raise InputError(f"{path} line {number} can't be split into cells: {error}.") from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises
     ------
     InputError
-        When the file is missing or is not JSON.
+        When the file is missing, is a folder, or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Run the stage that writes it first.") from None
-    except ValueError as error:
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder. Delete it to write the file anew.") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}). Delete it to write it anew.") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file whose value has names, as all of ours have.
+
+    Raises
+    ------
+    InputError
+        As `read_json` does, and when it holds another value, such as a list.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object. Delete it to write it anew.")
+    return value
 
 
 def read_toml(path: Path, kind: str, examples: str) -> dict[str, Any]:
@@ -101,7 +159,7 @@ def read_toml(path: Path, kind: str, examples: str) -> dict[str, Any]:
             return tomllib.load(file)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"The {kind} {path} does not exist. See {examples}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers and lists beyond Python's bounds, too
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.errors import InputError, first_five
+from music_emotion.errors import InputError, first_five, shortened
 from music_emotion.files import write_table
 
 
@@ -83,13 +83,28 @@ def read_predictions(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist. Run the stage that writes it first.")
+    remedy = "Run the stage that writes it again."
     try:
-        table = pd.read_csv(path, dtype=str)  # as text, for Python reads a number to the last bit
-        if table.columns[0] != "Id":
-            raise InputError(f"{path}: the first column is '{table.columns[0]}'; expected 'Id'.")
-        numbers = table.astype({"Id": np.int64}).set_index("Id").astype(np.float64)
+        # as text, for Python reads a number to the last bit; and pandas would rename names given twice
+        cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+        names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
+        _check_names(names, path)
+        ids = pd.Index(rows[0].astype(np.int64), name="Id")
+        numbers = pd.DataFrame(
+            rows.iloc[:, 1:].replace("", "nan").to_numpy().astype(np.float64), ids, names[1:]
+        )
     except InputError:
         raise
-    except ValueError as error:  # pandas' errors of parsing are among them
-        raise InputError(f"{path} is not a table of predictions: {error}.") from None
+    except (ValueError, OverflowError, OSError) as error:  # pandas' errors of parsing are ValueErrors
+        reason = shortened(str(error).strip(), 200)
+        raise InputError(f"{path} is not a table of predictions: {reason}. {remedy}") from None
     return check_predictions(numbers, str(path))
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    if names[0] != "Id":
+        raise InputError(f"{path}: the first column is '{shortened(names[0])}'; expected 'Id'.")
+    wrong = [f"'{shortened(name)}'" for name in names[1:] if not name or names.count(name) > 1]
+    if wrong or len(names) == 1:
+        held = first_five(wrong) or "no names"
+        raise InputError(f"{path} has {held} beside 'Id'; expected targets or classes, each once.")

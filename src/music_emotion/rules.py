@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, shortened
 from music_emotion.sections import N_ROWS_OF
 
 if TYPE_CHECKING:
@@ -16,8 +16,14 @@ _GENRE_KINDS, _EMOTION_KINDS = ("svm", *TREES), ("gp", "ridge", "svr", *TREES)
 Rules = Iterator[tuple[bool, str]]  # whether a rule is broken, and the sentence that then helps
 
 
-def check_experiment(experiment: "Experiment") -> None:
+def check_experiment(experiment: "Experiment", place: str) -> None:
     """Refuse settings that exclude each other.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    place : str
+        Where its settings come from, for messages.
 
     Raises
     ------
@@ -27,7 +33,13 @@ def check_experiment(experiment: "Experiment") -> None:
     groups = (_names, _data, _folds, _network, _loss, _training, _estimator, _second_round)
     for broken, sentence in chain.from_iterable(rules(experiment) for rules in groups):
         if broken:
-            raise InputError(f"Experiment '{experiment.name}': {sentence}")
+            raise InputError(f"{place}: experiment '{shortened(experiment.name)}': {sentence}")
+
+
+def names_folder(name: str) -> bool:
+    """Whether a name can be that of a folder which is seen, on any file system."""
+    is_plain = name.isprintable() and "/" not in name and not name.startswith(".")
+    return is_plain and 0 < len(name.encode(errors="replace")) <= 200
 
 
 def _of_layout(experiment: "Experiment") -> bool:
@@ -40,8 +52,8 @@ def _starts_pretrained(experiment: "Experiment") -> bool:
 
 def _names(experiment: "Experiment") -> Rules:
     yield (
-        not experiment.name or "/" in experiment.name or experiment.name.startswith("."),
-        f"name is {experiment.name!r}; it names a folder, so give letters, digits and dashes.",
+        not names_folder(experiment.name),
+        f"name is {shortened(experiment.name)!r}; it names a folder, so give letters, digits and dashes.",
     )
     yield not experiment.seeds, "seeds is empty. Give at least one, such as [0]."
     yield len(set(experiment.seeds)) < len(experiment.seeds), "seeds holds a seed twice."

@@ -16,8 +16,8 @@ Channel = Literal["spectrogram", "frequency", "delta"]
 Unlabelled = Literal["test", "genre"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**32)]  # above, NumPy and scikit-learn take no seed
+Positive = Annotated[int, Field(ge=1, lt=2**32)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 

@@ -460,7 +460,7 @@ DAMAGES = {
     ),
     "a folder": (
         lambda place: ((place / "scores.json").unlink(), (place / "scores.json").mkdir()),
-        "Is a directory",
+        "is a folder",
     ),
 }
 

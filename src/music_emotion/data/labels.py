@@ -1,6 +1,5 @@
 """Label files of every edition as checked tables indexed by id."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.data.layout import leading_id
-from music_emotion.errors import InputError, first_five, nearest
+from music_emotion.errors import InputError, first_five, nearest, shortened
+from music_emotion.files import read_lines, split_line
 
 DEFAULT_TARGETS = ("valence", "energy", "danceability")
 _MOST_NAMED = 20
@@ -40,7 +40,7 @@ def read_targets(
         the file does not have.
     """
     header, rows, first_line = _read_rows(path)
-    names = header[1:] if header else list(DEFAULT_TARGETS)
+    names = _target_names(path, header[1:]) if header else list(DEFAULT_TARGETS)
     ids = _ids(path, rows, first_line)
     wanted = list(targets) or names
     for name in wanted:
@@ -56,7 +56,7 @@ def read_targets(
         for column, cell in enumerate(row[1:]):
             values[number, column], problem = _number(cell, allowed)
             if problem and names[column] in wanted:
-                problems.append(f"line {line}: {names[column]} is {cell or 'empty'}; {problem}")
+                problems.append(f"line {line}: {names[column]} is {shortened(cell) or 'empty'}; {problem}")
     if problems:
         more = ["..."] if len(problems) > _MOST_NAMED else []
         raise InputError(
@@ -66,10 +66,22 @@ def read_targets(
     return pd.DataFrame(values, ids, names)[wanted]
 
 
-def _number(cell: str, allowed: tuple[float, float]) -> tuple[float, str]:
+def _target_names(path: Path, names: list[str]) -> list[str]:
+    """The names of a header, if each names another target."""
+    wrong = [name for name in names if not name or names.count(name) > 1 or np.isfinite(_number(name)[0])]
+    if wrong or not names:
+        held = first_five(f"'{shortened(name)}'" for name in names) or "no names"
+        raise InputError(
+            f"{path} line 1 has {held} after the id; expected the targets' names, each once, such as "
+            f"{', '.join(DEFAULT_TARGETS)}."
+        )
+    return names
+
+
+def _number(cell: str, allowed: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, str]:
     low, high = allowed
     try:
-        value = float(cell)
+        value = float(cell.replace("_", "?"))  # Python takes 0_1 for 1
     except ValueError:
         return np.nan, "expected a number"
     return value, "" if low <= value <= high else f"expected {low:g} to {high:g}"
@@ -167,17 +179,17 @@ def _cells(path: Path, rows: list[list[str]], first_line: int, column: int, what
 
 def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
     """The header, if there is one, the other rows' fields, and the number of their first line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a text file in UTF-8. Replace it.") from None
+    lines = read_lines(path)
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
         raise InputError(f"{path} is empty.")
     separator = next((mark for mark in ("\t", ",") if mark in lines[0]), None)
-    fields = csv.reader(lines, delimiter=separator) if separator else (line.split() for line in lines)
-    rows = [[cell.strip() for cell in row] for row in fields]
+    rows = [
+        split_line(path, number, line, separator) if separator else line.split()
+        for number, line in enumerate(lines, start=1)
+    ]
+    rows = [[cell.strip() for cell in row] for row in rows]
     has_header = not (rows[0] and rows[0][0][:1].isdigit())
     header = rows.pop(0) if has_header else None
     if not rows:
@@ -190,7 +202,8 @@ def _ids(path: Path, rows: list[list[str]], first_line: int) -> pd.Index:
     for number, clip_id in enumerate(ids):
         if clip_id is None:
             raise InputError(
-                f"{path} line {first_line + number}: '{' '.join(rows[number])}' does not start with an id."
+                f"{path} line {first_line + number}: '{shortened(' '.join(rows[number]))}' does not start "
+                f"with an id, a whole number."
             )
     index = pd.Index(ids, name="Id", dtype=np.int64)
     repeated = index[index.duplicated()].unique()

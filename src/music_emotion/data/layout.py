@@ -1,6 +1,7 @@
 """Find the competition's folders and files under any root, whichever edition they are."""
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +53,15 @@ def array_name(clip_id: int) -> str:
 
 
 def leading_id(name: str) -> int | None:
-    """The integer a file name or label starts with, or None.
+    """The integer a file name or label starts with, or None; one beyond 64 bits is none.
 
     Examples
     --------
     >>> leading_id("1042.fused.full.npy.gz")
     1042
     """
-    match = re.match(r"\s*(\d+)", name)
-    return int(match.group(1)) if match else None
+    match = re.match(r"\s*0*(\d{1,19})(?!\d)", name, re.ASCII)
+    return int(match.group(1)) if match and int(match.group(1)) < 2**63 else None
 
 
 def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
@@ -141,10 +142,12 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
     if not folder.is_dir():
         raise InputError(f"{set_folder} has no folder '{split}'. Check that it was unpacked whole.")
     arrays: dict[int, Path] = {}
+    with os.scandir(folder) as entries:  # tells files without a request for each
+        names = [entry.name for entry in entries if _is_array(entry.name) and entry.is_file()]
     # '.npy' last, so that it wins over '.npy.gz'
-    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".npy", path.name)):
+    for path in sorted(map(folder.joinpath, names), key=lambda path: (path.suffix == ".npy", path.name)):
         clip_id = leading_id(path.name)
-        if clip_id is None or not path.name.endswith((".npy", ".npy.gz")):
+        if clip_id is None:
             continue
         if clip_id in arrays and arrays[clip_id].suffix == path.suffix:
             twins = f"{arrays[clip_id].name} and {path.name}"
@@ -154,6 +157,10 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
         raise InputError(f"{folder} has no arrays named <id>....npy or <id>....npy.gz.")
     labels = set_folder / f"{split}_labels.txt"
     return SplitFiles(folder, dict(sorted(arrays.items())), labels if labels.exists() else None)
+
+
+def _is_array(name: str) -> bool:
+    return name.endswith((".npy", ".npy.gz"))
 
 
 def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import shutil
 import tempfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from tqdm import tqdm
 
 from music_emotion.data.layout import SplitFiles, leave_out, rate_of, too_many
 from music_emotion.data.stored_frames import JoinedFrames, StoredFrames
-from music_emotion.errors import InputError, first_five
-from music_emotion.files import atomic_path, read_json, write_json, write_table
+from music_emotion.errors import InputError, first_five, shortened
+from music_emotion.files import atomic_path, naming_refusals, read_json, write_json, write_table
 from music_emotion.locks import in_turn
 from music_emotion.sections import Rows
 from music_emotion.sound.fingerprint import FRAMES_PER_STEP, N_BANDS, N_STEPS, fingerprint
@@ -145,7 +144,8 @@ def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
         building = Path(temporary) / folder.name
         building.mkdir()
-        index, fingerprints, problems = _write_frames(files, building / "frames.npy")
+        with naming_refusals(folder / "frames.npy"):
+            index, fingerprints, problems = _write_frames(files, building / "frames.npy")
         if too_many(len(problems), len(files.arrays), allow_bad_share):
             raise InputError(
                 f"{len(problems)} of {len(files.arrays)} arrays in {files.folder} can't be used: "
@@ -194,8 +194,9 @@ def read_frames(path: Path) -> np.ndarray:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is not a whole array ({error})") from None
+    except Exception as error:  # NumPy's parsing of a foreign header raises whatever it meets
+        reason = shortened(str(error) or type(error).__name__, 200)
+        raise InputError(f"{path} is not a whole array ({reason})") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} is an archive of several arrays")
     if array.ndim != 2 or array.shape[0] != N_ROWS or array.shape[1] == 0:

@@ -1,26 +1,27 @@
 """The whole network of an experiment: standardise, vary, trunk, head; saved as one file."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
+from pydantic.dataclasses import dataclass as checked
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from music_emotion.data.augment import SpectrogramAugmentation
-from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict
+from music_emotion.errors import InputError, first_five, shortened
+from music_emotion.experiment import Experiment, build_experiment, describe, experiment_to_dict
 from music_emotion.files import atomic_path
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
 from music_emotion.models.mlp import Mlp
 from music_emotion.models.target_scale import TargetScale
-from music_emotion.sections import N_MELS, DataSection, ModelSection
+from music_emotion.sections import N_MELS, STRICT, DataSection, ModelSection
 from music_emotion.sound.spectrogram import FeatureSettings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _METADATA_KEY = "music_emotion"
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=STRICT)
 class ModelCard:
     """All that a network's weights mean nothing without.
 
@@ -56,6 +57,12 @@ class ModelCard:
     target_deviation: tuple[float, ...]
     target_quantiles: tuple[tuple[float, ...], ...] = field(default=(), kw_only=True)
     features: FeatureSettings = field(default_factory=FeatureSettings, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("row", "target"):
+            means, deviations = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
+            if not means or len(means) != len(deviations) or min(deviations) <= 0:
+                raise ValueError(f"{name}_deviation is not a positive number for each of {name}_mean")
 
 
 class Network(nn.Module):
@@ -186,13 +193,28 @@ def load_model(path: Path) -> Network:
     # The file holds every weight, so the files this network once started from aren't needed.
     whole = replace(card.experiment.model, weights="none", trunk="none")
     train = replace(card.experiment.train, frozen_epochs=0)
-    network = build_network(replace(card, experiment=replace(card.experiment, model=whole, train=train)))
+    described = replace(card, experiment=replace(card.experiment, model=whole, train=train))
     try:
+        with torch.device("meta"):  # takes no memory, however large a network is described
+            expected = build_network(described).state_dict()
+        misfits = [_misfit(name, weights, expected) for name in {**expected, **weights}]
+        if any(misfits):
+            raise ValueError(first_five(filter(None, misfits)))
+        network = build_network(described)
         network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{path} holds weights of another network: {error}") from None
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        reason = shortened(str(error), 300)
+        raise InputError(f"{path} holds weights of another network: {reason}. Train it anew.") from None
     network.card = card
     return network.eval()
+
+
+def _misfit(name: str, there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> str:
+    """How a weight of a file differs in shape from that of a network; empty where it doesn't."""
+    theirs, ours = (_shape(weights.get(name)) for weights in (there, here))
+    if name not in here:
+        return f"{shortened(name)} is only there"
+    return "" if theirs == ours else f"{shortened(name)} is {theirs} there, {ours} here"
 
 
 def read_card(path: Path) -> ModelCard:
@@ -214,24 +236,25 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
             metadata = file.metadata() or {}
             names = file.keys() if with_weights else ()
             weights = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}).") from None
+    except (SafetensorError, OSError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({shortened(str(error), 200)}).") from None
     if _METADATA_KEY not in metadata:
         raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
     try:
         fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
         experiment = build_experiment(fields.pop("experiment"), str(path))
         features = FeatureSettings(**fields.pop("features", {}))  # models of earlier versions lack them
-        values = {name: tuple(map(_hardened, values)) for name, values in fields.items()}
-        card = ModelCard(experiment=experiment, features=features, **values)
-    except (KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} describes its network in a way that can't be read ({error!r}).") from None
+        card = ModelCard(experiment=experiment, features=features, **fields)
+    except InputError:
+        raise
+    except ValidationError as error:
+        reason = describe(error, "The description")
+        raise InputError(f"{path} describes its network in a way that can't be read. {reason}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} describes its network in a way that can't be read ({shortened(repr(error), 200)})."
+        ) from None
     return card, weights
-
-
-def _hardened(value: Any) -> Any:
-    """A list as the tuple it was before it became JSON."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
@@ -257,12 +280,8 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     _, weights = _read_model(path)
     own = network.state_dict()
     trunk = [name for name in own if name.startswith("trunk.")]
-    misfits = [
-        f"{name} is {_shape(weights.get(name))} there, {_shape(own[name])} here"
-        for name in trunk
-        if name not in weights or weights[name].shape != own[name].shape
-    ]
-    misfits += [f"{name} is only there" for name in weights if name.startswith("trunk.") and name not in own]
+    there = [name for name in weights if name.startswith("trunk.")]
+    misfits = [misfit for name in dict.fromkeys([*trunk, *there]) if (misfit := _misfit(name, weights, own))]
     if misfits:
         raise InputError(
             f"The trunk of {path} does not fit: {len(misfits)} weights differ ({first_five(misfits)}). "

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, shortened
 from music_emotion.files import read_json
 from music_emotion.results.ensemble import Method, blend, in_target_units
+from music_emotion.sections import STRICT
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """What `blend.json` holds.
 
@@ -37,6 +38,17 @@ class Recipe:
     weights: dict[str, dict[str, float]]
     target_mean: dict[str, float]
     target_deviation: dict[str, float]
+
+    def __post_init__(self) -> None:
+        if set(self.weights) != {Path(member).name for member in self.members}:
+            raise ValueError("the runs of weights are not those of members")
+        tables = [self.target_deviation, *self.weights.values()]
+        if not self.target_mean or any(table.keys() != self.target_mean.keys() for table in tables):
+            raise ValueError("target_mean, target_deviation and weights are not of the same targets")
+        if min(value for table in tables for value in table.values()) < 0:
+            raise ValueError("a weight or a deviation is negative")
+        if not all(any(table[target] > 0 for table in tables[1:]) for target in self.targets):
+            raise ValueError("all weights of a target are 0")
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -88,7 +100,7 @@ def parse_recipe(fields: Any, place: Path) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_python(fields)
     except ValidationError as error:
-        raise InputError(
-            f"{place} does not hold a whole recipe ({error.errors()[0]['msg']}: "
-            f"{'.'.join(map(str, error.errors()[0]['loc']))}). Blend the runs again."
-        ) from None
+        first = error.errors()[0]
+        where = shortened(".".join(map(str, first["loc"])))
+        what = first["msg"] + (f": {where}" if where else "")
+        raise InputError(f"{place} does not hold a whole recipe ({what}). Blend the runs again.") from None

@@ -12,7 +12,7 @@ from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from music_emotion.errors import InputError, first_five
+from music_emotion.errors import InputError, first_five, shortened
 from music_emotion.experiment import describe, read_differences
 from music_emotion.files import read_toml, write_table
 from music_emotion.results.search import run_search
@@ -27,6 +27,7 @@ from music_emotion.results.study_row import (
     row_line,
     table_of,
 )
+from music_emotion.rules import names_folder
 from music_emotion.sections import STRICT
 
 
@@ -103,6 +104,8 @@ def read_study(path: Path, flags: Settings | None = None) -> Study:
         file = TypeAdapter(StudyFile).validate_python(fields)
     except ValidationError as error:
         raise InputError(describe(error, str(path))) from None
+    if not names_folder(file.name):
+        raise InputError(f"{path}: name is {shortened(file.name)!r}; it names a folder, so give letters.")
     if (file.grid is None) == (file.search is None):
         has = "neither" if file.grid is None else "both"
         raise InputError(f"{path}: a study has either [[grid]] or [search], but this has {has}.")

@@ -10,12 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from music_emotion.errors import InputError, first_five
-from music_emotion.files import atomic_path, read_json, remove_unfinished, write_json
+from music_emotion.data.layout import leading_id
+from music_emotion.errors import InputError, first_five, shortened
+from music_emotion.files import (
+    atomic_path,
+    read_lines,
+    read_object,
+    remove_unfinished,
+    split_line,
+    write_json,
+)
 from music_emotion.locks import alone_at
 from music_emotion.predictions import check_predictions
 
 _EDITION_SUFFIX = ".fused.full.npy.gz"
+_NAME = re.compile(r"[0-9]+(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class SubmissionForm:
     @property
     def ids(self) -> list[int]:
         """The integer each name starts with."""
-        return [int(re.match(r"\d+", name)[0]) for name in self.names]  # type: ignore[index]
+        return [int(name.partition(".")[0]) for name in self.names]
 
 
 def default_form(targets: Sequence[str], ids: Sequence[int]) -> SubmissionForm:
@@ -70,35 +79,41 @@ def read_form(sample: Path, targets: Sequence[str]) -> SubmissionForm:
     """
     if not sample.is_file():
         raise InputError(f"The sample submission {sample} does not exist. Correct --sample, or leave it out.")
-    try:
-        lines = sample.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{sample} is not a text file. Give the competition's CSV.") from None
-    rows = [(number, line.split(",")) for number, line in enumerate(lines, start=1) if line.strip()]
-    if len(rows) < 2:
+    lines = [(number, line) for number, line in enumerate(read_lines(sample), start=1) if line.strip()]
+    if len(lines) < 2:
         raise InputError(f"{sample} has no rows.")
-    (_, header), *rows = rows
+    (_, header), *rows = [(number, split_line(sample, number, line, ",")) for number, line in lines]
+    _check_header(header, targets, sample)
     columns = header[1:] or list(targets)
-    if header[0][:1].isdigit():
-        raise InputError(f"{sample} line 1: '{header[0]}' is an id where the header should be.")
-    if sorted(columns) != sorted(targets):
-        raise InputError(
-            f"{sample} asks for {', '.join(columns)}, but the run predicts {', '.join(targets)}. "
-            f"Submit a run of the same targets."
-        )
     form = SubmissionForm(header[0], tuple(cells[0] for _, cells in rows), tuple(columns))
     _check_names([number for number, _ in rows], form.names, sample)
     _check_unique(form.ids, str(sample))
     return form
 
 
+def _check_header(header: list[str], targets: Sequence[str], sample: Path) -> None:
+    """The name of the ids, and no others than the targets'."""
+    name, *columns = header
+    if name[:1].isdigit():
+        raise InputError(f"{sample} line 1: '{shortened(name)}' is an id where the header should be.")
+    if columns and sorted(columns) != sorted(targets):
+        raise InputError(
+            f"{sample} asks for {first_five(columns)}, but the run predicts {first_five(targets)}. "
+            f"Submit a run of the same targets."
+        )
+    if not name or name in targets:
+        raise InputError(f"{sample} line 1: '{name}' can't name the ids. Give them a name, such as Id.")
+
+
 def _check_names(numbers: list[int], names: Sequence[str], sample: Path) -> None:
     """Every name is an integer and the ending that the first one has."""
     ending = names[0].lstrip("0123456789")
     for number, name in zip(numbers, names, strict=True):
-        if not re.fullmatch(r"\d+(\..*)?", name) or name.lstrip("0123456789") != ending:
-            wanted = f"an integer id followed by '{ending}'" if ending.startswith(".") else "an integer id"
-            raise InputError(f"{sample} line {number}: '{name}' is not {wanted}.")
+        if not _NAME.fullmatch(name) or leading_id(name) is None or name.lstrip("0123456789") != ending:
+            wanted = "an integer id"
+            if ending.startswith("."):
+                wanted += f" followed by '{shortened(ending)}'"
+            raise InputError(f"{sample} line {number}: '{shortened(name)}' is not {wanted}.")
 
 
 def _check_unique(ids: Sequence[int], place: str) -> None:
@@ -162,7 +177,7 @@ def write_submission(
 def _write(
     path: Path, table: pd.DataFrame, form: SubmissionForm, card: dict[str, Any], overwrite: bool
 ) -> None:
-    if path.exists() and not overwrite and path.read_text(encoding="utf-8") != table.to_csv(index=False):
+    if path.exists() and not overwrite and path.read_bytes() != table.to_csv(index=False).encode():
         raise InputError(f"{path} exists and is another submission. Give another --name, or --overwrite.")
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
@@ -174,7 +189,7 @@ def _write(
         "targets": list(form.targets),
     }
     card_path = path.with_suffix(".json")
-    known = read_json(card_path) if card_path.exists() else {}
+    known = read_object(card_path) if card_path.exists() else {}
     if known.get("sha256") == facts["sha256"]:  # the same file: its score stays known
         card = card | {"leaderboard": known.get("leaderboard")}
     write_json(card_path, card | facts)

@@ -1,7 +1,6 @@
 """The state of an unfinished training, so that the same command goes on from its last epoch."""
 
 import io
-import pickle
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from music_emotion.data.clip_set import ClipSet
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, shortened
 from music_emotion.files import atomic_path
 
 STATE = "state.pt"
@@ -96,16 +95,9 @@ def load_state(
         if scaler and state["scaler"]:  # none when the training began in another precision
             scaler.load_state_dict(state["scaler"])
         return Progress(**state["progress"])
-    except (
-        RuntimeError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-        pickle.UnpicklingError,
-    ) as error:
-        raise InputError(f"{path} is damaged ({error}). Delete it to train that fold anew.") from None
+    except Exception as error:  # unpickling a damaged file raises whatever it meets
+        reason = shortened(str(error) or type(error).__name__, 300)
+        raise InputError(f"{path} is damaged ({reason}). Delete it to train that fold anew.") from None
 
 
 def check_same_training(progress: Progress, training: ClipSet, path: Path) -> None:
@@ -134,6 +126,6 @@ def is_whole(path: Path) -> bool:
     """Whether a saved state can be read."""
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError):
+    except Exception:  # as in `load_state`
         return False
     return True

@@ -1,0 +1,161 @@
+"""Arrays and folders of arrays of other people, whole and damaged."""
+
+import gzip
+import io
+import struct
+
+import numpy as np
+import pytest
+from damaged import damaged, only_sentences, several, values
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from music_emotion.data.layout import find_set, split_files
+from music_emotion.data.store import read_frames
+from music_emotion.errors import InputError
+
+
+def npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
+    content = io.BytesIO()
+    np.lib.format.write_array(content, array, version)
+    return content.getvalue()
+
+
+ARRAY = npy(np.linspace(-80, 0, 140 * 3, dtype=np.float32).reshape(140, 3))
+ZIP = io.BytesIO()
+np.savez(ZIP, frames=np.zeros((140, 2)))
+
+
+def check_frames(folder, name, content):
+    frames = only_sentences(read_frames, folder / name, content, ".")
+    if frames is not None:
+        assert frames.dtype == np.float16
+        assert frames.shape[1] == 140
+        assert len(frames)
+        assert np.isfinite(frames).all()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("arrays")
+
+
+@several
+@example(b"PK\3\4 not an archive")
+@given(damaged(ARRAY) | damaged(ZIP.getvalue()))
+def test_a_damaged_array(folder, content):
+    check_frames(folder, "1.fused.full.npy", content)
+
+
+@several
+@given(damaged(ARRAY).map(gzip.compress) | damaged(gzip.compress(ARRAY)))
+def test_a_damaged_packed_array(folder, content):
+    check_frames(folder, "1.fused.full.npy.gz", content)
+
+
+sides = st.sampled_from([0, 1, 2, 3, 140, -1, 2**31, 2**40, 2**62, 2**63, 10**30]) | st.integers(-3, 200)
+kinds = st.sampled_from(
+    [
+        "<f4",
+        ">f8",
+        "<f2",
+        "<i4",
+        "|u1",
+        "|O",
+        "|b1",
+        "<c8",
+        "<U3",
+        "|S2",
+        "<M8[s]",
+        "|V8",
+        "f",
+        "?",
+        "",
+        "<f9",
+        "<f16",
+        "<f4,<f4",
+        "(140,)<f4",
+    ]
+)
+LIE = {"descr": "<f4", "fortran_order": False, "shape": (140, 3)}
+headers = st.fixed_dictionaries(
+    {
+        "descr": kinds | st.lists(st.tuples(st.sampled_from(["a", "b", ""]), kinds), max_size=2) | values,
+        "fortran_order": st.booleans() | values,
+        "shape": st.lists(sides, max_size=3).map(tuple) | st.just((140, 3)) | values,
+    },
+    optional={"more": values, 1: values},  # type: ignore[dict-item]
+)
+
+
+@several
+@example("(" * 3000, b"\1\0", 0, "1.npy")
+@example("{'descr': '<f4', 'fortran_order': False, 'shape': (140, 10**30)}", b"\1\0", 0, "1.npy")
+@example(repr(LIE | {"shape": (140, 10**30)}), b"\1\0", 0, "1.npy")
+@example(repr(LIE | {"shape": (140, 2**40)}), b"\1\0", 7, "1.npy")
+@example(repr(LIE | {"shape": (140, 2**40)}), b"\1\0", 7, "1.npy.gz")
+@example(repr(LIE | {"shape": (140, -1)}), b"\1\0", 1680, "1.npy")
+@example(repr(LIE | {1: 2}), b"\1\0", 1680, "1.npy")
+@given(
+    headers.map(repr) | st.text(max_size=30) | st.sampled_from(["(" * 3000, "{" * 99, "-" * 5000 + "1"]),
+    st.sampled_from([b"\1\0", b"\2\0", b"\3\0", b"\0\0", b"\4\1"]),
+    st.sampled_from([0, 7, 1680, 3360]),
+    st.sampled_from(["1.npy", "1.npy.gz"]),
+)
+def test_a_header_that_lies(folder, header, version, n_bytes, name):
+    text = header.encode("utf-8", "replace") + b"\n"
+    length = struct.pack("<H" if version == b"\1\0" else "<I", len(text))
+    content = b"\x93NUMPY" + version + length + text + bytes(n_bytes)
+    check_frames(folder, name, gzip.compress(content, 1) if name.endswith("gz") else content)
+
+
+@several
+@given(
+    arrays(
+        st.sampled_from([np.float16, np.float32, ">f8", np.int8, np.uint16, np.longdouble]),
+        st.tuples(st.just(140), st.integers(1, 4)),
+        elements={"min_value": 0, "max_value": 100},
+        fill=st.nothing(),
+    ),
+    st.sampled_from("CF"),
+    st.sampled_from([(1, 0), (2, 0), (3, 0)]),
+    st.booleans(),
+)
+def test_a_valid_array_is_read_as_it_was_written(folder, array, order, version, is_packed):
+    path = folder / ("2.npy.gz" if is_packed else "2.npy")
+    content = npy(np.asarray(array, order=order), version)
+    path.write_bytes(gzip.compress(content, 1) if is_packed else content)
+    np.testing.assert_array_equal(read_frames(path), array.T.astype(np.float16))
+
+
+stems = st.sampled_from(["1", "01", "1.fused.full", "9" * 30, "-1", "", "x", "\u0663", "1 (1)", " 1"])
+file_names = st.tuples(stems, st.sampled_from([".npy", ".npy.gz", ".NPY", "", ".txt"])).map("".join)
+
+
+@several
+@example(["9" * 30 + ".npy"], "file")
+@example(["1.npy"], "folder")
+@example(["1.npy"], "link")
+@given(
+    st.lists(file_names.filter(bool), max_size=4, unique=True), st.sampled_from(["file", "folder", "link"])
+)
+def test_names_of_files(tmp_path_factory, names, kind):
+    root = tmp_path_factory.mktemp("root")
+    (root / "multitask_dataset" / "train").mkdir(parents=True)
+    for name in names:
+        path = root / "multitask_dataset" / "train" / name
+        if kind == "file":
+            path.write_bytes(ARRAY)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("nowhere")
+    try:
+        files = split_files(find_set(root, "emotion"), "train")
+    except InputError as error:
+        said = str(error)
+        assert "multitask_dataset/train" in said
+        return
+    assert kind == "file"
+    assert all(0 <= clip_id < 2**63 for clip_id in files.arrays)

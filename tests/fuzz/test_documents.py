@@ -1,0 +1,181 @@
+"""Experiments, studies and the JSON of runs, whole and damaged."""
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pandas as pd
+import pytest
+from damaged import altered, damaged, only_sentences, several
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from music_emotion.errors import InputError
+from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict, read_differences
+from music_emotion.results.experiment_file import _toml, experiment_toml
+from music_emotion.results.recipe import Recipe, read_recipe
+from music_emotion.results.report import read_run
+from music_emotion.results.study import read_study
+from music_emotion.training.run import read_experiment
+
+EXPERIMENT = b"""name = "small"
+task = "emotion"
+seeds = [0, 1]
+[data]
+root = "data"
+targets = ["valence", "energy"]
+target_range = [0.0, 1.0]
+genres = {Rock = "Rock", Psych-Rock = "Rock"}
+[excerpt]
+frames = 32
+[model]
+widths = [8, 16]
+pool_size = [2, 2]
+[train]
+epochs = 2
+"""
+STUDY = b"""name = "grid"
+experiment = "small.toml"
+[fixed]
+"train.epochs" = 2
+[[grid]]
+"optim.learning_rate" = [1e-3, 3e-3]
+"model.widths" = [[8, 16], [8]]
+"""
+SEARCH = b"""name = "search"
+experiment = "small.toml"
+[search]
+trials = 4
+[search.space]
+"optim.learning_rate" = {low = 1e-4, high = 1e-2, log = true}
+"model.dropout" = [0.1, 0.2]
+"train.epochs" = {low = 1, high = 5}
+"""
+RECIPE = Recipe(
+    ["runs/a", "runs/b"],
+    "z-score",
+    0.5,
+    {"a": {"valence": 0.5, "energy": 1.0}, "b": {"valence": 0.5, "energy": 0.0}},
+    {"valence": 0.5, "energy": 0.4},
+    {"valence": 0.2, "energy": 0.1},
+)
+SCORE = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 40}
+SCORES = {
+    "pooled": {"valence": SCORE, "mean": SCORE},
+    "per_seed": {"0": {"valence": SCORE}},
+    "folds": {"0": {"0": {"valence": 0.5}}},
+    "selected_on_validation": False,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("documents")
+    (place / "small.toml").write_bytes(EXPERIMENT)
+    return place
+
+
+def toml(document: Any) -> bytes:
+    """Without null, which TOML lacks; of surrogates only what UTF-8 can hold."""
+    lines = [f"{json.dumps(key)} = {_toml(value)}" for key, value in document.items() if value is not None]
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+@several
+@example(b"task = 0x" + b"f" * 6000)
+@example(b"seeds = [" + b"9" * 5000 + b"]")
+@example(b"seeds = " + b"[" * 3000)
+@example(b'name = "a\\u0000b"')
+@example(b'name = "' + b"a" * 300 + b'"')
+@example(b"seeds = [4294967296]")
+@given(damaged(EXPERIMENT))
+def test_a_damaged_experiment_file(folder, content):
+    only_sentences(read_differences, folder / "damaged.toml", content)
+
+
+@several
+@given(altered(experiment_to_dict(Experiment())))
+def test_an_experiment_of_other_values(document):
+    """However it is refused, and when it is taken, it can be written and read again."""
+    if not isinstance(document, dict):
+        return
+    try:
+        experiment = build_experiment(document, "here")
+    except InputError as error:
+        said = str(error)
+        assert said[-1] in ".?"
+        assert len(said) < 5000
+        return
+    held = json.loads(json.dumps(experiment_to_dict(experiment)))
+    assert build_experiment(held, "there") == experiment
+
+
+@several
+@example(b"-1")
+@example(b"[" * 100_000)
+@given(damaged(json.dumps(experiment_to_dict(Experiment())).encode()))
+def test_a_damaged_experiment_json(folder, content):
+    only_sentences(lambda path: read_experiment(path.parent), folder / "experiment.json", content)
+
+
+@several
+@given(
+    st.text(st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=20),
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
+    st.floats(1e-6, 1, exclude_min=True),
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["C"])), st.text(st.characters(exclude_categories=["C"]))
+    ),
+)
+def test_an_experiment_file_is_read_as_it_was_written(folder, name, seeds, rate, genres):
+    usual = Experiment()
+    data, optim = replace(usual.data, genres=genres), replace(usual.optim, learning_rate=rate)
+    try:
+        experiment = Experiment(f"x{name}", "genre", tuple(seeds), data=data, optim=optim)
+        (folder / "written.toml").write_text(experiment_toml(experiment) + "\n", encoding="utf-8")
+    except InputError:
+        return
+    assert build_experiment(read_differences(folder / "written.toml"), "here") == experiment
+
+
+@several
+@example(b"a" * 140_000 + b" = 1")
+@example(STUDY.replace(b'"grid"', b'"../grid"'))
+@given(damaged(STUDY) | damaged(SEARCH))
+def test_a_damaged_study(folder, content):
+    def read(path):
+        try:
+            return read_study(path)
+        except InputError as error:
+            if "small.toml" in str(error) or "does not exist" in str(error):
+                return None  # it names the experiment, which a damaged study may name wrongly
+            raise
+
+    only_sentences(read, folder / "study.toml", content)
+
+
+@several
+@example(json.dumps(asdict(RECIPE) | {"weights": {"a": {"valence": 1}}}).encode())
+@example(json.dumps(asdict(RECIPE) | {"target_mean": {}}).encode())
+@given(damaged(json.dumps(asdict(RECIPE)).encode()) | altered(asdict(RECIPE)).map(json.dumps).map(str.encode))
+def test_a_damaged_recipe(folder, content):
+    recipe = only_sentences(lambda path: read_recipe(path.parent), folder / "blend.json", content)
+    if recipe is None:
+        return
+    table = pd.DataFrame({"valence": [0.1, 0.2], "energy": [0.3, 0.1]}, pd.Index([1, 2], name="Id"))
+    blended = recipe.predict({name: [table] for name in recipe.weights})
+    assert list(blended.columns) == list(recipe.targets)
+
+
+def test_a_recipe_is_read_as_it_was_written(folder):
+    (folder / "blend.json").write_text(json.dumps(asdict(RECIPE)))
+    assert read_recipe(folder) == RECIPE
+
+
+@several
+@given(damaged(json.dumps(SCORES).encode()) | altered(SCORES).map(json.dumps).map(str.encode))
+def test_damaged_scores(folder, content):
+    run = folder / "run"
+    run.mkdir(exist_ok=True)
+    (run / "oof.csv").write_text("Id,valence\n1,0.5\n2,0.25\n")
+    only_sentences(lambda path: read_run(path.parent, "run"), run / "scores.json", content)

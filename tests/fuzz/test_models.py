@@ -1,0 +1,131 @@
+"""Models and states of training that are damaged, or of something else."""
+
+import io
+import json
+import struct
+
+import pytest
+import torch
+from damaged import altered, damaged, only_sentences, several
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+from torch import nn
+
+from music_emotion.experiment import build_experiment, experiment_to_dict
+from music_emotion.models.build import ModelCard, build_network, load_model, read_card, save_model
+from music_emotion.training.checkpoint import Progress, load_state, save_state
+
+EXPERIMENT = build_experiment({"name": "m", "model": {"widths": [2, 2]}, "excerpt": {"frames": 16}}, "here")
+
+
+EXPERIMENT_DICT = experiment_to_dict(EXPERIMENT)
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    card = ModelCard(EXPERIMENT, ("valence",), (0.0,) * 140, (1.0,) * 140, (0.5,), (0.2,))
+    return build_network(card)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    """A whole model file, its metadata and its weights."""
+    network = small_network()
+    save_model(folder / "whole.safetensors", network, network.state_dict())
+    content = (folder / "whole.safetensors").read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    return content, json.loads(content[8 : 8 + size])["__metadata__"]["music_emotion"], load(content)
+
+
+def check_model(folder, content):
+    network = only_sentences(load_model, folder / "model.safetensors", content)
+    only_sentences(read_card, folder / "model.safetensors", content)
+    if network is not None:
+        with torch.no_grad():
+            network(torch.zeros(1, 140, 16), torch.tensor([16]))
+
+
+@several
+@given(st.data())
+def test_a_damaged_model(folder, model, data):
+    check_model(folder, data.draw(damaged(model[0])))
+
+
+@several
+@given(st.data())
+def test_a_model_of_a_damaged_description(folder, model, data):
+    _, card, weights = model
+    description = data.draw(damaged(card.encode())) if data.draw(st.booleans()) else None
+    if description is None:
+        description = json.dumps(data.draw(altered(json.loads(card)))).encode()
+    metadata = {"music_emotion": description.decode("utf-8", "replace")}
+    check_model(folder, save(weights, metadata=metadata))
+
+
+WIDE = {"model": {"widths": [2, 2**31]}}
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("row_mean", ["loud"] * 140),
+        ("row_mean", None),
+        ("row_deviation", [0.0] * 140),
+        ("target_mean", [0.5, 0.5]),
+        ("outputs", 3),
+        ("experiment", EXPERIMENT_DICT | WIDE),
+        ("more", 1),
+    ],
+)
+def test_a_model_of_a_description_that_fits_no_network(folder, model, part, other):
+    _, card, weights = model
+    content = save(weights, metadata={"music_emotion": json.dumps(json.loads(card) | {part: other})})
+    assert only_sentences(load_model, folder / "model.safetensors", content) is None
+
+
+@several
+@given(st.data())
+def test_a_damaged_state(folder, data):
+    network, averaged = small_network(), small_network()
+    optimizer = torch.optim.AdamW(network.parameters())
+    whole = folder / "whole.pt"
+    if not whole.exists():
+        save_state(whole, network, averaged, optimizer, None, Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))
+    content = data.draw(damaged(whole.read_bytes()))
+    progress = only_sentences(
+        lambda path: load_state(path, network, averaged, optimizer, None), folder / "state.pt", content
+    )
+    if progress is not None:
+        assert progress.epoch >= 0
+
+
+state_parts = st.sampled_from(["network", "averaged", "optimizer", "scaler", "progress"])
+
+
+@several
+@given(st.data())
+def test_a_state_of_other_things(folder, data):
+    network, averaged = small_network(), small_network()
+    optimizer = torch.optim.AdamW(network.parameters())
+    state = {
+        "network": network.state_dict(),
+        "averaged": averaged.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": None,
+        "progress": vars(Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1)),
+    }
+    part = data.draw(state_parts)
+    other = data.draw(altered(dict(state[part] or {})))
+    content = io.BytesIO()
+    torch.save({**state, part: other} if data.draw(st.booleans()) else other, content)
+    only_sentences(
+        lambda path: load_state(path, network, averaged, optimizer, None),
+        folder / "state.pt",
+        content.getvalue(),
+    )

@@ -1,0 +1,197 @@
+"""Tables of other people, whole and damaged: read right, or refused in a sentence."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from damaged import damaged, only_sentences, several
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from music_emotion.data.clips import read_clips
+from music_emotion.data.labels import read_genres, read_groups, read_targets
+from music_emotion.errors import InputError
+from music_emotion.predictions import read_predictions, write_predictions
+from music_emotion.results.submission import read_form, submission_table, write_submission
+
+TARGETS = b"Id,valence,energy\n1004,0.578,0.973\n1005,0.5,0.25\n1006,0,1\n"
+GENRES = (
+    b"Id\tGenre\n1042.fused.full.npy.gz\tBlues\n7.fused.full.npy.gz\tTrip-Hop\n8.full.fused.npy.gz\tRock\n"
+)
+GROUPS = b"Id,artist,group\n1,a,x\n2,b,y\n3,b,y\n"
+PREDICTIONS = b"Id,valence,energy\n1,0.25,0.5\n2,-1.5,1e-3\n30,0.1,0.9\n"
+SAMPLE = b"Id,valence,energy\n1.fused.full.npy,0,0\n2.fused.full.npy,0,0\n30.fused.full.npy,0,0\n"
+CLIPS = b"id,path,start_seconds,end_seconds,group,mood\n1,a.wav,0,0.5,x,0.25\n2,a.wav,0.5,1.0,y,0.5\n"
+
+ids = st.integers(0, 2**63 - 1)
+names = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=',"'), min_size=1, max_size=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Has audio of one second beside the tables."""
+    from scipy.io import wavfile
+
+    place = tmp_path_factory.mktemp("tables")
+    wavfile.write(place / "a.wav", 8000, np.zeros(8000, np.int16))
+    return place
+
+
+@several
+@example(b"9223372036854775808,0.5,0.5,0.5\n", ())
+@example(b"9" * 5000 + b",0.5,0.5,0.5\n", ())
+@example(b"Id,valence\n1," + b"a" * 140_000, ())
+@example(b"Id,valence,valence\n1,0.5,0.5\n", ())
+@example(b"Id\n1\n", ())
+@example(b'Id,valence\n1,"0.5\n2,0.5\n', ())
+@given(damaged(TARGETS), st.sampled_from([(), ("energy",)]))
+def test_damaged_targets(folder, content, targets):
+    table = only_sentences(lambda path: read_targets(path, targets), folder / "train_labels.txt", content)
+    if table is not None:
+        assert len(table) >= 1
+        assert table.shape[1] >= 1
+        assert table.index.is_unique
+        assert table.columns.is_unique
+        assert ((table >= 0) & (table <= 1)).all(axis=None)
+        assert table.index.min() >= 0
+
+
+@several
+@given(damaged(GENRES))
+def test_damaged_genres(folder, content):
+    genres = only_sentences(read_genres, folder / "train_labels.txt", content)
+    if genres is not None:
+        assert genres.index.is_unique
+        assert all(isinstance(genre, str) and genre for genre in genres)
+
+
+@several
+@given(damaged(GROUPS))
+def test_damaged_groups(folder, content):
+    groups = only_sentences(read_groups, folder / "groups.csv", content)
+    assert groups is None or groups.index.is_unique
+
+
+@several
+@example(b"Id,valence\n99999999999999999999,0.5\n")
+@example(b"Id,valence,valence\n1,0.5,0.5\n")
+@example(b"Id\n1\n")
+@given(damaged(PREDICTIONS))
+def test_damaged_predictions(folder, content):
+    table = only_sentences(read_predictions, folder / "oof.csv", content)
+    if table is not None:
+        assert table.shape[1] >= 1
+        assert table.index.dtype == np.int64
+        assert table.index.is_unique
+        assert table.columns.is_unique
+        assert np.isfinite(table.to_numpy()).all()
+
+
+@several
+@example(b"valence,valence,energy\n1,0,0\n")
+@example(b"\xef\xbb\xbf\xef\xbb\xbfId,valence,energy\n1,0,0\n")
+@example(b"Id\n" + b"9" * 5000)
+@example("Id\n\u0663\n".encode())
+@given(damaged(SAMPLE))
+def test_a_damaged_sample(folder, content):
+    targets = ("energy", "valence")
+    form = only_sentences(lambda path: read_form(path, targets), folder / "sample_submission.csv", content)
+    if form is None:
+        return
+    predictions = pd.DataFrame(0.5, pd.Index(form.ids, name="Id"), list(targets))
+    (folder / "made.csv").unlink(missing_ok=True)
+    write_submission(folder / "made.csv", predictions, form, {})
+    assert len(submission_table(predictions, form)) == len(form.names)
+
+
+@several
+@given(damaged(CLIPS))
+def test_damaged_clips(folder, content):
+    clips = only_sentences(read_clips, folder / "clips.csv", content)
+    if clips is not None:
+        assert clips["id"].is_unique
+        assert (clips["id"] >= 0).all()
+        assert clips["path"].map(lambda path: path.endswith("a.wav")).all()
+
+
+def test_predictions_of_longer_rows_than_the_header_are_refused(folder):
+    """Pandas would take the first cell for an index, and every number for its neighbour's."""
+    (folder / "oof.csv").write_text("Id,valence\n1,2,0.5\n2,3,0.5\n")
+    with pytest.raises(InputError, match="Expected 2 fields in line 2, saw 3"):
+        read_predictions(folder / "oof.csv")
+
+
+@st.composite
+def tables(draw):
+    rows = draw(st.dictionaries(ids, st.none(), min_size=1, max_size=6))
+    columns = draw(st.lists(names.map("t".__add__) | st.just("NA"), min_size=1, max_size=4, unique=True))
+    cells = st.lists(st.floats(0, 1), min_size=len(columns), max_size=len(columns))
+    return pd.DataFrame([draw(cells) for _ in rows], pd.Index(list(rows), name="Id", dtype=np.int64), columns)
+
+
+@several
+@given(tables(), st.sampled_from(",\t "), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "\ufeff"]))
+def test_valid_targets_are_read_as_they_were_written(folder, table, separator, ending, mark):
+    rows = [["Id", *table.columns]] + [[str(row[0]), *map(repr, row[1:])] for row in table.itertuples()]
+    text = mark + "".join(separator.join(row) + ending for row in rows)
+    (folder / "train_labels.txt").write_bytes(text.encode())
+    pd.testing.assert_frame_equal(read_targets(folder / "train_labels.txt"), table)
+
+
+@several
+@given(
+    st.dictionaries(ids, names, min_size=1),
+    st.sampled_from(["", ".fused.full.npy.gz", ".beatsync.fused.npy"]),
+)
+def test_valid_genres_are_read_as_they_were_written(folder, genre_of, ending):
+    lines = ["Id\tGenre", *(f"{number}{ending}\t{genre}" for number, genre in genre_of.items())]
+    (folder / "train_labels.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert read_genres(folder / "train_labels.txt").to_dict() == genre_of
+
+
+@several
+@given(tables(), st.floats(allow_nan=False, allow_infinity=False))
+def test_predictions_are_read_to_the_last_bit(folder, table, factor):
+    table = (table * factor).clip(-1e300, 1e300)
+    write_predictions(folder / "test.csv", table)
+    pd.testing.assert_frame_equal(read_predictions(folder / "test.csv"), table, check_exact=True)
+
+
+@several
+@given(
+    tables(),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["", ".npy", ".fused.full.npy.gz"]),
+    st.booleans(),
+)
+def test_a_submission_is_as_its_sample(folder, table, order, ending, is_quoted):
+    predicted, columns = list(table.index), list(table.columns)
+    assume("id" not in columns)
+    order.shuffle(predicted)
+    order.shuffle(columns)
+    sample = pd.DataFrame(0.0, [f"{number}{ending}" for number in predicted], columns).rename_axis("id")
+    sample.to_csv(folder / "sample.csv", quoting=int(is_quoted))
+    form = read_form(folder / "sample.csv", tuple(table.columns))
+    write_submission(folder / "made.csv", table, form, {}, overwrite=True)
+    written = pd.read_csv(folder / "made.csv", dtype={"id": str}, float_precision="round_trip").set_index(
+        "id"
+    )
+    assert written.index.tolist() == sample.index.tolist()
+    np.testing.assert_array_equal(written.to_numpy(), table.loc[predicted, columns].to_numpy())
+
+
+@several
+@given(tables(), st.lists(names, min_size=6, max_size=6))
+def test_valid_clips_are_read_as_they_were_written(folder, table, groups):
+    table = table.rename(columns={name: f"target {number}" for number, name in enumerate(table.columns)})
+    rows = table.reset_index().rename(columns={"Id": "id"}).assign(path="a.wav")
+    rows = rows.assign(id=rows["id"] % 2**52).drop_duplicates("id", ignore_index=True)
+    rows["start_seconds"] = np.arange(len(rows)) / 8
+    rows["group"] = groups[: len(rows)]
+    rows.to_csv(folder / "clips.csv", index=False)
+    clips = read_clips(folder / "clips.csv")
+    pd.testing.assert_frame_equal(
+        clips.drop(columns="path"), rows[clips.columns.drop("path")], check_dtype=False
+    )
+    assert not any(math.isnan(value) for value in clips["start_seconds"])
