@@ -5,7 +5,7 @@ from pathlib import Path
 
 from command_line import run
 from music_emotion.errors import InputError
-from music_emotion.files import read_json
+from music_emotion.files import read_object
 from music_emotion.predictions import read_predictions
 from music_emotion.results.blend_runs import check_current
 from music_emotion.results.recipe import read_recipe
@@ -42,9 +42,12 @@ def submit(
     predictions = read_predictions(blended / "test.csv")
     targets = tuple(predictions.columns)
     form = read_form(sample, targets) if sample else default_form(targets, predictions.index.tolist())
-    scores = read_json(blended / "scores.json")
+    scores = read_object(blended / "scores.json")
     if "classes" in scores:
         raise InputError(f"{blended} is a genre run; submissions hold emotion targets. Name an emotion run.")
+    for key in ("pooled", "selected_on_validation"):
+        if key not in scores:
+            raise InputError(f"{blended / 'scores.json'} has no '{key}'. Run the command that made it again.")
     members = [str(blended)]
     if (blended / "blend.json").exists():
         recipe = read_recipe(blended)

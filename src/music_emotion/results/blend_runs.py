@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment
 from music_emotion.files import write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import (
     Method,
+    aligned,
     blend,
     choose_weights,
     nested_blend,
@@ -84,7 +85,7 @@ def _blend(
     choose: bool,
 ) -> str:
     out_of_fold = {path.name: _out_of_fold(path, method) for path in members}
-    first = out_of_fold[members[0].name]
+    first = aligned(out_of_fold)[0]
     truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
     folds = _folds(members[0])
     weigh = partial(chosen_weights if choose else weights_of_all, method=method, shrinkage=shrinkage)
@@ -170,7 +171,17 @@ def _emotion_experiment(path: Path) -> Experiment:
             f"{path} is a run of repeats, each tested on a part of the clips. Blend runs of folds, which "
             f"predict every clip."
         )
+    _check_finished(path, experiment)
     return experiment
+
+
+def _check_finished(path: Path, experiment: Experiment) -> None:
+    places = [f"seed{seed}/fold{fold}" for seed in experiment.seeds for fold in range(experiment.folds.n)]
+    lacking = [place for place in places if not (path / place / "valid.csv").exists()]
+    if lacking:
+        raise InputError(
+            f"{path} is not finished: it lacks {first_five(lacking)}. Run the command that trains it again."
+        )
 
 
 def _out_of_fold(path: Path, method: Method) -> pd.DataFrame:

@@ -70,14 +70,14 @@ def blend(
         When there is no table, a table fails `check_predictions`, the tables' ids or targets
         differ, or the weights do not fit.
     """
-    aligned = _aligned({f"table {number}": table for number, table in enumerate(tables, start=1)})
-    targets = aligned[0].columns
-    shares = _shares(weights, len(aligned), targets)
-    parts = np.stack([standardise(table, method).to_numpy() for table in aligned])
-    return pd.DataFrame((parts * shares[:, np.newaxis, :]).sum(axis=0), aligned[0].index, targets)
+    same = aligned({f"table {number}": table for number, table in enumerate(tables, start=1)})
+    targets = same[0].columns
+    shares = _shares(weights, len(same), targets)
+    parts = np.stack([standardise(table, method).to_numpy() for table in same])
+    return pd.DataFrame((parts * shares[:, np.newaxis, :]).sum(axis=0), same[0].index, targets)
 
 
-def _aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
+def aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     """Checked tables with the rows of the first, sorted by id, and its columns."""
     if not tables:
         raise InputError("There is no table to blend. Give at least one.")
@@ -160,7 +160,7 @@ def choose_weights(
         raise InputError(f"The shrinkage is {shrinkage:g}; expected 0 (fitted weights) to 1 (equal weights).")
     if not members:
         raise InputError("There is no run to weight. Name at least one.")
-    sorted_truth, *tables = _aligned({"the truth": truth, **members})
+    sorted_truth, *tables = aligned({"the truth": truth, **members})
     ranks = standardise(sorted_truth, "rank")
     scaled = [standardise(table, method) for table in tables]
     equal = 1 / len(tables)

@@ -1,0 +1,258 @@
+"""What may be wrong with models, runs, blends and samples: a sentence that helps, and nothing changes."""
+
+import re
+import runpy
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+from scipy.io import wavfile
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+TOML = """
+name = "{}"
+[excerpt]
+frames = 32
+[model]
+widths = [8, 16]
+[train]
+epochs = 1
+batch_size = 8
+[folds]
+n = 3
+"""
+MODEL, IDS = "runs/one/seed0/fold0/model.safetensors", range(1000, 1008)
+TRAIN, SUBMIT = ("train.py", "new.toml"), ("submit.py", "runs/both", "--day", "2026-01-02")
+PREDICT = ("predict.py", "song.wav", "--emotion")
+SAMPLED = (*SUBMIT, "--sample", "sample.csv")
+PACKAGE = ("package.py", "runs/both", "--owner", "tester", "--competition", "music")
+BLEND = ("ensemble.py", "--name", "new")
+
+Damage = Callable[[], object]
+
+
+def nothing() -> None:
+    """The files are right; the command is not."""
+
+
+def write(path: str, content: str | bytes) -> Damage:
+    return lambda: Path(path).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def cut(path: str, n_bytes: int) -> Damage:
+    return lambda: Path(path).write_bytes(Path(path).read_bytes()[:n_bytes])
+
+
+def remove(path: str) -> Damage:
+    return lambda: Path(path).unlink()
+
+
+def replace(path: str, old: str, new: str) -> Damage:
+    def damage() -> None:
+        text = Path(path).read_text()
+        assert old in text
+        Path(path).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+def foreign() -> None:
+    save_file({"encoder.weight": np.zeros((2, 3), np.float32)}, "m.safetensors")
+
+
+def sample(ids: object = IDS, header: str = "Id,valence,energy,danceability") -> Damage:
+    return write("sample.csv", header + "\n" + "".join(f"{number},0,0,0\n" for number in ids))
+
+
+MODELS: dict[str, tuple[Damage, str]] = {
+    "missing": (nothing, "model file m.safetensors does not exist. Train it first"),
+    "of-text": (write("m.safetensors", "weights"), "m.safetensors is not a whole safetensors file"),
+    "empty": (write("m.safetensors", b""), "m.safetensors is not a whole safetensors file"),
+    "a-folder": (lambda: Path("m.safetensors").mkdir(), "m.safetensors does not exist"),
+    "truncated": (
+        lambda: Path("m.safetensors").write_bytes(Path(MODEL).read_bytes()[:-100]),
+        "m.safetensors is not a whole safetensors file",
+    ),
+    "of-others": (foreign, "m.safetensors has no experiment in its metadata, so it was not written by"),
+}
+CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
+    **{
+        f"trunk-{name}": (damage, (*TRAIN, "--model.trunk", "m.safetensors"), sentence)
+        for name, (damage, sentence) in MODELS.items()
+    },
+    **{
+        f"predict-{name}": (damage, (*PREDICT, "m.safetensors"), sentence)
+        for name, (damage, sentence) in MODELS.items()
+    },
+    "trunk-of-another-architecture": (
+        nothing,
+        (*TRAIN, "--model.trunk", MODEL, "--model.kind", "lstm"),
+        r"trunk of .* does not fit: \d+ weights differ .* Use the same model section",
+    ),
+    "predict-of-another-task": (
+        nothing,
+        ("predict.py", "song.wav", "--genre", MODEL),
+        "Give it as --emotion",
+    ),
+    "predict-nothing": (nothing, (*PREDICT[:2], "--genre"), "No model is given|requires an argument"),
+    # a run's folder
+    "run-of-another-experiment": (
+        nothing,
+        (*TRAIN, "--name", "one", "--train.epochs", "2"),
+        "runs/one holds another experiment: train.epochs differ. Give another --name",
+    ),
+    "run-of-a-damaged-experiment": (
+        write("runs/one/experiment.json", "[1]"),
+        (*TRAIN, "--name", "one"),
+        "experiment.json holds no experiment",
+    ),
+    # submissions
+    "sample-lacks-ids": (sample(IDS[:-2]), SAMPLED, r"2 predictions have no row \(1006, 1007\)"),
+    "sample-has-more-ids": (sample([*IDS, 1, 2]), SAMPLED, r"2 have no prediction \(1, 2\)"),
+    "sample-repeats-ids": (sample([*IDS, 1001]), SAMPLED, "sample.csv: 1 ids occur more than once: 1001"),
+    "sample-of-other-columns": (
+        sample(header="Id,valence,arousal,tension"),
+        SAMPLED,
+        "asks for valence, arousal, tension, but the run predicts valence, energy, danceability",
+    ),
+    "sample-without-header": (sample(header="999,0,0,0"), SAMPLED, "line 1: '999' is an id where the header"),
+    "sample-of-words": (sample(["song"]), SAMPLED, "sample.csv line 2: 'song' is not an integer id"),
+    "sample-missing": (nothing, SAMPLED, "sample.csv does not exist. Correct --sample"),
+    "sample-empty": (write("sample.csv", ""), SAMPLED, "sample.csv has no rows"),
+    "sample-in-utf-16": (
+        write("sample.csv", "Id\n1\n".encode("utf-16")),
+        SAMPLED,
+        "not a text file in UTF-8",
+    ),
+    "run-without-test": (
+        remove("runs/one/test.csv"),
+        ("submit.py", "runs/one"),
+        "runs/one/test.csv does not",
+    ),
+    "test-not-finite": (
+        write("runs/one/test.csv", "Id,valence\n7,inf\n8,0.5\n"),
+        ("submit.py", "runs/one"),
+        "test.csv: 1 clips have predictions that are not finite numbers: 7",
+    ),
+    "scores-damaged": (
+        cut("runs/both/scores.json", 30),
+        SUBMIT,
+        "scores.json is not valid JSON .* Delete it",
+    ),
+    "scores-of-something": (write("runs/both/scores.json", "[]"), SUBMIT, "scores.json holds no JSON object"),
+    "scores-incomplete": (write("runs/both/scores.json", "{}"), SUBMIT, "scores.json has no 'pooled'"),
+    "recipe-damaged": (
+        replace("runs/both/blend.json", '"one": {', '"won": {'),
+        SUBMIT,
+        "blend.json does not hold a whole recipe .*the runs of weights are not those of members",
+    ),
+    "member-trained-again": (
+        replace("runs/one/seed0/fold0/test.csv", "\n1003,0", "\n1003,1"),
+        SUBMIT,
+        "The runs of runs/both have changed since it was made. Blend them again",
+    ),
+    "submission-of-others": (
+        write("submissions/both-2026-01-02.csv", b"\xff another"),
+        SUBMIT,
+        "exists and is another submission. Give another --name, or --overwrite",
+    ),
+    # blends
+    "blend-of-other-clips": (
+        nothing,
+        (*BLEND, "runs/one", "runs/fewer"),
+        r"fewer lacks 10 ids of one \(1030, 1031, .* Blend only predictions of the same clips",
+    ),
+    "blend-of-the-unfinished": (
+        nothing,
+        (*BLEND, "runs/unfinished"),
+        r"runs/unfinished is not finished: it lacks seed0/fold2. Run the command that trains it again",
+    ),
+    "blend-of-one-run-twice": (nothing, (*BLEND, "runs/one", "runs/one"), "same name. Name each run once"),
+    "blend-of-two-tasks": (
+        replace("runs/fewer/experiment.json", '"emotion"', '"genre"'),
+        (*BLEND, "runs/one", "runs/fewer"),
+        "runs/fewer is a genre run; only emotion runs can be blended",
+    ),
+    "blend-of-a-damaged-table": (
+        cut("runs/one/seed0/fold1/valid.csv", 100),
+        (*BLEND, "runs/one"),
+        "fold1/valid.csv",
+    ),
+    # packages
+    "package-of-no-blend": (nothing, (*PACKAGE[:1], "runs/one", *PACKAGE[2:]), "is not a blend. Make one"),
+    "package-of-nothing": (nothing, (*PACKAGE[:1], "runs/none", *PACKAGE[2:]), "runs/none is not a folder"),
+    "package-without-a-fold": (
+        remove(MODEL),
+        PACKAGE,
+        "model.safetensors does not exist. Train the run again",
+    ),
+    "package-without-scores": (remove("runs/both/test.csv"), PACKAGE, "runs/both/test.csv does not exist"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(competition, tmp_path_factory):
+    """A folder of finished runs, a blend, and a run that lacks its last fold."""
+    folder = tmp_path_factory.mktemp("trained") / "Müsik und Gefühl"
+    shutil.copytree(competition / "multitask_dataset", folder / "data" / "multitask_dataset")
+    wavfile.write(
+        folder / "song.wav", 22050, np.random.default_rng(0).normal(0, 0.1, 22050).astype(np.float32)
+    )
+    for name in ("one", "new"):
+        (folder / f"{name}.toml").write_text(TOML.format(name))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in (["train.py", "one.toml"], ["ensemble.py", "runs/one", "--name", "both"]):
+            patch.setattr(sys, "argv", command)
+            with pytest.raises(SystemExit, match=r"^0$"):
+                runpy.run_path(str(SCRIPTS / command[0]), run_name="__main__")
+    shutil.copytree(folder / "runs/one", folder / "runs/unfinished")
+    shutil.rmtree(folder / "runs/unfinished/seed0/fold2")
+    shutil.copytree(folder / "runs/one", folder / "runs/fewer")
+    for path in (folder / "runs/fewer").glob("seed*/fold*/valid.csv"):
+        path.write_text("".join(row for row in path.open() if not row.startswith("103")))
+    (folder / "submissions").mkdir()
+    return folder
+
+
+@pytest.fixture
+def call(trained, tmp_path, monkeypatch, run_script):
+    shutil.copytree(trained, tmp_path / trained.name)
+    monkeypatch.chdir(tmp_path / trained.name)
+    return run_script
+
+
+def contents() -> dict[Path, bytes]:
+    """All files but the packed arrays, which any command may make."""
+    return {
+        path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and "stores" not in path.parts
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_gets_a_sentence_that_helps_and_changes_nothing(name, call):
+    damage, command, sentence = CASES[name]
+    damage()
+    before = contents()
+    status, _, errors = call(*command)
+    said = " ".join(errors.split())
+    assert status in (1, 2), said
+    assert "Traceback" not in said
+    assert re.search(sentence, said[said.index("error: ") :]), said
+    after = contents()
+    assert {path: after.get(path) for path in before} == before
+    assert not {path.name for path in after.keys() - before.keys()} - {"experiment.json", "environment.json"}
+
+
+def test_without_a_mistake_the_same_commands_work(call):
+    sample()()
+    assert call(*SAMPLED)[0] == 0
+    assert len(pd.read_csv("submissions/both-2026-01-02.csv")) == 8
+    assert call(*BLEND, "runs/one")[0] == 0
+    status, _, errors = call(*PREDICT, MODEL)
+    assert status == 0, errors
