@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _DISK_REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file for a folder, or the reverse
+    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
 }
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 ExperimentFlags = Annotated[Experiment, Parameter(name="*")]

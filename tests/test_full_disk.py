@@ -1,0 +1,189 @@
+"""A disk that takes no more: a sentence that says where, nothing half, nothing old lost, and going on."""
+
+import re
+import resource
+import runpy
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+TOML = """
+name = "one"
+[excerpt]
+frames = 32
+[model]
+widths = [8, 16]
+[train]
+epochs = 1
+batch_size = 8
+[folds]
+n = 3
+"""
+TRAIN = ["train.py", "one.toml"]
+BLEND = ["ensemble.py", "runs/one", "--name", "both"]
+SUBMIT = ["submit.py", "runs/both", "--day", "2026-01-02", "--overwrite"]
+PACKAGE = ["package.py", "runs/both", "--owner", "tester", "--competition", "music"]
+EXTRACT = ["extract.py", "clips.csv", "--out", "set", "--jobs", "1"]
+PREDICT = ["predict.py", "a.wav", "--emotion", "runs/one/seed0/fold0/model.safetensors"]
+
+
+@contextmanager
+def files_of_at_most(n_bytes: int):
+    """Refuse what goes beyond, as a full disk does; it needs neither rights nor a disk of one's own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def contents() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def results() -> dict[Path, bytes]:
+    """What does not depend on the time and the place it was made at."""
+    lasting = {".csv", ".npy", ".safetensors"}
+    passing = {"metrics.csv", "extract-train.csv", "ids-train.csv"}
+    return {p: c for p, c in contents().items() if p.suffix in lasting and p.name not in passing}
+
+
+@pytest.fixture(scope="module")
+def finished(competition, tmp_path_factory):
+    """A folder in which all commands were called with room enough."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "data").symlink_to(competition)
+    (folder / "one.toml").write_text(TOML)
+    rng = np.random.default_rng(0)
+    for name in ("a.wav", "b.wav"):
+        wavfile.write(folder / name, 22050, rng.normal(0, 0.1, 22050).astype(np.float32))
+    (folder / "clips.csv").write_text("path,mood\na.wav,0.5\nb.wav,0.25\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in (TRAIN, BLEND, SUBMIT, PACKAGE, EXTRACT, PREDICT):
+            patch.setattr(sys, "argv", command)
+            with pytest.raises(SystemExit, match=r"^0$"):
+                runpy.run_path(str(SCRIPTS / command[0]), run_name="__main__")
+    return folder
+
+
+CASES = {
+    "store": (TRAIN, ["stores", "runs/one"], 100_000, r"stores/\S+/frames.npy"),
+    "state": (TRAIN, ["runs/one"], 5_000, "runs/one/seed0/fold0/state.pt"),
+    "fold": (TRAIN, ["runs/one/seed0/fold1"], 5_000, "runs/one/seed0/fold1/state.pt"),
+    "blend": (BLEND, ["runs/both"], 200, "runs/both/oof.csv"),
+    "blend-made-before": (BLEND, [], 200, "runs/both/oof.csv"),
+    "submission": (SUBMIT, ["submissions"], 50, "submissions/both-2026-01-02.csv"),
+    "submission-made-before": (SUBMIT, [], 50, "submissions/both-2026-01-02.csv"),
+    "bundle": (PACKAGE, ["build"], 2_000, "safetensors"),
+    "arrays": (EXTRACT, ["set"], 5_000, r"set/multitask_dataset\S*/train/1.fused.full.npy"),
+    "predictions": (PREDICT, ["predictions"], 20, "predictions/"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
+    name, finished, tmp_path, monkeypatch, run_script
+):
+    command, missing, n_bytes, place = CASES[name]
+    shutil.copytree(finished, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    for folder in missing:
+        shutil.rmtree(folder)
+    before = contents()
+    with files_of_at_most(n_bytes):
+        status, _, errors = run_script(*command)
+    said = errors.strip().splitlines()[-1]
+    assert status == 2, errors
+    assert re.match(rf"error: File too large \(\S*{place}\S*\)\. Free some space", said), said
+    assert "Traceback" not in errors
+    after = contents()
+    assert {path: after.get(path) for path in before} == before
+    assert not [path for path in Path().rglob(".*") if path.name.startswith((".writing-", ".packing-"))]
+    assert run_script(*command)[0] == 0
+    made = results()
+    monkeypatch.chdir(finished)
+    assert made == results()
+
+
+TAKEN = [
+    (TRAIN, "stores"),
+    (TRAIN, "runs/one/seed0"),
+    (BLEND, "runs/both"),
+    (SUBMIT, "submissions"),
+    (PACKAGE, "build"),
+    (EXTRACT, "set"),
+    (PREDICT, "predictions"),
+]
+
+
+@pytest.mark.parametrize(("command", "folder"), TAKEN)
+def test_a_place_that_takes_nothing_gets_a_sentence(
+    command, folder, finished, tmp_path, monkeypatch, run_script
+):
+    """A file where a folder should be refuses writers of every right, as a read-only disk does."""
+    shutil.copytree(finished, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.rmtree(folder)
+    Path(folder).write_text("kept")
+    before = contents()
+    status, _, errors = run_script(*command)
+    assert status == 2, errors
+    assert re.search(rf"^error: .*{folder}.*", errors.strip().splitlines()[-1]), errors
+    assert "Traceback" not in errors
+    assert contents() == before
+
+
+DRIVER = """
+import resource, runpy, subprocess, sys
+place, script, *mounted = sys.argv[1:]
+def call(name):
+    folders = ["--data.stores", f"{place}/stores", "--runs", f"{place}/runs"]
+    sys.argv = ["train.py", "one.toml", "--name", name, *folders]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as left:
+        return left.code
+def allow(options, n_bytes):
+    if mounted:
+        subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
+statuses = []
+for name, options, n_bytes in (("one", "size=400k", 400_000), ("one", "size=64m", 10**9), ("two", "ro", 0)):
+    allow(options, n_bytes)
+    statuses.append(call(name))
+    if name == "one" and statuses[-1] == 0:
+        files = [f"{place}/runs/one/{each}.csv" for each in ("oof", "test")]
+        subprocess.run(["cp", *files, "."], check=True)  # what is mounted here is seen here alone
+print("statuses", *statuses)
+"""
+
+
+def test_a_disk_that_is_really_full_and_one_that_is_read_only(finished, tmp_path, monkeypatch):
+    """On a tmpfs of its own where this machine allows it, else on files of at most so many bytes."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(finished / "one.toml", ".")
+    Path("data").symlink_to((finished / "data").resolve())
+    Path("small disk").mkdir()
+    mount = 'mount -t tmpfs -o size=400k tmpfs "small disk"'
+    call = [sys.executable, "-c", DRIVER, "small disk", str(SCRIPTS / "train.py")]
+    on_disk = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh", *call, "mounted"]
+    may_mount = subprocess.run([*on_disk[:4], mount], capture_output=True).returncode == 0
+    done = subprocess.run(on_disk if may_mount else call, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "statuses 2 0 2", done.stderr
+    assert "Traceback" not in done.stderr
+    full, read_only = re.findall("^error: .*", done.stderr, re.MULTILINE)
+    reasons = ("No space left on device", "Read-only file system") if may_mount else 2 * ("File too large",)
+    assert re.match(rf"error: {reasons[0]} \(small disk/stores/\S+/frames.npy\)\. Free some space", full)
+    assert re.match(rf"error: {reasons[1]} \(small disk/runs/two\S*\)\. .* can be written to", read_only)
+    for name in ("oof.csv", "test.csv"):
+        assert Path(name).read_bytes() == (finished / "runs/one" / name).read_bytes()
