@@ -4,12 +4,12 @@ import re
 import runpy
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from mistakes import Damage, both, cut, nothing, remove, replace, write
 from safetensors.numpy import save_file
 from scipy.io import wavfile
 
@@ -33,33 +33,6 @@ SAMPLED = (*SUBMIT, "--sample", "sample.csv")
 PACKAGE = ("package.py", "runs/both", "--owner", "tester", "--competition", "music")
 BLEND = ("ensemble.py", "--name", "new")
 
-Damage = Callable[[], object]
-
-
-def nothing() -> None:
-    """The files are right; the command is not."""
-
-
-def write(path: str, content: str | bytes) -> Damage:
-    return lambda: Path(path).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-
-def cut(path: str, n_bytes: int) -> Damage:
-    return lambda: Path(path).write_bytes(Path(path).read_bytes()[:n_bytes])
-
-
-def remove(path: str) -> Damage:
-    return lambda: Path(path).unlink()
-
-
-def replace(path: str, old: str, new: str) -> Damage:
-    def damage() -> None:
-        text = Path(path).read_text()
-        assert old in text
-        Path(path).write_text(text.replace(old, new, 1))
-
-    return damage
-
 
 def foreign() -> None:
     save_file({"encoder.weight": np.zeros((2, 3), np.float32)}, "m.safetensors")
@@ -75,7 +48,7 @@ MODELS: dict[str, tuple[Damage, str]] = {
     "empty": (write("m.safetensors", b""), "m.safetensors is not a whole safetensors file"),
     "a-folder": (lambda: Path("m.safetensors").mkdir(), "m.safetensors does not exist"),
     "truncated": (
-        lambda: Path("m.safetensors").write_bytes(Path(MODEL).read_bytes()[:-100]),
+        both(lambda: shutil.copy(MODEL, "m.safetensors"), cut("m.safetensors", -100)),
         "m.safetensors is not a whole safetensors file",
     ),
     "of-others": (foreign, "m.safetensors has no experiment in its metadata, so it was not written by"),

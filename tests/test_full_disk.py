@@ -77,7 +77,6 @@ def finished(competition, tmp_path_factory):
 
 CASES = {
     "store": (TRAIN, ["stores", "runs/one"], 100_000, r"stores/\S+/frames.npy"),
-    "state": (TRAIN, ["runs/one"], 5_000, "runs/one/seed0/fold0/state.pt"),
     "fold": (TRAIN, ["runs/one/seed0/fold1"], 5_000, "runs/one/seed0/fold1/state.pt"),
     "blend": (BLEND, ["runs/both"], 200, "runs/both/oof.csv"),
     "blend-made-before": (BLEND, [], 200, "runs/both/oof.csv"),

@@ -1,6 +1,7 @@
 """Writing files so that a reader never meets half of one."""
 
 import csv
+import errno
 import json
 import os
 import tomllib
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import pandas as pd
 
-from music_emotion.errors import InputError
+from music_emotion.errors import InputError, shortened
 
 _UNFINISHED = ".writing-"
 
@@ -152,13 +153,18 @@ def read_toml(path: Path, kind: str, examples: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When the file is missing or is not TOML.
+        When the file is missing, is a folder, or is not TOML.
     """
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"The {kind} {path} does not exist. See {examples}.") from None
+    except IsADirectoryError:
+        raise InputError(f"The {kind} {path} is a folder. See {examples}.") from None
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
+            raise
+        name = shortened(str(path), 300)
+        raise InputError(f"The {kind} {name} does not exist. See {examples}.") from None
     except (ValueError, RecursionError) as error:  # numbers and lists beyond Python's bounds, too
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 

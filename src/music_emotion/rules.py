@@ -1,5 +1,6 @@
 """Which settings of an experiment exclude each other."""
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def check_experiment(experiment: "Experiment", place: str) -> None:
 
 def names_folder(name: str) -> bool:
     """Whether a name can be that of a folder which is seen, on any file system."""
-    is_plain = name.isprintable() and "/" not in name and not name.startswith(".")
+    is_plain = not re.search(r"[\x00-\x1f\x7f/]", name) and not name.startswith(".")
     return is_plain and 0 < len(name.encode(errors="replace")) <= 200
 
 

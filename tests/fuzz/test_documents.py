@@ -130,16 +130,14 @@ def test_a_damaged_experiment_json(folder, content):
 def test_an_experiment_file_is_read_as_it_was_written(folder, name, seeds, rate, genres):
     usual = Experiment()
     data, optim = replace(usual.data, genres=genres), replace(usual.optim, learning_rate=rate)
-    try:
-        experiment = Experiment(f"x{name}", "genre", tuple(seeds), data=data, optim=optim)
-        (folder / "written.toml").write_text(experiment_toml(experiment) + "\n", encoding="utf-8")
-    except InputError:
-        return
+    experiment = Experiment(f"x{name}", "genre", tuple(seeds), data=data, optim=optim)
+    (folder / "written.toml").write_text(experiment_toml(experiment), encoding="utf-8")
     assert build_experiment(read_differences(folder / "written.toml"), "here") == experiment
 
 
 @several
 @example(b"a" * 140_000 + b" = 1")
+@example(STUDY.replace(b"small.toml", b"9" * 5000))
 @example(STUDY.replace(b'"grid"', b'"../grid"'))
 @given(damaged(STUDY) | damaged(SEARCH))
 def test_a_damaged_study(folder, content):

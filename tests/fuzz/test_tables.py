@@ -44,6 +44,7 @@ def folder(tmp_path_factory):
 @example(b"Id,valence\n1," + b"a" * 140_000, ())
 @example(b"Id,valence,valence\n1,0.5,0.5\n", ())
 @example(b"Id\n1\n", ())
+@example(b"Id," + b"[" * 3000 + b"\n1,x\n", ())
 @example(b'Id,valence\n1,"0.5\n2,0.5\n', ())
 @given(damaged(TARGETS), st.sampled_from([(), ("energy",)]))
 def test_damaged_targets(folder, content, targets):

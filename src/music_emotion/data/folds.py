@@ -148,5 +148,7 @@ def groups_of(ids: np.ndarray, groups: pd.Series) -> np.ndarray:
     """
     missing = [clip_id for clip_id in ids if clip_id not in groups.index]
     if missing:
-        raise InputError(f"{len(missing)} clips have no group in the group file: {first_five(missing)}.")
+        raise InputError(
+            f"{len(missing)} clips have no group in the group file ({first_five(missing)}). Add them to it."
+        )
     return groups.loc[ids].to_numpy()

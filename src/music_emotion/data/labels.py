@@ -45,7 +45,7 @@ def read_targets(
     wanted = list(targets) or names
     for name in wanted:
         if name not in names:
-            raise InputError(f"{path} has no target '{name}'; {nearest(name, names)}")
+            raise InputError(f"{path} has no target '{shortened(name)}'; {nearest(name, names)}")
     values = np.full((len(rows), len(names)), np.nan)
     problems: list[str] = []
     for number, row in enumerate(rows):
@@ -56,7 +56,9 @@ def read_targets(
         for column, cell in enumerate(row[1:]):
             values[number, column], problem = _number(cell, allowed)
             if problem and names[column] in wanted:
-                problems.append(f"line {line}: {names[column]} is {shortened(cell) or 'empty'}; {problem}")
+                problems.append(
+                    f"line {line}: {shortened(names[column])} is {shortened(cell) or 'empty'}; {problem}"
+                )
     if problems:
         more = ["..."] if len(problems) > _MOST_NAMED else []
         raise InputError(
@@ -183,7 +185,7 @@ def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise InputError(f"{path} is empty.")
+        raise InputError(f"{path} is empty. Replace it.")
     separator = next((mark for mark in ("\t", ",") if mark in lines[0]), None)
     rows = [
         split_line(path, number, line, separator) if separator else line.split()
@@ -193,7 +195,7 @@ def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
     has_header = not (rows[0] and rows[0][0][:1].isdigit())
     header = rows.pop(0) if has_header else None
     if not rows:
-        raise InputError(f"{path} has a header but no rows.")
+        raise InputError(f"{path} has a header but no rows. Replace it.")
     return header, rows, 2 if has_header else 1
 
 
@@ -208,5 +210,7 @@ def _ids(path: Path, rows: list[list[str]], first_line: int) -> pd.Index:
     index = pd.Index(ids, name="Id", dtype=np.int64)
     repeated = index[index.duplicated()].unique()
     if len(repeated):
-        raise InputError(f"{path}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
+        raise InputError(
+            f"{path}: {len(repeated)} ids occur more than once: {first_five(repeated)}. Keep one."
+        )
     return index

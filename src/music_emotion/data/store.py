@@ -23,6 +23,7 @@ from music_emotion.sound.fingerprint import FRAMES_PER_STEP, N_BANDS, N_STEPS, f
 from music_emotion.sound.spectrogram import N_ROWS, row_slice
 
 _PRINTS = "fingerprints.npy"
+_NPY, _ZIP = b"\x93NUM", b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,9 @@ def read_frames(path: Path) -> np.ndarray:
     """A clip's array, time first, as the store holds it."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            if file.read(4) not in (_NPY, _ZIP):  # for NumPy would say how to load a pickle
+                raise ValueError("it does not begin as an array does")
+            file.seek(0)
             array = np.load(file, allow_pickle=False)
     except Exception as error:  # NumPy's parsing of a foreign header raises whatever it meets
         reason = shortened(str(error) or type(error).__name__, 200)

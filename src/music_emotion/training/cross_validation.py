@@ -17,7 +17,8 @@ from music_emotion.predictions import read_predictions
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.classical import fit_folds
 from music_emotion.training.companion import load_genres
-from music_emotion.training.fold import Fold, train_network
+from music_emotion.training.fold import Fold, check_spread, train_network
+from music_emotion.training.metrics import is_constant
 from music_emotion.training.run import open_run
 
 
@@ -74,6 +75,9 @@ def train_folds(
         _check_same_clips(fold.valid, directory / fold.folder / "valid.csv")
         if fold.test is not None:
             _check_same_clips(fold.test, directory / fold.folder / "test.csv")
+    if experiment.task == "emotion":
+        for fold in folds:
+            _check_orders(fold)
     with telling_what_is_kept(partial(_kept, experiment, folds, directory)):
         if not experiment.is_classical:
             genres = load_genres(experiment, accelerator)
@@ -96,6 +100,19 @@ def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str
         n_epochs = len(pd.read_csv(place / "metrics.csv"))
         kept += f", {place.relative_to(directory)} has {n_epochs} of {experiment.train.epochs} epochs"
     return kept
+
+
+def _check_orders(fold: Fold) -> None:
+    """Refuse targets without an order, before the folds that have one have trained for long."""
+    check_spread(fold.training)
+    for part in (fold.valid, fold.test):
+        if part is not None and len(part.ids):
+            for name, values in part.truth.items():
+                if is_constant(values.to_numpy()):
+                    raise InputError(
+                        f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
+                        f"they have no order. Check the label file, or use fewer folds."
+                    )
 
 
 def _check_same_clips(clips: ClipSet, path: Path) -> None:

@@ -16,7 +16,7 @@ from music_emotion.errors import InputError
 
 _ASKED = os.environ.get("FUZZ_EXAMPLES")
 several = settings(
-    max_examples=int(_ASKED or 40),
+    max_examples=int(_ASKED or 25),
     derandomize=_ASKED is None,
     database=None,
     deadline=None,
