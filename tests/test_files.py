@@ -1,13 +1,23 @@
 """Files appear whole or not at all."""
 
+import errno
 import os
 import stat
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from music_emotion.errors import InputError, first_five, nearest
-from music_emotion.files import atomic_path, read_json, write_json, write_table, write_text
+from music_emotion.files import (
+    atomic_path,
+    read_json,
+    remove_unfinished,
+    together,
+    write_json,
+    write_table,
+    write_text,
+)
 
 
 def test_a_file_appears_under_its_name_when_the_block_ends(tmp_path):
@@ -99,3 +109,54 @@ def test_messages_name_five_of_many():
 def test_messages_suggest_the_nearest_word_or_list_all():
     assert nearest("valenc", ["energy", "valence"]) == "did you mean 'valence'?"
     assert nearest("xyz", ["energy", "valence"]) == "choose from energy, valence."
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def put(folder: Path, *names: str, full_at: str = "") -> None:
+    """Write files together, as far as a disk has room."""
+    with together(folder, "scores.json") as fresh:
+        for name in names:
+            if name == full_at:
+                raise OSError(errno.ENOSPC, "full", str(fresh / name))
+            (fresh / name).write_text("new")
+
+
+@pytest.fixture
+def scored(tmp_path) -> Path:
+    for name in ("oof.csv", "scores.json"):
+        (tmp_path / name).write_text("old")
+    return tmp_path
+
+
+def test_files_take_their_places_together_or_not_at_all(scored):
+    with pytest.raises(OSError, match="full") as caught:
+        put(scored, "oof.csv", "scores.json", full_at="scores.json")
+    assert caught.value.filename == str(scored / "scores.json")
+    assert texts(scored) == {"oof.csv": "old", "scores.json": "old"}
+    put(scored, "scores.json", "oof.csv", "more.csv")
+    assert texts(scored) == {"oof.csv": "new", "scores.json": "new", "more.csv": "new"}
+
+
+def test_a_kill_while_files_take_their_places_leaves_nothing_that_speaks_of_others(scored, monkeypatch):
+    replace, calls = os.replace, []
+
+    def killed_at_the_second(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        put(scored, "scores.json", "oof.csv")
+    assert texts(scored) == {"oof.csv": "new"}
+
+
+def test_unfinished_folders_are_removed_too(tmp_path):
+    (tmp_path / "run" / ".writing-abc-scores.json").mkdir(parents=True)
+    (tmp_path / "run" / ".writing-abc-scores.json" / ".writing-def-oof.csv").write_text("half")
+    remove_unfinished(tmp_path)
+    assert list((tmp_path / "run").iterdir()) == []

@@ -4,6 +4,8 @@ import csv
 import errno
 import json
 import os
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +46,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def together(directory: Path, last: str) -> Iterator[Path]:
+    """Give an empty folder whose files take their places in a directory when all of them are whole.
+
+    Parameters
+    ----------
+    directory : Path
+        Where they go; made if it is missing.
+    last : str
+        Name of the one that speaks of the others. The old one is removed before they take their
+        places, and the new one takes its own last, so that after a kill it never speaks of others.
+
+    Yields
+    ------
+    Path
+        The folder. After an error the directory is as it was.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=_UNFINISHED, suffix=f"-{last}", dir=directory))
+    try:
+        yield fresh
+        (directory / last).unlink(missing_ok=True)
+        for path in sorted(fresh.iterdir(), key=lambda path: path.name == last):
+            os.replace(path, directory / path.name)
+    except OSError as error:
+        if error.filename and Path(error.filename).parent == fresh:
+            error.filename = str(directory / Path(error.filename).name)
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextmanager
 def naming_refusals(path: Path) -> Iterator[None]:
     """Let a disk that refuses what the block writes say where; a full one does not."""
     try:
@@ -59,8 +93,11 @@ def remove_unfinished(folder: Path, name: str = "*") -> None:
 
     Nobody may be writing them meanwhile.
     """
-    for path in folder.rglob(f"{_UNFINISHED}*-{name}"):
-        path.unlink(missing_ok=True)
+    for path in [*folder.rglob(f"{_UNFINISHED}*-{name}")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,7 +16,8 @@ from music_emotion.errors import InputError
 
 def lock_of(place: Path) -> Path:
     """The lock file of a file or folder, which need not exist."""
-    place = place.resolve()
+    if place.name in {"", ".."}:
+        place = place.resolve()
     return place.with_name(f".{place.name}.lock")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from music_emotion.data.sources import load_clip_set
 from music_emotion.errors import InputError, first_five
 from music_emotion.experiment import Experiment
-from music_emotion.files import write_json, write_table
+from music_emotion.files import together, write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import (
     Method,
@@ -25,9 +25,9 @@ from music_emotion.results.ensemble import (
 from music_emotion.results.member_choice import chosen_weights, rank_by_target, weights_of_best
 from music_emotion.results.recipe import Recipe
 from music_emotion.results.run_scores import (
+    SCORES,
     every_fold,
     fold_numbers,
-    forget_scores,
     read_folds,
     summary,
     write_truth,
@@ -90,24 +90,25 @@ def _blend(
     folds = _folds(members[0])
     weigh = partial(chosen_weights if choose else weights_of_all, method=method, shrinkage=shrinkage)
     nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, weigh), truth)
-    forget_scores(directory)
-    (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
-    if choose:
-        ranked = rank_by_target(truth, out_of_fold, folds, method, shrinkage)
-        write_table(directory / "members.csv", _members_table(ranked))
-        weights = weights_of_best(truth, out_of_fold, ranked, method, shrinkage)
-        weights = weights[(weights > 0).any(axis=1)]
-    else:
-        weights = choose_weights(truth, out_of_fold, method, shrinkage)
-    recipe = _recipe(members, weights, truth, method, shrinkage)
-    write_predictions(directory / "oof.csv", nested)
-    write_truth(directory, truth.loc[nested.index], "emotion")
-    tests = {Path(path).name: every_fold(Path(path), "test") for path in recipe.members}
-    write_predictions(directory / "test.csv", recipe.predict(tests))
-    write_json(directory / BLEND, asdict(recipe))
     scores = emotion_scores(truth, {0: nested}, {0: folds})
     scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
-    write_json(directory / "scores.json", scores)
+    with together(directory, SCORES) as fresh:
+        if choose:
+            ranked = rank_by_target(truth, out_of_fold, folds, method, shrinkage)
+            write_table(fresh / "members.csv", _members_table(ranked))
+            weights = weights_of_best(truth, out_of_fold, ranked, method, shrinkage)
+            weights = weights[(weights > 0).any(axis=1)]
+        else:
+            weights = choose_weights(truth, out_of_fold, method, shrinkage)
+        recipe = _recipe(members, weights, truth, method, shrinkage)
+        write_predictions(fresh / "oof.csv", nested)
+        write_truth(fresh, truth.loc[nested.index], "emotion")
+        tests = {Path(path).name: every_fold(Path(path), "test") for path in recipe.members}
+        write_predictions(fresh / "test.csv", recipe.predict(tests))
+        write_json(fresh / BLEND, asdict(recipe))
+        write_json(fresh / SCORES, scores)
+    if not choose:
+        (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
     return f"{_weight_lines(recipe)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
 
 

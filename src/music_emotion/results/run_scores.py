@@ -7,7 +7,7 @@ import pandas as pd
 
 from music_emotion.errors import InputError
 from music_emotion.experiment import Experiment
-from music_emotion.files import write_json, write_table
+from music_emotion.files import together, write_json, write_table
 from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.ensemble import blend, in_target_units
 from music_emotion.results.genre_report import class_scores, genre_report
@@ -15,6 +15,8 @@ from music_emotion.results.pictures import draw_out_of_fold
 from music_emotion.results.scores import emotion_scores
 from music_emotion.results.spread import spread_of, spreads
 from music_emotion.sections import Task
+
+SCORES = "scores.json"
 
 
 def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
@@ -41,26 +43,21 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     out_of_fold = {seed: pd.concat(tables.values()).sort_index() for seed, tables in folds.items()}
     fold_of = {seed: fold_numbers(tables) for seed, tables in folds.items()}
     known = mean_table(list(out_of_fold.values()))
-    forget_scores(directory)
-    write_predictions(directory / "oof.csv", known)
-    if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
-        write_predictions(directory / "test.csv", _joined_test(every_fold(directory, "test"), experiment))
     truth = truth.loc[known.index]
-    write_truth(directory, truth, experiment.task)
-    if experiment.task == "genre":
-        scores = genre_report(_class_index(truth), known, tuple(known.columns), directory)
-        scores |= _of_classes(truth, folds)
-    else:
-        scores = emotion_scores(truth, out_of_fold, fold_of)
-        draw_out_of_fold(directory / "oof.png", truth, known)
-    scores["selected_on_validation"] = experiment.selects_on_validation
-    write_json(directory / "scores.json", scores)
+    with together(directory, SCORES) as fresh:
+        write_predictions(fresh / "oof.csv", known)
+        if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
+            write_predictions(fresh / "test.csv", _joined_test(every_fold(directory, "test"), experiment))
+        write_truth(fresh, truth, experiment.task)
+        if experiment.task == "genre":
+            scores = genre_report(_class_index(truth), known, tuple(known.columns), fresh)
+            scores |= _of_classes(truth, folds)
+        else:
+            scores = emotion_scores(truth, out_of_fold, fold_of)
+            draw_out_of_fold(fresh / "oof.png", truth, known)
+        scores["selected_on_validation"] = experiment.selects_on_validation
+        write_json(fresh / SCORES, scores)
     return summary(directory.name, scores)
-
-
-def forget_scores(directory: Path) -> None:
-    """Remove `scores.json` before what it scores is replaced, in case a kill comes in between."""
-    (directory / "scores.json").unlink(missing_ok=True)
 
 
 def write_truth(directory: Path, truth: pd.DataFrame, task: Task) -> None:
@@ -89,13 +86,11 @@ def score_split(directory: Path, truth: pd.DataFrame) -> str:
     """
     folds = read_folds(directory, "test")
     predictions = mean_table([table for tables in folds.values() for table in tables.values()])
-    forget_scores(directory)
-    write_predictions(directory / "test.csv", predictions)
-    scores = genre_report(
-        _class_index(truth.loc[predictions.index]), predictions, tuple(predictions.columns), directory
-    )
-    scores |= _of_classes(truth, folds)
-    write_json(directory / "scores.json", scores)
+    classes, names = _class_index(truth.loc[predictions.index]), tuple(predictions.columns)
+    with together(directory, SCORES) as fresh:
+        write_predictions(fresh / "test.csv", predictions)
+        scores = genre_report(classes, predictions, names, fresh) | _of_classes(truth, folds)
+        write_json(fresh / SCORES, scores)
     return summary(directory.name, scores, "test split")
 
 
