@@ -189,7 +189,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     # what later stages read
     "run-missing": (
         nothing,
-        ("submit.py", "runs/none/test.csv does not exist"),
+        ("submit.py", "runs/none"),
         "runs/none/test.csv does not exist",
     ),
     "run-is-a-file": (nothing, ("submit.py", "small.toml"), "small.toml"),
