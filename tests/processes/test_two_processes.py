@@ -15,6 +15,7 @@ from script_process import ScriptProcess
 
 from music_emotion.data.dataset import EvenExcerpts
 from music_emotion.data.sources import load_clip_set
+from music_emotion.locks import alone_at
 from music_emotion.models.build import load_model
 from music_emotion.predictions import prediction_table, read_predictions
 from music_emotion.sections import DataSection
@@ -67,6 +68,12 @@ def launcher() -> list[str]:
 
 def train(folder: Path, arguments: list[str], n_processes: int) -> None:
     """Train in processes that know of each other as the launcher tells them."""
+    for process in begin(folder, arguments, n_processes):
+        status, said = process.end()
+        assert status == 0, said
+
+
+def begin(folder: Path, arguments: list[str], n_processes: int) -> list[ScriptProcess]:
     port = free_port()
     processes = []
     for rank in map(str, range(n_processes)):
@@ -75,9 +82,7 @@ def train(folder: Path, arguments: list[str], n_processes: int) -> None:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = EXACT | (told | where if n_processes > 1 else {})
         processes.append(ScriptProcess(folder / rank, "train.py", *arguments, environment=environment))
-    for process in processes:
-        status, said = process.end()
-        assert status == 0, said
+    return processes
 
 
 def test_two_processes_give_complete_and_unique_predictions(arguments, competition, tmp_path):
@@ -153,6 +158,15 @@ def test_the_default_recipe_scores_in_two_processes_as_other_seeds_do_in_one(arg
 
 def score(seed: Path) -> float:
     return pd.read_csv(seed / "fold0" / "metrics.csv")["score"].iloc[-1]
+
+
+def test_both_of_two_processes_are_refused_where_another_is_at_work(arguments, tmp_path):
+    with alone_at(tmp_path / "runs" / "two", ""):
+        ends = [process.end() for process in begin(tmp_path, arguments, 2)]
+    for status, said in ends:
+        assert status == 2, said
+        assert "error: Another process is at work on" in said
+    assert not (tmp_path / "runs" / "two").exists()
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(arguments):
