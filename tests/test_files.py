@@ -160,3 +160,13 @@ def test_unfinished_folders_are_removed_too(tmp_path):
     (tmp_path / "run" / ".writing-abc-scores.json" / ".writing-def-oof.csv").write_text("half")
     remove_unfinished(tmp_path)
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_of_a_file_only_its_own_unfinished_ones_beside_it_are_removed(tmp_path):
+    own, others = tmp_path / ".writing-abc-table.csv", tmp_path / ".writing-abc-other.csv"
+    below = tmp_path / "data" / ".writing-abc-table.csv"
+    below.parent.mkdir()
+    for path in (own, others, below):
+        path.write_text("half")
+    remove_unfinished(tmp_path / "table.csv")
+    assert [path.exists() for path in (own, others, below)] == [False, True, True]

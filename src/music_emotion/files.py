@@ -88,12 +88,16 @@ def naming_refusals(path: Path) -> Iterator[None]:
         raise
 
 
-def remove_unfinished(folder: Path, name: str = "*") -> None:
-    """Remove what killed writers left in a folder and below, of all files or those of a name.
+def remove_unfinished(place: Path) -> None:
+    """Remove what killed writers left in a folder and below, or beside a file of that file.
 
-    Nobody may be writing them meanwhile.
+    Nobody may be writing there meanwhile.
     """
-    for path in [*folder.rglob(f"{_UNFINISHED}*-{name}")]:
+    if place.is_dir():
+        left = [*place.rglob(f"{_UNFINISHED}*")]
+    else:
+        left = [*place.parent.glob(f"{_UNFINISHED}*-{place.name}")]
+    for path in left:
         if path.is_dir():
             shutil.rmtree(path)
         else:

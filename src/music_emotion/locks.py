@@ -37,18 +37,15 @@ def alone_at(place: Path, remedy: str) -> Iterator[None]:
     InputError
         When another process holds it.
     """
-    held = _lock(place)
     try:
-        held.acquire(timeout=0)
+        held = _lock(place).acquire(timeout=0)
     except Timeout:
         raise InputError(
             f"Another process is at work on {place}. Wait until it ends and give the same command, or "
             f"{remedy}."
         ) from None
-    try:
+    with held:
         yield
-    finally:
-        held.release()
 
 
 @contextmanager
@@ -62,16 +59,14 @@ def in_turn(place: Path, what: str) -> Iterator[None]:
     what : str
         What the others do, such as "packs data", for the user who waits.
     """
-    held = _lock(place)
+    lock = _lock(place)
     try:
-        held.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         print(f"waiting for another process that {what} ...", flush=True)
-        held.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        held.release()
 
 
 def _lock(place: Path) -> BaseFileLock:

@@ -160,7 +160,7 @@ def summarise_clips(
     """
     out = out.resolve()
     with alone_at(out, "give another --out"):
-        remove_unfinished(out.parent, out.name)
+        remove_unfinished(out)
         outcome = work_through(
             items_of(cut_windows(clips, windows or Windows()), settings),
             partial(_summarise_one, settings),

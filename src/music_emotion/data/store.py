@@ -77,15 +77,9 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     """
     folder = stores / _store_name(files.folder)
     source = {"folder": str(files.folder.resolve()), "fingerprint": _fingerprint(files)}
-
-    def is_current() -> bool:
-        return _is_current(folder, source) and not too_many(
-            _n_left_out(folder, files), len(files.arrays), allow_bad_share
-        )
-
-    if not is_current():
+    if not _is_current(folder, source, files, allow_bad_share):
         with in_turn(folder, f"packs {files.folder}"):
-            if not is_current():  # by now
+            if not _is_current(folder, source, files, allow_bad_share):  # by now
                 _pack(files, folder, source, allow_bad_share)
     index = pd.read_csv(folder / "index.csv", index_col="Id")
     frames = StoredFrames(folder / "frames.npy")
@@ -127,9 +121,14 @@ def _fingerprint(files: SplitFiles) -> str:
     return digest.hexdigest()
 
 
-def _is_current(folder: Path, source: dict[str, Any]) -> bool:
+def _is_current(folder: Path, source: dict[str, Any], files: SplitFiles, allow_bad_share: float) -> bool:
+    """Whether a store is whole, of these files, and lacks no more of them than is allowed now."""
     whole = all((folder / name).exists() for name in ("frames.npy", "index.csv", "source.json"))
-    return whole and read_json(folder / "source.json") == source
+    return (
+        whole
+        and read_json(folder / "source.json") == source
+        and not too_many(_n_left_out(folder, files), len(files.arrays), allow_bad_share)
+    )
 
 
 def _n_left_out(folder: Path, files: SplitFiles) -> int:

@@ -170,7 +170,8 @@ def write_submission(
     """
     table = submission_table(check_predictions(predictions, "the test predictions"), form)
     with alone_at(path, "give another --name"):
-        remove_unfinished(path.parent, f"{path.stem}.*")
+        for written in (path, path.with_suffix(".json")):
+            remove_unfinished(written)
         _write(path, table, form, card, overwrite)
 
 
