@@ -33,7 +33,7 @@ from music_emotion.results.run_scores import (
     write_truth,
 )
 from music_emotion.results.scores import emotion_scores
-from music_emotion.training.run import BLEND, alone_in_folder, check_holds, read_experiment
+from music_emotion.training.run import BLEND, alone_in_folder, read_experiment
 
 
 def blend_runs(
@@ -71,8 +71,7 @@ def blend_runs(
         when the directory is a run's or a vote's, or another process is at work on it.
     """
     experiments = _experiments(members)
-    with alone_in_folder(directory):
-        check_holds(directory, BLEND)
+    with alone_in_folder(directory, BLEND):
         return _blend(experiments, members, directory, method, shrinkage, choose)
 
 

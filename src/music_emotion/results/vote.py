@@ -13,7 +13,7 @@ from music_emotion.predictions import read_predictions, write_predictions
 from music_emotion.results.whole_run import score
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.fold import Fold
-from music_emotion.training.run import VOTE, alone_in_folder, check_holds, read_experiment
+from music_emotion.training.run import VOTE, alone_in_folder, read_experiment
 from music_emotion.training.splits import folds_of_run
 
 
@@ -43,8 +43,7 @@ def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:
         a run or a blend, or another process is at work on it.
     """
     experiments = [_genre_experiment(path) for path in members]
-    with alone_in_folder(directory):
-        check_holds(directory, VOTE)
+    with alone_in_folder(directory, VOTE):
         return _vote(experiments, members, directory, accelerator)
 
 

@@ -28,13 +28,13 @@ def alone_in(directory: Path, accelerator: Accelerator) -> Iterator[None]:
     Raises
     ------
     InputError
-        In all of them, when another run holds it.
+        In all of them, when another process holds it, or it is a blend's or a vote's.
     """
     refusal = ""
     with ExitStack() as held:
         if accelerator.is_main_process:
             try:
-                held.enter_context(alone_in_folder(directory))
+                held.enter_context(alone_in_folder(directory, RUN))
             except InputError as error:
                 refusal = str(error)
         (refusal,) = broadcast_object_list([refusal])
@@ -44,15 +44,16 @@ def alone_in(directory: Path, accelerator: Accelerator) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in_folder(directory: Path) -> Iterator[None]:
-    """Hold the directory of a run or a blend for this process, and tidy what killed ones left.
+def alone_in_folder(directory: Path, own: str) -> Iterator[None]:
+    """Hold the directory of a run, a blend or a vote for this process, and tidy what killed ones left.
 
     Raises
     ------
     InputError
-        When another process holds it.
+        When another process holds it, or it holds another kind of the three, as by `check_holds`.
     """
     with alone_at(directory, "give another --name"):
+        check_holds(directory, own)
         remove_unfinished(directory)
         yield
 
