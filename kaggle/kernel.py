@@ -53,8 +53,8 @@ def install(bundle: Path) -> None:
 if __name__ == "__main__":
     folder = find_bundle()
     install(folder)
-    from music_emotion.delivery.kernel import run_bundle
-    from music_emotion.errors import InputError
+    from music_emotion.files import InputError
+    from music_emotion.kaggle.kernel import run_bundle
 
     try:
         run_bundle(folder, BUNDLE, INPUT, WORKING)

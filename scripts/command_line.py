@@ -11,8 +11,8 @@ import cyclopts
 from cyclopts import Parameter, validators
 from pydantic import ValidationError
 
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, describe, read_differences
+from music_emotion.config import Experiment, describe, read_differences
+from music_emotion.files import InputError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from command_line import run
-from music_emotion.results.compare import compare_runs
-from music_emotion.results.compare_text import comparison_text
+from music_emotion.evaluation.compare import compare_runs
+from music_emotion.evaluation.compare_text import comparison_text
 
 
 def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: bool = False) -> None:

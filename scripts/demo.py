@@ -7,15 +7,12 @@ from typing import Any
 from command_line import run
 from ensemble import ensemble
 from extract import extract
-from music_emotion.data.demo import write_demo
-from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, build_experiment, read_differences
-from music_emotion.files import read_json, write_json
-from music_emotion.locks import alone_at
-from music_emotion.results.single_statistic import best_single_statistic
-from music_emotion.sections import DataSection
-from music_emotion.sound.spectrogram import FeatureSettings
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.config import DataSection, Experiment, build_experiment, read_differences
+from music_emotion.datasets.demo import write_demo
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.evaluation.single_statistic import best_single_statistic
+from music_emotion.files import InputError, alone_at, read_json, write_json
 from package import package
 from pretrain import pretrain
 from submit import submit

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from command_line import make_accelerator, run
-from music_emotion.results.blend_runs import Method, blend_runs
-from music_emotion.results.vote import vote
-from music_emotion.training.run import read_experiment
+from music_emotion.evaluation.blend_runs import Method, blend_runs
+from music_emotion.evaluation.vote import vote
+from music_emotion.runs import read_experiment
 
 
 def ensemble(

@@ -6,13 +6,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from command_line import Share, run
-from music_emotion.data.clips import read_clips, task_of
-from music_emotion.data.extract import extract_clips
-from music_emotion.data.layout import Split, Task
-from music_emotion.data.parallel import Workers
-from music_emotion.data.windows import Windows
-from music_emotion.errors import InputError
-from music_emotion.sound.spectrogram import FeatureSettings
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.datasets.clips import read_clips, task_of
+from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.layout import Split, Task
+from music_emotion.datasets.parallel import Workers
+from music_emotion.datasets.windows import Windows
+from music_emotion.files import InputError
 
 
 def extract(

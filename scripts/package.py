@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from command_line import run
-from music_emotion.delivery.blend import add_blend
-from music_emotion.delivery.bundle import write_bundle
-from music_emotion.delivery.metadata import Names
-from music_emotion.delivery.plan import add_plan, plan_training
-from music_emotion.errors import InputError
+from music_emotion.files import InputError
+from music_emotion.kaggle.blend import add_blend
+from music_emotion.kaggle.bundle import write_bundle
+from music_emotion.kaggle.metadata import Names
+from music_emotion.kaggle.plan import add_plan, plan_training
 
 PROJECT = Path(__file__).parents[1]
 

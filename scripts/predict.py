@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from command_line import make_accelerator, run
-from music_emotion.data.audio_files import audio_below
-from music_emotion.errors import InputError
-from music_emotion.results.hearing import HearingProcess
-from music_emotion.results.timeline import Sliding, Timeline, predict_file
-from music_emotion.results.timeline_files import (
+from music_emotion.datasets.audio_files import audio_below
+from music_emotion.files import InputError
+from music_emotion.listen.hearing import HearingProcess
+from music_emotion.listen.timeline import Sliding, Timeline, predict_file
+from music_emotion.listen.timeline_files import (
     free_place,
     is_written,
     readable,
@@ -26,10 +26,10 @@ from music_emotion.results.timeline_files import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from music_emotion.audio.spectrogram import FeatureSettings
+    from music_emotion.config import Task
+    from music_emotion.listen.sound_overview import Overview
     from music_emotion.models.build import Network
-    from music_emotion.results.sound_overview import Overview
-    from music_emotion.sections import Task
-    from music_emotion.sound.spectrogram import FeatureSettings
 
 _WORTH_A_PROCESS_BYTES = 500_000  # half a minute of mp3: below, a second process would come too late
 
@@ -236,7 +236,7 @@ def common_features(paths: Sequence[Path], networks: Sequence["Network"]) -> "Fe
 
 def make_overview(features: "FeatureSettings") -> "Overview":
     """What gathers the picture's sound; imported here, since matplotlib takes half a second."""
-    from music_emotion.results.sound_overview import Overview
+    from music_emotion.listen.sound_overview import Overview
 
     return Overview(features)
 
@@ -247,7 +247,7 @@ def draw(place: Path, path: Path, timeline: Timeline, overview: "Overview | None
     if not overview:
         picture.unlink(missing_ok=True)
         return
-    from music_emotion.results.timeline_picture import draw_timeline
+    from music_emotion.plots.timeline_picture import draw_timeline
 
     draw_timeline(picture, readable(Path(path.name)), timeline, overview)
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from command_line import ExperimentFlags, make_accelerator, run
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment
-from music_emotion.results.whole_run import run_pretraining
-from music_emotion.rules import check_experiment
+from music_emotion.config import Experiment, check_experiment
+from music_emotion.files import InputError
+from music_emotion.training.whole_run import run_pretraining
 from train import check_overfits, say_shift
 
 

@@ -7,11 +7,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from command_line import run
-from music_emotion.delivery.push import planned_commands, push_bundle
-from music_emotion.delivery.push_files import read_bundle
-from music_emotion.delivery.push_submission import Way, Wish
-from music_emotion.delivery.push_waits import Waits
-from music_emotion.errors import InputError
+from music_emotion.files import InputError
+from music_emotion.kaggle.push import planned_commands, push_bundle
+from music_emotion.kaggle.push_files import read_bundle
+from music_emotion.kaggle.push_submission import Way, Wish
+from music_emotion.kaggle.push_waits import Waits
 
 
 def push(

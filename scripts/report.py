@@ -4,10 +4,10 @@ import shlex
 from pathlib import Path
 
 from command_line import run
+from music_emotion.evaluation.report import read_report
+from music_emotion.evaluation.report_page import make_page
+from music_emotion.evaluation.report_sections import make_ablation, make_sections
 from music_emotion.files import write_text
-from music_emotion.results.report import read_report
-from music_emotion.results.report_page import make_page
-from music_emotion.results.report_sections import make_ablation, make_sections
 
 RUNS, SUBMISSIONS = Path("runs"), Path("submissions")
 

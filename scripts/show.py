@@ -6,20 +6,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from command_line import ExperimentFlags, run
-from music_emotion.data.labels import read_genres
-from music_emotion.data.layout import Split, Task, find_set, split_files
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.config import Experiment, check_experiment
+from music_emotion.datasets.clip_arrays import read_clip_arrays
+from music_emotion.datasets.labels import read_genres
+from music_emotion.datasets.layout import Split, Task, find_set, split_files
+from music_emotion.files import InputError
 from music_emotion.models.build import load_model
-from music_emotion.results.activation_pictures import activations_figure
-from music_emotion.results.class_pictures import classes_figure
-from music_emotion.results.clip_arrays import read_clip_arrays
-from music_emotion.results.feature_pictures import features_figure
-from music_emotion.results.figures import picture_path, save_figure
-from music_emotion.results.layer_outputs import activations as layer_activations
-from music_emotion.results.run_pictures import curves_figure, model_name, read_metrics, runs_confusion_figure
-from music_emotion.rules import check_experiment
-from music_emotion.sound.spectrogram import FeatureSettings
+from music_emotion.models.layer_outputs import activations as layer_activations
+from music_emotion.plots.activation_pictures import activations_figure
+from music_emotion.plots.class_pictures import classes_figure
+from music_emotion.plots.feature_pictures import features_figure
+from music_emotion.plots.figures import picture_path, save_figure
+from music_emotion.plots.run_pictures import curves_figure, model_name, read_metrics, runs_confusion_figure
 
 Root = Annotated[Path, Parameter(name="--data.root")]
 OwnRoot = Annotated[Path | None, Parameter(name="--data.root")]

@@ -8,9 +8,9 @@ import pandas as pd
 from cyclopts import Parameter
 
 from command_line import make_accelerator, run
-from music_emotion.errors import InputError
-from music_emotion.results.search import BEST
-from music_emotion.results.study import read_study, run_study
+from music_emotion.files import InputError
+from music_emotion.studies.search import BEST
+from music_emotion.studies.study import read_study, run_study
 
 
 def study(

@@ -4,13 +4,11 @@ from datetime import date
 from pathlib import Path
 
 from command_line import run
-from music_emotion.errors import InputError
-from music_emotion.files import read_object
-from music_emotion.predictions import read_predictions
-from music_emotion.results.blend_runs import check_current
-from music_emotion.results.recipe import read_recipe
-from music_emotion.results.submission import default_form, read_form, write_submission
-from music_emotion.training.run import commit
+from music_emotion.evaluation.blend_runs import check_current
+from music_emotion.evaluation.recipe import read_recipe
+from music_emotion.evaluation.submission import default_form, read_form, write_submission
+from music_emotion.files import InputError, read_object, read_predictions
+from music_emotion.runs import commit
 
 
 def submit(

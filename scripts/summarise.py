@@ -6,16 +6,16 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from command_line import Share, run
-from music_emotion.data.clip_statistics import array_statistics, summarise_clips
-from music_emotion.data.clips import read_clips
-from music_emotion.data.extract import read_settings
-from music_emotion.data.layout import Split, Task, find_set, split_files
-from music_emotion.data.parallel import Workers
-from music_emotion.data.store import open_store
-from music_emotion.data.windows import Windows
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.config import DataSection
+from music_emotion.datasets.clip_statistics import array_statistics, summarise_clips
+from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.extract import read_settings
+from music_emotion.datasets.layout import Split, Task, find_set, split_files
+from music_emotion.datasets.parallel import Workers
+from music_emotion.datasets.store import open_store
+from music_emotion.datasets.windows import Windows
 from music_emotion.files import write_table
-from music_emotion.sections import DataSection
-from music_emotion.sound.spectrogram import FeatureSettings
 
 
 def audio(

@@ -5,15 +5,14 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from command_line import ExperimentFlags, make_accelerator, run
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment
-from music_emotion.results import shift
-from music_emotion.results.whole_run import run_experiment
-from music_emotion.rules import check_experiment
+from music_emotion.config import Experiment, check_experiment
+from music_emotion.evaluation import shift
+from music_emotion.files import InputError
 from music_emotion.training import overfit
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.fold import make_network
 from music_emotion.training.objectives import make_objective
+from music_emotion.training.whole_run import run_experiment
 
 
 def train(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from music_emotion.experiment import Experiment, build_experiment
+from music_emotion.config import Experiment, build_experiment
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGETS = ("valence", "energy", "danceability")

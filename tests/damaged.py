@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from music_emotion.errors import InputError
+from music_emotion.files import InputError
 
 _ASKED = os.environ.get("FUZZ_EXAMPLES")
 several = settings(

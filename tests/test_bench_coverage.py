@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from benchmarks import coverage, populations
-from music_emotion.errors import InputError
-from music_emotion.results import bootstrap
+from music_emotion.evaluation import bootstrap
+from music_emotion.files import InputError
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks import memory
 from benchmarks.peak import own_peak_mb, peak_mb
-from music_emotion.data.labels import read_targets
-from music_emotion.data.layout import find_set, split_files
-from music_emotion.errors import InputError
+from music_emotion.datasets.labels import read_targets
+from music_emotion.datasets.layout import find_set, split_files
+from music_emotion.files import InputError
 
 ALLOCATING = "block = bytearray(300_000_000); del block; print('ready', flush=True); input()"
 

@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 
 from benchmarks import train_script, training
-from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import InputError
-from music_emotion.files import read_json, write_table
-from music_emotion.predictions import write_predictions
-from music_emotion.sections import DataSection
+from music_emotion.config import DataSection
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.files import InputError, read_json, write_predictions, write_table
 
 TOML = """
 name = "{name}"

@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 
-from music_emotion.errors import InputError
-from music_emotion.experiment import (
+from music_emotion.config import (
     Experiment,
     build_experiment,
     differing_keys,
     experiment_to_dict,
     read_differences,
 )
+from music_emotion.files import InputError
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 ABLATIONS = sorted((EXPERIMENTS / "ablations").glob("*.toml"))

@@ -8,9 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from music_emotion.errors import InputError, first_five, nearest
 from music_emotion.files import (
+    InputError,
     atomic_path,
+    first_five,
+    nearest,
     read_json,
     remove_unfinished,
     together,

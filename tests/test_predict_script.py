@@ -17,15 +17,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from matplotlib.image import imread
 
-from music_emotion.data.demo import draw_music, synthesise
-from music_emotion.experiment import build_experiment
+from music_emotion.audio.beats import full_features
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.waveform import read_waveform
+from music_emotion.config import build_experiment
+from music_emotion.datasets.demo import draw_music, synthesise
 from music_emotion.files import read_json
+from music_emotion.listen.inference import predict_array
+from music_emotion.listen.timeline import Sliding, predict_file
 from music_emotion.models.build import ModelCard, build_network, load_model, save_model
-from music_emotion.results.inference import predict_array
-from music_emotion.results.timeline import Sliding, predict_file
-from music_emotion.sound.beats import full_features
-from music_emotion.sound.spectrogram import FeatureSettings
-from music_emotion.sound.waveform import read_waveform
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "predict.py"
 EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
@@ -203,7 +203,7 @@ def test_half_written_results_of_another_recipe_are_not_taken_for_finished(call,
     asked = ("one", "--emotion", "fold0.safetensors", "--no-picture")
     call(*asked)
     with monkeypatch.context() as patch:
-        patch.setattr("music_emotion.results.timeline_files.write_json", raise_interrupt)
+        patch.setattr("music_emotion.listen.timeline_files.write_json", raise_interrupt)
         assert call(*asked, "--window", "0.5")[0] == 130
     assert "predictions/song.csv: 1.0 s" in call(*asked)[1]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from music_emotion.errors import InputError
-from music_emotion.predictions import (
+from music_emotion.files import (
+    InputError,
     check_predictions,
     prediction_table,
     read_predictions,

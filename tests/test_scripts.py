@@ -263,7 +263,7 @@ def test_a_run_of_another_experiment_is_refused(call):
 
 @pytest.mark.parametrize("where", ["store", "state.pt", "model.safetensors"])
 def test_a_full_disk_gets_a_sentence_and_leaves_no_half_file(call, monkeypatch, where):
-    from music_emotion.data import store
+    from music_emotion.datasets import store
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

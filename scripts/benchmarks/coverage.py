@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from benchmarks import populations
 from benchmarks.populations import GenreSample, Sample, Scores
-from music_emotion.errors import InputError
-from music_emotion.results.genre_report import class_intervals, paired_classes
-from music_emotion.results.scores import paired_difference, pooled_scores
+from music_emotion.evaluation.genre_report import class_intervals, paired_classes
+from music_emotion.evaluation.scores import paired_difference, pooled_scores
+from music_emotion.files import InputError
 
 _TARGET, _ALLOWED = 95.0, 2.0
 _ENOUGH = 300  # clips, from which on intervals have to hold what they say

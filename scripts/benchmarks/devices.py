@@ -8,7 +8,7 @@ import pandas as pd
 from cyclopts import Parameter
 
 from benchmarks.train_script import run_train
-from music_emotion.errors import InputError
+from music_emotion.files import InputError
 
 
 def devices(

@@ -15,12 +15,12 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from benchmarks.peak import own_peak_mb
-from music_emotion.data.clips import read_clips
-from music_emotion.data.demo import write_demo
-from music_emotion.sound.beats import beat_frames, compile_ahead, full_features, fused_features
-from music_emotion.sound.separation import percussive_part
-from music_emotion.sound.spectrogram import FeatureSettings, fuse, short_time_spectrum
-from music_emotion.sound.waveform import read_waveform
+from music_emotion.audio.beats import beat_frames, compile_ahead, full_features, fused_features
+from music_emotion.audio.separation import percussive_part
+from music_emotion.audio.spectrogram import FeatureSettings, fuse, short_time_spectrum
+from music_emotion.audio.waveform import read_waveform
+from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.demo import write_demo
 
 SETTINGS = FeatureSettings()
 MEL_TOLERANCE_DB, CHROMA_TOLERANCE = 1e-3, 1e-4

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from benchmarks.peak import peak_mb
 from benchmarks.train_script import run_train
-from music_emotion.data.layout import array_name, set_name
-from music_emotion.errors import InputError
-from music_emotion.sections import N_CHROMA, N_MELS
+from music_emotion.config import N_CHROMA, N_MELS
+from music_emotion.datasets.layout import array_name, set_name
+from music_emotion.files import InputError
 
 _TEST_SHARE = 0.25  # of the competition's 1,497 clips, 375 are for test
 _BYTES_PER_FRAME = 2 * (N_MELS + N_CHROMA)  # half precision, in the arrays as in the store

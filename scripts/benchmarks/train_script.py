@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from music_emotion.errors import InputError
+from music_emotion.files import InputError
 
 _SCRIPT = Path(__file__).parents[1] / "train.py"
 

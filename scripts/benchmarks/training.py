@@ -8,11 +8,11 @@ from typing import Literal
 import pandas as pd
 
 from benchmarks.train_script import run_train
-from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, build_experiment, read_differences
-from music_emotion.results.run_scores import mean_table, read_folds
-from music_emotion.results.scores import mean_score, paired_difference
+from music_emotion.config import Experiment, build_experiment, read_differences
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.evaluation.run_scores import mean_table, read_folds
+from music_emotion.evaluation.scores import mean_score, paired_difference
+from music_emotion.files import InputError
 
 
 @dataclass(frozen=True)

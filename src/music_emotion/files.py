@@ -1,21 +1,94 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files that stages exchange: atomic writing, locks, prediction tables, and the one error users meet."""
 
 import csv
+import difflib
 import errno
 import json
 import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
+from filelock import BaseFileLock, FileLock, Timeout
 
-from music_emotion.errors import InputError, shortened
+
+class InputError(ValueError):
+    """Something given to the pipeline is wrong.
+
+    The message is one or more whole sentences: the value, the place and the remedy.
+    Scripts print it without a traceback and exit with status 2.
+    """
+
+
+class Diverged(InputError):
+    """The loss of a training is no longer finite.
+
+    Its arguments are what happened, with place and epoch, and the remedy; the message is both.
+    """
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args))
+
+
+@contextmanager
+def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
+    """Have Ctrl-C tell what long work has come to; scripts print it and how to go on.
+
+    Parameters
+    ----------
+    kept : callable
+        Gives what is kept then, such as "runs/a: 2 of 5 folds are finished".
+
+    Raises
+    ------
+    KeyboardInterrupt
+        With that as its message.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(kept()) from interrupt
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Suggest the right spelling of a word.
+
+    Parameters
+    ----------
+    word : str
+        What was written.
+    words : iterable of str
+        What could have been written.
+
+    Returns
+    -------
+    str
+        ``"did you mean 'x'?"``, or the list of choices when none is close.
+    """
+    choices = sorted(words)
+    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if match:
+        return f"did you mean '{shortened(match[0])}'?"
+    return f"choose from {', '.join(map(shortened, choices))}."
+
+
+def first_five(values: Iterable[object]) -> str:
+    """Name the first five of many, so that a message stays readable."""
+    items = [shortened(str(value), 300) for value in values]
+    return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")
+
+
+def shortened(text: str, longest: int = 60) -> str:
+    """The beginning of a text, so that a message stays readable whatever a file holds."""
+    return text if len(text) <= longest else text[:longest] + "..."
+
 
 _UNFINISHED = ".writing-"
 
@@ -214,3 +287,161 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV atomically, without its index."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
+
+
+def lock_of(place: Path) -> Path:
+    """The lock file of a file or folder, which need not exist."""
+    if place.name in {"", ".."}:
+        place = place.resolve()
+    return place.with_name(f".{place.name}.lock")
+
+
+@contextmanager
+def alone_at(place: Path, remedy: str) -> Iterator[None]:
+    """Hold what a command writes to, and refuse to begin while another process does.
+
+    Parameters
+    ----------
+    place : Path
+        The file or folder, which need not exist. Missing parent folders are made.
+    remedy : str
+        What to do instead of waiting, such as "give another --name".
+
+    Raises
+    ------
+    InputError
+        When another process holds it.
+    """
+    try:
+        held = _lock(place).acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"Another process is at work on {place}. Wait until it ends and give the same command, or "
+            f"{remedy}."
+        ) from None
+    with held:
+        yield
+
+
+@contextmanager
+def in_turn(place: Path, what: str) -> Iterator[None]:
+    """Wait until no other process makes the same thing, and keep others waiting.
+
+    Parameters
+    ----------
+    place : Path
+        What is made; it need not exist. Missing parent folders are made.
+    what : str
+        What the others do, such as "packs data", for the user who waits.
+    """
+    lock = _lock(place)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that {what} ...", flush=True)
+        held = lock.acquire()
+    with held:
+        yield
+
+
+def _lock(place: Path) -> BaseFileLock:
+    lock = lock_of(place)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(lock)
+
+
+def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Make a prediction table, sorted by id.
+
+    Parameters
+    ----------
+    ids : np.ndarray [shape=(n,)], integer
+        One id per clip.
+    values : np.ndarray [shape=(n, n_columns)]
+        Predictions in the units of the targets, or class probabilities.
+    columns : tuple of str
+        Names of the targets or classes.
+
+    Returns
+    -------
+    pd.DataFrame
+        Indexed by `Id`, ascending.
+    """
+    index = pd.Index(np.asarray(ids, dtype=np.int64), name="Id")
+    return pd.DataFrame(np.asarray(values, dtype=np.float64), index, list(columns)).sort_index()
+
+
+def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
+    """Refuse a prediction table with repeated ids or values that are not finite.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Indexed by `Id`.
+    place : str
+        Where the table comes from, for the message.
+
+    Returns
+    -------
+    pd.DataFrame
+        The same table.
+
+    Raises
+    ------
+    InputError
+        Naming the first five offending ids.
+    """
+    repeated = table.index[table.index.duplicated()].unique()
+    if len(repeated):
+        raise InputError(f"{place}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
+    broken = table.index[~np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1)]
+    if len(broken):
+        raise InputError(
+            f"{place}: {len(broken)} clips have predictions that are not finite numbers: "
+            f"{first_five(broken)}. Train that fold again with a smaller learning rate."
+        )
+    return table
+
+
+def write_predictions(path: Path, table: pd.DataFrame) -> None:
+    """Check a prediction table and write it atomically as CSV."""
+    check_predictions(table, str(path))
+    write_table(path, table.reset_index())
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read and check a prediction table.
+
+    Raises
+    ------
+    InputError
+        When the file is missing, is no CSV of numbers, has no `Id` column, or fails
+        `check_predictions`.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Run the stage that writes it first.")
+    remedy = "Run the stage that writes it again."
+    try:
+        # as text, for Python reads a number to the last bit; and pandas would rename names given twice
+        cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
+        names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
+        _check_names(names, path)
+        ids = pd.Index(rows[0].astype(np.int64), name="Id")
+        numbers = pd.DataFrame(
+            rows.iloc[:, 1:].replace("", "nan").to_numpy().astype(np.float64), ids, names[1:]
+        )
+    except InputError:
+        raise
+    except (ValueError, OverflowError, OSError) as error:  # pandas' errors of parsing are ValueErrors
+        reason = shortened(str(error).strip(), 200)
+        raise InputError(f"{path} is not a table of predictions: {reason}. {remedy}") from None
+    return check_predictions(numbers, str(path))
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    if names[0] != "Id":
+        raise InputError(f"{path}: the first column is '{shortened(names[0])}'; expected 'Id'.")
+    wrong = [f"'{shortened(name)}'" for name in names[1:] if not name or names.count(name) > 1]
+    if wrong or len(names) == 1:
+        held = first_five(wrong) or "no names"
+        raise InputError(f"{path} has {held} beside 'Id'; expected targets or classes, each once.")

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from music_emotion.data.layout import find_set, split_files
-from music_emotion.data.store import read_frames
-from music_emotion.errors import InputError
+from music_emotion.datasets.layout import find_set, split_files
+from music_emotion.datasets.store import read_frames
+from music_emotion.files import InputError
 
 
 def npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:

@@ -10,13 +10,13 @@ from damaged import altered, damaged, only_sentences, several
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment, build_experiment, experiment_to_dict, read_differences
-from music_emotion.results.experiment_file import _toml, experiment_toml
-from music_emotion.results.recipe import Recipe, read_recipe
-from music_emotion.results.report import read_run
-from music_emotion.results.study import read_study
-from music_emotion.training.run import read_experiment
+from music_emotion.config import Experiment, build_experiment, experiment_to_dict, read_differences
+from music_emotion.evaluation.recipe import Recipe, read_recipe
+from music_emotion.evaluation.report import read_run
+from music_emotion.files import InputError
+from music_emotion.runs import read_experiment
+from music_emotion.studies.experiment_file import _toml, experiment_toml
+from music_emotion.studies.study import read_study
 
 EXPERIMENT = b"""name = "small"
 task = "emotion"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
-from music_emotion.experiment import build_experiment, experiment_to_dict
+from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.models.build import ModelCard, build_network, load_model, read_card, save_model
 from music_emotion.training.checkpoint import Progress, load_state, save_state
 

@@ -9,11 +9,10 @@ from damaged import damaged, only_sentences, several
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from music_emotion.data.clips import read_clips
-from music_emotion.data.labels import read_genres, read_groups, read_targets
-from music_emotion.errors import InputError
-from music_emotion.predictions import read_predictions, write_predictions
-from music_emotion.results.submission import read_form, submission_table, write_submission
+from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.labels import read_genres, read_groups, read_targets
+from music_emotion.evaluation.submission import read_form, submission_table, write_submission
+from music_emotion.files import InputError, read_predictions, write_predictions
 
 TARGETS = b"Id,valence,energy\n1004,0.578,0.973\n1005,0.5,0.25\n1006,0,1\n"
 GENRES = (

@@ -13,11 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.stats import norm
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.layout import SET_NAMES
-from music_emotion.data.store import Store
-from music_emotion.errors import InputError
-from music_emotion.experiment import (
+from music_emotion.audio.spectrogram import FeatureSettings, row_slice
+from music_emotion.config import (
     Experiment,
     ModelSection,
     Task,
@@ -25,10 +22,12 @@ from music_emotion.experiment import (
     experiment_to_dict,
     read_differences,
 )
-from music_emotion.files import write_json
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.layout import SET_NAMES
+from music_emotion.datasets.store import Store
+from music_emotion.files import InputError, write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_model, load_trunk, save_model
 from music_emotion.models.target_scale import normal_quantiles
-from music_emotion.sound.spectrogram import FeatureSettings, row_slice
 from music_emotion.training.fold import make_network
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from music_emotion.errors import InputError
+from music_emotion.config import ClassicalSection
+from music_emotion.files import InputError
 from music_emotion.models.classical import make_classifier, make_regressor
-from music_emotion.sections import ClassicalSection
 
 TREES = ("boosting", "xgboost", "lightgbm")
 KINDS = ("gp", "ridge", "svr", *TREES)

@@ -9,9 +9,9 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
+from music_emotion.config import ClassicalSection
 from music_emotion.models.classical import make_regressor
 from music_emotion.models.families import FamilyProcess, FamilyScaler
-from music_emotion.sections import ClassicalSection
 
 FAMILIES = ("timbre",) * 4 + ("rhythm",) * 6 + ("key",) * 2
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from music_emotion.experiment import ModelSection
+from music_emotion.config import ModelSection
 from music_emotion.models.heads import PerTarget, build_head
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from music_emotion.experiment import ModelSection
+from music_emotion.config import ModelSection
 from music_emotion.models.lstm import Lstm
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from music_emotion.errors import InputError
-from music_emotion.experiment import ModelSection, build_experiment
+from music_emotion.config import ModelSection, build_experiment
+from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk, save_model
 from music_emotion.models.mlp import Mlp, dense_layers
 

@@ -7,8 +7,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from music_emotion.errors import InputError
-from music_emotion.experiment import ModelSection
+from music_emotion.config import ModelSection
+from music_emotion.files import InputError
 from music_emotion.models.pretrained import TimmBackbone
 
 NAME = "resnet10t"

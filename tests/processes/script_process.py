@@ -18,11 +18,11 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(  # of what is not found there, nothing would be said
     [
-        "music_emotion.data.extract",
-        "music_emotion.delivery.plan",
-        "music_emotion.results.blend_runs",
-        "music_emotion.results.vote",
-        "music_emotion.results.whole_run",
+        "music_emotion.datasets.extract",
+        "music_emotion.kaggle.plan",
+        "music_emotion.evaluation.blend_runs",
+        "music_emotion.evaluation.vote",
+        "music_emotion.training.whole_run",
         "timm.scheduler",
     ]
 )

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 from script_process import ScriptProcess
 
-from music_emotion.data.clips import read_clips
-from music_emotion.data.extract import extract_clips
-from music_emotion.data.layout import split_files
-from music_emotion.data.store import open_store
-from music_emotion.errors import InputError
-from music_emotion.locks import alone_at, in_turn
+from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.layout import split_files
+from music_emotion.datasets.store import open_store
+from music_emotion.files import InputError, alone_at, in_turn
 
 TOML = """
 name = "{name}"

@@ -13,12 +13,11 @@ import pytest
 import torch
 from script_process import ScriptProcess
 
-from music_emotion.data.dataset import EvenExcerpts
-from music_emotion.data.sources import load_clip_set
-from music_emotion.locks import alone_at
+from music_emotion.config import DataSection
+from music_emotion.datasets.dataset import EvenExcerpts
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.files import alone_at, prediction_table, read_predictions
 from music_emotion.models.build import load_model
-from music_emotion.predictions import prediction_table, read_predictions
-from music_emotion.sections import DataSection
 
 FOLD = Path("seed0", "fold0")
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -10,12 +10,12 @@ import torch
 from safetensors import safe_open
 
 from command_line import make_accelerator
-from music_emotion.data.augment import mixup
-from music_emotion.data.dataset import TrainingExcerpts
-from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import Diverged, InputError
+from music_emotion.datasets.dataset import TrainingExcerpts
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.splits import folds_of_run
+from music_emotion.files import Diverged, InputError, read_predictions
+from music_emotion.models.augment import mixup
 from music_emotion.models.build import load_model
-from music_emotion.predictions import read_predictions
 from music_emotion.training import companion, loop
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.companion import PairedExcerpts, WithGenres, genre_objective, load_genres
@@ -24,7 +24,6 @@ from music_emotion.training.evaluate import predict_with
 from music_emotion.training.fold import make_network
 from music_emotion.training.loop import UNFINISHED
 from music_emotion.training.objectives import EmotionObjective
-from music_emotion.training.splits import folds_of_run
 
 PLAIN = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
 GENRES = {"loss": {"genre": 0.5}}

@@ -7,14 +7,12 @@ import pandas as pd
 import pytest
 
 from command_line import make_accelerator
-from music_emotion.errors import InputError
-from music_emotion.files import read_json
-from music_emotion.predictions import read_predictions
-from music_emotion.results.vote import vote
-from music_emotion.results.whole_run import run_experiment
+from music_emotion.datasets.splits import folds_of_run
+from music_emotion.evaluation.metrics import genre_scores
+from music_emotion.evaluation.vote import vote
+from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.training.cross_validation import load_sets
-from music_emotion.training.metrics import genre_scores
-from music_emotion.training.splits import folds_of_run
+from music_emotion.training.whole_run import run_experiment
 
 PLAIN = {"augment": {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0.0}}
 MLP = {

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from command_line import make_accelerator
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.store import Store
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.splits import folds_of_pretraining, folds_of_run
+from music_emotion.datasets.store import Store
 from music_emotion.training import leaks
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.fold import Fold
 from music_emotion.training.leaks import find_leaks
-from music_emotion.training.splits import folds_of_pretraining, folds_of_run
 
 N_FRAMES = 1292
 TOML = 'name = "small"\n[data]\nroot = "."\n[folds]\nn = 3\n[classical]\nkind = "ridge"\n'

@@ -8,20 +8,18 @@ import torch
 from timm.optim import list_optimizers
 
 from command_line import make_accelerator
-from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import InputError
-from music_emotion.files import read_json
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.splits import folds_of_seed
+from music_emotion.evaluation.metrics import spearman
+from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.models.build import load_model, save_model
-from music_emotion.predictions import read_predictions
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.evaluate import predict_clips, predict_with
 from music_emotion.training.fold import make_network, start_from_trunk
 from music_emotion.training.loop import train_fold
-from music_emotion.training.metrics import spearman
 from music_emotion.training.objectives import make_objective
 from music_emotion.training.optim import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
-from music_emotion.training.splits import folds_of_seed
 
 NO_AUGMENTATION = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
 

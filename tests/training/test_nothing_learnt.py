@@ -8,12 +8,12 @@ import pytest
 from safetensors import safe_open
 
 from command_line import make_accelerator
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.store import Store
-from music_emotion.predictions import read_predictions
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.splits import folds_of_run
+from music_emotion.datasets.store import Store
+from music_emotion.files import read_predictions
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import Fold
-from music_emotion.training.splits import folds_of_run
 
 
 def in_memory(clips: ClipSet) -> ClipSet:

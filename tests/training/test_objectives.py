@@ -6,11 +6,10 @@ import pytest
 import torch
 from scipy.stats import norm, pearsonr, rankdata, spearmanr
 
-from music_emotion.errors import InputError
-from music_emotion.experiment import build_experiment
+from music_emotion.config import LossSection, build_experiment
+from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard
 from music_emotion.models.target_scale import normal_quantiles
-from music_emotion.sections import LossSection
 from music_emotion.training.objectives import (
     EmotionObjective,
     GenreObjective,

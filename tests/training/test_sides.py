@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from command_line import make_accelerator
-from music_emotion.errors import InputError
+from music_emotion.datasets.splits import folds_of_pretraining, folds_of_run
+from music_emotion.files import InputError
 from music_emotion.models.build import save_model
-from music_emotion.results.whole_run import run_experiment
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import make_network
 from music_emotion.training.sides import check_sides, check_trunk
-from music_emotion.training.splits import folds_of_pretraining, folds_of_run
+from music_emotion.training.whole_run import run_experiment
 
 
 def folds_and_clips(experiment):

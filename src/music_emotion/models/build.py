@@ -12,17 +12,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from music_emotion.data.augment import SpectrogramAugmentation
-from music_emotion.errors import InputError, first_five, shortened
-from music_emotion.experiment import Experiment, build_experiment, describe, experiment_to_dict
-from music_emotion.files import atomic_path
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.config import (
+    N_MELS,
+    STRICT,
+    DataSection,
+    Experiment,
+    ModelSection,
+    build_experiment,
+    describe,
+    experiment_to_dict,
+)
+from music_emotion.files import InputError, atomic_path, first_five, shortened
+from music_emotion.models.augment import SpectrogramAugmentation
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.heads import build_head
 from music_emotion.models.lstm import Lstm
 from music_emotion.models.mlp import Mlp
 from music_emotion.models.target_scale import TargetScale
-from music_emotion.sections import N_MELS, STRICT, DataSection, ModelSection
-from music_emotion.sound.spectrogram import FeatureSettings
 
 if TYPE_CHECKING:
     from music_emotion.models.pretrained import TimmBackbone

@@ -19,9 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 from sklearn.utils.class_weight import compute_sample_weight
 
-from music_emotion.errors import InputError
+from music_emotion.config import ClassicalSection
+from music_emotion.files import InputError
 from music_emotion.models.families import FamilyProcess, FamilyScaler
-from music_emotion.sections import ClassicalSection
 
 _HELD_OUT = 5  # parts of the clips, each of which calibrates what is fitted to the others
 

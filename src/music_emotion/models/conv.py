@@ -5,9 +5,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from music_emotion.errors import InputError
+from music_emotion.config import ModelSection
+from music_emotion.files import InputError
 from music_emotion.models.readout import AttentiveStatistics, MeanMax
-from music_emotion.sections import ModelSection
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
 

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from music_emotion.config import ModelSection, Task
 from music_emotion.models.mlp import dense_layers
-from music_emotion.sections import ModelSection, Task
 
 
 class PerTarget(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from music_emotion.sections import ModelSection
+from music_emotion.config import ModelSection
 
 
 class Lstm(nn.Module):

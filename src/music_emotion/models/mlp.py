@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from music_emotion.errors import InputError
+from music_emotion.config import ModelSection
+from music_emotion.files import InputError
 from music_emotion.models.conv import ACTIVATIONS
-from music_emotion.sections import ModelSection
 
 
 class Mlp(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from music_emotion.errors import InputError, first_five, nearest
-from music_emotion.sections import ModelSection
+from music_emotion.config import ModelSection
+from music_emotion.files import InputError, first_five, nearest
 
 
 class TimmBackbone(nn.Module):

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.errors import InputError, shortened
-from music_emotion.files import atomic_path
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.files import InputError, atomic_path, shortened
 
 STATE = "state.pt"
 Weights = dict[str, torch.Tensor]

@@ -8,13 +8,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import Batch, TrainingExcerpts
-from music_emotion.data.sources import load_clip_set
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment
+from music_emotion.config import DataSection, ExcerptSection, Experiment
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.dataset import Batch, TrainingExcerpts
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.files import InputError
 from music_emotion.models.build import Network
-from music_emotion.sections import DataSection, ExcerptSection
 from music_emotion.training.objectives import GenreObjective
 
 GENRE = "genre_"  # begins the names of what a batch holds of the genre set

@@ -12,8 +12,7 @@ from pydantic.dataclasses import dataclass
 from threadpoolctl import threadpool_info
 from torch import nn
 
-from music_emotion.errors import InputError
-from music_emotion.files import read_json, write_json
+from music_emotion.files import InputError, read_json, write_json
 
 COST = "cost.json"
 

@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.sources import load_clip_set, load_test_set
-from music_emotion.errors import InputError, telling_what_is_kept
-from music_emotion.experiment import Experiment
-from music_emotion.predictions import read_predictions
+from music_emotion.config import Experiment
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.sources import load_clip_set, load_test_set
+from music_emotion.evaluation.metrics import is_constant
+from music_emotion.files import InputError, read_predictions, telling_what_is_kept
+from music_emotion.runs import open_run
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.classical import fit_folds
 from music_emotion.training.companion import load_genres
 from music_emotion.training.fold import Fold, check_spread, train_network
-from music_emotion.training.metrics import is_constant
-from music_emotion.training.run import open_run
 
 
 def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet, ClipSet]:

@@ -10,10 +10,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import EvenExcerpts, batches
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.dataset import EvenExcerpts, batches
+from music_emotion.files import prediction_table
 from music_emotion.models.build import Network, load_model
-from music_emotion.predictions import prediction_table
 
 _EXCERPTS_AT_ONCE = 60
 

@@ -9,16 +9,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import row_statistics
-from music_emotion.data.layout import find_set
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment
-from music_emotion.files import write_json
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.config import Experiment
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.dataset import row_statistics
+from music_emotion.datasets.layout import find_set
+from music_emotion.files import InputError, write_json, write_predictions
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
-from music_emotion.predictions import write_predictions
-from music_emotion.sound.spectrogram import FeatureSettings
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.evaluate import predict_with
 from music_emotion.training.loop import LAST, UNFINISHED, train_fold
@@ -153,7 +151,7 @@ def _feature_settings(experiment: Experiment, training: ClipSet) -> FeatureSetti
     folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
     if not (folder / "settings.json").exists():
         return FeatureSettings()
-    from music_emotion.data.extract import read_settings  # decoders and numba take seconds to import
+    from music_emotion.datasets.extract import read_settings  # decoders and numba take seconds to import
 
     return read_settings(folder)
 

@@ -12,14 +12,12 @@ from accelerate import Accelerator
 from torch.distributed.nn.functional import all_gather
 from tqdm import tqdm
 
-from music_emotion.data.augment import mixup
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import Batch
-from music_emotion.errors import Diverged
-from music_emotion.files import write_table
+from music_emotion.config import AugmentSection, TrainSection
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.dataset import Batch
+from music_emotion.files import Diverged, write_predictions, write_table
+from music_emotion.models.augment import mixup
 from music_emotion.models.build import Network, save_model
-from music_emotion.predictions import write_predictions
-from music_emotion.sections import AugmentSection, TrainSection
 from music_emotion.training.checkpoint import STATE, Progress, save_state
 from music_emotion.training.companion import GENRE
 from music_emotion.training.cost import network_cost, write_cost

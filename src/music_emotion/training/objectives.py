@@ -4,13 +4,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.errors import InputError
-from music_emotion.experiment import Experiment
+from music_emotion.config import Experiment, LossSection
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.evaluation.metrics import genre_scores, is_constant, spearman_per_target
+from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard
 from music_emotion.models.target_scale import TargetScale
-from music_emotion.sections import LossSection
-from music_emotion.training.metrics import genre_scores, is_constant, spearman_per_target
 
 _RANK_TEMPERATURE = 0.1  # in deviations of a target
 

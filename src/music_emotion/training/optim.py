@@ -11,8 +11,8 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.optim import Optimizer
 
-from music_emotion.errors import InputError, nearest
-from music_emotion.sections import OptimSection
+from music_emotion.config import OptimSection
+from music_emotion.files import InputError, nearest
 
 _START_DIVISOR = 25.0  # one-cycle starts at a 25th of the largest rate
 _END_DIVISOR = 1e4  # and ends at a 10,000th of where it started

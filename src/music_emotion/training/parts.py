@@ -9,9 +9,9 @@ import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.dataset import TrainingExcerpts, batches
-from music_emotion.errors import InputError
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.dataset import TrainingExcerpts, batches
+from music_emotion.files import InputError
 from music_emotion.models.build import Network
 from music_emotion.training.checkpoint import STATE, Progress, check_same_training, load_state
 from music_emotion.training.companion import (

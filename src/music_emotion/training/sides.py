@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.data.clip_set import ClipSet
-from music_emotion.data.labels import read_groups
-from music_emotion.errors import InputError, first_five
-from music_emotion.experiment import Experiment
+from music_emotion.config import Experiment
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.labels import read_groups
+from music_emotion.datasets.splits import groups_file
+from music_emotion.files import InputError, first_five, read_predictions
 from music_emotion.models.build import read_card
-from music_emotion.predictions import read_predictions
 from music_emotion.training.fold import Fold
-from music_emotion.training.splits import groups_file
 
 
 def check_sides(experiment: Experiment, folds: Sequence[Fold]) -> None:

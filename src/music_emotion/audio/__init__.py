@@ -1,0 +1,1 @@
+"""Waveform to mel, chroma, beats and clip statistics: pure functions."""

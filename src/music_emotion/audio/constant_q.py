@@ -1,0 +1,151 @@
+"""Tuning and the constant-Q chromagram, with filters that are built once per tuning."""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import librosa
+import numpy as np
+import scipy.fft
+
+from music_emotion.audio.spectrogram import N_CHROMA, FeatureSettings, short_time_spectrum
+
+_BINS_PER_OCTAVE, _N_OCTAVES = 36, 7  # of `librosa.feature.chroma_cqt`, from C1 up
+_N_BINS = _BINS_PER_OCTAVE * _N_OCTAVES
+_SPARSITY = 0.01  # share of each filter's magnitude that librosa sets to zero
+_LOWEST_PEAK_HZ, _HIGHEST_PEAK_HZ, _PEAK_SHARE = 150.0, 4000.0, 0.1  # of `librosa.piptrack`
+
+
+@dataclass(frozen=True, eq=False)
+class _Octave:
+    """Filters of one octave, and the signal they are for.
+
+    Attributes
+    ----------
+    halvings : int
+        How often the waveform's sample rate is halved before.
+    n_fft, hop_length : int
+        In samples at that rate.
+    bins : slice
+        The Fourier bins where any of the filters is not zero.
+    filters : np.ndarray [shape=(36, len(bins))], complex64
+    """
+
+    halvings: int
+    n_fft: int
+    hop_length: int
+    bins: slice
+    filters: np.ndarray
+
+
+def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
+    """Deviation of the music from equal temperament at A 440.
+
+    Equal to `librosa.estimate_tuning` on the same magnitudes with 36 bins per octave: spectral
+    peaks with parabolic interpolation (Smith, 2011), the stronger half of which vote. Only the
+    peaks are interpolated here, not every bin.
+
+    Parameters
+    ----------
+    magnitude : np.ndarray [shape=(n_bins, n_frames)], float32
+    sample_rate_hz : int
+
+    Returns
+    -------
+    float
+        In bins (thirds of a semitone), -.5 to .5 in steps of .01; 0 where there is no peak.
+    """
+    n_fft = 2 * (len(magnitude) - 1)
+    frequencies_hz = librosa.fft_frequencies(sr=sample_rate_hz, n_fft=n_fft)
+    low, high = np.searchsorted(frequencies_hz, [_LOWEST_PEAK_HZ, min(_HIGHEST_PEAK_HZ, sample_rate_hz / 2)])
+    low, high = max(low, 1), min(high, len(magnitude) - 1)
+    at, below, above = magnitude[low:high], magnitude[low - 1 : high - 1], magnitude[low + 1 : high + 1]
+    peaks = (at > below) & (at >= above) & (at > _PEAK_SHARE * magnitude.max(axis=0))
+    if not peaks.any():
+        return 0.0
+    at, below, above = at[peaks], below[peaks], above[peaks]
+    # Votes often tie, so each number is rounded where librosa rounds it.
+    slope, curvature = (above - below) / 2, (above + below) - 2 * at.astype(np.float64)
+    inside = np.abs(slope) < np.abs(curvature)
+    shift = np.divide(-slope, curvature, out=np.zeros_like(curvature), where=inside).astype(np.float32)
+    heights = at + 0.5 * slope * shift
+    bins = low + np.nonzero(peaks)[0] + shift
+    pitches_hz = (bins * sample_rate_hz / n_fft).astype(np.float32)
+    strong = heights >= np.median(heights)
+    return float(librosa.pitch_tuning(pitches_hz[strong], bins_per_octave=_BINS_PER_OCTAVE))
+
+
+def chroma(waveform: np.ndarray, tuning: float, settings: FeatureSettings) -> np.ndarray:
+    """Constant-Q chromagram, equal to `librosa.feature.chroma_cqt` up to rounding.
+
+    The recursive transform of Schoerkhuber and Klapuri (2010): an octave a time, each at half
+    the sample rate of the one above.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)], float32
+    tuning : float
+        In bins, as `estimate_tuning` gives it.
+    settings : FeatureSettings
+
+    Returns
+    -------
+    np.ndarray [shape=(12, n_frames)], float32
+        0 to 1; each frame's largest is 1.
+    """
+    responses, halvings = [], 0
+    for octave in _octaves(settings.sample_rate_hz, settings.hop_length, tuning):
+        waveform = librosa.resample(
+            waveform, orig_sr=2 ** (octave.halvings - halvings), target_sr=1, scale=True
+        )
+        halvings = octave.halvings
+        spectrum = short_time_spectrum(waveform, octave.n_fft, octave.hop_length, window="ones")
+        # frames lie one after the other in memory, so this way around nothing is copied
+        responses.append(np.abs(spectrum.T[:, octave.bins] @ octave.filters.T).T)
+    n_frames = min(response.shape[1] for response in responses)
+    magnitude = np.concatenate([response[:, :n_frames] for response in reversed(responses)])
+    fold = librosa.filters.cq_to_chroma(_N_BINS, bins_per_octave=_BINS_PER_OCTAVE, n_chroma=N_CHROMA)
+    return librosa.util.normalize(fold @ magnitude, norm=np.inf, axis=0)
+
+
+# A hundred tunings are possible; their filters take 24 MB at the course's settings.
+@lru_cache(maxsize=128)
+def _octaves(sample_rate_hz: int, hop_length: int, tuning: float) -> tuple[_Octave, ...]:
+    """Filters of all octaves, the highest first, as `librosa.vqt` makes and scales them."""
+    frequencies_hz = librosa.cqt_frequencies(
+        _N_BINS,
+        fmin=float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE),
+        bins_per_octave=_BINS_PER_OCTAVE,
+    )
+    lengths, cutoff_hz = librosa.filters.wavelet_lengths(freqs=frequencies_hz, sr=sample_rate_hz)
+    halvings = _early_halvings(sample_rate_hz, cutoff_hz, hop_length)
+    top_rate_hz, hop_length = sample_rate_hz / 2**halvings, hop_length >> halvings
+    lengths = lengths / 2**halvings
+    octaves = []
+    for number in range(_N_OCTAVES):
+        part = slice(_N_BINS - _BINS_PER_OCTAVE * (number + 1), _N_BINS - _BINS_PER_OCTAVE * number)
+        rate_hz = sample_rate_hz / 2**halvings
+        filters, n_fft = _filters(frequencies_hz[part], rate_hz)
+        filters *= np.sqrt(top_rate_hz / rate_hz) / np.sqrt(lengths[part, None])
+        used = np.flatnonzero(filters.any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        octaves.append(_Octave(halvings, n_fft, hop_length, bins, filters[:, bins].astype(np.complex64)))
+        if hop_length % 2 == 0:
+            halvings, hop_length = halvings + 1, hop_length // 2
+    return tuple(octaves)
+
+
+def _early_halvings(sample_rate_hz: int, cutoff_hz: float, hop_length: int) -> int:
+    """How often librosa halves the rate before the highest octave, which leaves room above it."""
+    possible = math.ceil(math.log2(sample_rate_hz / 2 / cutoff_hz)) - 2
+    twos_in_hop = (hop_length & -hop_length).bit_length() - 1
+    return max(0, min(possible, twos_in_hop - _N_OCTAVES + 1))
+
+
+def _filters(frequencies_hz: np.ndarray, rate_hz: float) -> tuple[np.ndarray, int]:
+    """Fourier transforms of windowed complex tones, their weakest parts set to zero; and n_fft."""
+    tones, lengths = librosa.filters.wavelet(freqs=frequencies_hz, sr=rate_hz)
+    n_fft = tones.shape[1]
+    tones *= lengths[:, None] / n_fft  # in place and so in complex64: which parts are weakest hangs on it
+    transforms = scipy.fft.fft(tones, axis=1)[:, : n_fft // 2 + 1]
+    return librosa.util.sparsify_rows(transforms, quantile=_SPARSITY).toarray(), n_fft

@@ -1,1 +1,0 @@
-"""What others wrote, as checked tables and arrays."""

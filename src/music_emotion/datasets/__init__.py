@@ -1,0 +1,1 @@
+"""Labelled clips: tables, extraction, the competition's layout, stores, excerpts and splits."""

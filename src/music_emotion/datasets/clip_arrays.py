@@ -1,0 +1,135 @@
+"""The two arrays of one clip, full-rate and beat-synchronous: from a set by its id, or from audio."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from music_emotion.audio.beats import beat_frames, fused_features
+from music_emotion.audio.separation import percussive_part
+from music_emotion.audio.spectrogram import FeatureSettings, short_time_spectrum
+from music_emotion.config import Rate
+from music_emotion.datasets.extract import read_settings
+from music_emotion.datasets.journal import source_of
+from music_emotion.datasets.labels import read_genres, read_targets
+from music_emotion.datasets.layout import Split, SplitFiles, Task, find_set, split_files
+from music_emotion.datasets.recording import read_clip
+from music_emotion.datasets.store import read_frames
+from music_emotion.files import InputError, first_five
+
+
+@dataclass(frozen=True)
+class ClipArrays:
+    """One clip in both forms.
+
+    Attributes
+    ----------
+    name : str
+        For file names, such as ``emotion-train-1004``.
+    title : str
+        For people, with the clip's labels where they are known.
+    full : np.ndarray [shape=(140, n_frames)]
+        Mel in dB above chroma 0 to 1.
+    beat_synchronous : np.ndarray [shape=(140, n_spans)]
+        The same, one column per span between beats.
+    settings : FeatureSettings
+        How both were made.
+    span_edges_seconds : np.ndarray [shape=(n_spans + 1,)] or None
+        Where the spans begin and end; None where only the arrays are left.
+    """
+
+    name: str
+    title: str
+    full: np.ndarray
+    beat_synchronous: np.ndarray
+    settings: FeatureSettings
+    span_edges_seconds: np.ndarray | None = None
+
+    @property
+    def frame_seconds(self) -> float:
+        """From one full-rate frame to the next."""
+        return self.settings.hop_length / self.settings.sample_rate_hz
+
+    def at_rate(self, rate: Rate) -> np.ndarray:
+        """The array that a network of a rate reads."""
+        return self.full if rate == "full" else self.beat_synchronous
+
+
+def read_clip_arrays(
+    clip: str, root: Path, task: Task, split: Split, settings: FeatureSettings
+) -> ClipArrays:
+    """Read a clip by what a user calls it.
+
+    Parameters
+    ----------
+    clip : str
+        An id, which is digits alone, or the path of an audio file.
+    root : Path
+        Holds the competition's layout; looked at for ids only.
+    task, split
+        Where in the layout.
+    settings : FeatureSettings
+        For audio only: arrays were made as their set's `settings.json` says.
+
+    Raises
+    ------
+    InputError
+        For an id the split does not have, or a file that is not audio.
+    """
+    if clip.isascii() and clip.isdigit():
+        return arrays_of_set(int(clip), root, task, split)
+    return arrays_of_audio(Path(clip), settings)
+
+
+def arrays_of_set(clip_id: int, root: Path, task: Task, split: Split) -> ClipArrays:
+    """Read a clip of the competition's layout."""
+    folder = find_set(root, task)
+    files = split_files(folder, split)
+    full = _array(clip_id, folder, split)
+    beat_synchronous = _array(clip_id, find_set(root, task, "beat"), split)
+    title = f"clip {clip_id} of {folder.name}/{split}{_labels(clip_id, files, task)}"
+    return ClipArrays(f"{task}-{split}-{clip_id}", title, full, beat_synchronous, read_settings(folder))
+
+
+def arrays_of_audio(path: Path, settings: FeatureSettings) -> ClipArrays:
+    """Compute the arrays of an audio file, and when its beats are."""
+    if path.name.endswith((".npy", ".npy.gz")):
+        raise InputError(f"{path} is an array, not audio. Give its id, and its folder with --data.root.")
+    if not path.is_file():
+        raise InputError(f"The audio file {path} does not exist. Correct its path, or give a clip's id.")
+    waveform = read_clip(path, source_of(path, 0.0, None, settings), settings)
+    full, beat_synchronous = fused_features(waveform, settings)
+    spectrum = short_time_spectrum(waveform)
+    beats = beat_frames(percussive_part(spectrum, np.abs(spectrum), len(waveform)), settings)
+    edges = np.unique([0, *beats.tolist(), full.shape[1]])  # as librosa's `sync` cuts
+    seconds = edges * settings.hop_length / settings.sample_rate_hz
+    return ClipArrays(path.stem, path.name, full, beat_synchronous, settings, seconds)
+
+
+def _array(clip_id: int, folder: Path, split: Split) -> np.ndarray:
+    arrays = split_files(folder, split).arrays
+    if clip_id not in arrays:
+        other: Split = "train" if split == "test" else "test"
+        is_there = (folder / other).is_dir() and clip_id in split_files(folder, other).arrays
+        remedy = f"It is in the other split: --split {other}." if is_there else _near(clip_id, arrays)
+        raise InputError(f"{folder / split} has no clip {clip_id}. {remedy}")
+    return np.asarray(read_frames(arrays[clip_id]).T, np.float32)
+
+
+def _near(clip_id: int, ids: Iterable[int]) -> str:
+    nearest = sorted(sorted(ids, key=lambda known: abs(known - clip_id))[:5])
+    return f"Ids near it: {first_five(nearest)}."
+
+
+def _labels(clip_id: int, files: SplitFiles, task: Task) -> str:
+    """What the label file says of a clip, whatever the range; empty where it says nothing."""
+    if files.label_file is None:
+        return ""
+    if task == "genre":
+        genres = read_genres(files.label_file)
+        return f": {genres[clip_id]}" if clip_id in genres.index else ""
+    targets = read_targets(files.label_file, allowed=(-np.inf, np.inf))
+    if clip_id not in targets.index:
+        return ""
+    return ": " + ", ".join(f"{name} {value:.2f}" for name, value in targets.loc[clip_id].items())

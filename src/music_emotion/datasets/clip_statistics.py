@@ -1,0 +1,198 @@
+"""Many clips to a table of named statistics: from their audio, or from arrays where there are only those."""
+
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from music_emotion.audio.audio_summary import audio_statistics
+from music_emotion.audio.beats import full_features
+from music_emotion.audio.families import statistic_families
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.summary import fused_statistics
+from music_emotion.config import DataSection, Task
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.extract import read_settings
+from music_emotion.datasets.journal import Journal
+from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.parallel import Workers
+from music_emotion.datasets.recording import read_clip
+from music_emotion.datasets.resumable import Item, Outcome, check_failures, items_of, work_through
+from music_emotion.datasets.store import Store
+from music_emotion.datasets.windows import Windows, cut_windows
+from music_emotion.files import InputError, alone_at, remove_unfinished
+
+
+def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
+    """Statistics of clips from their full-rate arrays.
+
+    Parameters
+    ----------
+    store : Store
+    ids : np.ndarray [shape=(n,)], integer
+        Clips that the store holds.
+    settings : FeatureSettings
+        Those the arrays were made with.
+
+    Returns
+    -------
+    pd.DataFrame
+        One column per statistic, indexed by `Id`.
+    """
+    rows = [_of_array(frames, settings) for frames in _clips_of(store, ids)]
+    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+
+
+def array_families(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
+    """Families of statistics of clips from their full-rate arrays.
+
+    Takes what `array_statistics` does.
+
+    Returns
+    -------
+    pd.DataFrame
+        One column per statistic, ``family.number``, indexed by `Id`.
+    """
+    frame_seconds = settings.hop_length / settings.sample_rate_hz
+    rows = []
+    for frames in _clips_of(store, ids):
+        families = statistic_families(frames, frame_seconds)
+        rows.append(
+            {f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)}
+        )
+    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+
+
+def _clips_of(store: Store, ids: np.ndarray) -> Iterator[np.ndarray]:
+    """The arrays of clips, each [shape=(140, n_frames)], float32."""
+    for start, length in tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip"):
+        yield store.frames[start : start + length].astype(np.float32).T
+
+
+def families_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """The family of every column; those of foreign tables are one family."""
+    names = [str(column).rpartition(".") for column in table.columns]
+    return tuple(family if number.isdigit() else "" for family, _, number in names)
+
+
+class Statistics:
+    """Statistics of clips, whatever they were read as; of a store's arrays they are computed once.
+
+    Parameters
+    ----------
+    data : DataSection
+        Where the clips come from.
+    task : {"emotion", "genre"}
+    """
+
+    def __init__(self, data: DataSection, task: Task):
+        self.data, self.task = data, task
+        self._of_stores: list[tuple[Store, pd.DataFrame]] = []
+
+    def of(self, clips: ClipSet) -> pd.DataFrame:
+        """One row per clip, in their order [shape=(n, n_statistics)], indexed by `Id`.
+
+        Raises
+        ------
+        InputError
+            When the clips are windows of several frames, which are neither audio nor statistics.
+        """
+        for store, table in self._of_stores:
+            if store is clips.store:
+                return table.loc[clips.ids]
+        self._of_stores.append((clips.store, self._read(clips.store)))
+        return self.of(clips)
+
+    def _read(self, store: Store) -> pd.DataFrame:
+        if store.is_fused:
+            settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
+            return array_families(store, store.index.index.to_numpy(), settings)
+        if (store.index["length"] > 1).any():
+            raise InputError(
+                f"{self.data.windows} holds windows of several frames. Estimators on statistics need one "
+                f"vector of features per window."
+            )
+        rows = [store.frames[start] for start in store.index["start"]]
+        return pd.DataFrame(np.stack(rows), store.index.index)
+
+
+def summarise_clips(
+    clips: pd.DataFrame,
+    out: Path,
+    settings: FeatureSettings,
+    windows: Windows | None = None,
+    workers: Workers | None = None,
+    max_failed: float = 0.01,
+) -> Outcome:
+    """Write the statistics of clips that there is audio of.
+
+    Only clips that are missing in the table, or whose audio or span has changed, are read.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        As `read_clips` gives it.
+    out : Path
+        CSV with one row per clip: `id`, what it was made from, the statistics, whose names end in
+        their unit, and why it failed, if it did.
+    settings : FeatureSettings
+    windows : Windows, optional
+        Into which clips are cut; each is a clip of its own then.
+    workers : Workers, optional
+        One process per core by default.
+    max_failed : float
+        Share of clips, 0 to 1, that may fail before the run does.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        When `out` is another table, another process writes it, or too many clips fail.
+    """
+    out = out.resolve()
+    with alone_at(out, "give another --out"):
+        remove_unfinished(out)
+        outcome = work_through(
+            items_of(cut_windows(clips, windows or Windows()), settings),
+            partial(_summarise_one, settings),
+            Journal(out, _names(settings)),
+            workers or Workers(),
+            partial(_names, settings),
+            "statistics",
+        )
+    check_failures(outcome, out, max_failed)
+    return outcome
+
+
+def _of_array(fused: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
+    frame_seconds = settings.hop_length / settings.sample_rate_hz
+    return fused_statistics(fused, frame_seconds, sample_rate_hz=settings.sample_rate_hz)
+
+
+def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
+    fused = full_features(waveform, settings)
+    return {**_of_array(fused, settings), **audio_statistics(waveform, fused, settings)}
+
+
+def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
+    try:
+        waveform = read_clip(item.audio, item.source, settings)
+    except InputError as error:
+        return {**dict.fromkeys(_names(settings)), "reason": str(error)}
+    # six digits tell any two clips apart, and keep the table of a hundred thousand readable
+    rounded = {name: f"{value:.6g}" for name, value in _of_waveform(waveform, settings).items()}
+    return {**rounded, "reason": ""}
+
+
+@cache
+def _names(settings: FeatureSettings) -> tuple[str, ...]:
+    """Names and order of the statistics, which are the same for every clip."""
+    noise = np.random.default_rng(0).standard_normal(settings.sample_rate_hz).astype(np.float32)
+    return tuple(_of_waveform(noise, settings))

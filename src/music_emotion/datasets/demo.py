@@ -1,0 +1,248 @@
+"""Synthesised music with known labels, to try the whole pipeline without the competition's data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from tqdm import tqdm
+
+from music_emotion.files import InputError, atomic_path, nearest, write_table
+
+SAMPLE_RATE_HZ = 22050
+_LEVELS = ("brightness", "density", "drums", "bass", "regularity", "loudness")
+_STYLES = {  # mean of each genre: share in minor, tempo in bpm, then the levels in the order above
+    "Rock": (0.45, 120, 0.50, 0.40, 0.65, 0.35, 0.60, 0.75),
+    "Folk": (0.40, 106, 0.60, 0.60, 0.30, 0.35, 0.60, 0.35),
+    "Electronic": (0.55, 120, 0.65, 0.55, 0.50, 0.45, 0.75, 0.40),
+    "Hip-Hop": (0.55, 96, 0.35, 0.40, 0.65, 0.70, 0.35, 0.50),
+    "Classical": (0.50, 110, 0.40, 0.65, 0.30, 0.50, 0.40, 0.30),
+}
+GENRES = tuple(_STYLES)
+_TEMPO_SPREAD_BPM, _LEVEL_SPREAD = 20.0, 0.21  # as wide as the means differ, so genres overlap
+_TONICS = (0, 2, 7)  # C, D, G: a small net can't learn all twelve keys from some 200 clips
+_MAJOR, _MINOR = np.array([0, 2, 4, 5, 7, 9, 11]), np.array([0, 2, 3, 5, 7, 8, 10])
+_PROGRESSIONS = np.array([[0, 3, 4, 0], [0, 5, 3, 4], [0, 4, 0, 3], [0, 3, 0, 4]])  # scale degrees
+_SPLITS = ("emotion_train", "emotion_test", "genre_train", "genre_test")
+_TARGETS = ["valence", "energy", "danceability"]
+_BEAT, _CHORD = 4, 8  # lengths in steps, which are sixteenth notes
+_PERIOD_SAMPLES = 8192  # a power of two
+
+
+@dataclass(frozen=True)
+class Music:
+    """What a clip sounds like; everything from `brightness` on goes from 0 to 1.
+
+    Attributes
+    ----------
+    tonic, progression : int
+        Pitch class of the key, 0 for C; which chords follow one another, 0 to 3.
+    minor : bool
+        Natural minor rather than major.
+    tempo_bpm : float
+        Beats per minute.
+    brightness, density : float
+        Strength of upper partials and cymbals; how many notes are struck, and how short.
+    drums, bass : float
+        Levels against the chords.
+    regularity : float
+        How many drum hits keep to a four-on-the-floor pattern.
+    loudness : float
+        From clean with swelling dynamics to flat, distorted and near full scale.
+    """
+
+    tonic: int
+    progression: int
+    minor: bool
+    tempo_bpm: float
+    brightness: float
+    density: float
+    drums: float
+    bass: float
+    regularity: float
+    loudness: float
+
+
+def draw_music(genre: str, rng: np.random.Generator) -> Music:
+    """Draw a clip's parameters from the distribution of one of `GENRES`.
+
+    Raises
+    ------
+    InputError
+        When there is no such genre.
+    """
+    if genre not in _STYLES:
+        raise InputError(f"The demo has no genre '{genre}'; {nearest(genre, GENRES)}")
+    minor, mean_bpm, *means = _STYLES[genre]
+    tonic, progression = int(rng.choice(_TONICS)), int(rng.integers(len(_PROGRESSIONS)))
+    tempo_bpm = float(np.clip(rng.normal(mean_bpm, _TEMPO_SPREAD_BPM), 65, 180))
+    levels = np.clip(rng.normal(means, _LEVEL_SPREAD), 0, 1).tolist()
+    return Music(tonic, progression, bool(rng.random() < minor), tempo_bpm, *levels)
+
+
+def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
+    """Rate a clip from several of its parameters, with the noise of a listener.
+
+    Fast, bright, major music of short notes is happy; fast, dense, loud music with drums is
+    energetic (cues as Juslin and Laukka, 2004, review them); a strong, steady beat near 115 bpm
+    is danceable.
+
+    Returns
+    -------
+    dict of str to float
+        `valence`, `energy` and `danceability`, each in 0 to 1.
+    """
+    mode = -1.0 if music.minor else 1.0
+    speed = (music.tempo_bpm - 110) / 25
+    groove = 1.3 - abs(music.tempo_bpm - 115) / 15
+    # Every term is about a standard score, so that no single one explains a target.
+    bright, dense, drums, bass, regular, loud = ((getattr(music, name) - 0.5) / 0.25 for name in _LEVELS)
+    scores = {
+        "valence": 0.5 * mode + 0.5 * speed + 0.4 * bright + 0.5 * dense,
+        "energy": 0.6 * speed + 0.6 * dense + 0.5 * drums + 0.5 * loud,
+        "danceability": 0.6 * groove + 0.7 * regular + 0.5 * bass + 0.4 * drums,
+    }
+    return {name: float(1 / (1 + np.exp(-score - rng.normal(0, 0.45)))) for name, score in scores.items()}
+
+
+def synthesise(music: Music, seconds: float, sample_rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Play a clip of some seconds: chords, a melody, a bass and drums.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)], float32
+        The waveform, in -1 to 1; the same for the same state of `rng`.
+    """
+    grid = _Grid(np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz, 60 / music.tempo_bpm / _BEAT)
+    swell = 1 - 0.6 * (1 - music.loudness) * (0.5 + 0.5 * np.cos(2 * np.pi * grid.times / 5))
+    drive = 10 ** (1.2 * music.loudness - 0.4)
+    notes = np.tanh(drive * swell * _play_notes(music, grid, rng)) / np.tanh(drive)
+    mix = notes + swell * _play_drums(music, grid, rng)
+    return ((0.25 + 0.7 * music.loudness) * mix / np.abs(mix).max()).astype(np.float32)
+
+
+class _Grid:
+    """Sixteenth-note steps, and where each sample of a clip lies among them."""
+
+    def __init__(self, times: np.ndarray, step_seconds: float) -> None:
+        self.times, self.step_seconds = times, step_seconds
+        self.step_of_sample = (times / step_seconds).astype(np.int64)
+        self.steps = np.arange(self.step_of_sample[-1] + 1)
+
+    def last_hit(self, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For every sample, the step of the last hit, and the seconds since."""
+        last = np.maximum.accumulate(np.where(hits > 0, self.steps, 0))[self.step_of_sample]
+        return last, (self.times - last * self.step_seconds).astype(np.float32)
+
+    def strike(self, hits: np.ndarray, decay_seconds: float) -> np.ndarray:
+        """Envelope of an instrument struck at each step with a velocity of 0 to 1."""
+        last, since = self.last_hit(hits)
+        return hits.astype(np.float32)[last] * np.exp(-since / decay_seconds) * (1 - np.exp(-since / 0.003))
+
+    def tone(self, midi: np.ndarray, hits: np.ndarray, period: np.ndarray) -> np.ndarray:
+        """Oscillator that repeats a period at the pitch, a MIDI number, of the last hit."""
+        hertz = 440 * 2 ** ((midi - 69) / 12)
+        turns = np.cumsum(hertz[self.last_hit(hits)[0]] * self.times[1])
+        return period[(turns * _PERIOD_SAMPLES).astype(np.int64) & (_PERIOD_SAMPLES - 1)]
+
+
+def _play_notes(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarray:
+    steps, n_steps, period = grid.steps, len(grid.steps), _period(music.brightness)
+    degrees = _PROGRESSIONS[music.progression][steps // _CHORD % 4][:, None] + [0, 2, 4]
+    triad = 48 + music.tonic + (_MINOR if music.minor else _MAJOR)[degrees % 7] + 12 * (degrees // 7)
+    chance = music.density + np.where(steps % _BEAT == 0, 0.5, np.where(steps % 2 == 0, 0.1, -0.4))
+    struck = (rng.random(n_steps) < chance) | (steps % _CHORD == 0)
+    sung = rng.random(n_steps) < chance
+    octave = 12 * (1 + (rng.random(n_steps) < music.brightness))
+    melody = triad[steps, rng.integers(0, 3, n_steps)] + octave
+    decay_seconds = 0.15 + 1.2 * (1 - music.density)
+    chords = sum(grid.tone(note, struck, period) for note in triad.T) * grid.strike(struck, decay_seconds)
+    lead = grid.tone(melody, sung, period) * grid.strike(sung, decay_seconds / 2)
+    on_beat = steps % _BEAT == 0
+    bass = grid.tone(triad[:, 0] - 12, on_beat, period) * grid.strike(on_beat, 0.3)
+    return 0.25 * chords + 0.3 * lead + 0.9 * music.bass * bass
+
+
+def _period(brightness: float) -> np.ndarray:
+    """One period of a tone whose partials fall off by a power of their number."""
+    partials = np.arange(1, 17)
+    angle = 2 * np.pi * np.arange(_PERIOD_SAMPLES) / _PERIOD_SAMPLES
+    period = partials ** (2.6 * brightness - 3.4) @ np.sin(np.outer(partials, angle))
+    return (period / np.abs(period).max()).astype(np.float32)
+
+
+def _play_drums(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarray:
+    kicks = _loosen(grid.steps % _BEAT == 0, music.regularity, rng)
+    snares = _loosen(grid.steps % _CHORD == _BEAT, music.regularity, rng)
+    hats = _loosen(grid.steps % 2 == 0, music.regularity, rng)
+    since = grid.last_hit(kicks)[1]
+    kick = np.sin(2 * np.pi * (50 * since + 4 * (1 - np.exp(-since / 0.025)))) * grid.strike(kicks, 0.12)
+    noise = rng.uniform(-1, 1, len(since)).astype(np.float32)
+    snare, hat = noise * grid.strike(snares, 0.08), np.diff(noise, prepend=0) * grid.strike(hats, 0.03)
+    return 1.3 * music.drums * (kick + 0.5 * snare + (0.1 + 0.4 * music.brightness) * hat)
+
+
+def _loosen(pattern: np.ndarray, regularity: float, rng: np.random.Generator) -> np.ndarray:
+    """Drop some hits of a pattern and add weaker ones elsewhere; return velocities."""
+    chance = 0.6 * (1 - regularity)
+    kept = pattern & (rng.random(len(pattern)) > chance)
+    return np.where(kept, 1.0, 0.7 * (rng.random(len(pattern)) < chance * pattern.mean()))
+
+
+def write_demo(
+    folder: Path,
+    n_emotion_train: int,
+    n_emotion_test: int,
+    n_genre_train: int,
+    n_genre_test: int,
+    seconds: float,
+    seed: int,
+    shuffle_labels: bool = False,
+) -> None:
+    """Write audio and the clip tables that the extraction reads; audio that is there is kept.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets the tables `emotion_train.csv`, `emotion_test.csv`, `emotion_test_truth.csv` (the
+        targets that `emotion_test.csv` withholds), `genre_train.csv` and `genre_test.csv`, and
+        ``audio-<seed>-<seconds>s/<split>/<number>.flac`` (16 bits, 22,050 Hz).
+    n_emotion_train, n_emotion_test, n_genre_train, n_genre_test : int
+        How many clips each split has; genres take turns in all of them.
+    seconds : float
+        Length of every clip.
+    seed : int
+        0 or more.
+    shuffle_labels : bool
+        Permute the rows of targets of `emotion_train`: a score that then stays high is a leak.
+    """
+    sizes = (n_emotion_train, n_emotion_test, n_genre_train, n_genre_test)
+    splits = zip(_SPLITS, sizes, strict=True)
+    train, test, *genre = [_write_clips(folder, split, size, seconds, seed) for split, size in splits]
+    test["id"] += n_emotion_train  # so that no id names two clips of a task
+    if shuffle_labels:
+        train[_TARGETS] = np.random.default_rng(seed).permutation(train[_TARGETS].to_numpy())
+    tables = {
+        "emotion_train": train[["id", "path", *_TARGETS]],
+        "emotion_test": test[["id", "path"]],
+        "emotion_test_truth": test[["id", *_TARGETS]],
+        "genre_train": genre[0][["id", "path", "label"]],
+        "genre_test": genre[1][["id", "path", "label"]],
+    }
+    for name, table in tables.items():
+        write_table(folder / f"{name}.csv", table)
+
+
+def _write_clips(folder: Path, split: str, n_clips: int, seconds: float, seed: int) -> pd.DataFrame:
+    rows = []
+    for number in tqdm(range(1, n_clips + 1), desc=f"play {split}", unit="clip"):
+        rng = np.random.default_rng([seed, _SPLITS.index(split), number])
+        path = f"audio-{seed}-{seconds:g}s/{split}/{number}.flac"
+        genre = GENRES[number % len(GENRES)]
+        music = draw_music(genre, rng)
+        rows.append({"id": number, "path": path, "label": genre, **draw_targets(music, rng)})
+        if not (folder / path).exists():
+            with atomic_path(folder / path) as temporary:
+                soundfile.write(temporary, synthesise(music, seconds, SAMPLE_RATE_HZ, rng), SAMPLE_RATE_HZ)
+    return pd.DataFrame(rows, columns=["id", "path", "label", *_TARGETS])

@@ -1,1 +1,0 @@
-"""Delivery: a blended run to a bundle, and the bundle to Kaggle and back."""

@@ -1,0 +1,1 @@
+"""Metrics, scores with intervals, blends, submissions, comparisons and reports; nothing here trains."""

@@ -1,0 +1,1 @@
+"""The bundle for Kaggle, what its kernel runs, and the push."""

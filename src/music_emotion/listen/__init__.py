@@ -1,0 +1,1 @@
+"""Predictions for songs: as a whole and over time."""

@@ -1,1 +1,0 @@
-"""Predictions to scores, blends and submissions."""

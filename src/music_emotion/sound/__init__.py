@@ -1,1 +1,0 @@
-"""Arrays of sound to arrays of features: pure functions, no tables, no folders."""

@@ -1,0 +1,1 @@
+"""One experiment in many settings."""

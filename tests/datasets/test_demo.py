@@ -1,0 +1,182 @@
+"""Synthesised music: what it sounds like, what it is rated, and which files it becomes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from music_emotion.datasets.clips import read_clips, task_of
+from music_emotion.datasets.demo import GENRES, Music, draw_music, draw_targets, synthesise, write_demo
+from music_emotion.files import InputError
+
+RATE_HZ = 22050
+TARGETS = ["valence", "energy", "danceability"]
+PLAIN = Music(
+    tonic=0,
+    progression=0,
+    minor=False,
+    tempo_bpm=110.0,
+    brightness=0.5,
+    density=0.5,
+    drums=0.5,
+    bass=0.5,
+    regularity=0.8,
+    loudness=0.5,
+)
+
+
+def play(music: Music, seconds: float = 4.0, seed: int = 0) -> np.ndarray:
+    return synthesise(music, seconds, RATE_HZ, np.random.default_rng(seed))
+
+
+def mean_targets(music: Music, n_listeners: int = 400) -> dict[str, float]:
+    rng = np.random.default_rng(0)
+    return dict(pd.DataFrame([draw_targets(music, rng) for _ in range(n_listeners)]).mean())
+
+
+def write_small(folder: Path, seed: int = 3, shuffle_labels: bool = False) -> dict[str, Path]:
+    write_demo(folder, 12, 3, 5, 5, 1.0, seed, shuffle_labels)
+    return {path.stem: path for path in folder.glob("*.csv")}
+
+
+@pytest.mark.parametrize("genre", GENRES)
+def test_audio_is_finite_and_within_full_scale(genre):
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        waveform = synthesise(draw_music(genre, rng), 2.0, RATE_HZ, rng)
+        assert waveform.dtype == np.float32
+        assert waveform.shape == (2 * RATE_HZ,)
+        assert np.isfinite(waveform).all()
+        assert 0.1 < np.abs(waveform).max() <= 1
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_extreme_parameters_still_sound(level):
+    names = ("brightness", "density", "drums", "bass", "regularity", "loudness")
+    waveform = play(replace(PLAIN, **dict.fromkeys(names, level)))
+    assert np.isfinite(waveform).all()
+    assert np.abs(waveform).max() <= 1
+    assert waveform.std() > 0.01
+
+
+def test_same_seed_gives_the_same_audio_and_another_does_not():
+    assert np.array_equal(play(PLAIN, seed=5), play(PLAIN, seed=5))
+    assert not np.allclose(play(PLAIN, seed=5), play(PLAIN, seed=6))
+
+
+@pytest.mark.parametrize("tempo_bpm", [84.0, 112.0, 140.0])
+def test_beat_tracker_finds_the_tempo_up_to_an_octave(tempo_bpm):
+    drummed = replace(PLAIN, tempo_bpm=tempo_bpm, drums=1.0, regularity=1.0, density=0.2)
+    found = np.atleast_1d(librosa.beat.beat_track(y=play(drummed, 8.0), sr=RATE_HZ)[0])[0]
+    octaves = np.log2(found / tempo_bpm)
+    assert abs(octaves - round(octaves)) < 0.06
+
+
+def test_distortion_flattens_dynamics():
+    def crest(loudness: float) -> float:
+        waveform = play(replace(PLAIN, loudness=loudness, drums=0.0), 5.0)
+        return float(np.abs(waveform).max() / waveform.std())
+
+    assert crest(1.0) < crest(0.5) < crest(0.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "raised"),
+    [
+        ("valence", {"minor": False}),
+        ("valence", {"brightness": 0.9}),
+        ("energy", {"density": 0.9}),
+        ("energy", {"drums": 0.9}),
+        ("energy", {"loudness": 0.9}),
+        ("danceability", {"regularity": 1.0}),
+        ("danceability", {"bass": 0.9}),
+    ],
+)
+def test_targets_follow_from_the_parameters(target, raised):
+    before = mean_targets(replace(PLAIN, minor=True))[target]
+    assert mean_targets(replace(PLAIN, **{"minor": True, **raised}))[target] > before + 0.03
+
+
+def test_danceability_is_highest_at_a_middle_tempo():
+    slow, middle, fast = (
+        mean_targets(replace(PLAIN, tempo_bpm=tempo))["danceability"] for tempo in (75, 115, 165)
+    )
+    assert middle > max(slow, fast) + 0.1
+
+
+def test_targets_are_in_range_and_spread():
+    rng = np.random.default_rng(2)
+    table = pd.DataFrame([draw_targets(draw_music(genre, rng), rng) for genre in GENRES * 60])
+    assert list(table) == TARGETS
+    assert table.to_numpy().min() >= 0
+    assert table.to_numpy().max() <= 1
+    assert (table.std() > 0.1).all()
+
+
+def test_genres_overlap_but_differ():
+    rng = np.random.default_rng(4)
+    rock = np.array([draw_music("Rock", rng).loudness for _ in range(200)])
+    folk = np.array([draw_music("Folk", rng).loudness for _ in range(200)])
+    assert rock.mean() > folk.mean() + 0.2
+    assert np.percentile(folk, 95) > np.percentile(rock, 25)
+
+
+def test_an_unknown_genre_is_refused_with_a_suggestion():
+    with pytest.raises(InputError, match="Folk"):
+        draw_music("Folc", np.random.default_rng(0))
+
+
+def test_files_and_tables_are_what_the_extraction_reads(tmp_path):
+    tables = write_small(tmp_path)
+    emotion, genre = read_clips(tables["emotion_train"]), read_clips(tables["genre_test"])
+    assert list(emotion.columns) == ["id", "path", *TARGETS]
+    assert (task_of(emotion), task_of(genre)) == ("emotion", "genre")
+    assert set(genre["label"]) == set(GENRES)
+    assert list(read_clips(tables["emotion_test"]).columns) == ["id", "path"]
+    truth = pd.read_csv(tables["emotion_test_truth"])
+    assert truth["id"].tolist() == [13, 14, 15]
+    audio = soundfile.info(emotion["path"][0])
+    assert (audio.format, audio.subtype, audio.samplerate, audio.frames) == ("FLAC", "PCM_16", 22050, 22050)
+
+
+def test_rerun_keeps_the_audio_and_writes_the_same_tables(tmp_path):
+    tables = write_small(tmp_path)
+    audio = sorted(tmp_path.rglob("*.flac"))
+    audio[0].unlink()
+    before = {path: path.stat().st_mtime_ns for path in audio[1:]}
+    texts = [path.read_text() for path in tables.values()]
+    assert write_small(tmp_path) == tables
+    assert {path: path.stat().st_mtime_ns for path in audio[1:]} == before
+    assert audio[0].exists()
+    assert [path.read_text() for path in tables.values()] == texts
+    assert len(audio) == 12 + 3 + 5 + 5
+
+
+def test_a_missing_file_comes_back_the_same(tmp_path):
+    write_small(tmp_path)
+    path = sorted(tmp_path.rglob("*.flac"))[0]
+    before = path.read_bytes()
+    path.unlink()
+    write_small(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_another_seed_makes_other_audio_in_the_same_folder(tmp_path):
+    first = read_clips(write_small(tmp_path, seed=1)["emotion_train"])
+    second = read_clips(write_small(tmp_path, seed=2)["emotion_train"])
+    assert Path(first["path"][0]).read_bytes() != Path(second["path"][0]).read_bytes()
+
+
+def test_shuffling_permutes_whole_rows_of_targets(tmp_path):
+    plain = pd.read_csv(write_small(tmp_path)["emotion_train"])
+    shuffled = pd.read_csv(write_small(tmp_path, shuffle_labels=True)["emotion_train"])
+    assert plain[["id", "path"]].equals(shuffled[["id", "path"]])
+    assert not plain[TARGETS].equals(shuffled[TARGETS])
+    rows, shuffled_rows = (sorted(map(tuple, table[TARGETS].to_numpy())) for table in (plain, shuffled))
+    assert rows == shuffled_rows
+    again = pd.read_csv(write_small(tmp_path, shuffle_labels=True)["emotion_train"])
+    assert again.equals(shuffled)

@@ -1,0 +1,231 @@
+"""Extraction by real processes: killed halfway, interrupted, and on a cluster that loses a worker."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from distributed import Client
+
+from music_emotion.datasets import parallel
+from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.parallel import Workers, map_clips
+from music_emotion.files import InputError
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "extract.py"
+N_CLIPS = 60
+PATIENCE_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """Sixty clips of four seconds in a folder whose name is no ASCII and has spaces."""
+    folder = tmp_path_factory.mktemp("ä clip's folder")
+    rng = np.random.default_rng(0)
+    for number in range(N_CLIPS):
+        samples = 0.05 * rng.standard_normal(4 * 22050)
+        samples[:: 22050 // 2] = 0.9
+        soundfile.write(folder / f"çlip {number}.flac", samples, 22050)
+    rows = "".join(f"çlip {number}.flac,{number / N_CLIPS}\n" for number in range(N_CLIPS))
+    (folder / "clips.csv").write_text("path,valence\n" + rows, encoding="utf-8")
+    return folder / "clips.csv"
+
+
+@pytest.fixture(scope="module")
+def local(table, tmp_path_factory) -> Path:
+    """The same clips, extracted in this process without a break."""
+    root = tmp_path_factory.mktemp("local")
+    extract_clips(read_clips(table), root, "emotion", "train", workers=Workers(n_jobs=1))
+    return root
+
+
+def command(table: Path, root: Path, *flags: str) -> list[str]:
+    return [sys.executable, str(SCRIPT), str(table), "--out", str(root), *flags]
+
+
+def n_arrays(root: Path) -> int:
+    return len(list((root / "multitask_dataset_beat" / "train").glob("[0-9]*.npy")))
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_same_set(root: Path, local: Path) -> None:
+    for name in ("multitask_dataset", "multitask_dataset_beat"):
+        names = sorted(path.name for path in (local / name / "train").iterdir())
+        assert len(names) == N_CLIPS
+        assert sorted(path.name for path in (root / name / "train").iterdir()) == names
+        for array in names:
+            np.testing.assert_array_equal(
+                np.load(root / name / "train" / array), np.load(local / name / "train" / array)
+            )
+        assert (root / name / "train_labels.txt").read_text() == (
+            local / name / "train_labels.txt"
+        ).read_text()
+
+
+def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
+    process = subprocess.Popen(
+        command(table, tmp_path, "--jobs", "2"), stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_until(lambda: n_arrays(tmp_path) >= 4, process)
+    os.killpg(process.pid, signal.SIGKILL)  # workers too, in the middle of whatever they do
+    process.communicate()
+    finished = n_arrays(tmp_path)
+    assert finished < N_CLIPS
+    again = subprocess.run(
+        command(table, tmp_path, "--jobs", "1"), capture_output=True, text=True, timeout=300
+    )
+    assert again.returncode == 0, again.stderr
+    found = re.search(r"60 clips: (\d+) done, (\d+) already there, 0 failed", again.stdout)
+    assert found is not None, again.stdout
+    # two were being done, and two more may have ended without having been noted
+    assert int(found[2]) >= finished - 4
+    assert int(found[1]) + int(found[2]) == N_CLIPS
+    assert_same_set(tmp_path, local)
+
+
+def test_an_interrupted_run_says_that_it_goes_on(table, tmp_path):
+    windows = ("--window", "1", "--hop", "0.05", "--jobs", "2")  # so many that it can't end before
+    process = subprocess.Popen(
+        command(table, tmp_path, *windows),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # what is started in the background inherits that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    wait_until(lambda: n_arrays(tmp_path) >= 40, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = r"interrupted: \S+/multitask_dataset: (\d+) of \d+ clips are done; the same command goes on\.\n"
+    assert int(re.search(kept, said)[1]) >= 30  # arrays of the last may not be noted yet
+    assert "Traceback" not in said
+
+
+def _die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_worker_that_dies_gets_a_sentence(tmp_path):
+    results = map_clips(_die, [(n,) for n in range(6)], Workers(2), lambda: None, tmp_path, "die")
+    with pytest.raises(InputError, match=r"ended from outside.*fewer --jobs"):
+        list(results)
+
+
+@contextmanager
+def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen]:
+    """A process of Dask's own command line, ended with the block."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *arguments],
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("scheduler")
+    address = folder / "scheduler.json"
+    flags = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address))
+    with started("scheduler", *flags, log=folder / "log") as process:
+        wait_until(lambda: address.exists() and address.stat().st_size > 0, process)
+        found = re.search(r"tcp://[\d.]+:\d+", address.read_text())
+        assert found is not None
+        yield found[0]
+
+
+@contextmanager
+def worker(scheduler: str, folder: Path) -> Iterator[subprocess.Popen]:
+    """A worker process; without a nanny, which would start it again when it dies."""
+    folder.mkdir()
+    flags = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(folder))
+    with started("worker", scheduler, *flags, log=folder / "log") as process:
+        yield process
+
+
+def test_a_cluster_that_loses_a_worker_gives_the_local_result(scheduler, table, local, tmp_path):
+    root = tmp_path / "root"
+    with worker(scheduler, tmp_path / "one") as victim, worker(scheduler, tmp_path / "two") as survivor:
+        logs = [tmp_path / name / "log" for name in ("one", "two")]
+        wait_until(lambda: all("Registered to" in log.read_text() for log in logs), survivor)
+        process = subprocess.Popen(
+            command(table, root, "--scheduler", scheduler),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: n_arrays(root) >= N_CLIPS // 3, process)
+        found = re.search(r"Start worker at:\s*(tcp://\S+)", logs[0].read_text())
+        assert found is not None
+        with Client(scheduler) as client:  # the victim has its share of the work when it dies
+            wait_until(lambda: bool(client.processing().get(found[1])), process)
+            victim.kill()
+        out, said = process.communicate(timeout=300)
+        assert survivor.poll() is None
+    assert process.returncode == 0, said
+    assert "60 clips: 60 done, 0 already there, 0 failed." in out
+    assert_same_set(root, local)
+
+
+def test_a_scheduler_without_workers_gets_a_sentence(scheduler, monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel, "_PATIENCE_SECONDS", 1)
+    with pytest.raises(InputError, match=r"has no workers. Start some with 'dask worker tcp://"):
+        list(map_clips(_die, [(1,)], Workers(scheduler=scheduler), lambda: None, tmp_path, "none"))
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("tcp://127.0.0.1:9", "No Dask scheduler answers at tcp://127.0.0.1:9"),
+        ("tcp://", "No Dask scheduler answers at tcp://"),
+        ("nonsense", "nonsense is not the address of a Dask scheduler"),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9 is not the address of a Dask scheduler"),
+    ],
+)
+def test_an_address_where_no_scheduler_answers_gets_a_sentence(address, sentence, monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel, "_PATIENCE_SECONDS", 1)
+    with pytest.raises(InputError, match=rf"{re.escape(sentence)}.*'dask scheduler'"):
+        list(map_clips(_die, [(1,)], Workers(scheduler=address), lambda: None, tmp_path, "none"))
+
+
+def test_without_dask_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'music-emotion\[cluster\]'"):
+        list(map_clips(_die, [(1,)], Workers(scheduler="tcp://x:1"), lambda: None, tmp_path, "none"))
+
+
+class _Blind:
+    """A cluster one of whose workers has another file system."""
+
+    def run(self, function: Callable[[str], bool], path: str) -> dict[str, bool]:
+        return {"tcp://10.0.0.1:1": function(path), "tcp://10.0.0.2:1": function("/nowhere" + path)}
+
+
+def test_workers_that_do_not_see_the_folder_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"1 of 2 workers do not see .*: tcp://10\.0\.0\.2:1"):
+        parallel._check_folder(_Blind(), tmp_path)
+    assert list(tmp_path.iterdir()) == []

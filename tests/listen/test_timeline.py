@@ -1,0 +1,263 @@
+"""Predictions over time: of windows and whole files, block by block, as networks were trained to hear."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from accelerate import Accelerator
+
+from music_emotion.audio.beats import full_features, fused_features
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.waveform import read_waveform
+from music_emotion.config import build_experiment
+from music_emotion.datasets.demo import Music, synthesise
+from music_emotion.files import InputError
+from music_emotion.listen import excerpt_plan, feature_blocks
+from music_emotion.listen.inference import predict_array
+from music_emotion.listen.timeline import Sliding, Timeline, predict_file
+from music_emotion.models.build import ModelCard, Network, build_network
+
+SETTINGS = FeatureSettings()
+MUSIC = Music(0, 1, False, 120.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
+N_ROWS = {"mel": 128, "chroma": 12, "fused": 140}
+
+
+def network_of(
+    task="emotion", outputs=("valence", "energy"), rows="mel", seed=0, frames=64, **model
+) -> Network:
+    """A small network whose outputs hang on every frame."""
+    differences = {
+        "task": task,
+        "data": {"rows": rows},
+        "excerpt": {"frames": frames, "test": 4},
+        "model": {"widths": (4, 8), "lstm_width": 8, **model},
+    }
+    torch.manual_seed(seed)
+    mean, deviation = [-40.0] * 128 + [0.4] * 12, [18.0] * 128 + [0.3] * 12
+    part = slice(128, 140) if rows == "chroma" else slice(0, N_ROWS[rows])
+    card = ModelCard(
+        *(build_experiment(differences, "test"), outputs, tuple(mean[part]), tuple(deviation[part])),
+        *((0.0,) * len(outputs), (1.0,) * len(outputs)),
+    )
+    return build_network(card).eval()
+
+
+def music(seconds: float, sample_rate_hz: int = 22050) -> np.ndarray:
+    return synthesise(MUSIC, seconds, sample_rate_hz, np.random.default_rng(3))
+
+
+pytestmark = pytest.mark.usefixtures("own_accelerate")
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory) -> Path:
+    """Files of several lengths; one louder half, so that it matters what mel is referred to."""
+    folder = tmp_path_factory.mktemp("audio")
+    for seconds in (1, 3, 25, 45):
+        waveform = music(seconds)
+        waveform[: len(waveform) // 2] *= 0.1
+        soundfile.write(folder / f"{seconds}.wav", waveform, 22050, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def array_of(audio):
+    """The fused array of a file, computed once."""
+    arrays = {}
+
+    def compute(seconds: int) -> np.ndarray:
+        if seconds not in arrays:
+            arrays[seconds] = full_features(read_waveform(audio / f"{seconds}.wav"), SETTINGS)
+        return arrays[seconds]
+
+    return compute
+
+
+def predict(path: Path, *networks: Network, **sliding) -> Timeline:
+    return predict_file(path, networks, Sliding(**sliding), SETTINGS, Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 25])
+@pytest.mark.parametrize("rows", ["mel", "chroma", "fused"])
+def test_a_file_as_long_as_a_clip_is_predicted_like_its_array(audio, array_of, seconds, rows):
+    network = network_of(rows=rows, widths=(8,))
+    timeline = predict(audio / f"{seconds}.wav", network)
+    assert timeline.whole_targets == pytest.approx(predict_array(network, array_of(seconds)), abs=1e-5)
+    assert timeline.seconds == seconds
+
+
+@pytest.mark.parametrize("kind", ["conv", "lstm"])
+def test_a_file_shorter_than_a_window_is_one_window_and_so_are_networks_of_whole_clips(audio, array_of, kind):
+    network = network_of(frames=0, kind=kind)
+    timeline = predict(audio / "3.wav", network)
+    assert timeline.times.to_numpy().tolist() == [[0, 3]]
+    assert timeline.targets.iloc[0].to_dict() == pytest.approx(timeline.whole_targets)
+    assert timeline.whole_targets == pytest.approx(predict_array(network, array_of(3)), abs=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["silence", "zero"])
+def test_a_file_shorter_than_an_excerpt_is_padded_as_in_training(audio, array_of, padding):
+    network = network_of(frames=400, readout="flatten")  # which reads the padding, too
+    excerpt = replace(network.card.experiment.excerpt, padding=padding)
+    network.card = replace(network.card, experiment=replace(network.card.experiment, excerpt=excerpt))
+    timeline = predict(audio / "3.wav", network)
+    assert timeline.whole_targets == pytest.approx(predict_array(network, array_of(3)), abs=1e-5)
+
+
+def test_a_window_is_heard_as_part_of_the_clip_around_it(audio, array_of):
+    network = network_of(frames=0)
+    timeline = predict(audio / "25.wav", network, window_seconds=5, hop_seconds=5)
+    for number, start in enumerate([0, 5, 10, 15, 20]):
+        first = round(start * 22050 / 512)
+        part = array_of(25)[:, first : first + 1 + 5 * 22050 // 512]
+        expected = predict_array(network, part)
+        assert timeline.targets.iloc[number].to_dict() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_long_file_is_referred_to_the_half_minute_around_not_to_its_loudest(tmp_path):
+    loud = music(40)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([0.01 * loud, loud]), 22050, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", loud[: 20 * 22050], 22050, subtype="FLOAT")
+    network = network_of(frames=0)
+    long, short = (
+        predict(tmp_path / name, network, window_seconds=2, hop_seconds=2).targets
+        for name in ("a.wav", "b.wav")
+    )
+    # the same windows, a hundredth as loud, and far from what is louder;
+    # the first frames of a window hear what sounded before it, so the windows at 0 s are left out
+    np.testing.assert_allclose(long.iloc[1:9], short.iloc[1:9], atol=0.02)
+
+
+@pytest.mark.parametrize("seconds", [45, 3.3])
+@pytest.mark.parametrize(
+    ("window", "hop"), [(10, 2), (10, 3), (3, 20), (0.5, 0.5), (100, 2), (10, 9.99), (45, 1)]
+)
+def test_windows_ascend_from_the_beginning_to_the_end(seconds, window, hop):
+    start, end = Sliding(window, hop).windows(seconds).T
+    assert start[0] == 0
+    assert end[-1] == pytest.approx(seconds)
+    assert (np.diff(start) > 0).all()
+    assert np.diff(start)[:-1] == pytest.approx(hop)
+    assert (np.diff(start) <= hop + 1e-9).all()
+    assert end - start == pytest.approx(min(window, seconds))
+
+
+@pytest.mark.parametrize(("window", "hop"), [(10, 3), (3, 20), (0.5, 0.5), (100, 2)])
+def test_every_window_has_predictions_whatever_its_length(audio, window, hop):
+    timeline = predict(audio / "45.wav", network_of(widths=(2,)), window_seconds=window, hop_seconds=hop)
+    assert len(timeline.targets) == len(timeline.times)
+    assert np.isfinite(timeline.targets.to_numpy()).all()
+
+
+def test_the_whole_file_does_not_hang_on_the_windows(audio):
+    network = network_of()
+    wholes = [
+        predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop).whole_targets
+        for window, hop in [(10, 2), (1, 7), (25, 25)]
+    ]
+    assert wholes[0] == pytest.approx(wholes[1], abs=1e-6)
+    assert wholes[0] == pytest.approx(wholes[2], abs=1e-6)
+
+
+def test_a_window_is_the_mean_over_excerpts_that_lie_in_it():
+    offsets = excerpt_plan._offsets(431, 256, 86.1)
+    assert offsets[0] >= 0
+    assert offsets[-1] + 256 <= 431
+    assert np.diff(offsets) == pytest.approx(86.1)
+    assert excerpt_plan._offsets(256, 256, 86.1) == pytest.approx([0])
+    wide = excerpt_plan._offsets(2000, 256, 5000.0)
+    assert np.diff(wide).max() <= 128
+    assert wide[0] < 128
+    assert 2000 - 256 - wide[-1] < 128
+
+
+def test_no_border_of_a_block_is_heard(audio):
+    networks = [network_of(rows="fused", widths=(8,)), network_of("genre", ("Folk", "Rock"), seed=1)]
+    whole, blocks = (
+        predict(audio / "45.wav", *networks, window_seconds=4, hop_seconds=1, block_seconds=block)
+        for block in (100, 3.7)
+    )
+    np.testing.assert_allclose(whole.targets, blocks.targets, atol=1e-3)
+    np.testing.assert_allclose(whole.genres, blocks.genres, atol=1e-3)
+    assert whole.whole_targets == pytest.approx(blocks.whole_targets, abs=1e-3)
+
+
+def test_a_long_file_is_never_held_whole(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "long.wav", np.tile(music(20), 15), 22050)  # 5 minutes
+    kept, sizes, drop = [], [], excerpt_plan.DecodedFrames.drop_before
+
+    def dropping(self, frame: int) -> None:
+        kept.append(len(self.frames))
+        drop(self, frame)
+
+    monkeypatch.setattr(excerpt_plan.DecodedFrames, "drop_before", dropping)
+    network = network_of(widths=(2,))
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    predict(tmp_path / "long.wav", network, block_seconds=20)
+    assert len(kept) == 16
+    assert max(kept) < 60 * 22050 / 512  # a block, and the clip around an excerpt
+    assert max(sizes) <= 8
+
+
+def test_chroma_is_computed_only_for_networks_that_read_it(audio, monkeypatch):
+    calls, chroma = [], feature_blocks.chroma
+    monkeypatch.setattr(feature_blocks, "chroma", lambda *given: calls.append(1) or chroma(*given))
+    predict(audio / "3.wav", network_of(), network_of("genre", ("Folk", "Rock")))
+    assert not calls
+    predict(audio / "3.wav", network_of(), network_of(rows="fused"), network_of(rows="chroma", widths=(4,)))
+    assert len(calls) == 1
+
+
+def test_networks_of_one_output_are_averaged(audio):
+    one, two = network_of(seed=1), network_of(outputs=("energy", "danceability"), seed=2)
+    both, *alone = (predict(audio / "25.wav", *networks) for networks in [(one, two), (one,), (two,)])
+    assert list(both.targets) == ["valence", "energy", "danceability"]
+    mean = (alone[0].targets["energy"] + alone[1].targets["energy"]) / 2
+    np.testing.assert_allclose(both.targets["energy"], mean, atol=1e-6)
+    np.testing.assert_allclose(both.targets["valence"], alone[0].targets["valence"], atol=1e-6)
+    assert both.genres.shape == (len(both.times), 0)
+    assert both.likeliest_genre is None
+
+
+def test_genres_are_probabilities(audio):
+    networks = [network_of("genre", ("Folk", "Jazz", "Rock"), seed=seed) for seed in (1, 2)]
+    timeline = predict(audio / "25.wav", *networks)
+    np.testing.assert_allclose(timeline.genres.sum(axis=1), 1, atol=1e-5)
+    assert sum(timeline.whole_genres.values()) == pytest.approx(1, abs=1e-5)
+    assert timeline.whole_genres[timeline.likeliest_genre] == max(timeline.whole_genres.values())
+
+
+def test_predictions_on_a_cpu_are_in_single_precision_whatever_the_launcher_says(audio, monkeypatch):
+    monkeypatch.setattr(Accelerator, "autocast", None)
+    network, dtypes = network_of(), set()
+    network.head.register_forward_hook(lambda _, __, output: dtypes.update({output.dtype}))
+    predict(audio / "3.wav", network)
+    assert dtypes == {torch.float32}
+
+
+def test_silence_has_no_predictions_and_does_not_count(tmp_path):
+    sound, silence = music(10), np.zeros(60 * 22050, np.float32)
+    soundfile.write(tmp_path / "long.wav", np.concatenate([sound, silence]), 22050)
+    timeline = predict(tmp_path / "long.wav", network_of())
+    assert timeline.targets.iloc[0].notna().all()
+    assert timeline.targets.iloc[-1].isna().all()
+    assert np.isfinite(list(timeline.whole_targets.values())).all()
+    soundfile.write(tmp_path / "silent.wav", silence, 22050)
+    with pytest.raises(InputError, match=r"silent\.wav: the recording is silent"):
+        predict(tmp_path / "silent.wav", network_of())
+
+
+@pytest.mark.parametrize("given", [{"window_seconds": 0}, {"hop_seconds": -1}, {"window_seconds": np.inf}])
+def test_impossible_windows_get_a_sentence(given):
+    name = next(iter(given)).removesuffix("_seconds")
+    with pytest.raises(InputError, match=rf"--{name} is .* s; give a number of seconds from 0\.1 up"):
+        Sliding(**given)
+
+
+def test_the_fused_array_and_the_full_one_have_the_same_full_rate(audio, array_of):
+    """`predict_array` on either must be what the tests above compare with."""
+    waveform = read_waveform(audio / "3.wav")
+    np.testing.assert_array_equal(fused_features(waveform, SETTINGS)[0], array_of(3))

@@ -1,0 +1,274 @@
+"""Shifts, equalisers, masks and mixup: in training only, within their bounds, and labels stay labels."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from music_emotion.config import N_ROWS_OF, AugmentSection, DataSection, Experiment, ModelSection
+from music_emotion.models.augment import SpectrogramAugmentation, mixup
+from music_emotion.models.build import ModelCard, build_network
+
+
+def masked(seed: int = 0, n_rows: int = 40, n_frames: int = 50, n: int = 64, **settings) -> torch.Tensor:
+    """Where ones became zeros."""
+    torch.manual_seed(seed)
+    off = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0}
+    masks = SpectrogramAugmentation(AugmentSection(**{**off, **settings}), n_rows).train()
+    return masks(torch.ones(n, n_rows, n_frames)) == 0
+
+
+def varied(frames: torch.Tensor, n_mels: int, **settings) -> torch.Tensor:
+    """Frames after shifts and equalisers alone."""
+    torch.manual_seed(0)
+    off = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0}
+    return SpectrogramAugmentation(AugmentSection(**{**off, **settings}), n_mels).train()(frames)
+
+
+def longest_run(line: torch.Tensor) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], line.numpy().astype(int), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"equaliser": 0.4, "frequency_masks": 0, "time_masks": 0}, {"row_shift": 4, "time_masks": 0}],
+)
+def test_excerpts_vary_in_training_only(settings):
+    augmentation = SpectrogramAugmentation(AugmentSection(**settings), 128)
+    frames = torch.randn(8, 128, 256)
+    assert torch.equal(augmentation.eval()(frames), frames)
+    assert not torch.equal(augmentation.train()(frames), frames)
+
+
+def test_an_equaliser_adds_a_smooth_curve_over_the_mel_bands_of_each_excerpt():
+    frames = torch.randn(500, 140, 8)
+    added = varied(frames, 128, equaliser=0.4) - frames
+    assert torch.equal(added[:, 128:], torch.zeros(500, 12, 8))
+    curves = added[:, :128, 0]
+    assert torch.allclose(added[:, :128], curves[:, :, None], atol=1e-6)
+    assert abs(curves[:, 0].std() - 0.4) < 0.04  # a point of the curve, drawn anew for every excerpt
+    assert abs(curves.mean()) < 0.05
+    # straight between six points: it bends at the four within, each between two rows at most
+    assert ((curves.diff(n=2, dim=1).abs() > 1e-4).sum(dim=1) <= 8).all()
+    assert torch.corrcoef(curves[:2])[0, 1] < 0.999
+
+
+def test_a_shift_moves_all_mel_bands_of_an_excerpt_by_some_rows_and_repeats_the_end():
+    frames = torch.arange(140.0)[None, :, None].expand(300, 140, 3)
+    shifted = varied(frames, 128, row_shift=3)
+    assert torch.equal(shifted[:, 128:], frames[:, 128:])
+    shifts = shifted[:, 64, 0] - 64
+    assert shifts.unique().tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    expected = (torch.arange(128.0) + shifts[:, None]).clamp(0, 127)
+    assert torch.equal(shifted[:, :128], expected[:, :, None].expand(300, 128, 3))
+
+
+def test_mixed_styles_lie_between_those_of_two_excerpts_and_keep_the_course_of_each():
+    frames = torch.randn(64, 140, 50) * torch.linspace(0.5, 2, 64)[:, None, None]
+    frames = frames + torch.randn(64, 140, 1)
+    mixed = varied(frames, 128, style_mixing=1.0)
+    assert torch.equal(mixed[:, 128:], frames[:, 128:])
+    before, after = frames[:, :128], mixed[:, :128]
+    assert not torch.allclose(before, after, atol=0.1)
+
+    def course(rows: torch.Tensor) -> torch.Tensor:
+        return (rows - rows.mean(dim=2, keepdim=True)) / rows.std(dim=2, keepdim=True)
+
+    assert torch.allclose(course(before), course(after), atol=1e-3)
+    for style in (torch.mean, torch.std):
+        old, new = style(before, dim=2), style(after, dim=2)  # [excerpt, row]
+        low, high = torch.minimum(old[:, None], old), torch.maximum(old[:, None], old)
+        within = (low - 2e-3 <= new[:, None]) & (new[:, None] <= high + 2e-3)
+        assert within.all(dim=2).any(dim=1).all()  # one partner explains all rows of an excerpt
+
+
+def test_styles_are_mixed_in_some_batches():
+    torch.manual_seed(0)
+    settings = AugmentSection(equaliser=0, frequency_masks=0, time_masks=0, style_mixing=0.3)
+    augmentation = SpectrogramAugmentation(settings, 8).train()
+    frames = torch.randn(6, 8, 20)
+    changed = [not torch.equal(augmentation(frames), frames) for _ in range(400)]
+    assert 0.2 < np.mean(changed) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("data", "changes"), [({"rows": "mel"}, True), ({"rows": "fused"}, True), ({"rows": "chroma"}, False)]
+)
+def test_networks_equalise_mel_bands_and_leave_chroma(data, changes):
+    experiment = Experiment(
+        data=DataSection(**data),
+        model=ModelSection(kind="lstm", dropout=0),
+        augment=AugmentSection(equaliser=1.0, row_shift=2, frequency_masks=0, time_masks=0),
+    )
+    n_rows = N_ROWS_OF[experiment.data.rows]
+    card = ModelCard(experiment, ("valence",), (0.0,) * n_rows, (1.0,) * n_rows, (0.0,), (1.0,))
+    network = build_network(card).train()
+    frames = torch.randn(4, n_rows, 64)
+    varied = network.augmentation(frames)
+    assert torch.equal(varied, frames) is not changes
+    assert torch.equal(varied[:, 128:], frames[:, 128:])
+
+
+def test_what_is_not_masked_is_left_as_it_was():
+    torch.manual_seed(0)
+    frames = torch.randn(8, 128, 256)
+    result = SpectrogramAugmentation(AugmentSection(equaliser=0), 128).train()(frames)
+    assert torch.equal(result[result != 0], frames[result != 0])
+    assert 0 < (result == 0).float().mean() < 0.8
+
+
+def test_no_masks_change_nothing():
+    assert not masked().any()
+    assert not masked(frequency_masks=2, frequency_width=0, time_masks=2, time_width=0).any()
+
+
+@given(st.integers(0, 60), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_frequency_mask_is_one_band_of_at_most_its_width(width, seed):
+    mask = masked(seed, frequency_masks=1, frequency_width=width)
+    rows = mask.any(dim=2)
+    assert torch.equal(mask, rows[:, :, None].expand_as(mask))
+    for line in rows:
+        assert longest_run(line) == line.sum() <= min(width, 40)
+
+
+@given(st.integers(0, 60), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_time_mask_is_one_span_of_at_most_its_width(width, seed):
+    mask = masked(seed, time_masks=1, time_width=width)
+    frames = mask.any(dim=1)
+    assert torch.equal(mask, frames[:, None].expand_as(mask))
+    for line in frames:
+        assert longest_run(line) == line.sum() <= min(width, 50)
+
+
+def test_every_width_and_every_place_occurs():
+    rows = masked(n=5000, n_rows=6, n_frames=1, frequency_masks=1, frequency_width=3)[:, :, 0]
+    assert set(rows.sum(dim=1).tolist()) == {0, 1, 2, 3}
+    assert rows.any(dim=0).all()
+
+
+def test_every_excerpt_has_its_own_masks():
+    mask = masked(frequency_masks=1, frequency_width=20, time_masks=1, time_width=20)
+    assert len({line.numpy().tobytes() for line in mask}) > 40
+
+
+def test_several_masks_add_up():
+    mask = masked(frequency_masks=3, frequency_width=10)
+    n_masked = mask.any(dim=2).sum(dim=1)
+    assert n_masked.max() <= 30
+    assert n_masked.max() > 10
+
+
+def batch(n: int = 16, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    frames, lengths = torch.randn(n, 5, 7), torch.randint(1, 8, (n,))
+    return frames, lengths, torch.nn.functional.one_hot(torch.arange(n) % 4, 4).float()
+
+
+def test_alpha_zero_changes_nothing():
+    before = batch()
+    after = mixup(*before, alpha=0)
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 5.0])
+def test_class_probabilities_still_sum_to_one(alpha):
+    _, _, values = mixup(*batch(), alpha)
+    torch.testing.assert_close(values.sum(dim=1), torch.ones(16))
+    assert (values >= 0).all()
+    assert ((values > 0).sum(dim=1) > 1).any()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_an_excerpt_keeps_at_least_half_of_its_own_label(alpha):
+    _, _, before = batch()
+    _, _, after = mixup(*batch(), alpha)
+    assert ((before * after).sum(dim=1) >= 0.5).all()
+
+
+@given(st.integers(2, 9), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_a_mixture_lies_between_both_and_shares_frames_and_values_alike(n, seed):
+    torch.manual_seed(seed)
+    numbers = torch.arange(float(n))
+    frames, lengths = numbers[:, None, None].expand(n, 2, 3).clone(), torch.arange(1, n + 1)
+    mixed, longer, values = mixup(frames, lengths, numbers[:, None], 0.4)
+    torch.testing.assert_close(mixed, values[:, :, None].expand_as(mixed))
+    for number, (value, length) in enumerate(zip(values[:, 0].tolist(), longer.tolist(), strict=True)):
+        possible = [other for other in range(n) if max(number, other) + 1 == length]
+        assert possible
+        assert any(
+            min(number, other) - 1e-5 <= value <= max(number, other) + 1e-5
+            and abs(value - number) <= abs(value - other) + 1e-5
+            for other in possible
+        )
+
+
+def test_without_a_bandwidth_partners_are_drawn_as_ever():
+    frames, lengths, values = batch()
+    torch.manual_seed(3)
+    mixed, longer, mixed_values = mixup(frames, lengths, values, 0.4)
+    torch.manual_seed(3)
+    share = torch.distributions.Beta(0.4, 0.4).sample((16,))
+    share, other = share.maximum(1 - share), torch.randperm(16)
+    assert torch.equal(mixed, torch.lerp(frames[other], frames, share[:, None, None]))
+    assert torch.equal(longer, lengths.maximum(lengths[other]))
+    assert torch.equal(mixed_values, torch.lerp(values[other], values, share[:, None]))
+
+
+def partners(values: torch.Tensor, bandwidth: float, n_draws: int = 1) -> torch.Tensor:
+    """Whom every item was mixed with, found from what is in its mixture [shape=(n_draws, n)]."""
+    n = len(values)
+    own = torch.eye(n)
+    found = []
+    for _ in range(n_draws):
+        mixed, _, _ = mixup(own[:, None], torch.ones(n), values, 50.0, bandwidth)
+        found.append((mixed[:, 0] - own).argmax(dim=1))
+    return torch.stack(found)
+
+
+def test_partners_follow_the_kernel_over_standardised_values():
+    values = torch.tensor([[0.0, 1.0], [0.1, 1.3], [0.5, 1.1], [0.9, 1.9], [0.2, 1.2]])
+    torch.manual_seed(0)
+    drawn = partners(values, 0.7, n_draws=1000)
+    standard = ((values - values.mean(dim=0)) / values.std(dim=0, correction=0)).numpy()
+    for item in range(5):
+        distance = np.sqrt(np.mean((standard - standard[item]) ** 2, axis=1))
+        expected = np.exp(-(distance**2) / (2 * 0.7**2)) * (np.arange(5) != item)
+        shares = np.bincount(drawn[:, item], minlength=5) / len(drawn)
+        np.testing.assert_allclose(shares, expected / expected.sum(), atol=0.05)
+        assert shares[item] == 0
+
+
+def test_a_small_bandwidth_takes_the_nearest_and_never_oneself():
+    values = torch.tensor([[0.0], [0.1], [0.5], [0.56], [2.0]])
+    assert partners(values, 1e-6).tolist() == [[1, 0, 3, 2, 3]]
+
+
+def test_a_large_bandwidth_takes_all_others_alike():
+    drawn = partners(torch.arange(4.0)[:, None], 100.0, n_draws=1000)
+    for item in range(4):
+        shares = np.bincount(drawn[:, item], minlength=4) / len(drawn)
+        np.testing.assert_allclose(shares, (np.arange(4) != item) / 3, atol=0.05)
+
+
+def test_outputs_that_do_not_vary_do_not_count():
+    values = torch.tensor([[0.1, 0.3], [0.1, 0.0], [0.1, 0.31]])
+    assert partners(values, 1e-3).tolist() == [[2, 0, 0]]
+
+
+def test_a_single_item_is_its_own_partner():
+    frames, lengths, values = (part[:1] for part in batch())
+    mixed, longer, mixed_values = mixup(frames, lengths, values, 0.4, 0.5)
+    torch.testing.assert_close(mixed, frames)
+    assert torch.equal(longer, lengths)
+    torch.testing.assert_close(mixed_values, values)
+
+
+def test_a_mixture_is_as_long_as_the_longer():
+    frames, _, values = batch(2)
+    seen = {tuple(mixup(frames, torch.tensor([3, 7]), values, 1.0)[1].tolist()) for _ in range(40)}
+    assert seen == {(3, 7), (7, 7)}

@@ -1,0 +1,260 @@
+"""The second round: what its folds learn from, who has made it, and who may not."""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from command_line import make_accelerator
+from music_emotion.config import Experiment, build_experiment, experiment_to_dict
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.splits import folds_of_run
+from music_emotion.files import InputError, read_predictions, write_json, write_predictions
+from music_emotion.training.cross_validation import load_sets, train_folds
+from music_emotion.training.fold import Fold
+from music_emotion.training.pseudo_labels import PSEUDO_LABELS, with_pseudo_labels
+from music_emotion.training.whole_run import run_experiment
+
+FOLD = Path("seed0", "fold0")
+TINY = {
+    "folds": {"n": 2},
+    "excerpt": {"frames": 32, "per_clip": 1, "test": 2},
+    "model": {"widths": [4, 8]},
+    "train": {"epochs": 1, "batch_size": 8},
+}
+RIDGE = {"classical": {"kind": "ridge", "alpha": 10.0}}
+FOLDER_OF = {"test": "multitask_dataset/test"} | {
+    f"genre-{split}": f"fma_genre_spectrograms/{split}" for split in ("train", "test")
+}
+
+
+@pytest.fixture(scope="module")
+def build(competition, tmp_path_factory) -> Callable[..., Experiment]:
+    """Build a tiny experiment: `build("student", pseudo={"teachers": [...]})`."""
+    stores = tmp_path_factory.mktemp("stores")
+
+    def make(name: str, **sections) -> Experiment:
+        data = {"root": str(competition), "stores": str(stores), **sections.pop("data", {})}
+        return build_experiment({**TINY, "name": name, "data": data, **sections}, name)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def sets(build) -> tuple[ClipSet, ClipSet]:
+    return load_sets(build("any"), make_accelerator())
+
+
+@pytest.fixture(scope="module")
+def finished(build, sets, tmp_path_factory) -> Path:
+    """Runs of a first round: a network, and ridge regression."""
+    runs = tmp_path_factory.mktemp("runs")
+    for experiment in (build("net"), build("ridge", **RIDGE)):
+        train(experiment, folds_of_run(experiment, sets[0]), sets[1], runs / experiment.name)
+    return runs
+
+
+@pytest.fixture
+def runs(finished, tmp_path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
+
+
+def train(experiment: Experiment, folds: list[Fold], test: ClipSet, directory: Path) -> None:
+    assert train_folds(experiment, folds, test, make_accelerator(), directory)
+
+
+def student_of(build, runs: Path, *teachers: str, **pseudo) -> Experiment:
+    return build("student", pseudo={"teachers": [str(runs / name) for name in teachers], **pseudo})
+
+
+def taught(student: Experiment, clips: ClipSet, runs: Path, folds: list[Fold] | None = None) -> list[Fold]:
+    folds = folds_of_run(student, clips) if folds is None else folds
+    return with_pseudo_labels(student, clips, folds, make_accelerator(), runs / "student")
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_fold_learns_from_its_own_clips_and_every_unlabelled_one(build, sets, runs, competition):
+    clips, _ = sets
+    student = student_of(build, runs, "net", "ridge", labelled_repeats=3)
+    plain = folds_of_run(student, clips)
+    for fold, before in zip(taught(student, clips, runs), plain, strict=True):
+        assert (fold.seed, fold.number) == (before.seed, before.number)
+        assert fold.valid.ids.tolist() == before.valid.ids.tolist()
+        training, n_labelled = fold.training, 3 * len(before.training)
+        assert training.ids[:n_labelled].tolist() == np.repeat(before.training.ids, 3).tolist()
+        np.testing.assert_array_equal(
+            training.values[:n_labelled], np.repeat(before.training.values, 3, axis=0)
+        )
+        made = pd.read_csv(runs / "student" / fold.folder / PSEUDO_LABELS)
+        assert Counter(made["set"]) == {"test": 8, "genre-train": 32, "genre-test": 12}
+        others = training.ids[n_labelled:]
+        assert len(set(others)) == len(others) == 52
+        assert not set(others) & set(clips.ids)  # the test clips' own ids are those of training clips
+        np.testing.assert_array_equal(training.values[n_labelled:], made[list(clips.outputs)].astype("f4"))
+        assert training.has_labels
+        places = training.store.index.loc[others].to_numpy()
+        for (start, length), clip_id, name in zip(places, made["Id"], made["set"], strict=True):
+            array = np.load(competition / FOLDER_OF[name] / f"{clip_id}.fused.full.npy")
+            np.testing.assert_array_equal(
+                training.store.frames[start : start + length], array.T.astype(np.float16)
+            )
+
+
+def test_a_pseudo_label_is_the_mean_of_what_the_teachers_same_fold_predicts(build, sets, runs):
+    clips, _ = sets
+    student = student_of(build, runs, "net", "ridge")
+    for fold in taught(student, clips, runs):
+        tables = [read_predictions(runs / name / fold.folder / "test.csv") for name in ("net", "ridge")]
+        expected = (sum(tables) / 2).clip(0, 1)
+        made = pd.read_csv(runs / "student" / fold.folder / PSEUDO_LABELS)
+        of_test = made[made["set"] == "test"].set_index("Id")[list(clips.outputs)]
+        pd.testing.assert_frame_equal(of_test, expected, atol=1e-5, rtol=0)
+        values = made[list(clips.outputs)].to_numpy()
+        assert ((values >= 0) & (values <= 1)).all()
+
+
+@pytest.mark.parametrize("teacher", ["net", "ridge"])
+def test_labels_of_a_fold_reach_no_pseudo_label_that_it_learns_from(build, sets, tmp_path, teacher):
+    clips, test = sets
+    experiment = build(teacher, **(RIDGE if teacher == "ridge" else {}))
+    folds = folds_of_run(experiment, clips)
+    values = clips.values.copy()
+    held_out = np.isin(clips.ids, folds[0].valid.ids)
+    values[held_out] = np.random.default_rng(0).permutation(values[held_out])
+    scrambled = replace(clips, values=values)
+    other_folds = [
+        replace(
+            fold,
+            training=scrambled.select(np.isin(clips.ids, fold.training.ids)),
+            valid=scrambled.select(np.isin(clips.ids, fold.valid.ids)),
+        )
+        for fold in folds
+    ]
+    made = {}
+    for name, known, own_folds in (("one", clips, folds), ("other", scrambled, other_folds)):
+        runs = tmp_path / name
+        train(experiment, own_folds, test, runs / teacher)
+        both = taught(student_of(build, runs, teacher), known, runs, own_folds)
+        for fold in both:
+            made[name, fold.number] = (runs / "student" / fold.folder / PSEUDO_LABELS).read_bytes()
+    assert made["one", 0] == made["other", 0]
+    assert made["one", 1] != made["other", 1]
+
+
+def test_swapped_folds_of_a_teacher_are_refused(build, sets, runs):
+    for one, other in (("fold0", "aside"), ("fold1", "fold0"), ("aside", "fold1")):
+        (runs / "net/seed0" / one).rename(runs / "net/seed0" / other)
+    with pytest.raises(InputError, match=r"net/seed0/fold0/valid.csv is of another fold: 20 of the 20 clips"):
+        taught(student_of(build, runs, "ridge", "net"), sets[0], runs)
+    assert not (runs / "student").exists()
+
+
+def test_a_teacher_that_validated_fewer_clips_or_other_targets_is_refused(build, sets, runs):
+    path = runs / "net" / FOLD / "valid.csv"
+    whole = read_predictions(path)
+    write_predictions(path, whole.iloc[1:])
+    with pytest.raises(
+        InputError, match="another fold: 1 of the 20 clips validated here are not among its 19"
+    ):
+        taught(student_of(build, runs, "net"), sets[0], runs)
+    write_predictions(path, whole.drop(columns="energy"))
+    with pytest.raises(InputError, match=r"predicts valence, danceability, but this run valence, energy"):
+        taught(student_of(build, runs, "net"), sets[0], runs)
+
+
+def test_a_seed_that_no_teacher_has_is_refused(build, sets, runs):
+    student = replace(student_of(build, runs, "net"), seeds=(0, 1))
+    with pytest.raises(InputError, match=r"net/seed1/fold0/valid.csv of a teacher does not exist.*seed 1"):
+        taught(student, sets[0], runs)
+
+
+def test_a_teacher_that_is_no_run_or_damaged_gets_a_sentence(build, sets, runs):
+    student = student_of(build, runs, "net")
+    model = runs / "net" / FOLD / "model.safetensors"
+    model.write_bytes(b"half of it")
+    with pytest.raises(InputError, match=rf"{model} is not a whole safetensors file"):
+        taught(student, sets[0], runs)
+    model.unlink()
+    with pytest.raises(InputError, match=rf"The model file {model} does not exist"):
+        taught(student, sets[0], runs)
+    assert not (runs / "student" / FOLD).exists()
+    with pytest.raises(InputError, match=r"nobody/experiment.json does not exist"):
+        taught(student_of(build, runs, "net", "nobody"), sets[0], runs)
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"task": "genre"}, "has the task 'genre'"),
+        ({"folds": {"split": "holdout"}}, r"is of repeats\. Name a run of folds in pseudo.teachers"),
+        (
+            {"train": {"select": "best-score"}},
+            r"has chosen its epoch on validation clips \(train.select 'best-sc",
+        ),
+        ({"data": {"rate": "beat"}}, "does not read arrays of data.rate 'full'"),
+        ({"data": {"statistics": "s.csv"}, **RIDGE}, "does not read arrays of data.rate 'full'"),
+    ],
+)
+def test_a_run_that_can_not_teach_is_refused(build, sets, runs, sections, problem):
+    write_json(runs / "net" / "experiment.json", experiment_to_dict(build("net", **sections)))
+    with pytest.raises(InputError, match=f"The teacher {runs / 'net'} {problem}"):
+        taught(student_of(build, runs, "net"), sets[0], runs)
+
+
+def test_a_training_goes_on_with_the_pseudo_labels_that_are_there(build, sets, runs):
+    student = student_of(build, runs, "ridge")
+    (first, _) = taught(student, sets[0], runs)
+    path = runs / "student" / FOLD / PSEUDO_LABELS
+    table = pd.read_csv(path).assign(energy=0.125)
+    table.to_csv(path, index=False)
+    (again, _) = taught(student, sets[0], runs)
+    n_labelled = len(first.training) - len(table)
+    assert (again.training.values[n_labelled:, 1] == 0.125).all()
+    np.testing.assert_array_equal(again.training.values[:, 0], first.training.values[:, 0])
+    for damaged in (table.iloc[1:], table.assign(Id=table["Id"] + 1), table.assign(energy=np.nan)):
+        damaged.to_csv(path, index=False)
+        with pytest.raises(InputError, match=rf"{path} is not of the unlabelled clips there are now"):
+            taught(student, sets[0], runs)
+    for text in ("Id,set\n1,test\n", "", 'Id,"'):
+        path.write_text(text)
+        with pytest.raises(InputError, match=rf"{path} is not a table of pseudo-labels .*Delete it"):
+            taught(student, sets[0], runs)
+
+
+def test_a_student_is_scored_on_labelled_clips_and_leaves_its_teachers_alone(build, sets, runs):
+    clips, test = sets
+    student = student_of(build, runs, "net", "ridge")
+    before = files_in(runs / "net") | files_in(runs / "ridge")
+    directory = runs / "student"
+    run_experiment(student, make_accelerator(), directory, only_fold=1)
+    assert not (directory / FOLD).exists()
+    scores = run_experiment(student, make_accelerator(), directory)
+    assert files_in(runs / "net") | files_in(runs / "ridge") == before
+    assert read_predictions(directory / "oof.csv").index.tolist() == clips.ids.tolist()
+    assert read_predictions(directory / "test.csv").index.tolist() == test.ids.tolist()
+    # 20 labelled and 52 other clips in batches of 8
+    assert pd.read_csv(directory / FOLD / "metrics.csv")["updates"].tolist() == [9]
+    shutil.rmtree(runs / "net")  # whoever has learnt needs no teacher
+    assert run_experiment(student, make_accelerator(), directory) == scores
+
+
+def test_another_experiment_s_directory_gets_no_pseudo_labels(build, sets, runs):
+    shutil.copytree(runs / "ridge", runs / "student")
+    with pytest.raises(InputError, match="holds another experiment"):
+        taught(student_of(build, runs, "net"), sets[0], runs)
+    assert not list((runs / "student").rglob(PSEUDO_LABELS))
+
+
+def test_without_teachers_nothing_changes(build, sets, runs):
+    folds = folds_of_run(build("student"), sets[0])
+    assert [id(fold) for fold in taught(build("student"), sets[0], runs, folds)] == list(map(id, folds))
+    assert not (runs / "student").exists()
