@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "labels-in-utf-16": (
         lambda: Path(LABELS).write_text(Path(LABELS).read_text(), "utf-16"),
         TRAIN,
-        "train_labels.txt is not a text file in UTF-8. Save it as UTF-8",
+        "train_labels.txt is not a text file in UTF-8: line 1 holds the byte 0xff. Save it as UTF-8",
     ),
     "labels-not-text": (write(LABELS, b"\xff\xfe\x00\x01"), TRAIN, "not a text file in UTF-8"),
     # arrays

@@ -5,11 +5,13 @@ import difflib
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -197,14 +199,53 @@ def read_lines(path: Path) -> list[str]:
         When it is a folder, or is not text in UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")  # UTF-16 without a mark has zeros
     except IsADirectoryError:
         raise InputError(f"{path} is a folder. Put a file in its place.") from None
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:  # as UTF-16 has where UTF-8 has letters
-        raise InputError(f"{path} is not a text file in UTF-8. Save it as UTF-8, or replace it.")
-    return text.lstrip("\ufeff").split("\n")
+    except UnicodeDecodeError as error:
+        text, wrong = "", error.start
+    if wrong >= 0:
+        line = content.count(b"\n", 0, wrong) + 1
+        raise InputError(
+            f"{path} is not a text file in UTF-8: line {line} holds the byte 0x{content[wrong]:02x}. "
+            f"Save it as UTF-8, or replace it."
+        )
+    return re.split("\r\n|\r|\n", text.lstrip("\ufeff"))
+
+
+def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
+    """Read a table as text, one row per line that is not blank.
+
+    Parameters
+    ----------
+    path : Path
+        CSV or the like. Quotes may hold separators, but no line breaks.
+    separator : str, optional
+        Between cells. By default a tab, a comma or white space, whichever the first row has.
+
+    Returns
+    -------
+    pd.DataFrame
+        Text without spaces around it, in columns 0, 1, ...; None where a row has no such cell. The first
+        row is the header, if there is one. The index is the row's line, as an editor counts them.
+
+    Raises
+    ------
+    InputError
+        When the file is empty, is not text in UTF-8, or has a line whose quotes do not close.
+    """
+    lines = {number: line for number, line in enumerate(read_lines(path), start=1) if line.strip()}
+    if not lines:
+        raise InputError(f"{path} is empty. Replace it.")
+    first = next(iter(lines.values()))
+    separator = separator or next((mark for mark in "\t," if mark in first), None)
+    rows: list[list[str]] = []
+    for number, line in lines.items():
+        cells = split_line(path, number, line, separator) if separator else line.split()
+        rows.append([cell.strip() for cell in cells])
+    columns = dict(enumerate(zip_longest(*rows)))
+    return pd.DataFrame(columns, pd.Index(lines, name="line"), dtype=object)
 
 
 def split_line(path: Path, number: int, line: str, separator: str) -> list[str]:
@@ -216,7 +257,7 @@ def split_line(path: Path, number: int, line: str, separator: str) -> list[str]:
         For quotes that do not close, or a cell beyond what Python's csv allows.
     """
     try:
-        return next(csv.reader([line], delimiter=separator, strict=True), [])
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise InputError(f"{path} line {number} can't be split into cells: {error}.") from None
 

@@ -25,18 +25,21 @@ def table(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", r"clips\.csv is not a table: it is empty"),
-        ("\n\n", r"clips\.csv is not a table: it is empty"),
+        ("", r"clips\.csv is empty"),
+        ("\n\n", r"clips\.csv is empty"),
         ("path\n\n", r"clips\.csv has no rows"),
         ("path;label\none.wav;Rock\n", r"separated by semicolons; the separator must be a comma"),
         ("path\tlabel\none.wav\tRock\n", r"separated by tabs; the separator must be a comma"),
         (
             'path,label\none.wav,a\n\n"two.flac,b\n',
-            r"not a table: unexpected end of data, in the row of line 4",
+            r"clips\.csv line 4 can't be split into cells: unexpected end of data",
         ),
-        ("path,label\none.wav,Röck\n".encode("latin-1"), r"not a table in UTF-8: line 2 holds the byte 0xf6"),
-        ("path\none.wav\n".encode("utf-16"), r"line 1 holds the byte 0xff\. Save it as CSV UTF-8"),
-        ("path\none.wav\n".encode("utf-16-le"), r"line 1 holds the byte 0x00\. Save it as CSV UTF-8"),
+        (
+            "path,label\none.wav,Röck\n".encode("latin-1"),
+            r"not a text file in UTF-8: line 2 holds the byte 0xf6",
+        ),
+        ("path\none.wav\n".encode("utf-16"), r"line 1 holds the byte 0xff\. Save it as UTF-8"),
+        ("path\none.wav\n".encode("utf-16-le"), r"line 1 holds the byte 0x00\. Save it as UTF-8"),
     ],
 )
 def test_what_is_no_table_gets_a_sentence(table, content, sentence):
@@ -61,10 +64,10 @@ def test_all_faults_are_told_at_once(table):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_lines_are_those_of_an_editor(table, end):
-    lines = ["", "path,label", "", 'one.wav,"a', 'b"', "", "", "none.wav,c", "two.flac,", ""]
+    lines = ["", "path,label", "", 'one.wav,"a\tb"', "", "", "none.wav,c", "two.flac,", ""]
     with pytest.raises(InputError) as caught:
         read_clips(table(end.join(lines)))
     message = str(caught.value)
-    assert "do not exist: line 8 (none.wav)" in message.replace("does", "do")
-    assert "label is empty: line 9" in message
+    assert "do not exist: line 7 (none.wav)" in message.replace("does", "do")
+    assert "label is empty: line 8" in message
     assert "line break: line 4 (" in message

@@ -1,8 +1,6 @@
 """A table of clips as text: its cells, the lines they stand on, and its faults, all at once."""
 
-import csv
 import difflib
-import io
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from music_emotion import files
 from music_emotion.files import InputError, first_five
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
@@ -87,53 +86,23 @@ def read_cells(path: Path, faults: Faults) -> pd.DataFrame:
     InputError
         When there is no such table, or it can't be read as one.
     """
-    lines, rows = _rows(path)
-    if not rows:
-        raise InputError(f"{path} is not a table: it is empty.")
-    header = [name.strip() for name in rows[0]]
+    if not path.exists():
+        raise InputError(f"The table of clips {path} does not exist.")
+    table = files.read_cells(path, ",")
+    header = table.iloc[0].dropna().tolist()
     _check_separator(path, header)
-    if len(rows) == 1:
+    if len(table) == 1:
         raise InputError(f"{path} has no rows.")
-    width = len(header)
-    extra = [len(row) if any(row[width:]) else 0 for row in rows]
-    longer = pd.Series(extra, lines, dtype=object)[np.array(extra) > 0]
+    width, rows = len(header), table.fillna("").iloc[1:]
+    longer = table.iloc[1:].notna().sum(axis=1)[(rows.iloc[:, width:] != "").any(axis=1)]
     faults.add(f"row{{s}} {{are}} longer than the header of {width} columns", longer.map("{} cells".format))
-    texts = [row[:width] + [""] * (width - len(row)) for row in rows[1:]]
-    return _with_known_columns(pd.DataFrame(texts, lines[1:], dtype=object), header, lines[0], faults)
+    return _with_known_columns(rows.iloc[:, :width], header, table.index[0], faults)
 
 
 def _check_separator(path: Path, header: list[str]) -> None:
     for mark, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             raise InputError(f"{path} is separated by {name}; the separator must be a comma.")
-
-
-def _rows(path: Path) -> tuple[list[int], list[list[str]]]:
-    """Rows that are not blank, and the line each starts on."""
-    if not path.exists():
-        raise InputError(f"The table of clips {path} does not exist.")
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-        wrong = content.find(b"\0")
-    except UnicodeDecodeError as error:
-        wrong = error.start
-    if wrong >= 0:
-        line, byte = content.count(b"\n", 0, wrong) + 1, content[wrong]
-        raise InputError(
-            f"{path} is not a table in UTF-8: line {line} holds the byte 0x{byte:02x}. Save it as CSV UTF-8."
-        )
-    lines, rows, last = [], [], 0
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
-    try:
-        for row in reader:
-            if row:
-                lines.append(last + 1)
-                rows.append(row)
-            last = reader.line_num
-    except csv.Error as error:
-        raise InputError(f"{path} is not a table: {error}, in the row of line {last + 1}.") from None
-    return lines, rows
 
 
 def _with_known_columns(cells: pd.DataFrame, header: list[str], line: int, faults: Faults) -> pd.DataFrame:
