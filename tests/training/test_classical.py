@@ -13,12 +13,11 @@ from command_line import make_accelerator
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets import clip_statistics
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.splits import folds_of_run
+from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.runs import open_run
 from music_emotion.training.cross_validation import load_sets, train_folds
-from music_emotion.training.fold import Fold
 
 KINDS = ["gp", "ridge", "svr", "boosting", "xgboost", "lightgbm"]
 LEARNT = 0.65  # rank correlation, where of hundreds of statistics a few tell the level and the others noise

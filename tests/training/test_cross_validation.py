@@ -11,7 +11,7 @@ import torch
 from command_line import make_accelerator
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.splits import folds_of_pretraining, folds_of_run, folds_of_seed
+from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, folds_of_seed
 from music_emotion.files import InputError
 from music_emotion.models.build import load_model
 from music_emotion.training import loop
@@ -19,7 +19,6 @@ from music_emotion.training.checkpoint import STATE
 from music_emotion.training.cost import read_cost
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.evaluate import predict_with
-from music_emotion.training.fold import Fold
 from music_emotion.training.loop import UNFINISHED
 
 ALREADY_PASSED = 0.0

@@ -1,5 +1,6 @@
 """How the labelled clips of an experiment are split: folds, repeated holdouts, or parts that are given."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,37 @@ from music_emotion.datasets.labels import read_groups
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.window_set import load_windows
 from music_emotion.files import InputError, first_five
-from music_emotion.training.fold import Fold
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Clips to train on, clips to validate with, and perhaps clips to test on.
+
+    Attributes
+    ----------
+    seed, number : int
+        Together they name the folder of what is learnt: ``seed<s>/fold<k>``.
+    training, valid : ClipSet
+        With labels.
+    test : ClipSet or None
+        Clips with labels that neither train nor validate, where the fold has its own.
+    """
+
+    seed: int
+    number: int
+    training: ClipSet
+    valid: ClipSet
+    test: ClipSet | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Its folder in the directory of a run."""
+        return Path(f"seed{self.seed}", f"fold{self.number}")
+
+    @property
+    def own_seed(self) -> int:
+        """Another one for every seed and fold."""
+        return self.seed * 1000 + self.number
 
 
 def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:

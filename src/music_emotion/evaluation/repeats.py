@@ -9,10 +9,10 @@ import pandas as pd
 from sklearn.metrics import log_loss
 
 from music_emotion.config import Experiment, Task
+from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.genre_report import class_scores, write_report
 from music_emotion.evaluation.scores import target_scores
 from music_emotion.files import read_predictions, write_json
-from music_emotion.training.fold import Fold
 
 _PARTS = {"test": "test clips", "last": "test clips, last epoch", "valid": "validation clips"}
 _LEAST_PROBABLE = 1e-7

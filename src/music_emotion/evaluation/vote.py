@@ -7,11 +7,10 @@ import pandas as pd
 from accelerate import Accelerator
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.splits import folds_of_run
+from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.files import InputError, read_predictions, write_json, write_predictions
 from music_emotion.runs import VOTE, alone_in_folder, read_experiment
 from music_emotion.training.cross_validation import load_sets
-from music_emotion.training.fold import Fold
 from music_emotion.training.whole_run import score
 
 

@@ -9,13 +9,13 @@ from accelerate import Accelerator
 from music_emotion.config import ClassicalSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.clip_statistics import Statistics
+from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.recipe import Recipe
 from music_emotion.files import read_predictions
 from music_emotion.kaggle.plan import Plan
 from music_emotion.kaggle.train_share import RUNS
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.evaluate import predict_with
-from music_emotion.training.fold import Fold
 from music_emotion.training.loop import UNFINISHED
 
 Sets = tuple[ClipSet, ClipSet]  # the training and the test split of an experiment

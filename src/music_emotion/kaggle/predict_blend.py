@@ -16,6 +16,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.clip_statistics import Statistics
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.recipe import parse_recipe
 from music_emotion.evaluation.submission import SubmissionForm
 from music_emotion.files import InputError, first_five, read_predictions, write_predictions
@@ -24,7 +25,6 @@ from music_emotion.kaggle.form import find_form
 from music_emotion.models.build import load_model, read_card
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.evaluate import predict_clips
-from music_emotion.training.fold import Fold
 
 
 def predict_blend(

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.run_scores import score_run, score_split
 from music_emotion.files import InputError, read_json, read_predictions, write_json, write_predictions
@@ -19,7 +20,6 @@ from music_emotion.kaggle.plan import Plan, read_plan
 from music_emotion.kaggle.train_share import PLAN, RUNS, planned_folds
 from music_emotion.kaggle.train_share import main as train_share
 from music_emotion.training.cross_validation import load_sets
-from music_emotion.training.fold import Fold
 from music_emotion.training.leaks import check_leaks
 
 PREDICTIONS, PROGRESS = Path("predictions.csv"), Path("progress.json")

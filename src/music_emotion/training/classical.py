@@ -12,10 +12,11 @@ from tqdm import tqdm
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.clip_statistics import Statistics, families_of
+from music_emotion.datasets.splits import Fold
 from music_emotion.files import prediction_table, write_predictions
 from music_emotion.models.classical import make_classifier, make_regressor
 from music_emotion.training.cost import estimator_cost, write_cost
-from music_emotion.training.fold import Fold, check_spread
+from music_emotion.training.fold import check_spread
 
 Predict = Callable[[np.ndarray], np.ndarray]
 

@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.sources import load_clip_set, load_test_set
+from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.metrics import is_constant
 from music_emotion.files import InputError, read_predictions, telling_what_is_kept
 from music_emotion.runs import open_run
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.classical import fit_folds
 from music_emotion.training.companion import load_genres
-from music_emotion.training.fold import Fold, check_spread, train_network
+from music_emotion.training.fold import check_spread, train_network
 
 
 def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet, ClipSet]:

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.dataset import row_statistics
 from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.splits import Fold
 from music_emotion.files import InputError, write_json, write_predictions
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
@@ -21,37 +21,6 @@ from music_emotion.training.checkpoint import STATE
 from music_emotion.training.evaluate import predict_with
 from music_emotion.training.loop import LAST, UNFINISHED, train_fold
 from music_emotion.training.objectives import make_objective
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Clips to train on, clips to validate with, and perhaps clips to test on.
-
-    Attributes
-    ----------
-    seed, number : int
-        Together they name the folder of what is learnt: ``seed<s>/fold<k>``.
-    training, valid : ClipSet
-        With labels.
-    test : ClipSet or None
-        Clips with labels that neither train nor validate, where the fold has its own.
-    """
-
-    seed: int
-    number: int
-    training: ClipSet
-    valid: ClipSet
-    test: ClipSet | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Its folder in the directory of a run."""
-        return Path(f"seed{self.seed}", f"fold{self.number}")
-
-    @property
-    def own_seed(self) -> int:
-        """Another one for every seed and fold."""
-        return self.seed * 1000 + self.number
 
 
 def train_network(

@@ -18,11 +18,11 @@ from accelerate import Accelerator
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.fingerprint import N_BANDS, N_STEPS
+from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.store import Store
 from music_emotion.datasets.twins import MOST_COMPARED, MOST_LISTED, Pairs, find_copies, find_near_twins
 from music_emotion.files import first_five, write_table
 from music_emotion.runs import open_run
-from music_emotion.training.fold import Fold
 from music_emotion.training.sides import check_sides, check_trunk
 
 LEAKS = "leaks.csv"

@@ -9,10 +9,9 @@ import pandas as pd
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.splits import groups_file
+from music_emotion.datasets.splits import Fold, groups_file
 from music_emotion.files import InputError, first_five, read_predictions
 from music_emotion.models.build import read_card
-from music_emotion.training.fold import Fold
 
 
 def check_sides(experiment: Experiment, folds: Sequence[Fold]) -> None:

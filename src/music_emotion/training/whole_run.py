@@ -7,12 +7,11 @@ from accelerate import Accelerator
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.splits import folds_of_pretraining, folds_of_run
+from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.evaluation.repeats import score_repeats
 from music_emotion.evaluation.run_scores import score_run, score_split
 from music_emotion.runs import alone_in
 from music_emotion.training.cross_validation import load_sets, train_folds
-from music_emotion.training.fold import Fold
 from music_emotion.training.leaks import check_leaks
 from music_emotion.training.pseudo_labels import with_pseudo_labels
 
