@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks import extraction
+from music_emotion.bench import extraction
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from benchmarks import coverage, populations
+from music_emotion.bench import coverage, populations
 from music_emotion.evaluation import bootstrap
 from music_emotion.files import InputError
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import memory
-from benchmarks.peak import own_peak_mb, peak_mb
+from music_emotion.bench import memory
+from music_emotion.bench.processes import own_peak_mb, peak_mb
 from music_emotion.datasets.labels import read_targets
 from music_emotion.datasets.layout import find_set, split_files
 from music_emotion.files import InputError

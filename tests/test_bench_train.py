@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import train_script, training
+from music_emotion.bench import processes, training
 from music_emotion.config import DataSection
 from music_emotion.datasets.sources import load_clip_set
 from music_emotion.files import InputError, read_json, write_predictions, write_table
@@ -189,19 +189,19 @@ def test_the_trainings_are_real_and_finished_ones_are_not_repeated(
 def test_a_training_is_a_process_with_its_own_flags_and_environment(tmp_path, monkeypatch):
     script = "import os, sys, time\nprint(sys.argv[1:], os.environ['MIXED'], file=open(sys.argv[2], 'w'))"
     (tmp_path / "script.py").write_text(f"{script}\ntime.sleep(0.1)\nsys.exit(int(sys.argv[3]))\n")
-    monkeypatch.setattr(train_script, "_SCRIPT", tmp_path / "script.py")
+    monkeypatch.setattr(processes, "_SCRIPT", tmp_path / "script.py")
     out, seen = str(tmp_path / "out"), []
-    train_script.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}, seen.append)
+    processes.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}, seen.append)
     assert Path(out).read_text() == f"['a.toml', '{out}', '0'] no\n"
     assert len(set(seen)) == 1
     assert len(seen) > 2
     with pytest.raises(InputError, match=r"The training failed with status 2: .*script\.py a\.toml"):
-        train_script.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
+        processes.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
 
 
 def test_an_interrupted_comparison_leaves_no_training_behind(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setattr(train_script, "_SCRIPT", tmp_path / "script.py")
+    monkeypatch.setattr(processes, "_SCRIPT", tmp_path / "script.py")
     seen = []
 
     def interrupt(process: int) -> None:
@@ -209,6 +209,6 @@ def test_an_interrupted_comparison_leaves_no_training_behind(tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_script.run_train(Path("a.toml"), [], watch=interrupt)
+        processes.run_train(Path("a.toml"), [], watch=interrupt)
     with pytest.raises(ChildProcessError):  # it has ended and was waited for
         os.waitpid(seen[0], 0)

@@ -179,7 +179,6 @@ def test_a_disk_that_is_really_full_and_one_that_is_read_only(finished, tmp_path
     call = [sys.executable, "-c", DRIVER, "small disk", str(SCRIPTS / "train.py")]
     on_disk = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh", *call, "mounted"]
     may_mount = subprocess.run([*on_disk[:4], mount], capture_output=True).returncode == 0
-    monkeypatch.setenv("PYTHONPATH", str(SCRIPTS))
     done = subprocess.run(on_disk if may_mount else call, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "statuses 2 0 2", done.stderr
     assert "Traceback" not in done.stderr

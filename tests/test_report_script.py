@@ -51,7 +51,7 @@ def test_a_page_needs_no_data_stores_or_weights(trained):
     assert status == 0, err
     assert "RESULTS.md: 3 runs, 1 submissions; 0 without numbers." in out
     page = Path("RESULTS.md").read_text(encoding="utf-8")
-    assert page.startswith("<!-- python scripts/report.py --default small --headline valence energy -->\n")
+    assert page.startswith("<!-- music-emotion report --default small --headline valence energy -->\n")
     assert "## `data`: valence, energy and danceability, 40 clips" in page
     for name in ("small", "ridge", "both"):
         mean = read_json(Path(f"runs/{name}/scores.json"))["pooled"]["mean"]
@@ -94,7 +94,7 @@ def test_the_page_of_the_repository_is_made_from_its_files(tmp_path, monkeypatch
     page = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
     first = page.splitlines()[0].removeprefix("<!-- ").removesuffix(" -->")
     program, script, *arguments = shlex.split(first)
-    assert (program, script) == ("python", "scripts/report.py")
+    assert (program, script) == ("music-emotion", "report")
     monkeypatch.chdir(tmp_path)
     status, _, err = run_script("report.py", *arguments)
     assert status == 0, err

@@ -1,7 +1,6 @@
-"""music-emotion: learn how music feels.
+"""music-emotion: predict how music feels (valence, energy, danceability) and its genre.
 
-Rooms, in the order the data flows: `sound` (waveforms to features), `data` (others' files to
-checked tables and arrays), `models` (networks), `training` (one loop, small objectives),
-`results` (scores, blends, submissions). A room imports only from rooms before it; the words
-all rooms share are in `experiment`, `predictions`, `files` and `errors`.
+Importing the package loads no heavy library. `docs/design.md` describes how the rooms fit together.
 """
+
+__version__ = "0.2.0"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
@@ -486,3 +486,10 @@ def _check_names(names: list[str], path: Path) -> None:
     if wrong or len(names) == 1:
         held = first_five(wrong) or "no names"
         raise InputError(f"{path} has {held} beside 'Id'; expected targets or classes, each once.")
+
+
+def package_data(name: Literal["experiments", "kaggle"]) -> Path:
+    """Folder of built-in experiments or Kaggle templates: in the installed package, or in its checkout."""
+    package = Path(__file__).parent
+    installed = package / {"experiments": "experiments", "kaggle": "kaggle/templates"}[name]
+    return installed if installed.is_dir() else package.parents[1] / name

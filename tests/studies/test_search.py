@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from command_line import make_accelerator
 from music_emotion.config import build_experiment, experiment_to_dict, read_differences
 from music_emotion.files import InputError, read_json, write_json
 from music_emotion.studies import search, shared_rows
 from music_emotion.studies.experiment_file import experiment_toml
 from music_emotion.studies.study import read_study, run_study
 from music_emotion.studies.study_row import Row, word
+from music_emotion.training.accelerator import make_accelerator
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RIDGE = '[folds]\nsplit = "holdout"\n[classical]\nkind = "ridge"\n'
@@ -41,7 +41,7 @@ ALPHA = '"classical.alpha" = { low = 1, high = 1e4, log = true }'
 # What another process does: it starts when all are there.
 PROCESS = """
 import sys
-from command_line import make_accelerator
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.studies.study import read_study, run_study
 sys.stdout = open(output, "w", buffering=1)
 study = read_study(path, flags)
@@ -80,7 +80,9 @@ def run(competition, tmp_path):
 def start(competition, tmp_path):
     """Start processes that run a search; each prints into its own file."""
     context = multiprocessing.get_context("forkserver")  # which imports all but once
-    context.set_forkserver_preload(["command_line", "music_emotion.studies.study", "optuna"])
+    context.set_forkserver_preload(
+        ["music_emotion.training.accelerator", "music_emotion.studies.study", "optuna"]
+    )
     started, kept = [], []
 
     def start_processes(path: Path, n: int) -> list[tuple[BaseProcess, Path]]:

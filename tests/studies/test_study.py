@@ -14,17 +14,17 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from study import read_genres, study
 
-from command_line import make_accelerator
 from music_emotion.files import InputError, read_json
 from music_emotion.models.build import ModelCard, build_network
 from music_emotion.studies import shared_rows
 from music_emotion.studies import study as study_module
 from music_emotion.studies.study import read_study, run_study
 from music_emotion.training import cross_validation
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.optim import make_optimizer
 from music_emotion.training.whole_run import run_experiment
-from study import read_genres, study
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted((EXPERIMENTS / "studies").glob("*.toml"))

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import make_accelerator
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets import clip_statistics
 from music_emotion.datasets.clip_set import ClipSet
@@ -17,6 +16,7 @@ from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.runs import open_run
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.cross_validation import load_sets, train_folds
 
 KINDS = ["gp", "ridge", "svr", "boosting", "xgboost", "lightgbm"]

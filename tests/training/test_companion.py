@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from command_line import make_accelerator
 from music_emotion.datasets.dataset import TrainingExcerpts
 from music_emotion.datasets.sources import load_clip_set
 from music_emotion.datasets.splits import folds_of_run
@@ -17,6 +16,7 @@ from music_emotion.files import Diverged, InputError, read_predictions
 from music_emotion.models.augment import mixup
 from music_emotion.models.build import load_model
 from music_emotion.training import companion, loop
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.companion import PairedExcerpts, WithGenres, genre_objective, load_genres
 from music_emotion.training.cross_validation import load_sets, train_folds

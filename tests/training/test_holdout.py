@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import make_accelerator
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.evaluation.metrics import genre_scores
 from music_emotion.evaluation.vote import vote
 from music_emotion.files import InputError, read_json, read_predictions
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.whole_run import run_experiment
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import make_accelerator
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.datasets.store import Store
 from music_emotion.training import leaks
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.cross_validation import load_sets
 from music_emotion.training.leaks import find_leaks
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from timm.optim import list_optimizers
 
-from command_line import make_accelerator
 from music_emotion.datasets.sources import load_clip_set
 from music_emotion.datasets.splits import folds_of_seed
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.models.build import load_model, save_model
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.evaluate import predict_clips, predict_with
 from music_emotion.training.fold import make_network, start_from_trunk

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from command_line import make_accelerator
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.datasets.store import Store
 from music_emotion.files import read_predictions
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.cross_validation import load_sets, train_folds
 
 

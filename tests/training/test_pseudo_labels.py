@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import make_accelerator
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.files import InputError, read_predictions, write_json, write_predictions
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.pseudo_labels import PSEUDO_LABELS, with_pseudo_labels
 from music_emotion.training.whole_run import run_experiment

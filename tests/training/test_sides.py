@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from command_line import make_accelerator
 from music_emotion.datasets.splits import folds_of_pretraining, folds_of_run
 from music_emotion.files import InputError
 from music_emotion.models.build import save_model
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import make_network

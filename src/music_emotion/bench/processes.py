@@ -1,15 +1,36 @@
-"""scripts/train.py as a process of its own, since a process keeps its first precision and its memory."""
+"""A training in a process of its own, and the largest memory that a process has used."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from music_emotion.files import InputError
 
-_SCRIPT = Path(__file__).parents[1] / "train.py"
+
+def peak_mb(process: int) -> float:
+    """Largest resident memory of a process that runs, in MB; 0 once it has ended.
+
+    Touched pages of mapped files count. Outside Linux it is the memory of this moment, so ask often.
+    """
+    try:
+        if not Path("/proc/self/status").exists():
+            return psutil.Process(process).memory_info().rss / 1e6
+        # not ru_maxrss, which in a child begins with its parent's
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        return int(found[1]) * 1024 / 1e6 if found else 0.0
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return 0.0
+
+
+def own_peak_mb() -> float:
+    """Largest resident memory of this process, in MB."""
+    return peak_mb(os.getpid())
 
 
 def run_train(
@@ -25,7 +46,7 @@ def run_train(
     experiment : Path
         experiments/<name>.toml.
     flags : sequence of str
-        For train.py, such as --data.root data.
+        For `music-emotion train`, such as --data.root data.
     environment : mapping of str to str, optional
         Variables that are added to this process's own.
     watch : callable, optional
@@ -36,7 +57,7 @@ def run_train(
     InputError
         When the training fails; it has said why.
     """
-    command = [sys.executable, str(_SCRIPT), str(experiment), *flags]
+    command = [sys.executable, "-m", "music_emotion", "train", str(experiment), *flags]
     environment = os.environ | dict(environment or {})
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:

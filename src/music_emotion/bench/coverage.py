@@ -8,8 +8,8 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from benchmarks import populations
-from benchmarks.populations import GenreSample, Sample, Scores
+from music_emotion.bench import populations
+from music_emotion.bench.populations import GenreSample, Sample, Scores
 from music_emotion.evaluation.genre_report import class_intervals, paired_classes
 from music_emotion.evaluation.scores import paired_difference, pooled_scores
 from music_emotion.files import InputError

@@ -7,8 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.peak import peak_mb
-from benchmarks.train_script import run_train
+from music_emotion.bench.processes import peak_mb, run_train
 from music_emotion.config import N_CHROMA, N_MELS
 from music_emotion.datasets.layout import array_name, set_name
 from music_emotion.files import InputError

@@ -14,11 +14,11 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from benchmarks.peak import own_peak_mb
 from music_emotion.audio.beats import beat_frames, compile_ahead, full_features, fused_features
 from music_emotion.audio.separation import percussive_part
 from music_emotion.audio.spectrogram import FeatureSettings, fuse, short_time_spectrum
 from music_emotion.audio.waveform import read_waveform
+from music_emotion.bench.processes import own_peak_mb
 from music_emotion.datasets.clips import read_clips
 from music_emotion.datasets.demo import write_demo
 

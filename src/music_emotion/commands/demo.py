@@ -1,0 +1,110 @@
+"""The whole pipeline on synthesised music: from audio to a checked submission and a bundle for Kaggle."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.commands.evaluation import blend, submit
+from music_emotion.commands.extraction import extract
+from music_emotion.commands.kaggle import package
+from music_emotion.commands.training import pretrain, train
+from music_emotion.config import DataSection, Experiment, build_experiment, read_differences
+from music_emotion.datasets.demo import write_demo
+from music_emotion.datasets.sources import load_clip_set
+from music_emotion.evaluation.single_statistic import best_single_statistic
+from music_emotion.files import InputError, alone_at, package_data, read_json, write_json
+
+EXPERIMENTS = package_data("experiments")
+
+
+def demo(
+    *,
+    out: Path = Path("demo"),
+    clips: int = 160,
+    seconds: float = 10.0,
+    genre_epochs: int = 20,
+    epochs: int = 40,
+    seed: int = 0,
+    shuffle_labels: bool = False,
+) -> None:
+    """Synthesise music, extract, pretrain, train folds, blend, and write a submission and a bundle.
+
+    Parameters
+    ----------
+    out
+        Everything is written below this folder; the same command goes on where it stopped.
+    clips
+        Labelled clips; a quarter as many are test clips, and there are as many genre clips.
+    seconds
+        Length of a clip.
+    genre_epochs
+        Passes of the genre training.
+    epochs
+        Passes of the emotion training.
+    seed
+        Other music, other folds.
+    shuffle_labels
+        Give the clips each other's labels: then nothing can be learnt, and the scores show it.
+    """
+    with alone_at(out, "give another --out"):
+        _demo(out, clips, seconds, genre_epochs, epochs, seed, shuffle_labels)
+
+
+def _demo(
+    out: Path, clips: int, seconds: float, genre_epochs: int, epochs: int, seed: int, shuffle_labels: bool
+) -> None:
+    started = time.perf_counter()
+    size = {"clips": clips, "seconds": seconds, "seed": seed, "shuffle_labels": shuffle_labels}
+    _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs})
+    music, data, runs = out / "audio", out / "data", out / "runs"
+    write_demo(music, clips, clips // 4, clips * 3 // 4, clips // 4, seconds, seed, shuffle_labels)
+    for task in ("emotion", "genre"):
+        for split in ("train", "test"):
+            extract(music / f"{task}_{split}.csv", out=data, split=split, task=task)
+    place: dict[str, Any] = {"root": str(data), "stores": str(out / "stores")}
+    genre = _experiment("demo-pretrain", place, genre_epochs, seed, {})
+    pretrain(EXPERIMENTS / "demo-pretrain.toml", experiment=genre, runs=runs)
+    trunk = {"trunk": str(runs / genre.name / f"seed{seed}" / "fold0" / "model.safetensors")}
+    emotion = _experiment("demo-multitask", place, epochs, seed, trunk)
+    train(EXPERIMENTS / "demo-multitask.toml", experiment=emotion, runs=runs)
+    blend(runs / emotion.name, name="demo-blend", runs=runs)
+    submit(runs / "demo-blend", out=out / "submissions", overwrite=True)
+    package(runs / "demo-blend", owner="you", competition="the-competition", out=out / "build")
+    _report(emotion.data, runs, out)
+    print(f"{time.perf_counter() - started:.0f} seconds in all.")
+
+
+def _claim(out: Path, size: dict[str, Any]) -> None:
+    """Refuse a folder that holds a demo of another size, rather than mix the two."""
+    path = out / "demo.json"
+    if path.exists() and read_json(path) != size:
+        raise InputError(f"{out} holds a demo with {read_json(path)}. Give another --out, or delete it.")
+    write_json(path, size)
+
+
+def _experiment(
+    name: str, place: dict[str, Any], epochs: int, seed: int, model: dict[str, Any]
+) -> Experiment:
+    differences = read_differences(EXPERIMENTS / f"{name}.toml")
+    differences |= {"seeds": [seed], "data": place}
+    differences["model"] |= model
+    differences["train"] |= {"epochs": epochs}
+    return build_experiment(differences, f"{name}.toml")
+
+
+def _report(data: DataSection, runs: Path, out: Path) -> None:
+    """Scores beside the simplest rival's, and what was written."""
+    rivals = best_single_statistic(load_clip_set(data, "emotion", "train"), FeatureSettings())
+    pooled = read_json(runs / "demo-multitask" / "scores.json")["pooled"]
+    genre = read_json(runs / "demo-pretrain" / "scores.json")["pooled"]
+    print(f"\n{'target':<14} {'network, out-of-fold':>26}   best single statistic of a clip")
+    for target, (statistic, rival) in rivals.items():
+        score = pooled[target]
+        interval = f"[{score['low']:.2f}, {score['high']:.2f}]"
+        print(f"{target:<14} {score['value']:>9.3f} {interval:>16}   {rival:.3f} ({statistic})")
+    print(f"genre macro F1 on the test split: {genre['macro_f1']['value']:.3f}\n")
+    for name in ("audio", "data", "stores", "runs", "submissions", "build"):
+        files = [path for path in (out / name).rglob("*") if path.is_file()]
+        size_mb = sum(path.stat().st_size for path in files) / 1e6
+        print(f"{out / name}: {len(files)} files, {size_mb:.1f} MB")

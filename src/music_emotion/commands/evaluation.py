@@ -1,0 +1,166 @@
+"""From finished runs to blends, submissions, comparisons and reports."""
+
+import shlex
+from datetime import date
+from pathlib import Path
+
+from music_emotion.evaluation.blend_runs import Method, blend_runs, check_current
+from music_emotion.evaluation.compare import compare_runs
+from music_emotion.evaluation.compare_text import comparison_text
+from music_emotion.evaluation.recipe import read_recipe
+from music_emotion.evaluation.report import read_report
+from music_emotion.evaluation.report_page import make_page
+from music_emotion.evaluation.report_sections import make_ablation, make_sections
+from music_emotion.evaluation.submission import default_form, read_form, write_submission
+from music_emotion.files import InputError, read_object, read_predictions, write_text
+from music_emotion.runs import commit, read_experiment
+
+RUNS, SUBMISSIONS = Path("runs"), Path("submissions")
+
+
+def blend(
+    *members: Path,
+    name: str = "blend",
+    method: Method = "z-score",
+    shrinkage: float = 0.5,
+    choose: bool = False,
+    runs: Path = Path("runs"),
+) -> None:
+    """Blend emotion runs, with weights chosen and scored by nested cross-validation; let genre runs vote.
+
+    Parameters
+    ----------
+    members
+        Directories of finished runs on the same clips, such as runs/multitask.
+    name
+        The blend is written to runs/<name>.
+    method
+        Scale on which folds, seeds and emotion runs are averaged: z-score or rank. Genre runs
+        average their probabilities.
+    shrinkage
+        Of emotion runs: 0 takes the fitted weights, 1 equal ones.
+    choose
+        Of emotion runs: leave out those that do not raise the score; members.csv says what each gave.
+    runs
+        Folder of all runs.
+    """
+    if members and read_experiment(members[0]).task == "genre":
+        from music_emotion.evaluation.vote import vote
+        from music_emotion.training.accelerator import make_accelerator
+
+        print(vote(list(members), runs / name, make_accelerator()))
+    else:
+        print(blend_runs(list(members), runs / name, method, shrinkage, choose))
+
+
+def submit(
+    blended: Path,
+    *,
+    sample: Path | None = None,
+    name: str | None = None,
+    out: Path = Path("submissions"),
+    day: str = date.today().isoformat(),
+    overwrite: bool = False,
+) -> None:
+    """Write submissions/<name>-<date>.csv and its card.
+
+    Parameters
+    ----------
+    blended
+        Directory of a blend, or of one run.
+    sample
+        The competition's sample_submission.csv; decides header, id form and row order.
+    name
+        Name of the submission; the run's by default.
+    out
+        Folder of submissions.
+    day
+        The date in the name.
+    overwrite
+        Replace a submission of the same name.
+    """
+    predictions = read_predictions(blended / "test.csv")
+    targets = tuple(predictions.columns)
+    form = read_form(sample, targets) if sample else default_form(targets, predictions.index.tolist())
+    scores = read_object(blended / "scores.json")
+    if "classes" in scores:
+        raise InputError(f"{blended} is a genre run; submissions hold emotion targets. Name an emotion run.")
+    for key in ("pooled", "selected_on_validation"):
+        if key not in scores:
+            raise InputError(f"{blended / 'scores.json'} has no '{key}'. Run the command that made it again.")
+    members = [str(blended)]
+    if (blended / "blend.json").exists():
+        recipe = read_recipe(blended)
+        check_current(blended, recipe)
+        members = recipe.members
+    card = {
+        "runs": members,
+        "commit": commit(),
+        "out_of_fold": scores["pooled"],
+        "selected_on_validation": scores["selected_on_validation"],
+        "leaderboard": None,
+    }
+    path = out / f"{name or blended.name}-{day}.csv"
+    write_submission(path, predictions, form, card, overwrite)
+    print(f"{path}: {len(predictions)} rows, every rule checked. Its card is {path.with_suffix('.json')}.")
+
+
+def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: bool = False) -> None:
+    """Say how far two runs or blends lie apart, with 95 % intervals over the same resamples of the clips.
+
+    Needs no data, stores or weights.
+
+    Parameters
+    ----------
+    one, other
+        Directories of runs on the same clips, such as runs/multitask.
+    headline
+        Targets whose mean decides; all without it. Of genres macro F1 decides.
+    common
+        Compare also unfinished runs and those of other clips, on the clips that both have predicted.
+    """
+    print(comparison_text(compare_runs(one, other, headline, common)))
+
+
+def report(
+    *,
+    runs: Path = RUNS,
+    submissions: Path = SUBMISSIONS,
+    out: Path = Path("RESULTS.md"),
+    default: str | None = None,
+    headline: tuple[str, ...] = (),
+    ablations: tuple[str, ...] = (),
+) -> None:
+    """Write one page: scores with intervals, differences to the default, time, weights and memory.
+
+    Needs no data, stores or weights.
+
+    Parameters
+    ----------
+    runs
+        Folder of all runs.
+    submissions
+        Folder of the submissions' cards.
+    out
+        The page.
+    default
+        The run that others are compared with; one of the default experiment without it.
+    headline
+        Targets whose mean sorts the runs and is compared; all without it.
+    ablations
+        Runs, each of which gets a table of those that differ from it in one setting or two.
+    """
+    known = read_report(runs, submissions)
+    sections = make_sections(known, headline, default)
+    varied = [make_ablation(known, name, headline) for name in ablations]
+    command = ["music-emotion", "report"]
+    for flag, given, usual in (("--runs", runs, RUNS), ("--submissions", submissions, SUBMISSIONS)):
+        command += [] if given == usual else [flag, str(given)]
+    command += [] if default is None else ["--default", default]
+    command += ["--headline", *headline] if headline else []
+    command += ["--ablations", *ablations] if ablations else []
+    write_text(out, make_page(known, sections, shlex.join(command), Path("experiments"), default, varied))
+    print(
+        f"{out}: {len(known.runs)} runs, {len(known.submissions)} submissions; "
+        f"{len(known.problems)} without numbers."
+    )

@@ -1,0 +1,147 @@
+"""From a blend or experiments to a Kaggle bundle, and from there to the leaderboard."""
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from music_emotion.files import InputError
+from music_emotion.kaggle.blend import add_blend
+from music_emotion.kaggle.bundle import write_bundle
+from music_emotion.kaggle.metadata import Names
+from music_emotion.kaggle.plan import add_plan, plan_training
+from music_emotion.kaggle.push import planned_commands, push_bundle
+from music_emotion.kaggle.push_files import read_bundle
+from music_emotion.kaggle.push_submission import Way, Wish
+from music_emotion.kaggle.push_waits import Waits
+
+PROJECT = Path(__file__).parents[3]
+
+
+def package(
+    *what: Path,
+    owner: str,
+    hours: float = 0.0,
+    resume: str = "none",
+    name: str | None = None,
+    dataset: str | None = None,
+    kernel: str | None = None,
+    competition: str = "none",
+    sources: tuple[str, ...] = (),
+    out: Path = Path("build"),
+) -> None:
+    """Write build/<name>/dataset and build/<name>/kernel.
+
+    The kernel predicts the test clips with a blend. With --hours it first trains there: what the
+    blend was made of, or the experiments of some files.
+
+    Parameters
+    ----------
+    what
+        Directory of a blend; with --hours, also experiment files.
+    owner
+        Your name on Kaggle.
+    hours
+        Train on Kaggle, and end within so many hours, at most 11.5; 0 does not train.
+    resume
+        Kernel, as owner/slug, whose unfinished training this one goes on with.
+    name
+        Of the bundle; the blend's by default, with -training where one is.
+    dataset
+        What the dataset is called there: 6 to 50 of a-z, 0-9 and single hyphens;
+        music-emotion-<name> by default.
+    kernel
+        What the kernel is called, likewise; music-emotion-<name>-inference, or -run, by default.
+    competition
+        Slug of the competition whose data and sample submission the kernel reads.
+    sources
+        Datasets to attach beside the bundle, as owner/slug, such as the one that holds the data.
+    out
+        Folder of all bundles.
+    """
+    if not what:
+        raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
+    _check_ways(what, hours, resume)
+    if competition == "none" and not sources:
+        raise InputError(
+            "The kernel would find no data. Give --competition, or --sources with the dataset that holds it."
+        )
+    last = what[-1].resolve()
+    own = last.stem if last.suffix == ".toml" else last.name
+    name = name or (f"{own}-training" if hours else own)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"The bundle's name '{name}' is not of letters, digits, . _ and -. Give --name.")
+    slug = name.lower().replace("_", "-").replace(".", "-")
+    names = Names(
+        owner,
+        dataset or f"music-emotion-{slug}",
+        kernel or f"music-emotion-{slug}-{'run' if hours else 'inference'}",
+        competition,
+        sources,
+        resume,
+    )
+    contents = partial(add_blend, what[0])
+    if hours:
+        contents = partial(add_plan, plan_training(what, name, hours, resume))
+    build = out / name
+    bundle = write_bundle(contents, build, names, PROJECT)
+    files = list((build / "dataset").iterdir())
+    size_mb = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{build}: bundle {bundle[:12]}, {len(files)} files, {size_mb:.1f} MB, every rule checked.")
+
+
+def _check_ways(what: tuple[Path, ...], hours: float, resume: str) -> None:
+    if hours:
+        return
+    if resume != "none":
+        raise InputError("--resume goes on with a training. Give --hours, too.")
+    if any(path.suffix == ".toml" for path in what):
+        raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
+    if len(what) > 1:
+        raise InputError("Several runs are packaged as a blend of them. Make one with `music-emotion blend`.")
+
+
+def push(
+    bundle: Path,
+    *,
+    competition: str = "",
+    message: str = "",
+    submit: Way = "file",
+    waits: Annotated[Waits, Parameter(name="*")] = Waits(),  # noqa: B008 (frozen)
+    dry_run: bool = False,
+) -> None:
+    """Push a bundle, run its kernel, fetch and check what it makes; submit where --competition says.
+
+    Interrupted anywhere, the same command goes on. Credentials are the CLI's own: a token in
+    ~/.kaggle/access_token or KAGGLE_API_TOKEN.
+
+    Parameters
+    ----------
+    bundle
+        build/<name>, as `music-emotion kaggle package` wrote it.
+    competition
+        Slug of a competition to submit to.
+    message
+        What the submission is described as; the bundle's name by default.
+    submit
+        Submit the fetched file, or the kernel itself, as code competitions ask for.
+    waits
+        How long to wait for what.
+    dry_run
+        Print each command that would run, and run none.
+    """
+    if message and not competition:
+        raise InputError("--message is given without --competition. Say where to submit.")
+    packaged = read_bundle(bundle)
+    wish = Wish(competition, message or bundle.resolve().name, submit) if competition else None
+    if dry_run:
+        print("\n".join(planned_commands(packaged, wish)))
+        return
+    push_bundle(packaged, waits, wish, os.environ, say=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # seen at once, in a log file too
