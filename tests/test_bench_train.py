@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_the_trainings_are_real_and_finished_ones_are_not_repeated(
 def test_a_training_is_a_process_with_its_own_flags_and_environment(tmp_path, monkeypatch):
     script = "import os, sys, time\nprint(sys.argv[1:], os.environ['MIXED'], file=open(sys.argv[2], 'w'))"
     (tmp_path / "script.py").write_text(f"{script}\ntime.sleep(0.1)\nsys.exit(int(sys.argv[3]))\n")
-    monkeypatch.setattr(processes, "_SCRIPT", tmp_path / "script.py")
+    monkeypatch.setattr(processes, "_TRAIN", (sys.executable, str(tmp_path / "script.py")))
     out, seen = str(tmp_path / "out"), []
     processes.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}, seen.append)
     assert Path(out).read_text() == f"['a.toml', '{out}', '0'] no\n"
@@ -201,7 +202,7 @@ def test_a_training_is_a_process_with_its_own_flags_and_environment(tmp_path, mo
 
 def test_an_interrupted_comparison_leaves_no_training_behind(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setattr(processes, "_SCRIPT", tmp_path / "script.py")
+    monkeypatch.setattr(processes, "_TRAIN", (sys.executable, str(tmp_path / "script.py")))
     seen = []
 
     def interrupt(process: int) -> None:

@@ -12,6 +12,8 @@ import psutil
 
 from music_emotion.files import InputError
 
+_TRAIN = (sys.executable, "-m", "music_emotion", "train")
+
 
 def peak_mb(process: int) -> float:
     """Largest resident memory of a process that runs, in MB; 0 once it has ended.
@@ -57,7 +59,7 @@ def run_train(
     InputError
         When the training fails; it has said why.
     """
-    command = [sys.executable, "-m", "music_emotion", "train", str(experiment), *flags]
+    command = [*_TRAIN, str(experiment), *flags]
     environment = os.environ | dict(environment or {})
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
         try:
