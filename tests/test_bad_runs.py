@@ -96,7 +96,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "sample-without-header": (sample(header="999,0,0,0"), SAMPLED, "line 1: '999' is an id where the header"),
     "sample-of-words": (sample(["song"]), SAMPLED, "sample.csv line 2: 'song' is not an integer id"),
     "sample-missing": (nothing, SAMPLED, "sample.csv does not exist. Correct --sample"),
-    "sample-empty": (write("sample.csv", ""), SAMPLED, "sample.csv has no rows"),
+    "sample-empty": (write("sample.csv", ""), SAMPLED, "sample.csv is empty. Replace it"),
     "sample-in-utf-16": (
         write("sample.csv", "Id\n1\n".encode("utf-16")),
         SAMPLED,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from music_emotion.datasets.clips import read_clips
 from music_emotion.datasets.labels import read_genres, read_groups, read_targets
-from music_emotion.evaluation.submission import read_form, submission_table, write_submission
+from music_emotion.evaluation.submission import read_sample, submission_table, write_submission
 from music_emotion.files import InputError, read_predictions, write_predictions
 
 TARGETS = b"Id,valence,energy\n1004,0.578,0.973\n1005,0.5,0.25\n1006,0,1\n"
@@ -96,13 +96,13 @@ def test_damaged_predictions(folder, content):
 @given(damaged(SAMPLE))
 def test_a_damaged_sample(folder, content):
     targets = ("energy", "valence")
-    form = only_sentences(lambda path: read_form(path, targets), folder / "sample_submission.csv", content)
-    if form is None:
-        return
-    predictions = pd.DataFrame(0.5, pd.Index(form.ids, name="Id"), list(targets))
-    (folder / "made.csv").unlink(missing_ok=True)
-    write_submission(folder / "made.csv", predictions, form, {})
-    assert len(submission_table(predictions, form)) == len(form.names)
+    sample = only_sentences(
+        lambda path: read_sample(path, targets), folder / "sample_submission.csv", content
+    )
+    if sample is not None:
+        predictions = pd.DataFrame(0.5, sample.index, list(targets))
+        write_submission(folder / "made.csv", predictions, sample, {}, overwrite=True)
+        assert len(submission_table(predictions, sample)) == len(sample)
 
 
 @several
@@ -172,11 +172,9 @@ def test_a_submission_is_as_its_sample(folder, table, order, ending, is_quoted):
     order.shuffle(columns)
     sample = pd.DataFrame(0.0, [f"{number}{ending}" for number in predicted], columns).rename_axis("id")
     sample.to_csv(folder / "sample.csv", quoting=int(is_quoted))
-    form = read_form(folder / "sample.csv", tuple(table.columns))
-    write_submission(folder / "made.csv", table, form, {}, overwrite=True)
-    written = pd.read_csv(folder / "made.csv", dtype={"id": str}, float_precision="round_trip").set_index(
-        "id"
-    )
+    asked = read_sample(folder / "sample.csv", tuple(table.columns))
+    write_submission(folder / "made.csv", table, asked, {}, overwrite=True)
+    written = pd.read_csv(folder / "made.csv", dtype={"id": str}).set_index("id")
     assert written.index.tolist() == sample.index.tolist()
     np.testing.assert_array_equal(written.to_numpy(), table.loc[predicted, columns].to_numpy())
 

@@ -189,19 +189,19 @@ def test_the_form_is_the_competitions_and_no_others(attached):
     stranger = attached / "datasets/lab/other/sample_submission.csv"
     stranger.write_text("Id,price\n1,2\n")
     form, sample = look()
-    assert (form.id_header, sample) == ("Id.fused.full.npy.gz", "none")
+    assert (form.columns[0], sample) == ("Id.fused.full.npy.gz", "none")
     rows = "".join(f"{clip_id},0,0,0\n" for clip_id in reversed(ids))
     own = attached / "competitions/the-lab/sample_submission.csv"
     own.write_text("Id,energy,valence,danceability\n" + rows)
     form, sample = look()
-    assert (form.ids, form.targets[0], sample) == (
+    assert (form.index.tolist(), form.columns[1], sample) == (
         [1002, 1001, 1000],
         "energy",
         str(own.relative_to(attached)),
     )
     beside = attached / "datasets/lab/arrays/sample_submission.csv"
     beside.write_text(own.read_text())
-    assert look()[0] == form
+    assert look()[0].equals(form)
     beside.write_text(own.read_text().replace("0,0,0", "0,0,1"))
     with pytest.raises(InputError, match="Several sample submissions are attached"):
         look()

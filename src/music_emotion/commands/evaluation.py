@@ -11,7 +11,7 @@ from music_emotion.evaluation.recipe import read_recipe
 from music_emotion.evaluation.report import read_report
 from music_emotion.evaluation.report_page import make_page
 from music_emotion.evaluation.report_sections import make_ablation, make_sections
-from music_emotion.evaluation.submission import default_form, read_form, write_submission
+from music_emotion.evaluation.submission import default_sample, read_sample, write_submission
 from music_emotion.files import InputError, read_object, read_predictions, write_text
 from music_emotion.runs import commit, read_experiment
 
@@ -81,7 +81,7 @@ def submit(
     """
     predictions = read_predictions(blended / "test.csv")
     targets = tuple(predictions.columns)
-    form = read_form(sample, targets) if sample else default_form(targets, predictions.index.tolist())
+    asked = read_sample(sample, targets) if sample else default_sample(targets, predictions.index.tolist())
     scores = read_object(blended / "scores.json")
     if "classes" in scores:
         raise InputError(f"{blended} is a genre run; submissions hold emotion targets. Name an emotion run.")
@@ -101,7 +101,7 @@ def submit(
         "leaderboard": None,
     }
     path = out / f"{name or blended.name}-{day}.csv"
-    write_submission(path, predictions, form, card, overwrite)
+    write_submission(path, predictions, asked, card, overwrite)
     print(f"{path}: {len(predictions)} rows, every rule checked. Its card is {path.with_suffix('.json')}.")
 
 

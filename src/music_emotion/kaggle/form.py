@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.evaluation.submission import SubmissionForm, default_form, read_form, submission_table
+from music_emotion.evaluation.submission import default_sample, read_sample, submission_table
 from music_emotion.files import InputError
 
 SAMPLES = "sample_submission*.csv"
@@ -13,7 +13,7 @@ SAMPLES = "sample_submission*.csv"
 
 def find_form(
     inputs: Path, competition: str, set_folder: Path, targets: tuple[str, ...], ids: np.ndarray
-) -> tuple[SubmissionForm, str]:
+) -> tuple[pd.DataFrame, str]:
     """Read the form before any work, and check that these clips fit it.
 
     The sample is looked for where the competition is mounted, and in the folders above the emotion
@@ -34,7 +34,8 @@ def find_form(
 
     Returns
     -------
-    form : SubmissionForm
+    form : pd.DataFrame
+        As by `read_sample`.
     sample : str
         The file it was read from, below `inputs`; "none" for the form of the competition's editions.
 
@@ -48,12 +49,12 @@ def find_form(
         places += [inputs / "competitions" / competition, inputs / competition]
     samples = sorted({path for place in places for path in place.glob(SAMPLES)})
     if not samples:
-        return default_form(targets, ids.tolist()), "none"
+        return default_sample(targets, ids.tolist()), "none"
     if len({path.read_bytes() for path in samples}) > 1:
         raise InputError(
             f"Several sample submissions are attached: {', '.join(map(str, samples))}. Keep one."
         )
-    form = read_form(samples[0], targets)
+    form = read_sample(samples[0], targets)
     nothing = pd.DataFrame(0.0, pd.Index(ids, name="Id"), list(targets))
     submission_table(nothing, form)
     return form, str(samples[0].relative_to(inputs))

@@ -56,7 +56,7 @@ def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
         check_submission(temporary, form)
     common = {
         "bundle": bundle,
-        "rows": len(form.ids),
+        "rows": len(form),
         "python": platform.python_version(),
         "versions": package_versions(),
         "devices": device_names(),
@@ -64,7 +64,7 @@ def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
         "seconds": {**facts.pop("seconds"), "all": round(time.time() - started, 3)},
     }
     write_json(working / "run.json", {**common, **facts, "finished": True})
-    print(f"{working / 'submission.csv'}: {len(form.ids)} rows.", flush=True)
+    print(f"{working / 'submission.csv'}: {len(form)} rows.", flush=True)
 
 
 def _read_manifest(folder: Path, bundle: str) -> dict[str, Any]:

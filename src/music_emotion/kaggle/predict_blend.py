@@ -18,7 +18,6 @@ from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.sources import load_clip_set
 from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.recipe import parse_recipe
-from music_emotion.evaluation.submission import SubmissionForm
 from music_emotion.files import InputError, first_five, read_predictions, write_predictions
 from music_emotion.kaggle.devices import precision, run_shares
 from music_emotion.kaggle.form import find_form
@@ -29,7 +28,7 @@ from music_emotion.training.evaluate import predict_clips
 
 def predict_blend(
     folder: Path, manifest: Mapping[str, Any], inputs: Path, data: Path, scratch: Path
-) -> tuple[pd.DataFrame, SubmissionForm, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Predict the test split with every member, and blend as the recipe says.
 
     Parameters
@@ -49,7 +48,7 @@ def predict_blend(
     -------
     predictions : pd.DataFrame
         In the units of the targets, indexed by `Id`.
-    form : SubmissionForm
+    form : pd.DataFrame
         Of the submission.
     facts : dict
         For `run.json`.

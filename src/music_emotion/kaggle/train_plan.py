@@ -15,7 +15,6 @@ import pandas as pd
 
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.sources import load_clip_set
-from music_emotion.evaluation.submission import SubmissionForm
 from music_emotion.files import InputError, first_five, read_json, read_predictions, write_json
 from music_emotion.kaggle.devices import child_environment
 from music_emotion.kaggle.form import find_form
@@ -36,7 +35,7 @@ def train_plan(
     working: Path,
     scratch: Path,
     started: float,
-) -> tuple[pd.DataFrame, SubmissionForm, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Train what a plan says, in the time that it has, and predict the test split.
 
     The training runs in a folder that looks like the one in which it would be done at home, so that
@@ -64,7 +63,7 @@ def train_plan(
     -------
     predictions : pd.DataFrame
         In the units of the targets, indexed by `Id`.
-    form : SubmissionForm
+    form : pd.DataFrame
         Of the submission.
     facts : dict
         For `run.json`.
@@ -106,7 +105,7 @@ def _identity(plan: Plan, manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([plan.hash, named], sort_keys=True).encode()).hexdigest()
 
 
-def _form(plan: Plan, competition: str, inputs: Path, data: Path, stores: Path) -> tuple[SubmissionForm, str]:
+def _form(plan: Plan, competition: str, inputs: Path, data: Path, stores: Path) -> tuple[pd.DataFrame, str]:
     section = replace(plan.emotion[0].data, root=str(data), stores=str(stores))
     targets = load_clip_set(section, "emotion", "train").outputs
     ids = load_clip_set(section, "emotion", "test", targets).ids
