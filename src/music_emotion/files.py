@@ -365,7 +365,7 @@ def alone_at(place: Path, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(place: Path, what: str) -> Iterator[None]:
+def in_turn(place: Path, what: str) -> Iterator[int | None]:
     """Wait until no other process makes the same thing, and keep others waiting.
 
     Parameters
@@ -374,6 +374,11 @@ def in_turn(place: Path, what: str) -> Iterator[None]:
         What is made; it need not exist. Missing parent folders are made.
     what : str
         What the others do, such as "packs data", for the user who waits.
+
+    Yields
+    ------
+    int or None
+        The lock's file descriptor. A child that is given it holds the lock too.
     """
     lock = _lock(place)
     try:
@@ -382,7 +387,7 @@ def in_turn(place: Path, what: str) -> Iterator[None]:
         print(f"waiting for another process that {what} ...", flush=True)
         held = lock.acquire()
     with held:
-        yield
+        yield lock._context.lock_file_fd
 
 
 def _lock(place: Path) -> BaseFileLock:

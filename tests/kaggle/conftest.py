@@ -1,4 +1,4 @@
-"""A packaged bundle, a stub of Kaggle, and an environment in which the real CLI can reach nothing else."""
+"""A packaged bundle, a stub of Kaggle, and an environment in which Kaggle's package reaches nothing else."""
 
 import base64
 import hashlib
@@ -16,12 +16,8 @@ from kaggle_state import Dataset, Kernel
 from kaggle_stub import KaggleStub
 
 from music_emotion.files import InputError
-from music_emotion.kaggle.push import push_bundle
-from music_emotion.kaggle.push_dataset import upload_dataset
-from music_emotion.kaggle.push_files import read_bundle
-from music_emotion.kaggle.push_steps import Steps
-from music_emotion.kaggle.push_submission import Wish
-from music_emotion.kaggle.push_waits import Waits, begin
+from music_emotion.kaggle.push import Wish, push_bundle, upload_dataset
+from music_emotion.kaggle.push_run import Push, Waits, begin, read_bundle
 
 KEY = "0123456789abcdefinventedkey"
 DATASET, KERNEL = "tester/feels-weights", "tester/feels-kernel"
@@ -141,9 +137,9 @@ class Pusher:
 
     def note(self, **steps: dict) -> None:
         """Have steps done already."""
-        noted = Steps(self.build / "push.json", read_bundle(self.build).hash)
+        push = Push(read_bundle(self.build), Waits(), self.environment, self._say)
         for step, values in steps.items():
-            noted.note(step, **values)
+            push.note(step, **values)
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
-"""The real Kaggle CLI against a stub of Kaggle's API: all that goes well, and all that does not."""
+"""Kaggle's own package against a stub of its API: all that goes well, and some that does not."""
 
 import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError
 
+import pytest
 from conftest import DATASET, KERNEL, KEY, N_ROWS, infer, write_build
 from kaggle_state import Dataset, Kernel
 from kaggle_stub import Fault
 
-from music_emotion.kaggle.push_files import read_bundle
-from music_emotion.kaggle.push_submission import Wish
+from music_emotion.kaggle import api
+from music_emotion.kaggle.push import Wish, planned_commands
+from music_emotion.kaggle.push_run import read_bundle
 
 FILE, CODE = Wish("music-feels", "first", "file"), Wish("music-feels", "first", "kernel")
 
@@ -66,7 +71,7 @@ def test_a_training_goes_on_from_another_kernel_and_says_what_is_left(pusher, st
     path = pusher.build / "kernel" / "kernel-metadata.json"
     before = "tester/feels-before"
     path.write_text(json.dumps({**json.loads(path.read_text()), "kernel_sources": [before]}))
-    pusher.fails(f"left out a source.*not valid kernel sources.*{before}")
+    pusher.fails(f"left out a source.*not valid sources: {before}")
     stub.kernels[before] = Kernel()
 
     def train(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -163,15 +168,41 @@ def test_a_title_of_another_slug_is_refused(uploaded, stub):
     assert stub.requests == ["SaveKernel"]
 
 
-def test_without_six_the_missing_package_is_named(pusher, stub, environment, tmp_path):
-    (tmp_path / "six.py").write_text("raise ModuleNotFoundError(\"No module named 'six'\")")
-    environment["PYTHONPATH"] = str(tmp_path)
-    pusher.fails("needs the package six.*pip install six")
+@pytest.mark.parametrize(
+    ("versions", "sentence"),
+    [
+        (
+            {"six": "1.17"},
+            r"the package kaggle is not installed. Run: pip install .*'music-emotion\[kaggle\]'",
+        ),
+        ({"kaggle": "2.2.5"}, "the package six is not installed"),
+        ({"kaggle": "2.2.4", "six": "1.17"}, "the package kaggle is 2.2.4; at least 2.2.5 is needed"),
+    ],
+)
+def test_a_package_that_is_missing_or_old_is_named(pusher, stub, monkeypatch, versions, sentence):
+    def version(name: str) -> str:
+        if name in versions:
+            return versions[name]
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(api, "version", version)
+    pusher.fails(sentence)
     assert stub.requests == []
 
 
-def test_without_the_cli_the_extra_is_named(pusher, monkeypatch, tmp_path):
-    monkeypatch.setattr("sys.executable", str(tmp_path / "no-kaggle"))
-    (tmp_path / "no-kaggle").write_text("#!/bin/sh\necho 'python: No module named kaggle' >&2\nexit 1\n")
-    (tmp_path / "no-kaggle").chmod(0o755)
-    pusher.fails(r"not installed. Run: pip install 'music-emotion\[kaggle\]'")
+def test_the_commands_of_a_dry_run_are_those_of_kaggles_command_line(build, stub, environment):
+    *_, create, _, _, push, status, output, listing, submit, _ = planned_commands(read_bundle(build), FILE)
+    for command in (create, push, status, output, listing, submit):
+        done = subprocess.run(
+            f"{sys.executable} -m {command}",
+            shell=True,
+            cwd=build,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        stub.kernels.setdefault(KERNEL, Kernel()).statuses[:] = ["COMPLETE"]
+        stub.datasets[DATASET].polls = -1
+    assert set(stub.datasets[DATASET].versions[0]) == set(read_bundle(build).sizes)
+    assert stub.submissions[0]["data"] == infer({})["submission.csv"]

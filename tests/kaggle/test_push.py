@@ -1,20 +1,16 @@
-"""What a push decides by itself: which bundles go, which outputs count, what the CLI's words mean."""
+"""What a push decides by itself: which bundles go, which outputs count, what Kaggle's words mean."""
 
 import base64
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import KEY, N_ROWS, Pusher, infer
+from conftest import KEY, N_ROWS, infer, write_build
 
 from music_emotion.files import InputError
-from music_emotion.kaggle import kaggle_cli
-from music_emotion.kaggle.kaggle_cli import Cli, CliFailure
-from music_emotion.kaggle.kaggle_secrets import Scrubber
-from music_emotion.kaggle.push_files import RunFailed, check_output, read_bundle
-from music_emotion.kaggle.push_steps import Steps
-from music_emotion.kaggle.push_waits import Push, Waits
+from music_emotion.kaggle import api
+from music_emotion.kaggle.api import scrub
+from music_emotion.kaggle.push_run import KaggleFailure, Push, RunFailed, Waits, check_output, read_bundle
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -39,14 +35,10 @@ def test_an_edited_kernel_is_told_from_the_one_before(build):
     ("spoil", "sentence"),
     [
         (lambda d, _: (d / "fold0.safetensors").unlink(), "fold0.safetensors is missing"),
-        (lambda d, _: (d / "fold0.safetensors").write_bytes(b"x"), "has 1 bytes, its manifest says 7"),
-        (
-            lambda d, _: (d / "fold0.safetensors").write_bytes(b"WEIGHTS"),
-            r"changed after packaging \(sha256\)",
-        ),
+        (lambda d, _: (d / "fold0.safetensors").write_bytes(b"x"), r"changed after packaging \(sha256\)"),
         (lambda d, _: (d / "more").mkdir(), "does not list: more. Remove it"),
-        (lambda d, _: (d / "manifest.json").unlink(), "is not a packaged bundle. Name build/<name>"),
-        (lambda d, _: (d / "manifest.json").write_text("[]"), "manifest.json is no JSON object"),
+        (lambda d, _: (d / "manifest.json").unlink(), "is not a bundle. Name build/<name>"),
+        (lambda d, _: (d / "manifest.json").write_text("[]"), "manifest.json holds no JSON object"),
         (lambda d, _: edit(d / "manifest.json", bundle="x"), "lists no bundle and files"),
         (lambda d, _: edit(d / "manifest.json", files={"../x": {}}), "lists no bundle and files"),
         (
@@ -91,13 +83,13 @@ def test_an_output_counts_its_rows(output):
         ("run.json", '{"bundle": "0ld"}', "is of bundle 0ld, not of b0b0", True),
         ("run.json", '{"bundle": "b0b0", "rows": 5}', "no end marker", True),
         ("run.json", '{"bundle": "b0b0", "rows": 6, "finished": true}', "has 5 rows, run.json says 6", False),
-        ("run.json", "<html>", "run.json is an HTML page", False),
-        ("run.json", "Bad gateway", "is not JSON but begins with 'Bad gateway'", False),
-        ("submission.csv", "\n<!DOCTYPE html>", "submission.csv is an HTML page", False),
-        ("submission.csv", "", "has the header ''", False),
+        ("run.json", "<html>", "no JSON object but begins '<html>'", False),
+        ("run.json", "Bad gateway", "no JSON object but begins 'Bad gateway'", False),
+        ("submission.csv", "\n<!DOCTYPE html>", "has the header '<!DOCTYPE html>'", False),
+        ("submission.csv", "", "submission.csv is no table", False),
         ("submission.csv", "1,0.5\n2,0.5\n", "has the header '1,0.5', not an id and targets", False),
         ("submission.csv", "Id,x\n1,0.5\n2,nan\n", "row 3 is '2,nan', not an id and finite numbers", False),
-        ("submission.csv", "Id,x\n1\n", "row 2 is '1'", False),
+        ("submission.csv", "Id,x\n1\n", "row 2 is '1,'", False),
         ("submission.csv", "Id,x\n1,0.5\n1,0.5\n", "holds an id twice", False),
     ],
 )
@@ -117,22 +109,26 @@ def test_the_ids_of_an_edition_are_ids(output):
     assert check_output(output, "b0b0") == 5
 
 
-def test_steps_outlive_the_process_but_not_another_bundle(tmp_path):
-    steps = Steps(tmp_path / "push.json", "one")
-    steps.note("uploaded", base=3)
-    steps.note("ready", version=4)
-    steps.forget("ready", "pushed")
-    again = Steps(tmp_path / "push.json", "one")
-    assert (again.get("uploaded") or {})["base"] == 3
-    assert again.get("ready") is None
-    assert Steps(tmp_path / "push.json", "two").get("uploaded") is None
+@pytest.fixture
+def push(build, tmp_path) -> Push:
+    environment = {"HOME": str(tmp_path), "KAGGLE_KEY": KEY}
+    return Push(read_bundle(build), Waits(grace_minutes=0.001, poll_seconds=0.01), environment, print)
+
+
+def test_steps_outlive_the_process_but_not_another_bundle(push, build):
+    push.note("uploaded", base=3)
+    push.note("ready", version=4)
+    push.forget("ready", "pushed")
+    steps = read_bundle(build).read_steps()
+    assert (list(steps), steps["uploaded"]["base"]) == (["uploaded"], 3)
+    assert read_bundle(write_build(build, b"others")).read_steps() == {}
 
 
 @pytest.mark.parametrize("text", ["half of it {", "[]", '{"bundle": "one"}'])
-def test_a_damaged_record_of_steps_is_to_be_deleted(tmp_path, text):
-    (tmp_path / "push.json").write_text(text)
+def test_a_damaged_record_of_steps_is_to_be_deleted(build, text):
+    (build / "push.json").write_text(text)
     with pytest.raises(InputError, match=r"push.json .*Delete it"):
-        Steps(tmp_path / "push.json", "one")
+        read_bundle(build).read_steps()
 
 
 @pytest.mark.parametrize(("name", "value"), [("poll_seconds", -1.0), ("upload_minutes", 0.0)])
@@ -148,112 +144,52 @@ def test_secrets_of_every_place_are_blanked(tmp_path):
     (tmp_path / ".kaggle" / "credentials.json").write_text('{"refresh_token": "token-of-a-login"}')
     (tmp_path / "token").write_text("token-at-a-path")
     environment = {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": str(tmp_path / "token"), "KAGGLE_KEY": KEY}
-    scrub = Scrubber(environment)
     basic = base64.b64encode(b"tester:key-in-a-file").decode()
-    for secret in ("key-in-a-file", "token-in-a-file", "token-of-a-login", "token-at-a-path", KEY, basic):
-        assert scrub(f"It is {secret}!") == "It is ***!"
-    assert scrub("Authorization: Basic eHg6eXk=\nnext") == "Authorization: ***\nnext"
-    assert scrub("{'Authorization': 'Bearer abc'}").count("abc") == 0
-    assert scrub("url: https://x.y/z?X-Signature=abc (Caused") == "url: https://x.y/z?*** (Caused"
-    assert scrub("Is tester here?") == "Is tester here?"
-
-
-@pytest.fixture
-def speak(tmp_path, monkeypatch):
-    """Stand in for the CLI with a program that says something and ends with 0."""
-
-    python = sys.executable
-
-    def prepare(words: str, status: int = 0) -> Cli:
-        program = tmp_path / "speak"
-        program.write_text(f"#!{python}\nprint('''{words}''')\nraise SystemExit({status})\n")
-        program.chmod(0o755)
-        monkeypatch.setattr(kaggle_cli.sys, "executable", str(program))
-        return Cli(tmp_path, {"HOME": str(tmp_path)}, print, 60)
-
-    return prepare
+    for text, blanked in [
+        ("key-in-a-file", "***"),
+        ("token-in-a-file", "***"),
+        ("token-of-a-login", "***"),
+        ("token-at-a-path", "***"),
+        (KEY, "***"),
+        (basic, "***"),
+        ("Authorization: Basic eHg6eXk=\nnext", "Authorization: ***\nnext"),
+        ("{'Authorization': 'Bearer abc'}", "{'Authorization': ***"),
+        ("url: https://x.y/z?X-Signature=abc (Caused", "url: https://x.y/z?*** (Caused"),
+        ("Is tester here?", "Is tester here?"),
+    ]:
+        assert scrub(text, environment) == blanked
 
 
 @pytest.mark.parametrize(
     ("words", "sentence", "kind"),
     [
-        (
-            "Kernel push error: Maximum batch GPU session count of 2 reached.",
-            "Stop one on kaggle.com",
-            "final",
-        ),
-        ("Kernel push error: Notebook not found", "Take id_no out of kernel-metadata.json", "final"),
-        (
-            "Kernel push error: Something new",
-            "Kaggle refused it. The CLI said: Kernel push error: Some",
-            "final",
-        ),
-        (
-            "Dataset creation error: You are not allowed to create a dataset as this owner.",
-            "Correct the",
-            "final",
-        ),
-        ("Failed to resolve the necessary information", "does not exist, so it can have no version", "final"),
-        ("User cancelled operation", "the CLI was interrupted. The same command goes on", "final"),
-        ("Could not find competition - please verify", "Correct --competition", "final"),
-        ("No module named kaggle", r"pip install 'music-emotion\[kaggle\]'", "final"),
-        ("error: unrecognized arguments: --format", "too old for the command.*--upgrade", "final"),
-        ("No module named kaggle.__main__; 'kaggle' is a package", "too old for the command", "final"),
-        ("403 Client Error: Forbidden for url: x", r"does not allow it \(403\)", "absent"),
-        ("503 Server Error: Service Unavailable for url: x", r"error of its own \(500\)", "passing"),
-        ("All is well, perhaps", "did not say that it succeeded.*All is well, perhaps", "final"),
-        ("", "it said nothing at all", "final"),
+        ("ValueError: Maximum batch GPU session count of 2 reached.", "Stop one on kaggle.com", "final"),
+        ("ValueError: Notebook not found", "Take id_no out of kernel-metadata.json", "final"),
+        ("ValueError: Something new", "Kaggle refused it.*It said: ValueError: Something new", "final"),
+        ("400 You are not allowed to create a dataset as this owner.", "Correct the owner", "final"),
+        ("ValueError: Failed to resolve the necessary information", "can have no version", "final"),
+        ("SystemExit: 1", "there are no credentials; put a token", "final"),
+        ("TypeError: unexpected keyword", r"does not fit. Run: pip install --upgrade", "final"),
+        ("403: Forbidden for url: x", r"does not allow it \(403\)", "absent"),
+        ("503: Service Unavailable for url: x", r"error of its own \(500\)", "passing"),
+        (None, "Kaggle refused it.*ended without an answer", "final"),
     ],
 )
-def test_the_clis_words_are_judged_though_it_ends_with_0(speak, words, sentence, kind):
-    with pytest.raises(CliFailure, match=rf"kaggle kernels push \(tester/x\).*{sentence}") as error:
-        speak(words).call(["kernels", "push"], "successfully pushed", "tester/x")
+def test_what_a_failure_says_becomes_a_sentence_with_a_remedy(
+    push, monkeypatch, tmp_path, words, sentence, kind
+):
+    child = tmp_path / "child.py"
+    child.write_text(f"print('half a line' if {words!r} is None else '{json.dumps({'words': words})}')")
+    monkeypatch.setattr(api, "__file__", str(child))
+    with pytest.raises(KaggleFailure, match=rf"kernel push \(tester/x\): .*{sentence}") as error:
+        push.call("kernel push", "tester/x")
     assert error.value.kind == kind
 
 
-@pytest.mark.parametrize(
-    "lie",
-    [
-        "The following are not valid kernel sources and could not be added",
-        "Upload unsuccessful: fold0.safetensors",
-        "Could not submit to competition",
-        "User cancelled operation",
-    ],
-)
-def test_a_text_of_success_does_not_outweigh_a_failure(speak, lie):
-    assert speak("Kernel version 3 successfully pushed").call(["a"], "successfully", "x")
-    with pytest.raises(CliFailure):
-        speak(f"{lie}\nKernel version 3 successfully pushed").call(["a"], "successfully", "x")
-
-
-def test_every_file_must_be_said_to_have_arrived(build, tmp_path, monkeypatch):
-    program = tmp_path / "skips"
-    said = "Upload successful: fold0.safetensors (7B)\\nDataset version is being created"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nready = {{'status': 'ready', 'current_version_number': 1}}\n"
-        f"print(str(ready).replace(chr(39), chr(34)) if 'status' in sys.argv else '{said}')\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(kaggle_cli.sys, "executable", str(program))
-    with pytest.raises(CliFailure, match=r"made without fold1.safetensors, manifest.json, music_emotion"):
-        Pusher(build, {"HOME": str(tmp_path)}).upload()
-
-
-def test_an_exit_status_outweighs_a_text_of_success(speak):
-    with pytest.raises(CliFailure, match="did not say that it succeeded"):
-        speak("successfully pushed", status=1).call(["a"], "successfully", "x")
-
-
-def test_a_trouble_that_passes_is_waited_for_only_so_long(build, tmp_path):
-    bundle = read_bundle(build)
-    said: list[str] = []
-    cli = Cli(build, {"HOME": str(tmp_path)}, said.append, 60)
-    waits = Waits(grace_minutes=0.001, poll_seconds=0.01)
-    push = Push(bundle, Steps(build / "push.json", bundle.hash), waits, cli, build)
-
+def test_a_trouble_that_passes_is_waited_for_only_so_long(push, capsys):
     def look() -> None:
-        raise CliFailure("the network is gone.", "passing")
+        raise KaggleFailure("the network is gone.", "passing")
 
-    with pytest.raises(CliFailure, match="network is gone"):
+    with pytest.raises(KaggleFailure, match="network is gone"):
         push.poll(look, minutes=1)
-    assert said == ["the network is gone. Trying again."]
+    assert capsys.readouterr().out == "the network is gone. Trying again.\n"
