@@ -19,7 +19,7 @@ BIG = 80_000  # a hundred times so much does not fit into the buffers of a conne
 def start(build: Path, environment: dict[str, str], *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), str(build), *QUICK, *SUBMIT, *flags],
-        env=environment,
+        env={**environment, "PYTHONPATH": str(SCRIPT.parents[1] / "src")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
