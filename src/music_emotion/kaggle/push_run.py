@@ -98,9 +98,9 @@ def read_bundle(folder: Path) -> Bundle:
             f"{folder} is not a bundle. Name build/<name>, as music-emotion kaggle package wrote it."
         )
     manifest = read_object(manifest_file)
-    bundle, files = str(manifest.get("bundle")), manifest.get("files")
-    hashes = [bundle, *(facts.get("sha256") for facts in files.values())] if isinstance(files, dict) else [""]
-    if not all(re.fullmatch(r"[0-9a-f]{64}", str(each)) for each in hashes):
+    bundle, files = str(manifest.get("bundle")), manifest.get("files", {})
+    hashes = [bundle, *(facts.get("sha256") for facts in files.values())]
+    if not files or not all(re.fullmatch(r"[0-9a-f]{64}", str(each)) for each in hashes):
         raise InputError(f"{manifest_file} lists no bundle and files. Package it again.")
     _check_files(folder / "dataset", files)
     dataset, kernel = read_object(folder / "dataset" / "dataset-metadata.json"), read_object(kernel_file)
