@@ -13,10 +13,8 @@ from music_emotion.kaggle.blend import add_blend
 from music_emotion.kaggle.bundle import write_bundle
 from music_emotion.kaggle.metadata import Names
 from music_emotion.kaggle.plan import add_plan, plan_training
-from music_emotion.kaggle.push import planned_commands, push_bundle
-from music_emotion.kaggle.push_files import read_bundle
-from music_emotion.kaggle.push_submission import Way, Wish
-from music_emotion.kaggle.push_waits import Waits
+from music_emotion.kaggle.push import Way, Wish, planned_commands, push_bundle
+from music_emotion.kaggle.push_run import Waits, read_bundle
 
 PROJECT = Path(__file__).parents[3]
 
@@ -115,8 +113,8 @@ def push(
 ) -> None:
     """Push a bundle, run its kernel, fetch and check what it makes; submit where --competition says.
 
-    Interrupted anywhere, the same command goes on. Credentials are the CLI's own: a token in
-    ~/.kaggle/access_token or KAGGLE_API_TOKEN.
+    Interrupted anywhere, the same command goes on. Credentials are those of Kaggle's package: a
+    token in ~/.kaggle/access_token or KAGGLE_API_TOKEN.
 
     Parameters
     ----------
@@ -131,7 +129,7 @@ def push(
     waits
         How long to wait for what.
     dry_run
-        Print each command that would run, and run none.
+        Print what is left to do, as commands of Kaggle's own command line, and do nothing.
     """
     if message and not competition:
         raise InputError("--message is given without --competition. Say where to submit.")
