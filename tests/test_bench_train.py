@@ -11,7 +11,7 @@ import pytest
 
 from music_emotion.bench import processes, training
 from music_emotion.config import DataSection
-from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.files import InputError, read_json, write_predictions, write_table
 
 TOML = """

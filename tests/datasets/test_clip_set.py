@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from music_emotion.config import DataSection
-from music_emotion.datasets.clip_set import join
-from music_emotion.datasets.sources import load_clip_set, load_unlabelled
+from music_emotion.datasets.clip_set import join, load_clip_set, load_unlabelled
 from music_emotion.files import InputError
 
 
@@ -49,7 +48,7 @@ def test_every_clip_gets_its_own_labels_and_its_own_array_whatever_the_order(tmp
     assert clips.values.dtype == np.float32
     assert clips.has_labels
     for clip_id in (3, 20, 100):
-        assert clips.store.frames[clips.store.index.loc[clip_id, "start"], 0] == -(clip_id % 50)
+        assert clips.store.frames_of(clip_id)[0, 0] == -(clip_id % 50)
     assert clips.truth.loc[20].to_dict() == pytest.approx({"valence": 0.02, "energy": 0.5})
 
 

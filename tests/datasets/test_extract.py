@@ -17,11 +17,11 @@ from music_emotion.audio.spectrogram import FeatureSettings
 from music_emotion.audio.waveform import read_waveform
 from music_emotion.config import DataSection
 from music_emotion.datasets import extract
+from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.clips import read_clips
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.resumable import Outcome
-from music_emotion.datasets.sources import load_clip_set
 from music_emotion.datasets.windows import Windows
 from music_emotion.files import InputError, read_json
 

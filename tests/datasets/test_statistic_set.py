@@ -5,9 +5,8 @@ import pandas as pd
 import pytest
 
 from music_emotion.config import DataSection
+from music_emotion.datasets.clip_set import load_clip_set, load_test_set, read_statistics
 from music_emotion.datasets.clip_statistics import Statistics, families_of
-from music_emotion.datasets.sources import load_clip_set, load_test_set
-from music_emotion.datasets.statistic_set import read_statistics
 from music_emotion.files import InputError
 
 
@@ -65,7 +64,7 @@ def test_clips_that_failed_are_left_out_as_far_as_allowed(competition, table):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda path: path.unlink(), r"does not exist\. Make it with scripts/summarise\.py"),
+        (lambda path: path.unlink(), r"does not exist\. Make it with music-emotion statistics"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "is not a table of statistics"),
         (lambda path: path.write_text("a,b\n1,2\n"), "has no column 'id' with one row for each clip"),
         (lambda path: path.write_text("id,b\n1,2\n1,3\n"), "has no column 'id' with one row for each clip"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from music_emotion.datasets import store as store_module
-from music_emotion.datasets.fingerprint import fingerprint
+from music_emotion.datasets.duplicates import fingerprint
 from music_emotion.datasets.layout import SplitFiles, split_files
 from music_emotion.datasets.store import open_store
 from music_emotion.files import InputError

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from music_emotion.datasets.stored_frames import JoinedFrames, StoredFrames
+from music_emotion.datasets.store import JoinedFrames, StoredFrames
 from music_emotion.files import InputError
 
 SHAPE = (300, 140)
@@ -28,17 +28,17 @@ def path(tmp_path, array) -> Path:
     return tmp_path / "frames.npy"
 
 
-@pytest.fixture(params=["preadv", "seek"])
+@pytest.fixture(params=["pread", "seek"])
 def reads(request, monkeypatch) -> None:
     """Reading as POSIX systems do, and as Windows does."""
     if request.param == "seek":
-        monkeypatch.delattr(os, "preadv")
+        monkeypatch.delattr(os, "pread")
 
 
 PLACES = [
     *(slice(10, 50), slice(0, 300), slice(290, 400), slice(300, 310), slice(50, 10), slice(-20, None)),
-    *(slice(None), slice(np.int64(3), np.int64(4)), 0, 299, -1, np.int64(7)),
-    *((slice(10, 50), slice(0, 128)), (slice(10, 50), slice(128, 140)), (5, 3), (np.int64(5), slice(2, 4))),
+    *(slice(None), slice(np.int64(3), np.int64(4))),
+    *((slice(10, 50), slice(0, 128)), (slice(10, 50), slice(128, 140))),
 ]
 
 
@@ -48,14 +48,6 @@ def test_a_slice_is_numpys(path, array, place):
     frames = StoredFrames(path)
     assert (frames.shape, frames.dtype, len(frames)) == (SHAPE, np.float16, 300)
     np.testing.assert_array_equal(frames[place], array[place])
-
-
-def test_what_is_no_piece_of_the_file_is_refused(path):
-    frames = StoredFrames(path)
-    with pytest.raises(ValueError, match=r"frames\.npy is read in one piece, not every 2 frames"):
-        frames[::2]
-    with pytest.raises(IndexError):
-        frames[300]
 
 
 def test_what_was_read_is_not_shared_with_later_reads(path, array):
@@ -88,7 +80,7 @@ def _sums(frames: StoredFrames, first: int) -> list[float]:
 def test_threads_share_one_where_reading_moves_the_file(path, monkeypatch):
     frames = StoredFrames(path)
     expected = [_sums(frames, first) for first in range(8)] * 4
-    monkeypatch.delattr(os, "preadv")
+    monkeypatch.delattr(os, "pread")
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(partial(_sums, frames), [*range(8)] * 4)) == expected
 
@@ -123,7 +115,6 @@ def test_reading_a_whole_file_takes_no_memory(tmp_path):
     assert frames[:1000].sum(dtype=np.int64) == 140_000
     before = process.memory_info().rss
     for start in range(0, n_frames, 1000):
-        assert frames[start, 0] == 1
         frames[start : start + 1000]
     assert process.memory_info().rss - before < 20e6
 
@@ -139,7 +130,5 @@ def test_joined_frames_are_those_of_their_parts_and_never_of_two(path, array, ki
         np.testing.assert_array_equal(frames[start:stop], whole[start:stop])
         np.testing.assert_array_equal(frames[np.int64(start) : stop, 128:], whole[start:stop, 128:])
     for start, stop in ((39, 41), (0, 640), (300, 341)):
-        with pytest.raises(ValueError, match=f"Frames {start} to {stop} by 1 are not of one clip"):
+        with pytest.raises(ValueError, match=f"Frames {start} to {stop} are not of one clip"):
             frames[start:stop]
-    with pytest.raises(ValueError, match="by 2"):
-        frames[0:4:2]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from music_emotion.config import DataSection, ExcerptSection
-from music_emotion.datasets.dataset import TrainingExcerpts
-from music_emotion.datasets.window_set import load_windows
+from music_emotion.datasets.clip_set import load_windows
+from music_emotion.datasets.excerpts import TrainingExcerpts
 from music_emotion.files import InputError
 
 CLASSES = ("blues", "classical", "hiphop", "rock")

@@ -28,7 +28,7 @@ np.savez(ZIP, frames=np.zeros((140, 2)))
 
 
 def check_frames(folder, name, content):
-    frames = only_sentences(read_frames, folder / name, content, ".")
+    frames = only_sentences(read_frames, folder / name, content)
     if frames is not None:
         assert frames.dtype == np.float16
         assert frames.shape[1] == 140

@@ -12,9 +12,9 @@ from matplotlib.image import imread
 
 from music_emotion.audio.spectrogram import FeatureSettings
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_arrays import read_clip_arrays
 from music_emotion.files import InputError
 from music_emotion.plots.class_pictures import classes_figure
+from music_emotion.plots.clip_arrays import read_clip_arrays
 from music_emotion.plots.feature_pictures import features_figure
 from music_emotion.plots.figures import picture_path, save_figure
 

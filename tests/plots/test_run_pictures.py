@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.datasets.clip_arrays import ClipArrays
 from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard, build_network
 from music_emotion.models.layer_outputs import activations
 from music_emotion.plots.activation_pictures import activations_figure
+from music_emotion.plots.clip_arrays import ClipArrays
 from music_emotion.plots.confusion_picture import confusion_figure
 from music_emotion.plots.run_pictures import curves_figure, read_metrics, runs_confusion_figure
 

@@ -14,8 +14,8 @@ import torch
 from script_process import ScriptProcess
 
 from music_emotion.config import DataSection
-from music_emotion.datasets.dataset import EvenExcerpts
-from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.clip_set import load_clip_set
+from music_emotion.datasets.excerpts import EvenExcerpts
 from music_emotion.files import alone_at, prediction_table, read_predictions
 from music_emotion.models.build import load_model
 

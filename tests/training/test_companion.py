@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from music_emotion.datasets.dataset import TrainingExcerpts
-from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.clip_set import load_clip_set
+from music_emotion.datasets.excerpts import TrainingExcerpts
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.files import Diverged, InputError, read_predictions
 from music_emotion.models.augment import mixup

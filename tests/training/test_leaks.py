@@ -62,9 +62,9 @@ def fold_of(name: str = "small") -> dict[int, int]:
 
 def pairs_of(name: str) -> list[tuple[int, int, str]]:
     table = pd.read_csv(f"runs/{name}/leaks.csv")
-    assert table.columns.tolist() == ["Id", "twin", "similarity", "where"]
+    assert table.columns.tolist() == ["Id", "duplicate", "similarity", "where"]
     assert table["similarity"].between(0.7, 1.001).all()
-    return [tuple(row) for row in table[["Id", "twin", "where"]].itertuples(index=False)]
+    return [tuple(row) for row in table[["Id", "duplicate", "where"]].itertuples(index=False)]
 
 
 def test_unrelated_clips_are_trained_without_a_word(train):
@@ -74,7 +74,7 @@ def test_unrelated_clips_are_trained_without_a_word(train):
     assert not Path("runs/small/leaks.csv").exists()
 
 
-def test_twins_across_a_border_are_named_and_a_group_mends_it(train):
+def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(train):
     train()
     one = 0
     other = next(clip_id for clip_id, fold in fold_of().items() if fold != fold_of()[one])
@@ -106,7 +106,7 @@ def test_a_list_of_pairs_that_are_gone_is_removed(train):
     assert not Path("runs/small/leaks.csv").exists()
 
 
-def test_twins_of_one_fold_are_fine(train):
+def test_near_duplicates_of_one_fold_are_fine(train):
     train()
     other = next(clip_id for clip_id, fold in fold_of().items() if clip_id and fold == fold_of()[0])
     write("train", other, disturbed(recording(0)))
@@ -125,7 +125,7 @@ def test_of_three_copies_all_pairs_across_borders_count(train):
     assert {pair[:2] for pair in pairs_of("three")} == borders
 
 
-def test_twins_in_the_test_split_are_named_beside_those_across_borders(train):
+def test_near_duplicates_in_the_test_split_are_named_beside_those_across_borders(train):
     train()
     other = next(clip_id for clip_id, fold in fold_of().items() if fold != fold_of()[0])
     write("train", other, recording(0))
@@ -168,9 +168,10 @@ def test_a_pretraining_is_warned_of_training_clips_in_the_test_split(small, comp
     alike = scaled_noise(len(clips.store.index), seed=1)
     alike[clips.store.index.index.get_loc(clips.ids[4])] = prints[test.store.index.index.get_loc(test.ids[2])]
     clips = replace(clips, store=replace(clips.store, fingerprints=alike))
-    (pair,) = find_leaks(folds_of_pretraining(experiment, clips, test), test).pairs.itertuples(index=False)
+    pairs, _ = find_leaks(folds_of_pretraining(experiment, clips, test), test)
+    (pair,) = pairs.itertuples(index=False)
     assert tuple(pair)[::3] == (clips.ids[4], "train and test")
-    assert pair.twin == test.ids[2]
+    assert pair.duplicate == test.ids[2]
 
 
 def scaled_noise(n: int, seed: int = 0) -> np.ndarray:
@@ -190,11 +191,11 @@ def test_rows_of_statistics_count_when_they_are_equal():
     values[6], values[3] = values[1], values[2]
     clips, test = rows(values), rows(values[[5, 7]] + np.array([[0.0], [1e-3]]))
     fold = Fold(0, 0, clips.select(np.arange(4)), clips.select(np.arange(4, 8)))
-    found = find_leaks([fold], test)
-    assert found.n == 1  # 2 and 3 are on one side; 5, alike a test clip, is not trained on in any fold
-    assert found.pairs.values.tolist() == [[1, 6, 1.0, "fold border"]]
+    pairs, n = find_leaks([fold], test)
+    assert n == 1  # 2 and 3 are on one side; 5, alike a test clip, is not trained on in any fold
+    assert pairs.values.tolist() == [[1, 6, 1.0, "fold border"]]
     other = Fold(0, 1, clips.select(np.arange(4, 8)), clips.select(np.arange(4)))
-    assert find_leaks([fold, other], test).pairs.values.tolist() == [
+    assert find_leaks([fold, other], test)[0].values.tolist() == [
         [1, 6, 1.0, "fold border"],
         [5, 0, 1.0, "train and test"],
     ]
@@ -207,9 +208,9 @@ def test_of_very_many_clips_equal_fingerprints_alone_are_found(monkeypatch):
     clips = replace(clips, store=replace(clips.store, fingerprints=prints))
     fold = Fold(0, 0, clips.select(np.arange(3)), clips.select(np.arange(3, 6)))
     nothing = clips.select(np.zeros(0, np.int64))
-    assert find_leaks([fold], nothing).pairs["Id"].tolist() == [0, 1]
+    assert find_leaks([fold], nothing)[0]["Id"].tolist() == [0, 1]
     monkeypatch.setattr(leaks, "MOST_COMPARED", 5)
-    assert find_leaks([fold], nothing).pairs["Id"].tolist() == [0]
+    assert find_leaks([fold], nothing)[0]["Id"].tolist() == [0]
 
 
 def test_many_folds_are_told_apart(small):
@@ -221,4 +222,4 @@ def test_many_folds_are_told_apart(small):
     test = replace(test, store=replace(test.store, fingerprints=scaled_noise(8, seed=3)))
     for fold in folds_of_run(experiment, clips):
         in_training = [i in fold.training.ids for i in clips.ids[[2, 7]]]
-        assert find_leaks([fold], test).n == (in_training[0] != in_training[1])
+        assert find_leaks([fold], test)[1] == (in_training[0] != in_training[1])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from timm.optim import list_optimizers
 
-from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import folds_of_seed
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions

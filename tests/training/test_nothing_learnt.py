@@ -23,7 +23,7 @@ def in_memory(clips: ClipSet) -> ClipSet:
 def with_others(fold: Fold) -> Fold:
     """The fold with quite other arrays and labels in place of those it validates with."""
     rng = np.random.default_rng(5)
-    frames = np.asarray(fold.training.store.frames).copy()
+    frames = fold.training.store.frames.copy()
     for start, length in fold.valid.store.index.loc[fold.valid.ids].to_numpy():
         frames[start : start + length] = np.clip(rng.normal(-20, 30, (length, 140)), -80, 0)
     store = Store(frames, fold.training.store.index)

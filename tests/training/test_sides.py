@@ -13,7 +13,7 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.cross_validation import load_sets, train_folds
 from music_emotion.training.fold import make_network
-from music_emotion.training.sides import check_sides, check_trunk
+from music_emotion.training.leaks import check_folds, check_trunk
 from music_emotion.training.whole_run import run_experiment
 
 
@@ -27,7 +27,7 @@ def test_every_split_of_ours_passes(small, tmp_path, split):
     path = tmp_path / "groups.csv"
     pd.DataFrame({"Id": range(1000, 1040), "group": [n // 3 for n in range(40)]}).to_csv(path, index=False)
     experiment = small(seeds=[0, 1], folds={"split": split, "groups": str(path)})
-    check_sides(experiment, folds_and_clips(experiment)[0])
+    check_folds(experiment, folds_and_clips(experiment)[0])
 
 
 @pytest.mark.parametrize("sides", [("training", "valid"), ("training", "test"), ("valid", "test")])
@@ -38,8 +38,11 @@ def test_a_clip_on_two_sides_is_refused(small, sides):
     ids = getattr(fold, one).ids
     both = clips.select(np.isin(clips.ids, [*getattr(fold, other).ids, ids[0], ids[1]]))
     spoilt = replace(fold, **{other: both})
-    with pytest.raises(InputError, match=rf"seed0/fold0: 2 clips are on two sides.*: {ids[0]}, {ids[1]}\."):
-        check_sides(experiment, [spoilt])
+    with pytest.raises(
+        InputError,
+        match=rf"seed0/fold0: 2 clips are in two of .*: {ids[0]}, {ids[1]}\.",
+    ):
+        check_folds(experiment, [spoilt])
 
 
 @pytest.mark.parametrize("split", ["folds", "holdout"])
@@ -50,15 +53,18 @@ def test_a_group_on_two_sides_is_refused(small, tmp_path, split):
     groups = ["band" if i in two else str(i) for i in clips.ids]
     pd.DataFrame({"Id": clips.ids, "group": groups}).to_csv(path, index=False)
     experiment = small(folds={"split": split, "groups": str(path)})
-    with pytest.raises(InputError, match=r"seed0/fold0: 1 groups of .*groups\.csv are on two sides: band\."):
-        check_sides(experiment, folds)
+    with pytest.raises(
+        InputError,
+        match=r"seed0/fold0: 1 groups of .*groups\.csv are in two of .*: band\.",
+    ):
+        check_folds(experiment, folds)
 
 
 def test_ids_of_other_arrays_are_other_clips(small):
     experiment = small(task="genre")
     clips, test = load_sets(experiment, make_accelerator())
     folds = folds_of_pretraining(experiment, clips, replace(test, ids=clips.ids[: len(test)]))
-    check_sides(experiment, folds)
+    check_folds(experiment, folds)
 
 
 @pytest.fixture

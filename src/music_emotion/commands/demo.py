@@ -10,8 +10,8 @@ from music_emotion.commands.extraction import extract
 from music_emotion.commands.kaggle import package
 from music_emotion.commands.training import pretrain, train
 from music_emotion.config import DataSection, Experiment, build_experiment, read_differences
+from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.demo import write_demo
-from music_emotion.datasets.sources import load_clip_set
 from music_emotion.evaluation.single_statistic import best_single_statistic
 from music_emotion.files import InputError, alone_at, package_data, read_json, write_json
 

@@ -8,7 +8,6 @@ from cyclopts import Parameter
 from music_emotion.audio.spectrogram import FeatureSettings
 from music_emotion.commands import ExperimentFlags, FeatureFlags
 from music_emotion.config import Experiment, check_experiment
-from music_emotion.datasets.clip_arrays import read_clip_arrays
 from music_emotion.datasets.labels import read_genres
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.files import InputError
@@ -16,6 +15,7 @@ from music_emotion.models.build import load_model
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.plots.activation_pictures import activations_figure
 from music_emotion.plots.class_pictures import classes_figure
+from music_emotion.plots.clip_arrays import read_clip_arrays
 from music_emotion.plots.feature_pictures import features_figure
 from music_emotion.plots.figures import picture_path, save_figure
 from music_emotion.plots.run_pictures import curves_figure, model_name, read_metrics, runs_confusion_figure

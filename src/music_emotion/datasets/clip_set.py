@@ -1,23 +1,27 @@
-"""Labelled clips of one split, ready to be cut into excerpts."""
+"""Labelled clips of one split, from the competition's layout, a table of statistics, or windows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from fnmatch import filter as fitting
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from music_emotion.config import DataSection, Task
+from music_emotion.config import DataSection, Task, Unlabelled
+from music_emotion.datasets.journal import Source
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
-from music_emotion.datasets.layout import Split, find_set, leave_out, split_files, too_many
-from music_emotion.datasets.store import Store, open_store
-from music_emotion.datasets.stored_frames import JoinedFrames
+from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
+from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import InputError, first_five
+
+_NOT_STATISTICS = ("id", *(field.name for field in fields(Source)), "reason")
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips, their arrays, and what is known about them.
+    """Clips, their arrays, and their labels.
 
     Attributes
     ----------
@@ -28,7 +32,7 @@ class ClipSet:
     outputs : tuple of str
         Names of the targets, or the classes in alphabetical order.
     values : np.ndarray [shape=(n, n_outputs)], float32
-        Target values, or one 1 per row for the class; NaN where labels are not known.
+        Target values, or a 1 for the class in each row; NaN for unknown labels.
     """
 
     ids: np.ndarray
@@ -39,13 +43,19 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @classmethod
+    def unlabelled(cls, store: Store, outputs: tuple[str, ...] = ()) -> "ClipSet":
+        """All clips of a store, with unknown values of some outputs."""
+        ids = np.sort(store.index.index.to_numpy())
+        return cls(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
+
     def select(self, chosen: np.ndarray) -> "ClipSet":
         """The clips at some positions, or where a mask is true."""
         return replace(self, ids=self.ids[chosen], values=self.values[chosen])
 
     @property
     def truth(self) -> pd.DataFrame:
-        """Values as a table like those of predictions."""
+        """Values as a table like that of predictions."""
         return pd.DataFrame(self.values, pd.Index(self.ids, name="Id"), list(self.outputs), dtype=np.float64)
 
     @property
@@ -54,44 +64,124 @@ class ClipSet:
         return bool(np.isfinite(self.values).all())
 
 
-def load_layout(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
-    """Find, check and pack a split of a set in the competition's layout.
-
-    Takes, gives and raises what `load_clip_set` does.
-    """
-    files = split_files(find_set(Path(data.root), task, data.rate), split)
-    if files.label_file is None and split == "train":
-        raise InputError(f"{files.folder.parent} has no train_labels.txt. Check that it was unpacked whole.")
-    if files.label_file is None:
-        return load_arrays(data, task, split, outputs)
-    listed, values = read_values(files.label_file, data, task, outputs)
-    check_match(files.label_file, listed, pd.Index(files.arrays), data.allow_bad_share)
-    store = open_store(files, Path(data.stores), data.allow_bad_share)
-    table = values[values.index.isin(store.index.index)].sort_index()
-    return ClipSet(table.index.to_numpy(), store, tuple(table.columns), table.to_numpy(np.float32))
-
-
-def load_arrays(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...]) -> ClipSet:
-    """All clips of a split that have an array, whatever labels there are; no value is known."""
-    files = split_files(find_set(Path(data.root), task, data.rate), split)
-    store = open_store(files, Path(data.stores), data.allow_bad_share)
-    ids = store.index.index.to_numpy()
-    return ClipSet(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
-
-
-def join(sets: Sequence[ClipSet]) -> ClipSet:
-    """Clips of several sets as one set, whose arrays stay where they are.
+def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
+    """Find, check and read a split of the set that an experiment names. Pack its arrays if needed.
 
     Parameters
     ----------
-    sets : sequence of ClipSet
-        Of the same outputs, all of the layout's arrays or all of other ones. Their ids are unrelated.
+    data : DataSection
+    task : {"emotion", "genre"}
+    split : {"train", "test"}
+    outputs : tuple of str
+        The training split's targets or classes, when the test split is loaded.
 
     Returns
     -------
     ClipSet
-        In the order given. The first set's clips keep their ids; those of every other are moved above
-        all ids before them, and stay as far apart.
+        With `data.statistics`, each clip is one frame whose rows are the statistics.
+
+    Raises
+    ------
+    InputError
+        When a folder or a file is missing or damaged; when clips lack arrays or labels beyond
+        ``data.allow_bad_share``.
+    """
+    if data.windows != "none":
+        return load_windows(data, split, outputs)
+    is_table = data.statistics != "none"
+    folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
+    label_file = folder / f"{split}_labels.txt"
+    if is_table:
+        table = read_statistics(statistics_file(data, split), data.columns)
+        known = table.index
+    else:
+        files = split_files(folder, split)
+        known = pd.Index(files.arrays)
+    if split == "train" and not label_file.exists():
+        raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
+    labels = None
+    if label_file.exists():
+        listed, labels = _read_values(label_file, data, task, outputs)
+        _check_match(label_file, listed, known, data.allow_bad_share)
+    if is_table:
+        store = Store.in_memory(table.to_numpy(np.float32), np.ones(len(table), int), known, is_fused=False)
+    else:
+        store = open_store(files, Path(data.stores), data.allow_bad_share)
+    if labels is None:
+        return ClipSet.unlabelled(store, outputs)
+    labels = labels[labels.index.isin(store.index.index)].sort_index()
+    return ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), labels.to_numpy(np.float32))
+
+
+def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
+    """Load the test split to a training split; empty if the set has none.
+
+    Raises
+    ------
+    InputError
+        As `load_clip_set`.
+    """
+    if data.statistics != "none":
+        has_test = "{split}" in data.statistics and statistics_file(data, "test").exists()
+    else:
+        has_test = has_split(find_set(Path(data.root), task, data.rate), "test")
+    if has_test:
+        return load_clip_set(data, task, "test", clips.outputs)
+    print(f"{data.root} has no test split, so clips are predicted in validation alone.")
+    return clips.select(np.zeros(0, np.int64))
+
+
+def load_unlabelled(
+    data: DataSection, kinds: Sequence[Unlabelled], outputs: tuple[str, ...]
+) -> dict[str, ClipSet]:
+    """Load clips whose targets are not known, by the name of their set.
+
+    Parameters
+    ----------
+    data : DataSection
+    kinds : sequence of {"test", "genre"}
+        The test split of the emotion set ("test"), and all clips of the genre set ("genre-train",
+        and "genre-test" if there is one), including those of classes that are left out.
+    outputs : tuple of str
+        The targets.
+
+    Returns
+    -------
+    dict of str to ClipSet
+
+    Raises
+    ------
+    InputError
+        When a set is missing, or arrays are unusable.
+    """
+    wanted: dict[str, tuple[Task, Split]] = {}
+    if "test" in kinds:
+        wanted["test"] = ("emotion", "test")
+    if "genre" in kinds:
+        wanted["genre-train"] = ("genre", "train")
+        if has_split(find_set(Path(data.root), "genre", data.rate), "test"):
+            wanted["genre-test"] = ("genre", "test")
+    sets = {}
+    for name, (task, split) in wanted.items():
+        files = split_files(find_set(Path(data.root), task, data.rate), split)
+        store = open_store(files, Path(data.stores), data.allow_bad_share)
+        sets[name] = ClipSet.unlabelled(store, outputs)
+    return sets
+
+
+def join(sets: Sequence[ClipSet]) -> ClipSet:
+    """Join clips of several sets without copying their arrays.
+
+    Parameters
+    ----------
+    sets : sequence of ClipSet
+        Of the same outputs and rows. Their ids are unrelated.
+
+    Returns
+    -------
+    ClipSet
+        In the order given. The first set keeps its ids; each other set's ids are shifted above all ids
+        before them.
     """
     ids, indexes, n_frames = [sets[0].ids], [], 0
     for clips in sets[1:]:
@@ -105,7 +195,7 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
     return ClipSet(np.concatenate(ids), store, sets[0].outputs, np.concatenate([c.values for c in sets]))
 
 
-def read_values(
+def _read_values(
     path: Path, data: DataSection, task: Task, outputs: tuple[str, ...]
 ) -> tuple[pd.Index, pd.DataFrame]:
     """All ids in a label file, and the values of those whose class is not left out."""
@@ -113,36 +203,139 @@ def read_values(
         table = read_targets(path, outputs or data.targets, data.target_range)
         return table.index, table
     raw = read_genres(path)
+    return raw.index, _one_hot(raw, data, outputs, path, "clip")
+
+
+def _one_hot(
+    raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path, what: str
+) -> pd.DataFrame:
+    """Raw genres as a column per class that holds 1 or 0."""
     genres = map_genres(raw, data.genres, str(path))
     classes = outputs or tuple(sorted(set(genres)))
     unknown = sorted(set(genres) - set(classes))
     if unknown:
-        raise InputError(f"{path}: no training clip has the classes {first_five(unknown)}.")
-    return raw.index, pd.DataFrame(one_hot(genres, classes), genres.index, list(classes))
+        raise InputError(f"{path}: no training {what} has the classes {first_five(unknown)}.")
+    return pd.DataFrame({name: (genres == name).astype(np.float32) for name in classes}, genres.index)
 
 
-def one_hot(labels: pd.Series | np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """One row per label with a 1 for its class [shape=(n, n_classes)], float32."""
-    return (np.asarray(labels, dtype=object)[:, None] == np.array(classes, dtype=object)).astype(np.float32)
-
-
-def check_match(path: Path, listed: pd.Index, arrays: pd.Index, allow_bad_share: float) -> None:
-    """Refuse a label table and arrays that do not belong together.
-
-    Raises
-    ------
-    InputError
-        When more than a share of all ids has no label or no array; counts both and names five.
-    """
-    fileless, unlabelled = listed.difference(arrays), arrays.difference(listed)
-    n_bad = len(fileless) + len(unlabelled)
-    if not n_bad:
-        return
+def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share: float) -> None:
+    """Refuse labels and arrays of which more than a share lack each other."""
+    fileless, unlabelled = listed.difference(known), known.difference(listed)
+    n_bad, n = len(fileless) + len(unlabelled), len(listed.union(known))
     sentence = (
         f"{path}: {len(fileless)} ids have no array ({first_five(fileless) or 'none'}) and "
         f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
     )
-    n = len(listed.union(arrays))
     if too_many(n_bad, n, allow_bad_share):
         raise InputError(f"{sentence}. Complete the set, or {leave_out(n_bad, n)}.")
-    print(f"left out: {sentence}.")
+    if n_bad:
+        print(f"left out: {sentence}.")
+
+
+def statistics_file(data: DataSection, split: Split) -> Path:
+    """The table of statistics of a split."""
+    return Path(data.statistics.replace("{split}", split))
+
+
+def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table that `music-emotion statistics` wrote; clips that failed there are left out.
+
+    Parameters
+    ----------
+    path : Path
+    columns : tuple of str
+        Patterns of the columns, in which * stands for anything; all when empty.
+
+    Returns
+    -------
+    pd.DataFrame
+        One column per statistic, indexed by `Id`.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or no such table, a pattern fits nothing, or values are not finite.
+    """
+    remedy = "Make it with music-emotion statistics."
+    if not path.is_file():
+        raise InputError(f"The table {path} does not exist. {remedy}")
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise InputError(f"{path} is not a table of statistics: {error}.") from None
+    if "id" not in table or table["id"].duplicated().any():
+        raise InputError(f"{path} has no column 'id' with one row for each clip. {remedy}")
+    if "reason" in table:
+        table = table[table["reason"].isna()]
+    table = table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
+    idle = [pattern for pattern in columns if not fitting(table.columns, pattern)]
+    if idle:
+        raise InputError(f"{path} has no columns like {first_five(idle)}. Correct data.columns.")
+    chosen = {name for pattern in columns or ["*"] for name in fitting(table.columns, pattern)}
+    numbers = table[[name for name in table if name in chosen]].apply(pd.to_numeric, errors="coerce")
+    bad = numbers.columns[~np.isfinite(numbers.to_numpy(float)).all(axis=0)]
+    if len(bad):
+        raise InputError(
+            f"{path}: values that are not finite numbers in {first_five(bad)}. Make the table anew, or "
+            f"choose others with data.columns."
+        )
+    return numbers
+
+
+def load_windows(
+    data: DataSection, split: Literal["train", "val", "test"], outputs: tuple[str, ...] = ()
+) -> ClipSet:
+    """Load windows whose features others have computed.
+
+    Parameters
+    ----------
+    data : DataSection
+        ``windows`` is a folder that holds `X.npy`, one vector of features per window [shape=(n, n_rows)]
+        or its frames [shape=(n, n_frames, n_rows)], and `labels.npy` [shape=(n,)]; "{split}" in it stands
+        for the split. ``genres`` maps the labels.
+    split : {"train", "val", "test"}
+    outputs : tuple of str
+        The training split's classes, when another one is read.
+
+    Returns
+    -------
+    ClipSet
+        Windows are numbered from 0; a vector is a window of one frame. The features stay on the disk.
+
+    Raises
+    ------
+    InputError
+        When a file is missing, damaged or of another shape, when values are not finite, or a class is
+        not among `outputs`.
+    """
+    if "{split}" not in data.windows:
+        raise InputError(f"data.windows is '{data.windows}'. Put {{split}} where train, val and test differ.")
+    place = Path(data.windows.replace("{split}", split))
+    for path in (place / "X.npy", place / "labels.npy"):
+        if not path.is_file():
+            raise InputError(f"{path} does not exist. Correct data.windows; {{split}} stands for a split.")
+    features, labels = read_npy(place / "X.npy", mmap_mode="r"), read_npy(place / "labels.npy")
+    if features.dtype.kind != "f" or features.ndim not in {2, 3} or 0 in features.shape:
+        raise InputError(
+            f"{place / 'X.npy'} has shape {features.shape} of {features.dtype}; expected floats of shape "
+            f"(windows, features) or (windows, frames, rows)."
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "USiu":
+        raise InputError(
+            f"{place / 'labels.npy'} has shape {labels.shape} of {labels.dtype}; expected one name or number "
+            f"per window."
+        )
+    if len(features) != len(labels):
+        raise InputError(f"{place}: X.npy has {len(features)} windows, but labels.npy {len(labels)} labels.")
+    broken = [number for number, window in enumerate(features) if not np.isfinite(window).all()]
+    if broken:
+        raise InputError(
+            f"{place / 'X.npy'}: {len(broken)} windows have values that are not finite: "
+            f"{first_five(broken)}. Leave them out of X.npy and labels.npy."
+        )
+    names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
+    values = _one_hot(pd.Series(names), data, outputs, place / "labels.npy", "window")
+    n_frames = 1 if features.ndim == 2 else features.shape[1]
+    frames = features.reshape(-1, features.shape[-1])
+    store = Store.in_memory(frames, np.full(len(features), n_frames), is_fused=False)
+    return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())

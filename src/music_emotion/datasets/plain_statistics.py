@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.config import N_MELS, DataSection, Task
-from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.clip_set import ClipSet, read_statistics, statistics_file
 from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.statistic_set import read_statistics, statistics_file
 
 _BANDS, _ROWS_PER_BAND = 16, N_MELS // 16
 _NOTES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")

@@ -1,18 +1,22 @@
-"""How the labelled clips of an experiment are split: folds, repeated holdouts, or parts that are given."""
+"""Split labelled clips into folds, repeated holdouts, or given splits; stratified, and grouped if asked."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.folds import assign_folds, assign_parts, groups_of, target_strata
+from music_emotion.datasets.clip_set import ClipSet, load_windows
 from music_emotion.datasets.labels import read_groups
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.window_set import load_windows
 from music_emotion.files import InputError, first_five
+
+_N_STRATA = 10
+_MOST_CROSSED = 3
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,11 @@ class Fold:
     Attributes
     ----------
     seed, number : int
-        Together they name the folder of what is learnt: ``seed<s>/fold<k>``.
+        They name the folder of what is learnt: ``seed<s>/fold<k>``.
     training, valid : ClipSet
         With labels.
     test : ClipSet or None
-        Clips with labels that neither train nor validate, where the fold has its own.
+        Labelled clips of the fold's own that neither train nor validate.
     """
 
     seed: int
@@ -45,45 +49,53 @@ class Fold:
         """Another one for every seed and fold."""
         return self.seed * 1000 + self.number
 
+    @property
+    def sets(self) -> list[ClipSet]:
+        """Training, validation and, if there are any, test clips."""
+        return [self.training, self.valid, *([] if self.test is None else [self.test])]
+
 
 def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
-    """The folds of every seed.
+    """Split clips into the folds of every seed.
 
-    Where the experiment `has_repeats`, every seed has one fold, with test clips of its own; else its
-    folds together predict each clip once.
+    If the experiment `has_repeats`, every seed has one fold with test clips of its own; else its folds
+    together predict each clip once.
 
     Raises
     ------
     InputError
-        When there are too few clips or groups, or a group is not known.
+        When there are too few clips or groups, or a clip's group is not known.
     """
     return [fold for seed in experiment.seeds for fold in folds_of_seed(experiment, clips, seed)]
 
 
 def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fold]:
-    """The folds of one seed, as `folds_of_run`."""
-    if experiment.data.windows != "none":
-        return [_given(experiment, clips, seed)]
-    groups, strata = _groups(experiment, clips), _strata(experiment, clips)
-    if experiment.folds.split == "holdout":
-        held_out = experiment.folds.valid_share, experiment.folds.test_share
-        part_of = assign_parts(strata, (1 - sum(held_out), *held_out), seed, groups)
-        training, valid, test = (clips.select(part_of == part) for part in range(3))
-        return [Fold(seed, 0, training, valid, test)]
-    if experiment.task == "genre":
+    """Split clips into the folds of one seed, as `folds_of_run`."""
+    data, folds = experiment.data, experiment.folds
+    if data.windows != "none":
+        valid, test = (load_windows(data, split, clips.outputs) for split in ("val", "test"))
+        return [Fold(seed, 0, clips, valid, test)]
+    groups = groups_of(experiment, clips)
+    is_genre = experiment.task == "genre"
+    strata = clips.values.argmax(axis=1) if is_genre else target_strata(clips.values)
+    if folds.split == "holdout":
+        shares = (1 - folds.valid_share - folds.test_share, folds.valid_share, folds.test_share)
+        assigned = assign_holdout(strata, shares, seed, groups)
+        return [Fold(seed, 0, *(clips.select(assigned == number) for number in range(3)))]
+    if is_genre:
         _check_rare(clips)
-    fold_of = assign_folds(strata, experiment.folds.n, seed, groups)
+    fold_of = assign_folds(strata, folds.n, seed, groups)
     return [
         Fold(seed, number, clips.select(fold_of != number), clips.select(fold_of == number))
-        for number in range(experiment.folds.n)
+        for number in range(folds.n)
     ]
 
 
 def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) -> list[Fold]:
-    """One fold per seed, for networks that are scored on the test split.
+    """Give one fold per seed, for networks that are scored on the test split.
 
-    A training whose length is fixed may watch the test split and use every training clip; one that
-    selects its best epoch must not, so it holds out one fold of the training split.
+    A training of fixed length validates on the test split and uses every training clip. One that selects
+    its best epoch holds out one fold of the training split instead.
 
     Raises
     ------
@@ -100,7 +112,7 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
 
 
 def _check_rare(clips: ClipSet) -> None:
-    """Refuse a class that no fold can both learn and be scored on."""
+    """Refuse a class of one clip, which no fold can both learn and be scored on."""
     single = np.flatnonzero(clips.values.sum(axis=0) == 1)
     if len(single):
         named = [f"{clips.outputs[c]} (clip {clips.ids[clips.values[:, c] == 1][0]})" for c in single]
@@ -110,18 +122,13 @@ def _check_rare(clips: ClipSet) -> None:
         )
 
 
-def _given(experiment: Experiment, clips: ClipSet, seed: int) -> Fold:
-    valid, test = (load_windows(experiment.data, split, clips.outputs) for split in ("val", "test"))
-    return Fold(seed, 0, clips, valid, test)
-
-
 def groups_file(experiment: Experiment) -> Path | None:
     """The table of groups that an experiment names, or the one of its set; None for no groups.
 
     Raises
     ------
     InputError
-        When it is not known which clips of the set share a recording.
+        When the set does not tell which of its clips share a recording.
     """
     if experiment.folds.groups == "none":
         return None
@@ -130,7 +137,7 @@ def groups_file(experiment: Experiment) -> Path | None:
     folder = find_set(Path(experiment.data.root), experiment.task)
     if (folder / "groups-train.csv").exists():
         return folder / "groups-train.csv"
-    origin = folder / "ids-train.csv"  # the extraction's record of where each clip comes from
+    origin = folder / "ids-train.csv"  # the extraction writes where each clip comes from
     if origin.exists() and pd.read_csv(origin)["path"].is_unique:
         return None
     raise InputError(
@@ -139,10 +146,143 @@ def groups_file(experiment: Experiment) -> Path | None:
     )
 
 
-def _groups(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
+def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
+    """The group of every clip [shape=(n,)], or None for no groups.
+
+    Raises
+    ------
+    InputError
+        When the table of groups is missing or damaged, or clips have no group; the message counts them
+        and names five.
+    """
     path = groups_file(experiment)
-    return None if path is None else groups_of(clips.ids, read_groups(path))
+    if path is None:
+        return None
+    groups = read_groups(path)
+    missing = pd.Index(clips.ids).difference(groups.index)
+    if len(missing):
+        raise InputError(
+            f"{len(missing)} clips have no group in the group file ({first_five(missing)}). Add them to it."
+        )
+    return groups.loc[clips.ids].to_numpy()
 
 
-def _strata(experiment: Experiment, clips: ClipSet) -> np.ndarray:
-    return clips.values.argmax(axis=1) if experiment.task == "genre" else target_strata(clips.values)
+def target_strata(values: np.ndarray) -> np.ndarray:
+    """Bin regression targets so that folds get equal shares of every region.
+
+    Parameters
+    ----------
+    values : np.ndarray [shape=(n, n_targets)]
+        Target values.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)], integer
+        The combination of every target's quantile bin, about ten combinations in all; of more than
+        three targets, the bin of their mean rank.
+    """
+    if values.shape[1] > _MOST_CROSSED:  # more would make a stratum of every clip
+        values = rankdata(values, axis=0).mean(axis=1, keepdims=True)
+    n, n_targets = values.shape
+    n_bins = max(2, round(_N_STRATA ** (1 / n_targets)))
+    bins = np.floor((rankdata(values, axis=0) - 0.5) / n * n_bins).astype(np.int64)
+    return bins @ (n_bins ** np.arange(n_targets))
+
+
+def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Assign each clip the fold in which it is validated.
+
+    Parameters
+    ----------
+    strata : np.ndarray [shape=(n,)], integer
+        Classes, or `target_strata` of regression targets; spread evenly over folds.
+    n_folds : int
+        2 or more.
+    seed : int
+        Another seed gives other folds.
+    groups : np.ndarray [shape=(n,)], optional
+        Clips of one group share a fold.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)], integer
+        0 to ``n_folds - 1``; every fold has at least one clip.
+
+    Raises
+    ------
+    InputError
+        When there are fewer clips, or groups, than folds.
+    """
+    n_units, unit = (len(strata), "clips") if groups is None else (len(np.unique(groups)), "groups")
+    if n_units < n_folds:
+        raise InputError(f"There are {n_units} {unit} for {n_folds} folds. Lower --folds.n.")
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
+        n_splits=n_folds, shuffle=True, random_state=seed
+    )
+    # No stratum smaller than the number of folds can be in each, so such strata are merged.
+    values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    merged = np.where(counts[inverse] < n_folds, len(values), inverse)
+    fold_of = np.empty(len(strata), dtype=np.int64)
+    with warnings.catch_warnings():  # the merged stratum may be small, too
+        warnings.filterwarnings("ignore", "The least populated class")
+        for fold, (_, valid) in enumerate(splitter.split(strata, merged, groups)):
+            fold_of[valid] = fold
+    return fold_of
+
+
+def assign_holdout(
+    strata: np.ndarray, shares: tuple[float, ...], seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Assign each clip to one of several sets, such as training, validation and test.
+
+    Groups come in random order, large ones rather first. Each goes to the set that lacks its classes, and
+    clips, most.
+
+    Parameters
+    ----------
+    strata : np.ndarray [shape=(n,)], integer
+        Classes, or `target_strata` of regression targets; spread over the sets by their shares.
+    shares : tuple of float
+        Of each set, above 0; together 1. A class too rare for all sets goes to the first ones.
+    seed : int
+        Another seed gives another assignment.
+    groups : np.ndarray [shape=(n,)], optional
+        Clips of one group share a set.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)], integer
+        0 to ``len(shares) - 1``; every set has at least one clip.
+
+    Raises
+    ------
+    InputError
+        When there are too few clips, or groups, for the sets.
+
+    References
+    ----------
+    Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011; here
+    the items are groups and the labels their clips' classes.
+    """
+    _, unit_of = np.unique(np.arange(len(strata)) if groups is None else groups, return_inverse=True)
+    classes, class_of = np.unique(strata, return_inverse=True)
+    counts = np.zeros((unit_of.max() + 1, len(classes) + 1))  # the last column counts all classes
+    np.add.at(counts, (unit_of, class_of), 1)
+    counts[:, -1] = counts.sum(axis=1)
+    wanted = np.outer(shares, counts.sum(axis=0))
+    missing = wanted.copy()
+    set_of = np.empty(len(counts), np.int64)
+    # Large groups fit best at first. Sorted by size alone, they would be in the same set for every seed.
+    lateness = np.random.default_rng(seed).random(len(counts)) / counts[:, -1]
+    for unit in np.argsort(lateness):
+        # the missing share of what a set wants; if that is less than one clip, of one clip
+        chosen = ((missing / np.maximum(wanted, 1)) @ counts[unit]).argmax()
+        set_of[unit] = chosen
+        missing[chosen] -= counts[unit]
+    if len(set(set_of)) < len(shares):
+        unit = "clips" if groups is None else "groups"
+        raise InputError(
+            f"There are {len(counts)} {unit}, too few to be split into {len(shares)} parts. Give more, or "
+            f"the split 'folds' with a small --folds.n."
+        )
+    return set_of[unit_of]

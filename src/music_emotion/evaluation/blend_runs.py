@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.ensemble import (
     Method,
     aligned,

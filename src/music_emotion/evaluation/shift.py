@@ -17,10 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.folds import groups_of
-from music_emotion.datasets.labels import read_groups
 from music_emotion.datasets.plain_statistics import plain_statistics
-from music_emotion.datasets.splits import groups_file
+from music_emotion.datasets.splits import groups_of
 from music_emotion.evaluation.bootstrap import resamples, with_interval
 from music_emotion.files import InputError
 
@@ -61,8 +59,8 @@ def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
             f"--check-shift compares the training split with the test split, but {experiment.data.root} has "
             f"{found}. Give {_N_FOLDS} clips of each or more."
         )
-    path = groups_file(experiment)
-    known = clips.ids if path is None else groups_of(clips.ids, read_groups(path))
+    known = groups_of(experiment, clips)
+    known = clips.ids if known is None else known
     groups = np.unique(known, return_inverse=True)[1]
     groups = np.concatenate([groups, groups.max() + 1 + np.arange(n_test)])  # test clips have no known group
     table = plain_statistics(clips, test, experiment.data, experiment.task)

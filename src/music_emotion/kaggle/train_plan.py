@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.sources import load_clip_set
 from music_emotion.files import InputError, first_five, read_json, read_predictions, write_json
 from music_emotion.kaggle.devices import child_environment
 from music_emotion.kaggle.form import find_form

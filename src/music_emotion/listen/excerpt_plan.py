@@ -14,7 +14,7 @@ from music_emotion.datasets.store import Store
 from music_emotion.listen.feature_blocks import CLIP_SECONDS, SILENT_DB, FeatureBlocks
 
 if TYPE_CHECKING:
-    from music_emotion.datasets.dataset import Batch
+    from music_emotion.datasets.excerpts import Batch
     from music_emotion.listen.prediction_threads import PredictionThreads
     from music_emotion.models.build import Network
 
@@ -122,14 +122,12 @@ class ExcerptPlan:
 
     def _batch(self, decoded: DecodedFrames, excerpts: np.ndarray, peaks: np.ndarray) -> "Batch":
         """Some excerpts in dB below their peaks, padded as in training."""
-        from music_emotion.datasets.dataset import EvenExcerpts, batches
+        from music_emotion.datasets.excerpts import EvenExcerpts, batches
 
         places = self.places[excerpts]
-        index = pd.DataFrame({"start": np.cumsum(places[:, 1]) - places[:, 1], "length": places[:, 1]})
-        store = Store(decoded.cut(places, peaks), index)
         # each excerpt is a clip here, so that padding and rows are those of training
-        clips = ClipSet(index.index.to_numpy(), store, (), np.empty((len(index), 0), np.float32))
-        return next(iter(batches(EvenExcerpts(clips, self.data, self.excerpt), len(index))))
+        clips = ClipSet.unlabelled(Store.in_memory(decoded.cut(places, peaks), places[:, 1]))
+        return next(iter(batches(EvenExcerpts(clips, self.data, self.excerpt), len(clips))))
 
     def first_needed(self, n_decoded: int) -> int:
         """The first frame that is still to be predicted."""

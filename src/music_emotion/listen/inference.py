@@ -1,13 +1,10 @@
 """Predict with a saved model."""
 
 import numpy as np
-import pandas as pd
 from accelerate import Accelerator
 
-from music_emotion.audio.spectrogram import N_ROWS
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.store import Store
-from music_emotion.files import InputError
+from music_emotion.datasets.store import Store, check_array
 from music_emotion.models.build import Network
 from music_emotion.training.evaluate import predict_clips
 
@@ -39,11 +36,8 @@ def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:
     >>> predict_array(network, np.load("1004.fused.full.npy"))  # doctest: +SKIP
     {'valence': 0.55, 'energy': 0.81, 'danceability': 0.62}
     """
-    if fused.ndim != 2 or fused.shape[0] != N_ROWS or not fused.size or not np.isfinite(fused).all():
-        raise InputError(f"The array has shape {fused.shape}; expected ({N_ROWS}, n_frames) finite values.")
-    place = pd.DataFrame({"start": [0], "length": [fused.shape[1]]}, pd.Index([0], name="Id"))
+    check_array(fused, "The array")
     outputs = network.card.outputs
-    unknown = np.full((1, len(outputs)), np.nan, np.float32)
-    clip = ClipSet(np.array([0]), Store(fused.T, place), outputs, unknown)
+    clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]), outputs)
     predictions = predict_clips(network, clip, Accelerator())
     return {name: float(value) for name, value in zip(outputs, predictions.iloc[0], strict=True)}

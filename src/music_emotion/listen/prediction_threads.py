@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from music_emotion.datasets.dataset import Batch
+from music_emotion.datasets.excerpts import Batch
 from music_emotion.models.build import Network
 
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import EvenExcerpts
+from music_emotion.datasets.excerpts import EvenExcerpts
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError
 from music_emotion.models.build import Network
@@ -80,8 +79,7 @@ def activations(network: Network, fused: np.ndarray) -> Activations:
 def _middle_excerpt(network: Network, fused: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut as in validation, so with the same rows, length and padding, but once."""
     experiment = network.card.experiment
-    place = pd.DataFrame({"start": [0], "length": [fused.shape[1]]}, pd.Index([0], name="Id"))
-    clip = ClipSet(np.array([0]), Store(fused.T, place), (), np.empty((1, 0), np.float32))
+    clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
     batch = EvenExcerpts(clip, experiment.data, replace(experiment.excerpt, test=1)).__getitems__([0])
     return batch["frames"], batch["lengths"]
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure, SubFigure
 
 from music_emotion.audio.spectrogram import N_CHROMA, SILENCE_DB, row_slice
 from music_emotion.config import DataSection
-from music_emotion.datasets.clip_arrays import ClipArrays
 from music_emotion.models.layer_outputs import Activations
+from music_emotion.plots.clip_arrays import ClipArrays
 from music_emotion.plots.figures import FREQUENCIES_HZ, draw_rows, label_chroma, label_mel
 
 _MAPS_SHOWN = 16

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from music_emotion.audio.spectrogram import SILENCE_DB, row_slice
-from music_emotion.datasets.clip_arrays import ClipArrays
+from music_emotion.plots.clip_arrays import ClipArrays
 from music_emotion.plots.figures import draw_rows, label_chroma, label_mel
 
 

@@ -9,9 +9,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from music_emotion.config import DataSection, ExcerptSection, Experiment
-from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import Batch, TrainingExcerpts
-from music_emotion.datasets.sources import load_clip_set
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set
+from music_emotion.datasets.excerpts import Batch, TrainingExcerpts
 from music_emotion.files import InputError
 from music_emotion.models.build import Network
 from music_emotion.training.objectives import GenreObjective

@@ -10,8 +10,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.sources import load_clip_set, load_test_set
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_test_set
 from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.metrics import is_constant
 from music_emotion.files import InputError, read_predictions, telling_what_is_kept

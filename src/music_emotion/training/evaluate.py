@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import EvenExcerpts, batches
+from music_emotion.datasets.excerpts import EvenExcerpts, batches
 from music_emotion.files import prediction_table
 from music_emotion.models.build import Network, load_model
 

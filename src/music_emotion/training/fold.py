@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from music_emotion.audio.spectrogram import FeatureSettings
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import row_statistics
+from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold
 from music_emotion.files import InputError, write_json, write_predictions

@@ -1,14 +1,13 @@
-"""What every training looks for before it begins: clips that are learnt from and scored at once.
+"""Check before each training that no clip, group or recording is both learnt from and scored.
 
-A group on both sides of a fold, or a clip, is refused. Two clips that are probably one recording are
-named in a warning, since whoever did not make a set can't mend it. That normalisation, targets' scale
-and weights come from a fold's training clips alone is not looked for: a fold's network is given nothing
-else, and tests change the other clips and compare every weight.
+A shared clip or group is refused. Probable copies of one recording are named in a warning, since the user
+may be unable to mend the data set. Normalisation, target scale and weights cannot leak: a fold's network
+is given its training clips only.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +16,31 @@ from accelerate import Accelerator
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.fingerprint import N_BANDS, N_STEPS
-from music_emotion.datasets.splits import Fold
+from music_emotion.datasets.duplicates import (
+    MOST_COMPARED,
+    MOST_LISTED,
+    N_BANDS,
+    N_STEPS,
+    copies,
+    most_similar,
+    near_duplicates,
+)
+from music_emotion.datasets.labels import read_groups
+from music_emotion.datasets.splits import Fold, groups_file
 from music_emotion.datasets.store import Store
-from music_emotion.datasets.twins import MOST_COMPARED, MOST_LISTED, Pairs, find_copies, find_near_twins
-from music_emotion.files import first_five, write_table
+from music_emotion.files import InputError, first_five, read_predictions, write_table
+from music_emotion.models.build import read_card
 from music_emotion.runs import open_run
-from music_emotion.training.sides import check_sides, check_trunk
 
-LEAKS = "leaks.csv"
 FOLD_BORDER, TRAIN_AND_TEST = "fold border", "train and test"
 
 
 def check_leaks(
     experiment: Experiment, folds: Sequence[Fold], test: ClipSet, accelerator: Accelerator, directory: Path
 ) -> None:
-    """Refuse folds that share clips or groups, and warn of recordings that are there twice.
+    """Refuse folds that share clips or groups, and warn of near duplicates.
 
-    Opens the run's directory. Writes `leaks.csv` there, or removes the one of an earlier look.
+    Opens the run's directory. Writes `leaks.csv` there, or removes an earlier one.
 
     Parameters
     ----------
@@ -44,173 +50,186 @@ def check_leaks(
     test : ClipSet
         The test split; may be empty.
     accelerator : Accelerator
-        Of its processes the main one looks for twins.
+        Its main process looks for near duplicates.
     directory : Path
         ``runs/<name>``.
 
     Raises
     ------
     InputError
-        When a clip or a group is on both sides of a fold, the trunk has learnt from clips that are
-        scored, or the directory holds another experiment.
+        As `check_folds` and `check_trunk`, or when the directory holds another experiment.
     """
-    check_sides(experiment, folds)
+    check_folds(experiment, folds)
     check_trunk(experiment, folds)
     open_run(directory, experiment, accelerator)
     if accelerator.is_main_process:
-        _warn_of_twins(find_leaks(folds, test), directory / LEAKS)
+        pairs, n = find_leaks(folds, test)
+        path = directory / "leaks.csv"
+        if n:
+            write_table(path, pairs)
+            listed = "all of them are" if n <= MOST_LISTED else f"the {MOST_LISTED:,} most similar are"
+            print(f"warning: {' '.join(_sentences(pairs))} ({listed} in {path}.)", flush=True)
+        else:
+            path.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
 
 
-@dataclass(frozen=True)
-class Leaks:
-    """Pairs of clips that are probably one recording, one learnt from where the other is scored.
-
-    Attributes
-    ----------
-    pairs : pd.DataFrame
-        `Id`, `twin`, `similarity` (up to 1) and `where`, most similar first; of train and test, the
-        twin is the clip of the test split.
-    n : int
-        How many there are; more than are listed where there are very many.
-    """
-
-    pairs: pd.DataFrame
-    n: int
-
-
-def find_leaks(folds: Sequence[Fold], test: ClipSet) -> Leaks:
-    """Look for near twins across the border of a fold, and between what is learnt from and tested.
-
-    Arrays are compared by the fingerprints of their store. Of more clips than `MOST_COMPARED`, and of
-    statistics and windows, only copies are found; so it is of arrays without a fingerprint.
-    """
-    sides = _Sides(folds, test)
-    fingerprints = sides.fingerprints()
-    few = len(fingerprints) <= MOST_COMPARED
-    pairs = Pairs(sides.matter)
-    if few:
-        find_near_twins(fingerprints, pairs)
-    has_one = (fingerprints != 0).any(axis=(1, 2))
-    find_copies(
-        [
-            (b"" if few else fingerprints[number].tobytes()) if has_one[number] else sides.digest(number)
-            for number in range(len(fingerprints))
-        ],
-        pairs,
-    )
-    return Leaks(sides.named(pairs.table()), pairs.n)
-
-
-class _Sides:
-    """On which side of which fold every clip is, of all that there are in all stores.
+def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
+    """Refuse folds in which a clip or a group is in two of training, validation and test.
 
     Parameters
     ----------
+    experiment : Experiment
+        Names the groups.
     folds : sequence of Fold
-    test : ClipSet
-        The test split; may be empty.
+        Clips of different stores have unrelated ids and no common groups.
+
+    Raises
+    ------
+    InputError
+        Naming the fold and five of the clips or groups.
     """
-
-    def __init__(self, folds: Sequence[Fold], test: ClipSet):
-        parts = [*(p for f in folds for p in (f.training, f.valid, f.test) if p is not None), test]
-        ids_in: dict[int, tuple[Store, np.ndarray]] = {}
-        for part in parts:
-            _, before = ids_in.get(id(part.store), (part.store, part.ids[:0]))
-            ids_in[id(part.store)] = (part.store, np.union1d(before, part.ids))
-        self._sets = list(ids_in.values())
-        self.ids = np.concatenate([ids for _, ids in self._sets])
-        learnt = self._mask([fold.training for fold in folds])
-        tested = self._mask([test if fold.test is None else fold.test for fold in folds])
-        validated = self._mask([fold.valid for fold in folds]) & ~tested  # pretraining watches its test split
-        # Bits of folds, since of many pairs whole rows would take gigabytes.
-        self._learnt, self._validated = (np.packbits(side, axis=1) for side in (learnt, validated))
-        self._tested = np.packbits(tested, axis=1)
-
-    def _mask(self, parts: Sequence[ClipSet]) -> np.ndarray:
-        """Which clips are in each of some parts [shape=(n, n_parts)]."""
-        mask = np.zeros((len(self.ids), len(parts)), bool)
-        for number, part in enumerate(parts):
-            start = 0
-            for store, ids in self._sets:
-                if store is part.store:
-                    mask[start : start + len(ids), number] = np.isin(ids, part.ids)
-                start += len(ids)
-        return mask
-
-    def _meet(self, held_out: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Pairs of which, in any fold, one is learnt from and the other held out."""
-        return ((self._learnt[first] & held_out[second]) | (self._learnt[second] & held_out[first])).any(
-            axis=1
-        )
-
-    def matter(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether pairs of positions are leaks [shape=(n_pairs,)]."""
-        return self._meet(self._validated | self._tested, first, second)
-
-    def named(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Pairs with ids and the place of their leak, as `Leaks` holds them."""
-        first, second = table["first"].to_numpy(), table["second"].to_numpy()
-        at_border = self._meet(self._validated, first, second)
-        # of train and test, the clip that is learnt from comes first
-        turned = ~at_border & ~(self._learnt[first] & self._tested[second]).any(axis=1)
-        first, second = np.where(turned, second, first), np.where(turned, first, second)
-        return pd.DataFrame(
-            {
-                "Id": self.ids[first],
-                "twin": self.ids[second],
-                "similarity": table["similarity"].round(3),
-                "where": np.where(at_border, FOLD_BORDER, TRAIN_AND_TEST),
-            }
-        )
-
-    def fingerprints(self) -> np.ndarray:
-        """Of all clips [shape=(n, N_STEPS, N_BANDS)]; zeros where a store has none."""
-        none = np.zeros((1, N_STEPS, N_BANDS), np.float16)
-        return np.concatenate(
-            [
-                none.repeat(len(ids), axis=0)
-                if store.fingerprints is None
-                else store.fingerprints[store.index.index.get_indexer(pd.Index(ids))]
-                for store, ids in self._sets
-            ]
-        )
-
-    def digest(self, number: int) -> bytes:
-        """A short stand-in for the array of the clip at a position."""
-        for store, ids in self._sets:
-            if number < len(ids):
-                start, length = store.index.loc[ids[number], ["start", "length"]]
-                array = np.ascontiguousarray(store.frames[start : start + length])
-                return blake2b(array.tobytes(), digest_size=16).digest()
-            number -= len(ids)
-        raise IndexError(number)
+    pairs = [(fold, *pair) for fold in folds for pair in _comparable(fold)]
+    path = groups_file(experiment) if pairs else None
+    groups = pd.Series(dtype=object) if path is None else read_groups(path)
+    for fold, one, other in pairs:
+        shared = np.intersect1d(one.ids, other.ids)
+        if len(shared):
+            raise InputError(
+                f"{fold.folder}: {len(shared)} clips are in two of training, validation and test: "
+                f"{first_five(shared)}. Give each clip to one of them."
+            )
+        split = set(groups.reindex(one.ids).dropna()) & set(groups.reindex(other.ids).dropna())
+        if split:
+            raise InputError(
+                f"{fold.folder}: {len(split)} groups of {path} are in two of training, validation and test: "
+                f"{first_five(sorted(split))}. Give each group to one of them."
+            )
 
 
-def _warn_of_twins(leaks: Leaks, path: Path) -> None:
-    if not leaks.n:
-        path.unlink(missing_ok=True)
+def _comparable(fold: Fold) -> list[tuple[ClipSet, ClipSet]]:
+    """Pairs of a fold's sets that come from one store."""
+    return [(one, other) for one, other in combinations(fold.sets, 2) if one.store is other.store]
+
+
+def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
+    """Refuse a trunk that may have been trained on clips which the folds are scored on.
+
+    A trunk of the same task and data is accepted only if its own fold had held out these clips. Its
+    `valid.csv` beside the model tells which, and its `test.csv` if it has test clips of its own.
+
+    Raises
+    ------
+    InputError
+        Naming the trunk, and the first fold with such clips.
+    """
+    if experiment.model.trunk == "none" or experiment.is_classical:
         return
-    write_table(path, leaks.pairs)
-    listed = "all of them are" if leaks.n <= MOST_LISTED else f"the {MOST_LISTED:,} most similar are"
-    sentences = [_sentence(leaks.pairs, where) for where in (FOLD_BORDER, TRAIN_AND_TEST)]
-    print(f"warning: {' '.join(filter(None, sentences))} ({listed} in {path}.)", flush=True)
+    trunk = Path(experiment.model.trunk)
+    origin = read_card(trunk).experiment
+    one, other = origin.data, experiment.data
+    same_place = Path(one.root).resolve() == Path(other.root).resolve()
+    if not (origin.task == experiment.task and one.windows == other.windows == "none" and same_place):
+        return
+    held_out = [trunk.parent / name for name in ("valid.csv", *(["test.csv"] if origin.has_repeats else []))]
+    unseen = [clip_id for path in held_out if path.exists() for clip_id in read_predictions(path).index]
+    for fold in folds:
+        for _, scored in _comparable(fold):
+            seen = np.setdiff1d(scored.ids, unseen)
+            if len(seen):
+                raise InputError(
+                    f"{fold.folder} is scored on {len(seen)} clips that may have trained {trunk}: "
+                    f"{first_five(seen)}. That network has learnt the same task from the same data "
+                    f"({one.root}). Name another model.trunk, such as one of genres for emotion."
+                )
 
 
-def _sentence(pairs: pd.DataFrame, where: str) -> str:
-    found = pairs[pairs["where"] == where]
-    if not len(found):
-        return ""
-    named = first_five(
-        f"{row.Id} and {row.twin} ({row.similarity:.2f})" for row in found.head(6).itertuples(index=False)
-    )
-    if where == FOLD_BORDER:
-        return (
-            f"{len(found)} pairs of clips seem to be one recording, but are trained on and validated in the "
-            f"same fold: {named}. Give both clips of a pair one group in a table for --folds.groups, or the "
-            f"score out of the folds is too good."
+def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]:
+    """Find near duplicates of which one is learnt from and the other scored, in any fold or the test split.
+
+    Arrays are compared by the fingerprints of their store. Among more clips than `MOST_COMPARED`, and
+    without fingerprints (statistics, windows), only exact copies are found.
+
+    Returns
+    -------
+    pairs : pd.DataFrame
+        `Id`, `duplicate`, `similarity` (up to 1) and `where`, most similar first. Between train and test,
+        the duplicate is the clip of the test split. At most `MOST_LISTED`.
+    n : int
+        How many there are in all.
+    """
+    sets = [*(clips for fold in folds for clips in fold.sets), test]
+    stores = list({id(clips.store): clips.store for clips in sets}.values())
+    used = [(s, np.unique(np.concatenate([c.ids for c in sets if c.store is s]))) for s in stores]
+    learnt = _membership(used, [fold.training for fold in folds])
+    tested = _membership(used, [test if fold.test is None else fold.test for fold in folds])
+    # Pretraining may validate on its test split.
+    validated = _membership(used, [fold.valid for fold in folds]) & ~tested
+
+    def meet(scored: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Pairs of which, in any fold, one is learnt from and the other scored."""
+        return ((learnt[first] & scored[second]) | (learnt[second] & scored[first])).any(axis=1)
+
+    pairs, n = most_similar(_near_duplicates(used), lambda *pair: meet(validated | tested, *pair))
+    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+    at_border = meet(validated, first, second)
+    is_turned = ~at_border & ~(learnt[first] & tested[second]).any(axis=1)
+    first, second = np.where(is_turned, second, first), np.where(is_turned, first, second)
+    ids = np.concatenate([own for _, own in used])
+    where = np.where(at_border, FOLD_BORDER, TRAIN_AND_TEST)
+    similarity = pairs["similarity"].round(3)
+    return pd.DataFrame(
+        {"Id": ids[first], "duplicate": ids[second], "similarity": similarity, "where": where}
+    ), n
+
+
+# Stores, each with the ids of its clips that are used.
+Used = list[tuple[Store, np.ndarray]]
+
+
+def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
+    """Which used clips are in each set, as bits, since bytes would take gigabytes [shape=(n, n_sets / 8)]."""
+    columns = [
+        np.concatenate([np.isin(ids, clips.ids) & (store is clips.store) for store, ids in used])
+        for clips in sets
+    ]
+    return np.packbits(np.stack(columns, axis=1), axis=1)
+
+
+def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
+    """Compare fingerprints, of many clips for equality alone, and arrays where a clip has no fingerprint."""
+    blocks, contents = [], []
+    is_small = sum(len(ids) for _, ids in used) <= MOST_COMPARED
+    for store, ids in used:
+        prints = np.zeros((len(ids), N_STEPS, N_BANDS), np.float16)
+        if store.fingerprints is not None:
+            prints = store.fingerprints[store.index.index.get_indexer(pd.Index(ids))]
+        blocks.append(prints)
+        for clip_id, print_of in zip(ids, prints, strict=True):
+            if print_of.any():
+                contents.append(b"" if is_small else print_of.tobytes())
+            else:
+                array = np.ascontiguousarray(store.frames_of(clip_id))
+                contents.append(blake2b(array.tobytes(), digest_size=16).digest())
+    if is_small:
+        yield from near_duplicates(np.concatenate(blocks))
+    yield from copies(contents)
+
+
+def _sentences(pairs: pd.DataFrame) -> Iterator[str]:
+    for where, found in pairs.groupby("where", sort=True):
+        named = first_five(
+            f"{row.Id} and {row.duplicate} ({row.similarity:.2f})"
+            for row in found.head(6).itertuples(index=False)
         )
-    return (
-        f"{len(found)} clips of the training split seem to be clips of the test split, too: {named}. For "
-        f"those the out-of-fold score is no estimate."
-    )
+        if where == FOLD_BORDER:
+            yield (
+                f"{len(found)} pairs of clips seem to be one recording, but are trained on and validated in "
+                f"the same fold: {named}. Give both clips of a pair one group in a table for --folds.groups, "
+                f"or the score out of the folds is too good."
+            )
+        else:
+            yield (
+                f"{len(found)} clips of the training split seem to be clips of the test split, too: {named}. "
+                f"For those the out-of-fold score is no estimate."
+            )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from music_emotion.config import AugmentSection, TrainSection
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import Batch
+from music_emotion.datasets.excerpts import Batch
 from music_emotion.files import Diverged, write_predictions, write_table
 from music_emotion.models.augment import mixup
 from music_emotion.models.build import Network, save_model

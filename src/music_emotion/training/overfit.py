@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import TrainingExcerpts, batches
+from music_emotion.datasets.excerpts import TrainingExcerpts, batches
 from music_emotion.models.build import Network
 from music_emotion.training.objectives import Objective
 from music_emotion.training.optim import make_optimizer

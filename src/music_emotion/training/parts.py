@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import TrainingExcerpts, batches
+from music_emotion.datasets.excerpts import TrainingExcerpts, batches
 from music_emotion.files import InputError
 from music_emotion.models.build import Network
 from music_emotion.training.checkpoint import STATE, Progress, check_same_training, load_state

@@ -1,7 +1,6 @@
-"""Clips to batches of excerpts: random ones for training, evenly spaced ones for test.
+"""Batches of excerpts of clips: random ones for training, evenly spaced ones for validation and test.
 
-Both datasets are asked for many items at once (`__getitems__`) and answer with a padded batch,
-a dict of tensors:
+Both datasets answer `__getitems__` with a padded batch, a dict of tensors:
 
 - ``frames`` [shape=(n_excerpts, n_rows, n_frames)], float32
 - ``lengths`` [shape=(n_excerpts,)]: frames before the padding
@@ -23,13 +22,12 @@ from music_emotion.files import InputError
 Batch = dict[str, torch.Tensor]
 
 
-class _Cutter:
-    """Reads excerpts out of a clip set into padded arrays."""
+class _Excerpts(Dataset):
+    """Reads excerpts of clips into padded batches."""
 
     def __init__(self, clips: ClipSet, data: DataSection, excerpt: ExcerptSection):
-        self.clips = clips
-        self.n_frames = excerpt.frames
-        self.rows = clips.store.part(data.rows)
+        self.clips, self.n_frames = clips, excerpt.frames
+        self.rows = clips.store.row_slice(data.rows)
         padding = np.zeros(clips.store.frames.shape[1], np.float32)
         if clips.store.is_fused and excerpt.padding == "silence":
             padding = silent_rows()
@@ -42,25 +40,26 @@ class _Cutter:
                 f"and what is silence in these is not known. Give excerpt.frames {self.lengths.min()}."
             )
 
-    def cut(self, clips: np.ndarray, offsets: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Excerpts of the clips at some positions, each from an offset in frames."""
-        lengths = self.lengths[clips] - offsets
+    def _cut(self, excerpt_clips: np.ndarray, offsets: np.ndarray, item_clips: np.ndarray) -> Batch:
+        """Excerpts of clips, each from an offset in frames, with the values and ids of some clips."""
+        lengths = self.lengths[excerpt_clips] - offsets
         longest = self.n_frames or int(lengths.max())
         lengths = np.minimum(lengths, longest)
-        batch = np.empty((len(clips), len(self.padding), longest), np.float32)
-        for excerpt, (clip, offset, length) in enumerate(zip(clips, offsets, lengths, strict=True)):
-            start = self.starts[clip] + offset
-            batch[excerpt, :, :length] = self.clips.store.frames[start : start + length, self.rows].T
-            batch[excerpt, :, length:] = self.padding
-        return torch.from_numpy(batch), torch.from_numpy(lengths)
+        frames = np.empty((len(excerpt_clips), len(self.padding), longest), np.float32)
+        starts = self.starts[excerpt_clips] + offsets
+        for excerpt, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            frames[excerpt, :, :length] = self.clips.store.frames[start : start + length, self.rows].T
+            frames[excerpt, :, length:] = self.padding
+        values, ids = self.clips.values[item_clips], self.clips.ids[item_clips]
+        arrays = {"frames": frames, "lengths": lengths, "values": values, "ids": ids}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def room(self, clips: np.ndarray) -> np.ndarray:
+    def _slack(self, clips: np.ndarray) -> np.ndarray:
         """By how many frames an excerpt can be moved inside each clip."""
-        n_frames = self.n_frames or self.lengths[clips]
-        return np.maximum(self.lengths[clips] - n_frames, 0)
+        return np.maximum(self.lengths[clips] - (self.n_frames or self.lengths[clips]), 0)
 
 
-class TrainingExcerpts(Dataset):
+class TrainingExcerpts(_Excerpts):
     """Random excerpts; `set_epoch` draws new ones in a new order.
 
     Parameters
@@ -70,31 +69,33 @@ class TrainingExcerpts(Dataset):
     data, excerpt : DataSection, ExcerptSection
         What is read and how it is cut.
     seed : int
-        Order and offsets follow from it and the epoch alone.
+        Together with the epoch, it fixes order and offsets.
+
+    Raises
+    ------
+    InputError
+        When clips of statistics or windows are shorter than ``excerpt.frames``.
     """
 
     def __init__(self, clips: ClipSet, data: DataSection, excerpt: ExcerptSection, seed: int):
-        self.cutter = _Cutter(clips, data, excerpt)
+        super().__init__(clips, data, excerpt)
         self.per_clip, self.seed = excerpt.per_clip, seed
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the order of clips and the offset of every excerpt of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        n = len(self.cutter.clips)
-        self.order = rng.permutation(np.repeat(np.arange(n), self.per_clip))
-        self.offsets = rng.integers(0, self.cutter.room(self.order) + 1)
+        self.order = rng.permutation(np.repeat(np.arange(len(self.clips)), self.per_clip))
+        self.offsets = rng.integers(0, self._slack(self.order) + 1)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitems__(self, items: list[int]) -> Batch:
-        clips = self.order[items]
-        frames, lengths = self.cutter.cut(clips, self.offsets[items])
-        return {"frames": frames, "lengths": lengths, **_known(self.cutter.clips, clips)}
+        return self._cut(self.order[items], self.offsets[items], self.order[items])
 
 
-class EvenExcerpts(Dataset):
+class EvenExcerpts(_Excerpts):
     """Every clip once, as evenly spaced excerpts that follow each other in the batch.
 
     Parameters
@@ -103,28 +104,25 @@ class EvenExcerpts(Dataset):
         Validation or test clips.
     data, excerpt : DataSection, ExcerptSection
         ``excerpt.test`` excerpts of each clip.
+
+    Raises
+    ------
+    InputError
+        As `TrainingExcerpts`.
     """
 
     def __init__(self, clips: ClipSet, data: DataSection, excerpt: ExcerptSection):
-        self.cutter = _Cutter(clips, data, excerpt)
+        super().__init__(clips, data, excerpt)
         self.n_excerpts = excerpt.test if excerpt.frames else 1
 
     def __len__(self) -> int:
-        return len(self.cutter.clips)
+        return len(self.clips)
 
     def __getitems__(self, items: list[int]) -> Batch:
         clips = np.asarray(items)
-        steps = (np.arange(self.n_excerpts) + 0.5) / self.n_excerpts
-        if self.n_excerpts > 1:
-            steps = np.linspace(0, 1, self.n_excerpts)
-        offsets = np.rint(self.cutter.room(clips)[:, None] * steps).astype(np.int64)
-        frames, lengths = self.cutter.cut(np.repeat(clips, self.n_excerpts), offsets.ravel())
-        return {"frames": frames, "lengths": lengths, **_known(self.cutter.clips, clips)}
-
-
-def _known(clips: ClipSet, positions: np.ndarray) -> Batch:
-    values, ids = clips.values[positions], clips.ids[positions]
-    return {"values": torch.from_numpy(values), "ids": torch.from_numpy(ids)}
+        steps = np.linspace(0, 1, self.n_excerpts) if self.n_excerpts > 1 else np.array([0.5])
+        offsets = np.rint(self._slack(clips)[:, None] * steps).astype(np.int64)
+        return self._cut(np.repeat(clips, self.n_excerpts), offsets.ravel(), clips)
 
 
 def _as_is(batch: Any) -> Any:
@@ -132,13 +130,12 @@ def _as_is(batch: Any) -> Any:
 
 
 def batches(dataset: TrainingExcerpts | EvenExcerpts, batch_size: int) -> DataLoader:
-    """Loader over a dataset in its own order.
+    """Load a dataset in its own order.
 
-    A last short batch is left out in training, where batch statistics of few excerpts would
-    harm, unless it is the only one.
+    In training, a short last batch is left out unless it is the only one, since batch statistics of few
+    excerpts are noisy.
     """
-    training = isinstance(dataset, TrainingExcerpts)
-    drop_last = training and len(dataset) >= batch_size
+    drop_last = isinstance(dataset, TrainingExcerpts) and len(dataset) >= batch_size
     return DataLoader(dataset, batch_size, shuffle=False, drop_last=drop_last, collate_fn=_as_is)
 
 
@@ -155,15 +152,15 @@ def row_statistics(clips: ClipSet, data: DataSection) -> tuple[np.ndarray, np.nd
     Returns
     -------
     mean, deviation : np.ndarray [shape=(n_rows,)], float64
-        A row that never changes gets the deviation 1.
+        The deviation of a constant row is 1.
     """
-    rows = clips.store.part(data.rows)
+    rows = clips.store.row_slice(data.rows)
     total, squares, n_frames = 0.0, 0.0, 0
-    for start, length in clips.store.index.loc[clips.ids].to_numpy():
-        frames = clips.store.frames[start : start + length, rows].astype(np.float32)
+    for clip_id in clips.ids:
+        frames = clips.store.frames_of(clip_id)[:, rows].astype(np.float32)
         total = total + frames.sum(axis=0, dtype=np.float64)
         squares = squares + np.square(frames).sum(axis=0, dtype=np.float64)
-        n_frames += length
+        n_frames += len(frames)
     mean = total / n_frames
     deviation = np.sqrt(np.maximum(squares / n_frames - mean**2, 0))
     return np.asarray(mean), np.where(deviation > 1e-6, deviation, 1.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from music_emotion.config import DataSection, ExcerptSection
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.dataset import EvenExcerpts, TrainingExcerpts, batches, row_statistics
+from music_emotion.datasets.excerpts import EvenExcerpts, TrainingExcerpts, batches, row_statistics
 from music_emotion.datasets.store import Store
 
 FUSED = DataSection(rows="fused")
