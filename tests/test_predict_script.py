@@ -17,9 +17,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from matplotlib.image import imread
 
-from music_emotion.audio.beats import full_features
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.config import build_experiment
 from music_emotion.datasets.demo import draw_music, synthesise
 from music_emotion.files import read_json

@@ -7,11 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from music_emotion.audio.audio_summary import audio_statistics
-from music_emotion.audio.beats import fused_features
-from music_emotion.audio.moments import autocorrelation, mean_and_std, spectral_shape
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.summary import fused_statistics
+from music_emotion.audio.features import FeatureSettings, fused_features
+from music_emotion.audio.statistics import (
+    audio_statistics,
+    autocorrelation,
+    fused_statistics,
+    mean_and_std,
+    spectral_shape,
+)
 from music_emotion.datasets.demo import Music, synthesise
 from music_emotion.files import InputError
 

@@ -6,14 +6,15 @@ import librosa
 import numpy as np
 import pytest
 
-from music_emotion.audio.beats import beat_frames, full_features, fused_features
-from music_emotion.audio.separation import percussive_part
-from music_emotion.audio.spectrogram import (
+from music_emotion.audio.constant_q import short_time_spectrum
+from music_emotion.audio.features import (
     FeatureSettings,
+    beat_frames,
+    full_features,
     fuse,
+    fused_features,
     mel_power,
     row_slice,
-    short_time_spectrum,
     silent_rows,
 )
 from music_emotion.datasets.demo import draw_music, synthesise
@@ -83,8 +84,7 @@ def ordinary(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarra
 
 
 def our_beats(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    spectrum = short_time_spectrum(waveform)
-    return beat_frames(percussive_part(spectrum, np.abs(spectrum), len(waveform)), settings)
+    return beat_frames(waveform, settings)
 
 
 def check_equal(waveform: np.ndarray, settings: FeatureSettings) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from music_emotion.audio.moments import correlations, lag_changes, skewness, whole_frames
+from music_emotion.audio.statistics import correlations, lag_changes, skewness, whole_frames
 
 ROWS = np.random.default_rng(0).exponential(size=(5, 300)).astype(np.float32) * [[1], [5], [10], [0.1], [3]]
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.ndimage import median_filter
 
+from music_emotion.audio.constant_q import short_time_spectrum
 from music_emotion.audio.separation import percussive_part, running_median
-from music_emotion.audio.spectrogram import short_time_spectrum
 
 few_values = st.sampled_from([0.0, 1.0, 1.5, 2.0])  # ties, which a sorted window must survive
 any_value = st.floats(-1e6, 1e6, width=32)

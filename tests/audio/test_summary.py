@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from music_emotion.audio.beats import fused_features
-from music_emotion.audio.spectrogram import FeatureSettings, silent_rows
-from music_emotion.audio.summary import fused_statistics
+from music_emotion.audio.features import FeatureSettings, fused_features, silent_rows
+from music_emotion.audio.statistics import fused_statistics
 from music_emotion.datasets.demo import Music, synthesise
 from music_emotion.files import InputError
 

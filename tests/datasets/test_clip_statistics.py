@@ -6,12 +6,10 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
-from music_emotion.audio.audio_summary import audio_statistics
-from music_emotion.audio.beats import full_features
+from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.families import statistic_families
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.summary import fused_statistics
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.datasets.clip_statistics import (
     array_families,
     array_statistics,

@@ -12,9 +12,8 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
-from music_emotion.audio.beats import fused_features
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import FeatureSettings, fused_features
 from music_emotion.config import DataSection
 from music_emotion.datasets import extract
 from music_emotion.datasets.clip_set import load_clip_set

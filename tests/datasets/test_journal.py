@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.journal import Journal, Source, source_of
 from music_emotion.files import InputError
 

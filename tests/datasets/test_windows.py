@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.decode import read_waveform
 from music_emotion.datasets.clips import read_clips, target_columns, task_of
 from music_emotion.datasets.windows import Windows, cut_windows
 from music_emotion.files import InputError

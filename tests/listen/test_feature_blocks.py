@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_emotion.audio.beats import full_features
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.datasets.demo import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import feature_blocks as module

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.files import InputError
 from music_emotion.listen.feature_blocks import FeatureBlocks, feature_blocks
 from music_emotion.listen.hearing import HearingProcess, hear

@@ -9,9 +9,8 @@ import soundfile
 import torch
 from accelerate import Accelerator
 
-from music_emotion.audio.beats import full_features, fused_features
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import FeatureSettings, full_features, fused_features
 from music_emotion.config import build_experiment
 from music_emotion.datasets.demo import Music, synthesise
 from music_emotion.files import InputError

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.stats import norm
 
-from music_emotion.audio.spectrogram import FeatureSettings, row_slice
+from music_emotion.audio.features import FeatureSettings, row_slice
 from music_emotion.config import (
     Experiment,
     ModelSection,

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from matplotlib.image import imread
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import Experiment
 from music_emotion.files import InputError
 from music_emotion.plots.class_pictures import classes_figure

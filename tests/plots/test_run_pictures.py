@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard, build_network
 from music_emotion.models.layer_outputs import activations

@@ -6,9 +6,8 @@ import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.image import imread
 
-from music_emotion.audio.beats import beat_frames
-from music_emotion.audio.separation import percussive_part
-from music_emotion.audio.spectrogram import FeatureSettings, mel_power, short_time_spectrum
+from music_emotion.audio.constant_q import short_time_spectrum
+from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
 from music_emotion.datasets.demo import Music, synthesise
 from music_emotion.listen.sound_overview import Overview
 from music_emotion.listen.timeline import Sliding, Timeline
@@ -47,8 +46,7 @@ def test_beats_are_those_of_the_percussive_part():
     spectrum = short_time_spectrum(waveform)
     decibels = 10 * np.log10(np.maximum(mel_power(np.abs(spectrum), SETTINGS), 1e-10)).T
     beats = overview_of(decibels, 300).beats
-    percussive = percussive_part(spectrum, np.abs(spectrum), len(waveform))
-    expected = beat_frames(percussive, SETTINGS) * 512 / 22050
+    expected = beat_frames(waveform, SETTINGS) * 512 / 22050
     near = [np.abs(beats - beat).min() < 0.07 for beat in expected]
     assert len(expected) > 40
     assert np.mean(near) > 0.9

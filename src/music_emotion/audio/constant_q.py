@@ -1,23 +1,26 @@
-"""Tuning and the constant-Q chromagram, with filters that are built once per tuning."""
+"""Short-time spectrum, tuning and the constant-Q chromagram, equal to librosa's up to rounding.
+
+The constant-Q filters are built once per tuning, where librosa builds them for every clip.
+"""
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import librosa
 import numpy as np
 import scipy.fft
 
-from music_emotion.audio.spectrogram import N_CHROMA, FeatureSettings, short_time_spectrum
+from music_emotion.config import N_CHROMA
 
+ANALYSIS_N_FFT = 2048  # librosa's own window for tuning and separation, with a hop of a quarter of it
 _BINS_PER_OCTAVE, _N_OCTAVES = 36, 7  # of `librosa.feature.chroma_cqt`, from C1 up
 _N_BINS = _BINS_PER_OCTAVE * _N_OCTAVES
 _SPARSITY = 0.01  # share of each filter's magnitude that librosa sets to zero
 _LOWEST_PEAK_HZ, _HIGHEST_PEAK_HZ, _PEAK_SHARE = 150.0, 4000.0, 0.1  # of `librosa.piptrack`
 
 
-@dataclass(frozen=True, eq=False)
-class _Octave:
+class _Octave(NamedTuple):
     """Filters of one octave, and the signal they are for.
 
     Attributes
@@ -36,6 +39,31 @@ class _Octave:
     hop_length: int
     bins: slice
     filters: np.ndarray
+
+
+def short_time_spectrum(
+    waveform: np.ndarray, n_fft: int = ANALYSIS_N_FFT, hop_length: int | None = None, window: str = "hann"
+) -> np.ndarray:
+    """Short-time Fourier transform like `librosa.stft`, without its warning for short clips.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)], float32
+    n_fft, hop_length : int
+        In samples; the hop is a quarter of the window by default.
+    window : str
+
+    Returns
+    -------
+    np.ndarray [shape=(1 + n_fft // 2, 1 + n_samples // hop_length)], complex64
+        Frames lie one after the other in memory.
+    """
+    is_short = len(waveform) < n_fft
+    if is_short:  # padded here as librosa does it, which would warn
+        waveform = np.pad(waveform, n_fft // 2)
+    return librosa.stft(
+        waveform, n_fft=n_fft, hop_length=hop_length, window=window, center=not is_short, pad_mode="constant"
+    )
 
 
 def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
@@ -75,18 +103,18 @@ def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
     return float(librosa.pitch_tuning(pitches_hz[strong], bins_per_octave=_BINS_PER_OCTAVE))
 
 
-def chroma(waveform: np.ndarray, tuning: float, settings: FeatureSettings) -> np.ndarray:
+def chroma(waveform: np.ndarray, tuning: float, sample_rate_hz: int, hop_length: int) -> np.ndarray:
     """Constant-Q chromagram, equal to `librosa.feature.chroma_cqt` up to rounding.
 
-    The recursive transform of Schoerkhuber and Klapuri (2010): an octave a time, each at half
-    the sample rate of the one above.
+    The recursive transform of Schoerkhuber and Klapuri (2010): an octave at a time, each at half the sample
+    rate of the one above.
 
     Parameters
     ----------
     waveform : np.ndarray [shape=(n_samples,)], float32
     tuning : float
         In bins, as `estimate_tuning` gives it.
-    settings : FeatureSettings
+    sample_rate_hz, hop_length : int
 
     Returns
     -------
@@ -94,11 +122,9 @@ def chroma(waveform: np.ndarray, tuning: float, settings: FeatureSettings) -> np
         0 to 1; each frame's largest is 1.
     """
     responses, halvings = [], 0
-    for octave in _octaves(settings.sample_rate_hz, settings.hop_length, tuning):
-        waveform = librosa.resample(
-            waveform, orig_sr=2 ** (octave.halvings - halvings), target_sr=1, scale=True
-        )
-        halvings = octave.halvings
+    for octave in _octaves(sample_rate_hz, hop_length, tuning):
+        factor, halvings = 2 ** (octave.halvings - halvings), octave.halvings
+        waveform = librosa.resample(waveform, orig_sr=factor, target_sr=1, scale=True)
         spectrum = short_time_spectrum(waveform, octave.n_fft, octave.hop_length, window="ones")
         # frames lie one after the other in memory, so this way around nothing is copied
         responses.append(np.abs(spectrum.T[:, octave.bins] @ octave.filters.T).T)
@@ -112,34 +138,27 @@ def chroma(waveform: np.ndarray, tuning: float, settings: FeatureSettings) -> np
 @lru_cache(maxsize=128)
 def _octaves(sample_rate_hz: int, hop_length: int, tuning: float) -> tuple[_Octave, ...]:
     """Filters of all octaves, the highest first, as `librosa.vqt` makes and scales them."""
-    frequencies_hz = librosa.cqt_frequencies(
-        _N_BINS,
-        fmin=float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE),
-        bins_per_octave=_BINS_PER_OCTAVE,
-    )
+    lowest_hz = float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE)
+    frequencies_hz = librosa.cqt_frequencies(_N_BINS, fmin=lowest_hz, bins_per_octave=_BINS_PER_OCTAVE)
     lengths, cutoff_hz = librosa.filters.wavelet_lengths(freqs=frequencies_hz, sr=sample_rate_hz)
-    halvings = _early_halvings(sample_rate_hz, cutoff_hz, hop_length)
+    # as often as librosa halves the rate before the highest octave, which leaves room above it
+    possible = math.ceil(math.log2(sample_rate_hz / 2 / cutoff_hz)) - 2
+    twos_in_hop = (hop_length & -hop_length).bit_length() - 1
+    halvings = max(0, min(possible, twos_in_hop - _N_OCTAVES + 1))
     top_rate_hz, hop_length = sample_rate_hz / 2**halvings, hop_length >> halvings
     lengths = lengths / 2**halvings
     octaves = []
     for number in range(_N_OCTAVES):
-        part = slice(_N_BINS - _BINS_PER_OCTAVE * (number + 1), _N_BINS - _BINS_PER_OCTAVE * number)
+        rows = slice(_N_BINS - _BINS_PER_OCTAVE * (number + 1), _N_BINS - _BINS_PER_OCTAVE * number)
         rate_hz = sample_rate_hz / 2**halvings
-        filters, n_fft = _filters(frequencies_hz[part], rate_hz)
-        filters *= np.sqrt(top_rate_hz / rate_hz) / np.sqrt(lengths[part, None])
+        filters, n_fft = _filters(frequencies_hz[rows], rate_hz)
+        filters *= np.sqrt(top_rate_hz / rate_hz) / np.sqrt(lengths[rows, None])
         used = np.flatnonzero(filters.any(axis=0))
         bins = slice(int(used[0]), int(used[-1]) + 1)
         octaves.append(_Octave(halvings, n_fft, hop_length, bins, filters[:, bins].astype(np.complex64)))
         if hop_length % 2 == 0:
             halvings, hop_length = halvings + 1, hop_length // 2
     return tuple(octaves)
-
-
-def _early_halvings(sample_rate_hz: int, cutoff_hz: float, hop_length: int) -> int:
-    """How often librosa halves the rate before the highest octave, which leaves room above it."""
-    possible = math.ceil(math.log2(sample_rate_hz / 2 / cutoff_hz)) - 2
-    twos_in_hop = (hop_length & -hop_length).bit_length() - 1
-    return max(0, min(possible, twos_in_hop - _N_OCTAVES + 1))
 
 
 def _filters(frequencies_hz: np.ndarray, rate_hz: float) -> tuple[np.ndarray, int]:

@@ -1,34 +1,57 @@
-"""A clip in families of statistics, each of which sees one side of the music."""
+"""Families of statistics of a clip, each of which describes one side of its timbre, rhythm or tonality."""
 
+import librosa
 import numpy as np
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import find_peaks, welch
 
-from music_emotion.audio.moments import whole_frames
-from music_emotion.audio.rhythm import rhythm_families
-from music_emotion.audio.spectrogram import row_slice
-from music_emotion.audio.summary import check_fused
-from music_emotion.audio.timbre import timbre_families
-from music_emotion.audio.tonality import tonality_families
+from music_emotion.audio.features import N_MELS, row_slice
+from music_emotion.audio.separation import running_median
+from music_emotion.audio.statistics import (
+    MAJOR,
+    MINOR,
+    autocorrelation,
+    checked,
+    correlations,
+    lag_changes,
+    likeliest_beat,
+    skewness,
+    whole_frames,
+)
 
-_SHORTEST_SECONDS = 6.0  # two periods of the slowest modulation that is looked at
+_SHORTEST_SECONDS = 6.0  # two periods of the slowest modulation
 _FEWEST_FRAMES = 4  # so that there are thirds of a clip, and steps
+_N_CEPSTRAL, _N_TEXTURE = 20, 13
+_HARMONIC_SECONDS, _PERCUSSIVE_ROWS = 0.37, 13
+_NEIGHBOURS = 9  # mel rows around a peak, itself among them
+_N_BANDS = 8
+_ONSET_SECONDS = 0.07  # shortest time between two onsets
+_SHORTEST_BEAT_SECONDS, _LONGEST_BEAT_SECONDS = 0.25, 1.5
+_MODULATION_SECONDS = 6.0  # of the slowest modulation
+_ATTACK_SECONDS = np.linspace(-0.1, 0.45, 8)  # around an onset
+_NO_POWER = 1e-4  # dB squared per cycle per frame, far below the rises of any music
+_PER_BEAT = np.array([0.25, 0.5, 1.0, 2.0, 4.0])  # a bar of four, half of it, beats, halves, quarters
+_QUANTILES = (10, 25, 50, 75, 90)
+_MODULATION_EDGES_HZ = np.array([0.3, 0.7, 1.4, 2.8, 5.6, 11.0, 21.5])
+_KEY_SECONDS = 4.0
+_TINY = 1e-9
 
 
 def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
     """Describe timbre, rhythm and tonality of a clip, without names for single numbers.
 
-    They are many more than `fused_statistics`, for estimators that weigh whole families: what a
-    family describes matters, not which of its numbers. `timbre_families`, `rhythm_families` and
-    `tonality_families` say what each is. Changes and rises are those from a frame to the next, so
-    clips can only be compared at one frame rate.
+    They are many more than `fused_statistics`, for estimators that weigh whole families.
+    `timbre_families`, `rhythm_families` and `tonality_families` say what each is. Changes and rises are
+    those from a frame to the next, so only clips of one frame rate can be compared.
 
     Parameters
     ----------
     fused : np.ndarray [shape=(140, n_frames)]
-        Mel rows in dB, -80 to 0, on chroma rows, 0 to 1; at least one frame. A clip shorter than
-        6 s, or 4 frames, is repeated until it lasts as long.
+        Mel rows in dB, -80 to 0, on chroma rows, 0 to 1; at least one frame. A clip shorter than 6 s, or 4
+        frames, is repeated until it lasts as long.
     frame_seconds : float
-        Time from one frame to the next, in seconds. With the mean span between beats for
-        beat-synchronous arrays, what is said of onsets and pulse is rough.
+        Time from one frame to the next, in seconds. With the mean span between beats for beat-synchronous
+        arrays, statistics of onsets and pulse are rough.
 
     Returns
     -------
@@ -38,8 +61,8 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     Raises
     ------
     InputError
-        When the array is not of shape (140, n_frames) with n_frames at least 1, or holds a value
-        that is not finite, or `frame_seconds` is not positive.
+        When the array is not of shape (140, n_frames) with n_frames at least 1, holds a value that is not
+        finite, or `frame_seconds` is not positive.
 
     Examples
     --------
@@ -47,9 +70,7 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     >>> families["contrast"].shape
     (16,)
     """
-    check_fused(fused, {"frame_seconds": frame_seconds})
-    # a clip of a store comes transposed, and sums over it would round differently
-    fused = np.ascontiguousarray(fused, np.float32)
+    fused = checked(fused, {"frame_seconds": frame_seconds})
     fewest = max(_FEWEST_FRAMES, whole_frames(_SHORTEST_SECONDS, frame_seconds))
     whole = np.tile(fused, -(-fewest // fused.shape[1])) if fused.shape[1] < fewest else fused
     mel_db, chroma = whole[row_slice("mel")], whole[row_slice("chroma")]
@@ -59,3 +80,319 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
         **tonality_families(chroma, frame_seconds),
     }
     return {name: np.asarray(values, np.float64).ravel() for name, values in families.items()}
+
+
+def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
+    """Families of timbre of a clip, in dB unless it says otherwise.
+
+    `loud_bands`
+        The level that each of 32 bands exceeds for a tenth of the time: the only family that depends on the
+        clip's level.
+    `band_skewness`
+        Skewness of those bands' levels, without a unit: below 0 where short gaps interrupt sound, above 0
+        where short sounds interrupt silence.
+    `band_correlation`
+        Which of 16 bands get loud together, as correlations of their levels, without a unit.
+    `cepstral_flux`
+        Deviation of the change from a frame to the next of 20 mel cepstral coefficients.
+    `contrast`, `peaks`
+        How uneven the spectrum is, as hills in eight bands and as lines in sixteen.
+    `unsteadiness`
+        How little sounds last: how far the level is from its mean over a second, in 16 bands.
+    `harmonic_percussive`, `texture`
+        Sustained against struck sounds, and change of timbre within seconds against between them.
+    `shape_changes`
+        How much centroid and roll-off (in rows), flatness and level differ after 0.02 to 3 s.
+
+    Parameters
+    ----------
+    mel_db : np.ndarray [shape=(128, n_frames)], float32
+        At least 6 s.
+    frame_seconds : float
+        Time from one frame to the next, in seconds.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+    """
+    cepstrum = librosa.feature.mfcc(S=mel_db, n_mfcc=_N_CEPSTRAL)
+    narrow, wide = (mel_db.reshape(n, -1, mel_db.shape[1]).mean(axis=1) for n in (32, 16))
+    second = whole_frames(1, frame_seconds)
+    return {
+        "loud_bands": np.percentile(narrow, 90, axis=1),
+        "band_skewness": skewness(narrow),
+        "band_correlation": correlations(wide),
+        "cepstral_flux": np.diff(cepstrum, axis=1).std(axis=1),
+        "contrast": _contrast(mel_db),
+        "peaks": _peaks(mel_db),
+        "unsteadiness": _mean_of_bands(np.abs(mel_db - uniform_filter1d(mel_db, second, axis=1)), 16),
+        "harmonic_percussive": _harmonic_percussive(mel_db, frame_seconds),
+        "texture": _texture(cepstrum[:_N_TEXTURE], second),
+        "shape_changes": lag_changes(_shape(mel_db), frame_seconds),
+    }
+
+
+def _mean_of_bands(rows: np.ndarray, n_bands: int) -> np.ndarray:
+    return rows.reshape(n_bands, -1).mean(axis=1)
+
+
+def _contrast(mel_db: np.ndarray) -> np.ndarray:
+    """How far the loudest rows of eight bands stand above the softest: mean, deviation over frames.
+
+    Jiang et al., 2002, "Music type classification by spectral contrast feature", on mel rows.
+    """
+    ordered = np.sort(mel_db.reshape(8, 16, -1), axis=1)
+    contrast = ordered[:, -3:].mean(axis=1) - ordered[:, :4].mean(axis=1)
+    return np.concatenate([contrast.mean(axis=1), contrast.std(axis=1)])
+
+
+def _peaks(mel_db: np.ndarray) -> np.ndarray:
+    """How far rows rise above their neighbours, on average and at their highest: tones do, noise less.
+
+    The latter is exceeded in a hundredth of the frames. Both are means of the rows of 16 bands.
+    """
+    above = mel_db - uniform_filter1d(mel_db, _NEIGHBOURS, axis=0)
+    highest = np.percentile(above, 99, axis=1).reshape(16, -1).mean(axis=1)
+    return np.concatenate([_mean_of_bands(np.maximum(above, 0), 16), highest])
+
+
+def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Harmonic less percussive level, and how far the sound is from either, in eight bands.
+
+    They are medians along time and along frequency (Fitzgerald, 2010, "Harmonic/percussive separation using
+    median filtering"), here of dB.
+    """
+    n_frames = 2 * round(_HARMONIC_SECONDS / frame_seconds / 2) + 1  # odd
+    harmonic = running_median(np.ascontiguousarray(mel_db.T), n_frames).T
+    percussive = running_median(mel_db, _PERCUSSIVE_ROWS)
+    levels = (harmonic - percussive, np.abs(mel_db - harmonic), np.abs(mel_db - percussive))
+    return np.concatenate([_mean_of_bands(level, 8) for level in levels])
+
+
+def _texture(cepstrum: np.ndarray, second: int) -> np.ndarray:
+    """Deviations of coefficients within seconds: their mean; that of the seconds' means; their own.
+
+    Texture windows of Tzanetakis and Cook, 2002, "Musical genre classification of audio signals". What is
+    left after the last whole second doesn't count.
+    """
+    n_seconds = cepstrum.shape[1] // second
+    windows = cepstrum[:, : n_seconds * second].reshape(len(cepstrum), n_seconds, second)
+    within, means = windows.std(axis=2), windows.mean(axis=2)
+    return np.concatenate([within.mean(axis=1), means.std(axis=1), within.std(axis=1)])
+
+
+def _shape(mel_db: np.ndarray) -> np.ndarray:
+    """Centroid and roll-off in rows, flatness and level in dB, per frame [shape=(4, n_frames)]."""
+    power = 10 ** (mel_db / 10)
+    total = power.sum(axis=0) + 1e-12
+    centroid = np.arange(N_MELS) @ power / total
+    roll_off = (power.cumsum(axis=0) < 0.85 * total).sum(axis=0)
+    level = 10 * np.log10(total / N_MELS + 1e-10)
+    return np.stack([centroid, roll_off, mel_db.mean(axis=0) - level, level])
+
+
+def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
+    """Families of rhythm of a clip, none of which depends on its level.
+
+    A rise is what a frame is louder than the one before, in dB, as the mean over the rows of a band. The
+    mean over all bands is the flux (Boeck and Widmer, 2013, without their vibrato filter).
+
+    `onsets_by_band`
+        How often and how strongly each of eight bands rises.
+    `pulse_by_band`
+        How clearly a band's rises repeat, from 0 to 1, and after how many seconds.
+    `beat_modulation`
+        How strongly each band rises once in four beats, in two, on beats, on halves, on quarters.
+    `onset_intervals`
+        Onsets of the flux per second, and the seconds between them.
+    `attack`
+        How the eight bands' levels move from 0.1 s before an onset of the flux to 0.45 s after.
+    `slow_dynamics`
+        How the level moves from second to second.
+
+    Parameters
+    ----------
+    mel_db : np.ndarray [shape=(128, n_frames)], float32
+        At least 6 s and 4 frames.
+    frame_seconds : float
+        Time from one frame to the next, in seconds.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+    """
+    bands = mel_db.reshape(_N_BANDS, -1, mel_db.shape[1])
+    rises = np.maximum(np.diff(bands, axis=2), 0).mean(axis=1)
+    flux = rises.mean(axis=0)
+    onsets = _onsets(flux, frame_seconds)
+    return {
+        "onsets_by_band": _onsets_by_band(rises, frame_seconds),
+        "pulse_by_band": np.concatenate([_pulse(rise, frame_seconds) for rise in rises]),
+        "beat_modulation": _beat_modulation(rises, flux, frame_seconds),
+        "onset_intervals": _onset_intervals(onsets, len(flux), frame_seconds),
+        "attack": _attack(bands.mean(axis=1), onsets, frame_seconds),
+        "slow_dynamics": _slow_dynamics(mel_db, frame_seconds),
+    }
+
+
+def _onsets(flux: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Frames at which the flux peaks more than a deviation above its mean."""
+    apart = whole_frames(_ONSET_SECONDS, frame_seconds)
+    return find_peaks(flux, height=flux.mean() + flux.std(), distance=apart)[0]
+
+
+def _onsets_by_band(rises: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Onsets per second, mean and deviation of the rises, and the share of strong ones, per band."""
+    rates = [len(_onsets(rise, frame_seconds)) / (len(rise) * frame_seconds) for rise in rises]
+    mean, deviation = rises.mean(axis=1), rises.std(axis=1)
+    strong = (rises > (mean + 2 * deviation)[:, None]).mean(axis=1)
+    return np.concatenate([rates, mean, deviation, strong])
+
+
+def _pulse(rise: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Clarity and period in seconds of a band's strongest repetition within a beat's range.
+
+    A band that never rises has no clarity, and the shortest period.
+    """
+    first = whole_frames(_SHORTEST_BEAT_SECONDS, frame_seconds)
+    last = max(first + 1, whole_frames(_LONGEST_BEAT_SECONDS, frame_seconds))
+    repetition = autocorrelation(rise)[first:last]
+    return np.array([repetition.max(), (first + repetition.argmax()) * frame_seconds])
+
+
+def _beat_modulation(rises: np.ndarray, flux: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Log power of the bands' rises at multiples of the beat, so that equal rhythms match at any tempo.
+
+    Like the fluctuation patterns of Pampalk, 2006, "Computational models of music similarity and their
+    application in music information retrieval", but in beats in place of hertz.
+    """
+    beat = likeliest_beat(autocorrelation(flux), frame_seconds)
+    if not beat:
+        return np.full(len(rises) * len(_PER_BEAT), np.log(_NO_POWER))
+    n_window = min(rises.shape[1], whole_frames(_MODULATION_SECONDS, frame_seconds))
+    per_frame, power = welch(rises, nperseg=n_window)
+    log_power = np.log(power + _NO_POWER)
+    return np.concatenate([np.interp(_PER_BEAT / beat, per_frame, band) for band in log_power])
+
+
+def _onset_intervals(onsets: np.ndarray, n_frames: int, frame_seconds: float) -> np.ndarray:
+    """Onsets per second, quantiles of the seconds between them, and their deviation over their mean."""
+    rate = len(onsets) / (n_frames * frame_seconds)
+    if len(onsets) < 2:
+        return np.array([rate, *(0.0 for _ in _QUANTILES), 0.0])
+    intervals = np.diff(onsets) * frame_seconds
+    return np.array([rate, *np.percentile(intervals, _QUANTILES), intervals.std() / intervals.mean()])
+
+
+def _attack(bands: np.ndarray, onsets: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """The mean course of the bands around an onset, in dB around its own mean, at eight times.
+
+    It is 0 where no onset has that much of the clip around it.
+    """
+    frames = onsets[:, None] + 1 + np.rint(_ATTACK_SECONDS / frame_seconds).astype(int)  # a rise ends later
+    whole = frames[(frames[:, 0] >= 0) & (frames[:, -1] < bands.shape[1])]
+    if not len(whole):
+        return np.zeros(len(bands) * len(_ATTACK_SECONDS))
+    courses = bands[:, whole]  # [band, onset, time]
+    return (courses - courses.mean(axis=2, keepdims=True)).mean(axis=1).ravel()
+
+
+def _slow_dynamics(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Spread and steps of the level over seconds, rise from the first third to the last, skewness.
+
+    The level is averaged over a second every half second; its skewness is that of all frames.
+    """
+    level = 10 * np.log10((10 ** (mel_db / 10)).mean(axis=0) + 1e-10)
+    second = whole_frames(1, frame_seconds)
+    slow = uniform_filter1d(level, second)[:: max(1, second // 2)]
+    third = len(slow) // 3
+    rise = slow[-third:].mean() - slow[:third].mean()
+    return np.array([slow.std(), np.abs(np.diff(slow)).mean(), rise, *skewness(level[None])])
+
+
+def tonality_families(chroma: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
+    """Families of tonality of a clip, which do not depend on its key.
+
+    `pitch_spectrum`, `chord_spectrum`
+        How chromatic, whole-tone, diatonic and so on the pitch classes are: magnitudes of their Fourier
+        coefficients 1 to 6 (E. Amiot, 2016, "Music through Fourier space"), of their shares over the clip;
+        and of those in a frame, mean and deviation over frames.
+    `intervals`
+        Which intervals sound together.
+    `local_key`
+        How clear the key is and whether it is major, every second (profiles as for `fused_statistics`).
+    `harmonic_flux`
+        How much the pitch classes change from a frame to the next, after Harte, Sandler and Gasser, 2006,
+        "Detecting harmonic change in musical audio", without their projection.
+    `harmonic_rhythm`
+        How fast pitch classes come and go.
+
+    Parameters
+    ----------
+    chroma : np.ndarray [shape=(12, n_frames)], float32
+        From 0 to 1; at least 6 s and 4 frames.
+    frame_seconds : float
+        Time from one frame to the next, in seconds.
+
+    Returns
+    -------
+    dict of str to np.ndarray
+    """
+    shares = chroma / (chroma.sum(axis=0) + _TINY)
+    spectra = np.abs(np.fft.rfft(shares, axis=0))[1:]
+    mean = chroma.mean(axis=1)
+    return {
+        "pitch_spectrum": np.abs(np.fft.rfft(mean / (mean.sum() + _TINY)))[1:],
+        "chord_spectrum": np.concatenate([spectra.mean(axis=1), spectra.std(axis=1)]),
+        "intervals": _intervals(chroma),
+        "local_key": _local_key(chroma, frame_seconds),
+        "harmonic_flux": _harmonic_flux(chroma),
+        "harmonic_rhythm": _harmonic_rhythm(chroma, frame_seconds),
+    }
+
+
+def _intervals(chroma: np.ndarray) -> np.ndarray:
+    """How strongly pitch classes one to six semitones apart sound together, mean, deviation over frames.
+
+    As shares of the power: two equal notes give 1 / 2 at their interval, and 1 at six semitones, the only
+    ones that are as far apart the other way round.
+    """
+    power = (chroma**2).sum(axis=0) + _TINY
+    together = np.stack([(chroma * np.roll(chroma, n, axis=0)).sum(axis=0) / power for n in range(1, 7)])
+    return np.concatenate([together.mean(axis=1), together.std(axis=1)])
+
+
+def _local_key(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Correlation with the best major and minor key of every second, and which of them fits better.
+
+    Mean of either and of major less minor; shares of seconds in major, and of changes of key; and the
+    deviation of major less minor.
+    """
+    length, step = whole_frames(_KEY_SECONDS, frame_seconds), whole_frames(1, frame_seconds)
+    seconds = _standardised(uniform_filter1d(chroma, length, axis=1)[:, ::step])
+    profiles = _standardised(np.stack([MAJOR, MINOR], axis=1)).T
+    fits = [np.stack([np.roll(profile, n) for n in range(12)]) @ seconds / 12 for profile in profiles]
+    major, minor = (fit.max(axis=0) for fit in fits)
+    mode = major - minor
+    changes = np.diff(np.concatenate(fits).argmax(axis=0)) != 0
+    return np.array([major.mean(), minor.mean(), mode.mean(), (mode > 0).mean(), changes.mean(), mode.std()])
+
+
+def _standardised(columns: np.ndarray) -> np.ndarray:
+    return (columns - columns.mean(axis=0)) / (columns.std(axis=0) + _TINY)
+
+
+def _harmonic_flux(chroma: np.ndarray) -> np.ndarray:
+    """Quantiles of the change from frame to frame, its skewness, and the share of large changes."""
+    change = np.abs(np.diff(chroma, axis=1)).sum(axis=0)
+    large = (change > 2 * change.mean()).mean()
+    return np.array([*np.percentile(change, [10, 25, 50, 75, 90, 97]), *skewness(change[None]), large])
+
+
+def _harmonic_rhythm(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
+    """Log power of the chroma rows' modulation in octaves from 0.3 Hz up."""
+    n_window = min(whole_frames(_MODULATION_SECONDS, frame_seconds), chroma.shape[1])
+    frequencies, power = welch(chroma, 1 / frame_seconds, nperseg=n_window)
+    sums = np.histogram(frequencies, _MODULATION_EDGES_HZ, weights=power.mean(axis=0))[0]
+    counts = np.histogram(frequencies, _MODULATION_EDGES_HZ)[0]
+    return np.log(sums / np.maximum(counts, 1) + 1e-8)

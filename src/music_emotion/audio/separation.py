@@ -4,7 +4,7 @@ import librosa
 import numba
 import numpy as np
 
-MEDIAN_FRAMES = 31  # librosa's own window, in frames one way and in frequency bins the other
+_MEDIAN_FRAMES = 31  # librosa's own window, in frames one way and in frequency bins the other
 _LANES = 64  # columns sorted side by side: their window fits a core's nearest cache
 
 
@@ -31,8 +31,8 @@ def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int)
     # librosa's spectra lie frame after frame, and the running median is fast from row to row:
     # only for the median over frequency must the array be turned, and back.
     frames = np.ascontiguousarray(magnitude.T)
-    harmonic = running_median(frames, MEDIAN_FRAMES)
-    percussive = running_median(np.ascontiguousarray(frames.T), MEDIAN_FRAMES)
+    harmonic = running_median(frames, _MEDIAN_FRAMES)
+    percussive = running_median(np.ascontiguousarray(frames.T), _MEDIAN_FRAMES)
     masked = np.empty(frames.shape, np.complex64)
     _mask(np.ascontiguousarray(spectrum.T), frames, harmonic, np.ascontiguousarray(percussive.T), masked)
     return librosa.istft(masked.T, length=n_samples)

@@ -14,10 +14,15 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from music_emotion.audio.beats import beat_frames, compile_ahead, full_features, fused_features
-from music_emotion.audio.separation import percussive_part
-from music_emotion.audio.spectrogram import FeatureSettings, fuse, short_time_spectrum
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import (
+    FeatureSettings,
+    beat_frames,
+    compile_ahead,
+    full_features,
+    fuse,
+    fused_features,
+)
 from music_emotion.bench.processes import own_peak_mb
 from music_emotion.datasets.clips import read_clips
 from music_emotion.datasets.demo import write_demo
@@ -64,9 +69,7 @@ def compare(audio: Path) -> dict[str, float]:
     beat = _between_beats(rows, frames)
     waveform = read_waveform(audio, SETTINGS.sample_rate_hz)
     our_full, our_beat = fused_features(waveform, SETTINGS)
-    spectrum = short_time_spectrum(waveform)
-    percussive = percussive_part(spectrum, np.abs(spectrum), len(waveform))
-    same_beats = np.array_equal(frames, beat_frames(percussive, SETTINGS))
+    same_beats = np.array_equal(frames, beat_frames(waveform, SETTINGS))
     differences = np.abs(our_full - fuse(*rows))
     beat_differences = np.abs(our_beat - beat) if same_beats else np.full((140, 1), np.inf)
     return {

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import Experiment
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]

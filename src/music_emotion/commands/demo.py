@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands.evaluation import blend, submit
 from music_emotion.commands.extraction import extract
 from music_emotion.commands.kaggle import package

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_statistics import array_statistics, summarise_clips

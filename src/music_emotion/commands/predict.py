@@ -25,7 +25,7 @@ from music_emotion.listen.timeline_files import (
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from music_emotion.audio.spectrogram import FeatureSettings
+    from music_emotion.audio.features import FeatureSettings
     from music_emotion.config import Task
     from music_emotion.listen.sound_overview import Overview
     from music_emotion.models.build import Network

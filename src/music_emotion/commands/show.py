@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands import ExperimentFlags, FeatureFlags
 from music_emotion.config import Experiment, check_experiment
 from music_emotion.datasets.labels import read_genres

@@ -9,11 +9,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from music_emotion.audio.audio_summary import audio_statistics
-from music_emotion.audio.beats import full_features
 from music_emotion.audio.families import statistic_families
-from music_emotion.audio.spectrogram import FeatureSettings
-from music_emotion.audio.summary import fused_statistics
+from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import DataSection, Task
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.extract import read_settings

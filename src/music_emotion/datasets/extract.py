@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from music_emotion.audio.beats import compile_ahead, fused_features
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings, compile_ahead, fused_features
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clips import target_columns
 from music_emotion.datasets.journal import Journal

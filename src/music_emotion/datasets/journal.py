@@ -9,7 +9,7 @@ from typing import Any, Self, TextIO
 
 import pandas as pd
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.files import InputError, atomic_path
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from music_emotion.audio.spectrogram import ANALYSIS_N_FFT, FeatureSettings
-from music_emotion.audio.waveform import read_waveform
+from music_emotion.audio.constant_q import ANALYSIS_N_FFT
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.journal import Source
 from music_emotion.files import InputError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.journal import Journal, Source, source_of
 from music_emotion.datasets.parallel import Workers, map_clips
 from music_emotion.files import InputError, first_five, telling_what_is_kept

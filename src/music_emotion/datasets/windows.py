@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from music_emotion.audio.waveform import TOLERANCE_SECONDS, recording_seconds
+from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.datasets.clip_table import Faults, numbers
 from music_emotion.files import InputError, first_five
 

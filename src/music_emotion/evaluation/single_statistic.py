@@ -1,6 +1,6 @@
 """The simplest rival: the one clip statistic that ranks the clips best."""
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.clip_statistics import array_statistics
 from music_emotion.evaluation.metrics import spearman

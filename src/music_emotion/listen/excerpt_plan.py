@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from music_emotion.audio.spectrogram import N_MELS, N_ROWS, SILENCE_DB
+from music_emotion.audio.features import N_MELS, N_ROWS, SILENCE_DB
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store
 from music_emotion.listen.feature_blocks import CLIP_SECONDS, SILENT_DB, FeatureBlocks

@@ -12,15 +12,14 @@ from pathlib import Path
 import librosa
 import numpy as np
 
-from music_emotion.audio.constant_q import chroma, estimate_tuning
-from music_emotion.audio.spectrogram import (
+from music_emotion.audio.constant_q import chroma, estimate_tuning, short_time_spectrum
+from music_emotion.audio.decode import read_waveform, recording_seconds
+from music_emotion.audio.features import (
     N_MELS,
     N_ROWS,
     FeatureSettings,
     mel_power,
-    short_time_spectrum,
 )
-from music_emotion.audio.waveform import read_waveform, recording_seconds
 from music_emotion.files import InputError
 
 CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds
@@ -117,7 +116,8 @@ def _frames(blocks: FeatureBlocks, first: int, last: int, tuning: float | None) 
     decibels = librosa.power_to_db(mel_power(magnitude[:, inner], settings), ref=1.0, top_db=None)
     frames[:, :N_MELS] = decibels.T
     if tuning is not None:
-        frames[:, N_MELS:] = chroma(waveform, tuning, settings)[:, inner].T
+        rows = chroma(waveform, tuning, settings.sample_rate_hz, settings.hop_length)
+        frames[:, N_MELS:] = rows[:, inner].T
     return frames
 
 

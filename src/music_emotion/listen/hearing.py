@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from music_emotion.audio.spectrogram import N_MELS
+from music_emotion.audio.features import N_MELS
 from music_emotion.files import InputError
 from music_emotion.listen.feature_blocks import FeatureBlocks
 

@@ -3,7 +3,7 @@
 import librosa
 import numpy as np
 
-from music_emotion.audio.spectrogram import N_MELS, SILENCE_DB, FeatureSettings
+from music_emotion.audio.features import N_MELS, SILENCE_DB, FeatureSettings
 
 _MOST_COLUMNS = 1500  # of the reduced spectrogram
 _LONGEST_WITH_BEATS_SECONDS = 600.0  # beyond, their marks would run together

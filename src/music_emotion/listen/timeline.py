@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.files import InputError
 from music_emotion.listen.excerpt_plan import DecodedFrames, ExcerptPlan
 from music_emotion.listen.feature_blocks import SILENT_DB, feature_blocks

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from music_emotion.audio.spectrogram import FeatureSettings
+from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import (
     N_MELS,
     STRICT,

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from music_emotion.audio.spectrogram import N_CHROMA, SILENCE_DB, row_slice
+from music_emotion.audio.features import N_CHROMA, SILENCE_DB, row_slice
 from music_emotion.config import DataSection
 from music_emotion.models.layer_outputs import Activations
 from music_emotion.plots.clip_arrays import ClipArrays

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from music_emotion.audio.beats import beat_frames, fused_features
-from music_emotion.audio.separation import percussive_part
-from music_emotion.audio.spectrogram import FeatureSettings, short_time_spectrum
+from music_emotion.audio.features import FeatureSettings, beat_frames, fused_features
 from music_emotion.config import Rate
 from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.journal import source_of
@@ -100,8 +98,7 @@ def arrays_of_audio(path: Path, settings: FeatureSettings) -> ClipArrays:
         raise InputError(f"The audio file {path} does not exist. Correct its path, or give a clip's id.")
     waveform = read_clip(path, source_of(path, 0.0, None, settings), settings)
     full, beat_synchronous = fused_features(waveform, settings)
-    spectrum = short_time_spectrum(waveform)
-    beats = beat_frames(percussive_part(spectrum, np.abs(spectrum), len(waveform)), settings)
+    beats = beat_frames(waveform, settings)
     edges = np.unique([0, *beats.tolist(), full.shape[1]])  # as librosa's `sync` cuts
     seconds = edges * settings.hop_length / settings.sample_rate_hz
     return ClipArrays(path.stem, path.name, full, beat_synchronous, settings, seconds)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from music_emotion.audio.spectrogram import SILENCE_DB, row_slice
+from music_emotion.audio.features import SILENCE_DB, row_slice
 from music_emotion.plots.clip_arrays import ClipArrays
 from music_emotion.plots.figures import draw_rows, label_chroma, label_mel
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from music_emotion.audio.spectrogram import N_CHROMA, N_MELS, FeatureSettings
+from music_emotion.audio.features import N_CHROMA, N_MELS, FeatureSettings
 from music_emotion.files import atomic_path
 
 _DOTS_PER_INCH = 130

@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from music_emotion.audio.spectrogram import N_MELS, SILENCE_DB
+from music_emotion.audio.features import N_MELS, SILENCE_DB
 from music_emotion.listen.sound_overview import Overview
 from music_emotion.listen.timeline import Timeline
 from music_emotion.plots.figures import draw_rows, save_figure

@@ -1,0 +1,370 @@
+"""Decode audio files, or spans of them, to a mono waveform at a given sample rate."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from music_emotion.files import InputError
+
+TOLERANCE_SECONDS = 0.1  # headers of mp3 and m4a round, and so do tables of spans
+_BLOCK_SECONDS = 60
+_MP3_LEAD_SECONDS = 0.2
+# FFmpeg seeks exactly in these formats, in webm to its milliseconds. In wma and ac3 it is up to 0.1 s off,
+# so they are decoded from their start.
+_SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aac")
+_LONGEST_OGG_PAGE = 65307  # bytes
+_SLACK_BYTES = 4096  # some writers count a chunk too much; a twentieth of a second of CD sound
+_UNKNOWN_SIZE = 0x7FFF0000  # what is written to a pipe has a size of about 2 or 4 GB
+
+
+class _RefusedError(Exception):
+    """A decoder's reason for reading no further."""
+
+
+class _Recording(NamedTuple):
+    """An opened audio file.
+
+    `blocks(start, stop)` yields the samples from `start` to before `stop` as mono float32. It ends early
+    where the file does, and raises `_RefusedError` where the decoder gives up.
+    """
+
+    sample_rate_hz: int
+    n_samples: int
+    blocks: Callable[[int, int], Iterator[np.ndarray]]
+
+
+def read_waveform(
+    path: Path,
+    sample_rate_hz: int = 22050,
+    start_seconds: float = 0.0,
+    end_seconds: float | None = None,
+) -> np.ndarray:
+    """Read a span of an audio file as mono.
+
+    The file is decoded and resampled in blocks of a minute, so memory is little more than the result's.
+
+    Parameters
+    ----------
+    path : Path
+        Any file that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, ...) or FFmpeg (m4a, wma, webm, ...).
+        The content decides, not the name.
+    sample_rate_hz : int
+        Sample rate of the result. Other rates are resampled with soxr's high quality, like librosa's
+        `soxr_hq`.
+    start_seconds, end_seconds : float
+        The span to read. It goes to the end of the file when `end_seconds` is None or at most 0.1 s after
+        that end.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)], float32
+        The mean of the channels, nominally in -1 to 1.
+
+    Raises
+    ------
+    InputError
+        When the file can't be decoded, the span is not within the recording or holds no samples, or the
+        decoder gives over 0.1 s less than the header promises. The message names the file.
+
+    Notes
+    -----
+    Of a truncated file, spans that end before the cut can be read.
+    """
+    with _opened(path) as recording:
+        start, stop = _span(path, recording, start_seconds, end_seconds)
+        if stop == recording.n_samples and _is_cut_off(path):
+            raise InputError(
+                f"{path}: the file is cut off: its sound ends at {stop / recording.sample_rate_hz:.2f} s, "
+                f"but its end is missing. Get it again, or name a span that ends before."
+            )
+        return _decoded(path, recording, start, stop, sample_rate_hz)
+
+
+def recording_seconds(path: Path) -> float:
+    """Length of a recording by its header, without decoding.
+
+    Parameters
+    ----------
+    path : Path
+        As for `read_waveform`.
+
+    Returns
+    -------
+    float
+        Seconds. Where the header does not tell (mp3 without Xing header, raw aac), packets are counted.
+
+    Raises
+    ------
+    InputError
+        When the file can't be opened as audio or holds no samples. The message names the file.
+    """
+    with _opened(path) as recording:
+        return recording.n_samples / recording.sample_rate_hz
+
+
+def _span(
+    path: Path, recording: _Recording, start_seconds: float, end_seconds: float | None
+) -> tuple[int, int]:
+    """First sample of a span and the one after its last."""
+    total, rate_hz = recording.n_samples, recording.sample_rate_hz
+    extent = f"but the recording goes from 0 to {total / rate_hz:.2f} s."
+    start = round(start_seconds * rate_hz)
+    if not 0 <= start < total:
+        raise InputError(f"{path}: the clip starts at {start_seconds} s, {extent}")
+    if end_seconds is None:
+        return start, total
+    if end_seconds > total / rate_hz + TOLERANCE_SECONDS:
+        raise InputError(f"{path}: the clip ends at {end_seconds} s, {extent}")
+    stop = min(round(end_seconds * rate_hz), total)
+    if stop <= start:
+        raise InputError(f"{path}: there are no samples from {start_seconds} s to {end_seconds} s.")
+    return start, stop
+
+
+def _decoded(path: Path, recording: _Recording, start: int, stop: int, sample_rate_hz: int) -> np.ndarray:
+    """Decode and resample block by block; equal to resampling the whole span at once."""
+    rate_hz, n_decoded, n_written, reason = recording.sample_rate_hz, 0, 0, ""
+    ratio = sample_rate_hz / rate_hz
+    waveform = np.zeros(math.ceil((stop - start) * ratio), np.float32)
+    resampler = soxr.ResampleStream(rate_hz, sample_rate_hz, 1) if ratio != 1 else None
+
+    def write(block: np.ndarray, last: bool = False) -> int:
+        resampled = resampler.resample_chunk(block, last=last) if resampler else block
+        place = waveform[n_written : n_written + len(resampled)]
+        place[:] = resampled[: len(place)]
+        return len(place)
+
+    try:
+        for block in recording.blocks(start, stop):
+            n_decoded += len(block)
+            n_written += write(block)
+    except _RefusedError as error:
+        reason = f" ({error})"
+    promised, decoded = (stop - start) / rate_hz, n_decoded / rate_hz
+    if n_decoded == 0 or promised - decoded > TOLERANCE_SECONDS:
+        raise InputError(
+            f"{path}: the audio can't be decoded whole: from {start / rate_hz:.2f} s on, the file promises "
+            f"{promised:.2f} s but only {decoded:.2f} s could be decoded{reason}; the file is cut off "
+            f"or damaged."
+        )
+    write(np.empty(0, np.float32), last=True)
+    return waveform[: math.ceil(n_decoded * ratio)]
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a wav, aiff or Ogg file is shorter than it states, which libsndfile does not tell.
+
+    A wav or aiff begins with its size, and the last page of an Ogg stream is marked as such (RFC 3533,
+    section 6). In other formats, decoding shows it.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        size = file.seek(0, os.SEEK_END)
+        if head[:4] in (b"RIFF", b"FORM"):
+            promised = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+            return 0 < promised < _UNKNOWN_SIZE and size < 8 + promised - _SLACK_BYTES
+        if head[:4] == b"OggS":
+            file.seek(max(0, size - _LONGEST_OGG_PAGE))
+            tail = file.read()
+            flags_at = tail.rfind(b"OggS") + 5
+            return flags_at < 5 or flags_at >= len(tail) or not tail[flags_at] & 4
+    return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Recording]:
+    """Open an audio file with libsndfile, or else with FFmpeg."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not an audio file.")
+    try:
+        with open(path, "rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path}: the file is empty.")
+    except FileNotFoundError:
+        raise InputError(f"{path}: the file does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{path}: the file can't be read ({error.strerror}).") from None
+    try:
+        with ExitStack() as stack:
+            recording = _open_with_either(path, stack)
+            if recording.n_samples <= 0:
+                raise InputError(f"{path}: the recording has no samples.")
+            yield recording
+    except InputError:
+        raise
+    except (OSError, ValueError, MemoryError, ArithmeticError) as error:
+        # what damaged headers make of decoders: lengths beyond any memory, names that are no text
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: the audio can't be decoded ({reason}); the file is damaged.") from None
+
+
+def _open_with_either(path: Path, stack: ExitStack) -> _Recording:
+    try:
+        return _open_with_libsndfile(path, stack)
+    except _RefusedError as refusal:
+        try:
+            return _open_with_ffmpeg(path, stack)
+        except _RefusedError as other:
+            raise InputError(f"{path}: the audio can't be decoded ({refusal}; {other}).") from None
+
+
+def _nameless(path: Path, stack: ExitStack) -> Any:
+    """A file that no decoder can judge by its name."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    return stack.enter_context(open(descriptor, "rb"))
+
+
+def _soundfile(path: Path, stack: ExitStack) -> soundfile.SoundFile:
+    # soundfile can't encode a name that is not UTF-8, and takes .raw for samples without a header
+    source = _nameless(path, stack) if path.suffix.lower() == ".raw" else os.fsencode(path)
+    return stack.enter_context(soundfile.SoundFile(source))
+
+
+def _open_with_libsndfile(path: Path, stack: ExitStack) -> _Recording:
+    try:
+        sound = _soundfile(path, stack)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _refusal(error) from None
+    if sound.format == "RAW":  # libsndfile takes anything named .au, .snd, .gsm or .vox for speech
+        raise _RefusedError("libsndfile: Format not recognised")
+    n_samples = sound.frames
+    if sound.subtype == "MPEG_LAYER_III" and not _states_its_length(path):
+        # libsndfile guesses from the first frame: 1 % off at a constant bit rate, else up to several times
+        counted = round(_packet_seconds(path) * sound.samplerate)
+        if counted > 1.01 * n_samples:
+            raise _RefusedError("libsndfile: The mp3 has no header that says how long it is")
+        n_samples = min(counted, n_samples)
+    if n_samples == np.iinfo(np.int64).max:
+        raise _RefusedError("libsndfile: The flac's header does not say how long it is")
+    return _Recording(sound.samplerate, n_samples, partial(_libsndfile_blocks, path, sound))
+
+
+def _states_its_length(path: Path) -> bool:
+    """Whether an mp3 has a Xing or VBRI header after its ID3 tags."""
+    with path.open("rb") as file:
+        at = 0
+        while (head := file.read(10))[:3] == b"ID3":  # its size is written in four bytes of seven bits
+            at += 10 + int("".join(f"{byte:07b}" for byte in head[6:]), 2)
+            file.seek(at)
+        first_frames = file.read(4096)
+    return any(name in first_frames for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _libsndfile_blocks(path: Path, sound: soundfile.SoundFile, start: int, stop: int) -> Iterator[np.ndarray]:
+    # soundfile seeks after every read, and the first frame of an mp3 after a seek may need those before it
+    lead = round(_MP3_LEAD_SECONDS * sound.samplerate) if sound.format == "MP3" else 0
+    size = _BLOCK_SECONDS * sound.samplerate
+    for first in range(start, stop, size):
+        skipped, wanted = min(lead, first), min(size, stop - first)
+        try:
+            sound.seek(first - skipped)
+            mono = sound.read(skipped + wanted, dtype="float32", always_2d=True).mean(axis=1)
+        except soundfile.SoundFileError as error:
+            yield from _readable_blocks(path, first)
+            raise _refusal(error) from None
+        yield mono[skipped:]
+        if len(mono) < skipped + wanted:
+            return
+
+
+def _readable_blocks(path: Path, start: int) -> Iterator[np.ndarray]:
+    """What comes before the place where decoding fails, to a twentieth of a second."""
+    with ExitStack() as stack, suppress(soundfile.SoundFileError):
+        sound = _soundfile(path, stack)  # anew, since a failure spoils the open file
+        sound.seek(start)
+        while len(channels := sound.read(sound.samplerate // 20, dtype="float32", always_2d=True)):
+            yield channels.mean(axis=1)
+
+
+def _refusal(error: Exception) -> _RefusedError:
+    reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip(" .")
+    if "does not exist" in reason:  # its decoder of mp3 says so of anything it does not know
+        reason = "Format not recognised"
+    return _RefusedError(f"libsndfile: {reason}")
+
+
+@contextmanager
+def _ffmpeg_refusals() -> Iterator[None]:
+    """Turn PyAV's errors into refusals; a change of rate within a file is a ValueError."""
+    import av  # brings FFmpeg along, so it is imported only where libsndfile does not suffice
+
+    try:
+        yield
+    except (av.FFmpegError, ValueError) as error:
+        raise _RefusedError(f"FFmpeg: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _open_with_ffmpeg(path: Path, stack: ExitStack) -> _Recording:
+    with _ffmpeg_refusals():
+        container, stream = _audio_stream(path, stack)
+        rate_hz = stream.codec_context.sample_rate
+        seconds = _stated_seconds(container, stream) or _packet_seconds(path)
+    return _Recording(rate_hz, round(seconds * rate_hz), partial(_ffmpeg_blocks, container, stream))
+
+
+def _audio_stream(path: Path, stack: ExitStack) -> tuple[Any, Any]:
+    import av
+
+    container = stack.enter_context(av.open(_nameless(path, stack)))
+    stream = next(iter(container.streams.audio), None)
+    if stream is None or stream.codec_context is None or not stream.codec_context.sample_rate:
+        raise _RefusedError("FFmpeg: There is no sound in it")
+    return container, stream
+
+
+def _stated_seconds(container: Any, stream: Any) -> Fraction | None:
+    """The length a header states."""
+    import av
+
+    if container.format.flags & av.format.Flags.generic_index.value:  # no header: FFmpeg would guess
+        return None
+    if stream.duration is not None:
+        return stream.duration * stream.time_base
+    return container.duration and Fraction(container.duration, av.time_base)
+
+
+def _packet_seconds(path: Path) -> Fraction:
+    """The length by the packets, which are read but not decoded."""
+    with ExitStack() as stack, _ffmpeg_refusals():
+        container, stream = _audio_stream(path, stack)
+        # tags after an mp3 make packets, too, but not such as begin with the sync of a frame
+        begins = b"\xff" if stream.codec.name.startswith("mp3") else b""
+        packets = (packet for packet in container.demux(stream) if packet.pts is not None)
+        ends = (p.pts + (p.duration or 0) for p in packets if bytes(p).startswith(begins))
+        end = max(ends, default=0)
+        return (end - (stream.start_time or 0)) * stream.time_base
+
+
+def _ffmpeg_blocks(container: Any, stream: Any, start: int, stop: int) -> Iterator[np.ndarray]:
+    import av
+
+    rate_hz = stream.codec_context.sample_rate
+    resampler = av.AudioResampler(format="fltp", rate=rate_hz)
+    position = origin = 0
+    seeks = start > rate_hz and container.format.name in _SEEKABLE
+    with _ffmpeg_refusals():
+        if seeks:  # a second early, for codecs whose frames build on those before
+            first = next(container.decode(stream), None)
+            origin = (first.pts if first else 0) or 0
+            container.seek(origin + int((start / rate_hz - 1) / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            if seeks:
+                position = round(((frame.pts or 0) - origin) * stream.time_base * rate_hz)
+                seeks = False
+                if position > start:
+                    raise ValueError("The file's index is wrong")
+            for converted in resampler.resample(frame):
+                mono = converted.to_ndarray().mean(axis=0)
+                yield mono[max(start - position, 0) : max(stop - position, 0)]
+                position += len(mono)
+                if position >= stop:
+                    return
