@@ -144,12 +144,12 @@ def test_genre_folds_are_scored_and_drawn(call):
 
 
 def test_ctrl_c_says_how_to_go_on(call, monkeypatch):
-    from music_emotion.training import loop
+    from music_emotion.training.loop import Trainer
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_run_epoch", interrupt)
+    monkeypatch.setattr(Trainer, "_run_epoch", interrupt)
     status, _, errors = call("train.py", "small.toml")
     assert status == 130
     assert "the same command goes on" in errors

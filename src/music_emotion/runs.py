@@ -3,15 +3,21 @@
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
+from music_emotion import __version__
 from music_emotion.config import Experiment, build_experiment, differing_keys, experiment_to_dict
 from music_emotion.files import InputError, alone_at, first_five, read_json, remove_unfinished, write_json
 
@@ -126,9 +132,113 @@ def package_versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the working copy this package lies in, "unknown" outside of one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit of the repository that tracks this package; elsewhere the package's version.
+
+    A package installed below another project's repository is not tracked there.
+    """
+    git = ["git", "-C", str(Path(__file__).parent)]
+    asked = (
+        ["ls-files", "--error-unmatch", Path(__file__).name],
+        ["describe", "--always", "--dirty", "--abbrev=12"],
+    )
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        said = [
+            subprocess.run([*git, *each], capture_output=True, text=True, check=True, timeout=10).stdout
+            for each in asked
+        ]
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return __version__
+    return said[-1].strip()
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Cost:
+    """What the training of a fold cost, as `cost.json` holds it without the fields that are None.
+
+    Attributes
+    ----------
+    seconds : float
+        Of a network all epochs with their validations, also those before an interruption; of an
+        estimator the fit.
+    device : str
+        As torch names it.
+    threads, processes : int
+        Threads of each process.
+    peak_memory_bytes : int or None
+        Largest resident memory since the process started, of the largest process; None where the system
+        does not tell.
+    peak_device_memory_bytes : int or None
+        Largest memory that torch allocated on a GPU.
+    precision : str or None
+        As Accelerate names it.
+    updates : int or None
+    parameters : int or None
+        Number of trained weights.
+    """
+
+    seconds: float
+    device: str
+    threads: int
+    processes: int
+    peak_memory_bytes: int | None = None
+    peak_device_memory_bytes: int | None = None
+    precision: str | None = None
+    updates: int | None = None
+    parameters: int | None = None
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process in bytes; 0 where the system does not tell."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def write_cost(place: Path, cost: Cost) -> None:
+    """Write the `cost.json` of a fold."""
+    write_json(
+        place / "cost.json", {name: value for name, value in asdict(cost).items() if value is not None}
+    )
+
+
+def read_cost(place: Path) -> Cost | None:
+    """Read the `cost.json` of a fold; None for a fold of an earlier version, which has none.
+
+    Raises
+    ------
+    InputError
+        When it is damaged.
+    """
+    path = place / "cost.json"
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(Cost).validate_python(read_json(path))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InputError(
+            f"{path} does not hold what a fold cost ({where}: {error.errors()[0]['msg']}). Delete it, or "
+            f"train the fold anew."
+        ) from None
+
+
+def seconds_of(place: Path) -> float | None:
+    """How long a fold trained, from its `cost.json` or else its `metrics.csv`; None without both.
+
+    Raises
+    ------
+    InputError
+        When the file is damaged.
+    """
+    cost, metrics = read_cost(place), place / "metrics.csv"
+    if cost is not None or not metrics.exists():
+        return cost.seconds if cost else None
+    try:
+        return float(pd.read_csv(metrics)["seconds"].sum())
+    except (KeyError, TypeError, ValueError) as error:  # pandas' errors of parsing are among them
+        raise InputError(
+            f"{metrics} has no column of seconds ({error}). Delete the fold to train it anew."
+        ) from None

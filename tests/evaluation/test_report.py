@@ -18,7 +18,7 @@ from music_emotion.evaluation.report_page import make_page
 from music_emotion.evaluation.report_sections import make_ablation, make_sections
 from music_emotion.evaluation.run_scores import score_run, score_split
 from music_emotion.files import InputError, read_json, read_predictions, write_json, write_predictions
-from music_emotion.training.cost import Cost, write_cost
+from music_emotion.runs import Cost, write_cost
 
 GENRES = ["Blues", "Folk", "Jazz"]
 MACHINE = {"commit": "0123456789ab", "device": "cpu", "processes": 1, "precision": "bf16"}

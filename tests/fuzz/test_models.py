@@ -89,18 +89,21 @@ def test_a_model_of_a_description_that_fits_no_network(folder, model, part, othe
     assert only_sentences(load_model, folder / "model.safetensors", content) is None
 
 
+def state_members():
+    network = small_network()
+    optimizer = torch.optim.AdamW(network.parameters())
+    return {"network": network, "averaged": small_network(), "optimizer": optimizer}
+
+
 @several
 @given(st.data())
 def test_a_damaged_state(folder, data):
-    network, averaged = small_network(), small_network()
-    optimizer = torch.optim.AdamW(network.parameters())
+    members = state_members()
     whole = folder / "whole.pt"
     if not whole.exists():
-        save_state(whole, network, averaged, optimizer, None, Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))
+        save_state(whole, members, Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))
     content = data.draw(damaged(whole.read_bytes()))
-    progress = only_sentences(
-        lambda path: load_state(path, network, averaged, optimizer, None), folder / "state.pt", content
-    )
+    progress = only_sentences(lambda path: load_state(path, members), folder / "state.pt", content)
     if progress is not None:
         assert progress.epoch >= 0
 
@@ -111,21 +114,15 @@ state_parts = st.sampled_from(["network", "averaged", "optimizer", "scaler", "pr
 @several
 @given(st.data())
 def test_a_state_of_other_things(folder, data):
-    network, averaged = small_network(), small_network()
-    optimizer = torch.optim.AdamW(network.parameters())
-    state = {
-        "network": network.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": None,
-        "progress": vars(Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1)),
-    }
+    members = state_members()
+    state = {name: member.state_dict() for name, member in members.items()}
+    state |= {"scaler": None, "progress": vars(Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))}
     part = data.draw(state_parts)
     other = data.draw(altered(dict(state[part] or {})))
     content = io.BytesIO()
     torch.save({**state, part: other} if data.draw(st.booleans()) else other, content)
     only_sentences(
-        lambda path: load_state(path, network, averaged, optimizer, None),
+        lambda path: load_state(path, members),
         folder / "state.pt",
         content.getvalue(),
     )

@@ -27,8 +27,8 @@ from music_emotion.kaggle import devices
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training, read_plan
 from music_emotion.kaggle.train_plan import _identity, _lay_out, _take_over
 from music_emotion.kaggle.train_stages import train_stages
-from music_emotion.training import fold, loop
-from music_emotion.training.evaluate import predict_with
+from music_emotion.training import folds, loop
+from music_emotion.training.predict import predict_with
 
 NO_TIME = 1e-4  # hours: over before the imports are
 EPOCHS = 30  # of the transfer
@@ -233,7 +233,7 @@ def test_a_failure_hands_in_what_there_is_and_says_so(home, tmp_path, monkeypatc
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(fold, "train_fold", fail)
+    monkeypatch.setattr(folds, "train_fold", fail)
     progress = room.train()
     assert progress["complete"] is False
     assert progress["failure"] == "genres: CUDA out of memory"

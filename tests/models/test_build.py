@@ -28,7 +28,7 @@ from music_emotion.datasets.store import Store
 from music_emotion.files import InputError, write_json
 from music_emotion.models.build import ModelCard, Network, build_network, load_model, load_trunk, save_model
 from music_emotion.models.target_scale import normal_quantiles
-from music_emotion.training.fold import make_network
+from music_emotion.training.folds import make_network
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 SMALL = {"widths": (4, 8), "lstm_width": 8, "head_width": 8, "backbone": "resnet10t"}

@@ -22,8 +22,7 @@ SERVER.set_forkserver_preload(  # of what is not found there, nothing would be s
         "music_emotion.kaggle.plan",
         "music_emotion.evaluation.blend_runs",
         "music_emotion.evaluation.vote",
-        "music_emotion.training.whole_run",
-        "timm.scheduler",
+        "music_emotion.training.folds",
     ]
 )
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}

@@ -21,10 +21,10 @@ from music_emotion.models.build import ModelCard, build_network
 from music_emotion.studies import shared_rows
 from music_emotion.studies import study as study_module
 from music_emotion.studies.study import read_study, run_study
-from music_emotion.training import cross_validation
+from music_emotion.training import folds
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.optim import make_optimizer
-from music_emotion.training.whole_run import run_experiment
+from music_emotion.training.folds import run_experiment
+from music_emotion.training.optimisation import make_optimizer
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STUDIES = sorted((EXPERIMENTS / "studies").glob("*.toml"))
@@ -146,7 +146,7 @@ def test_a_table_has_scores_deviation_and_time_and_is_not_made_twice(write, run,
         assert line["minutes"] > 0
     saved = pd.read_csv(tmp_path / "runs" / "small" / "table.csv", keep_default_na=False)
     assert saved["row"].tolist() == ["none", "relu"]
-    monkeypatch.setattr(cross_validation, "train_network", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(folds, "train_fold", lambda *_: pytest.fail("trained again"))
     for name in ("none", "relu"):
         assert len(list((tmp_path / "runs" / "small" / name).glob("seed*/fold*/test.csv"))) == 4
     monkeypatch.undo()
@@ -212,7 +212,7 @@ def test_a_row_that_diverges_is_noted_and_the_others_are_trained(write, run, tmp
     assert table["problem"][1] == ""
     assert table["n"].tolist() == [0, 40]
     assert len(pd.read_csv(folder / "table.csv")) == 2
-    monkeypatch.setattr(cross_validation, "train_network", lambda *_: True)  # as of the finished row
+    monkeypatch.setattr(folds, "train_fold", lambda *_: True)  # as of the finished row
     monkeypatch.setattr(shared_rows, "note_problem", lambda *_: pytest.fail("trained again"))
     pd.testing.assert_frame_equal(run(path), table)
 

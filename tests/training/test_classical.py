@@ -17,7 +17,7 @@ from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.runs import open_run
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.cross_validation import load_sets, train_folds
+from music_emotion.training.folds import load_sets, train_folds
 
 KINDS = ["gp", "ridge", "svr", "boosting", "xgboost", "lightgbm"]
 LEARNT = 0.65  # rank correlation, where of hundreds of statistics a few tell the level and the others noise

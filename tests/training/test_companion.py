@@ -1,7 +1,6 @@
 """Genres learnt beside emotion: what is trained, what is kept, and what is refused."""
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,15 +14,18 @@ from music_emotion.datasets.splits import folds_of_run
 from music_emotion.files import Diverged, InputError, read_predictions
 from music_emotion.models.augment import mixup
 from music_emotion.models.build import load_model
-from music_emotion.training import companion, loop
+from music_emotion.training import loop, objectives
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.companion import PairedExcerpts, WithGenres, genre_objective, load_genres
-from music_emotion.training.cross_validation import load_sets, train_folds
-from music_emotion.training.evaluate import predict_with
-from music_emotion.training.fold import make_network
-from music_emotion.training.loop import UNFINISHED
-from music_emotion.training.objectives import EmotionObjective
+from music_emotion.training.folds import load_sets, make_network, train_folds
+from music_emotion.training.loop import UNFINISHED, Trainer
+from music_emotion.training.objectives import (
+    EmotionObjective,
+    PairedExcerpts,
+    WithGenreHead,
+    load_genres,
+)
+from music_emotion.training.predict import predict_with
 
 PLAIN = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
 GENRES = {"loss": {"genre": 0.5}}
@@ -31,17 +33,16 @@ GENRES = {"loss": {"genre": 0.5}}
 
 @pytest.fixture
 def kept(monkeypatch):
-    """The parts of the trainings of this test."""
-    parts = []
-    assemble = loop.assemble
+    """The trainers of this test."""
+    trainers = []
+    finish = Trainer._finish
 
-    def keep(*arguments):
-        made = assemble(*arguments)
-        parts.append(made[0])
-        return made
+    def keep(trainer):
+        trainers.append(trainer)
+        finish(trainer)
 
-    monkeypatch.setattr(loop, "assemble", keep)
-    return parts
+    monkeypatch.setattr(Trainer, "_finish", keep)
+    return trainers
 
 
 def train(experiment, directory, n_folds: int = 1) -> pd.DataFrame:
@@ -73,6 +74,13 @@ def pairs(experiment, genres=None) -> PairedExcerpts:
     return PairedExcerpts(emotion_set(experiment), genres, experiment.data, experiment.excerpt, seed=3)
 
 
+def trainer_of(experiment, training, genres, directory) -> Trainer:
+    network = make_network(experiment, training, 0)
+    objective = EmotionObjective(experiment.loss, network.card)
+    accelerator = make_accelerator()
+    return Trainer(network, objective, training, training, accelerator, directory, 0, genres)
+
+
 def test_the_genre_head_learns_and_the_emotion_head_too(small, tmp_path, kept):
     experiment = small(**GENRES, augment=PLAIN, train={"epochs": 25, "valid_every": 25}, model={"dropout": 0})
     metrics = train(experiment, tmp_path)
@@ -87,7 +95,7 @@ def test_the_genre_head_learns_and_the_emotion_head_too(small, tmp_path, kept):
     assert metrics["genre_loss"].iloc[0] > 0.9
     assert metrics["genre_loss"].iloc[-1] < 0.3
     assert metrics["score"].iloc[-1] > 0.5
-    average, genres = kept[0].average.eval(), genre_set(experiment)
+    average, genres = kept[0].members["averaged"].eval(), genre_set(experiment)
     excerpts = pairs(experiment, genres).__getitems__(list(range(64)))
     both = (torch.cat([excerpts[of + name] for of in ("", "genre_")]) for name in ("frames", "lengths"))
     with torch.inference_mode():
@@ -147,15 +155,13 @@ def test_a_genre_set_of_any_size_gives_as_many_excerpts(small, n_genres):
     assert len(seen) == n_genres  # what one epoch leaves out, others take
 
 
-def test_the_loss_is_the_sum_and_its_gradient_reaches_trunk_and_both_heads(small):
+def test_the_loss_is_the_sum_and_its_gradient_reaches_trunk_and_both_heads(small, tmp_path):
     experiment = small(**GENRES, augment=PLAIN, model={"dropout": 0})
     training, genres = emotion_set(experiment), genre_set(experiment)
-    network = make_network(experiment, training, 0)
-    learner = WithGenres(network, len(genres.outputs), 0)
-    objective, beside = EmotionObjective(experiment.loss, network.card), genre_objective(network, genres)
+    trainer = trainer_of(experiment, training, genres, tmp_path)
+    network, learner, objective = trainer.network, trainer.learner, trainer.objective
     batch = pairs(experiment, genres).__getitems__(list(range(8)))
-    parts = SimpleNamespace(model=learner, objective=objective, genres=beside, accelerator=make_accelerator())
-    losses = loop._losses(parts, batch, experiment.augment)
+    losses = trainer._losses(batch)
     frames = torch.cat([batch["frames"], batch["genre_frames"]])
     lengths = torch.cat([batch["lengths"], batch["genre_lengths"]])
     features = network.features(frames, lengths)
@@ -170,7 +176,7 @@ def test_the_loss_is_the_sum_and_its_gradient_reaches_trunk_and_both_heads(small
         assert all(weights.grad.abs().sum() > 0 for weights in part.parameters())
 
 
-def test_both_sets_are_mixed_up_among_themselves(small, monkeypatch):
+def test_both_sets_are_mixed_up_among_themselves(small, tmp_path, monkeypatch):
     mixed = []
 
     def watch(frames, lengths, values, alpha, bandwidth):
@@ -180,22 +186,17 @@ def test_both_sets_are_mixed_up_among_themselves(small, monkeypatch):
     monkeypatch.setattr(loop, "mixup", watch)
     experiment = small(**GENRES, augment={"mixup": 0.3, "mixup_bandwidth": 0.5})
     genres = genre_set(experiment)
-    network = make_network(experiment, emotion_set(experiment), 0)
-    learner = WithGenres(network, len(genres.outputs), 0)
-    objective, beside = EmotionObjective(experiment.loss, network.card), genre_objective(network, genres)
     batch = pairs(experiment, genres).__getitems__(list(range(8)))
-    parts = SimpleNamespace(model=learner, objective=objective, genres=beside, accelerator=make_accelerator())
-    loop._losses(parts, batch, experiment.augment)
+    trainer_of(experiment, emotion_set(experiment), genres, tmp_path)._losses(batch)
     assert mixed == [(8, 3, 0.3, 0.5), (8, len(genres.outputs), 0.3, 0.5)]
 
 
-def test_classes_are_weighed_and_smoothed_as_in_a_genre_training(small):
+def test_classes_are_weighed_and_smoothed_as_in_a_genre_training(small, tmp_path):
     loss = {"genre": 1, "class_weights": "balanced", "label_smoothing": 0.1}
     experiment = small(loss=loss)
     genres = genre_set(experiment).select(np.arange(20))
-    network = make_network(experiment, emotion_set(experiment), 0)
-    objective = genre_objective(network, genres)
-    assert objective.outputs == genres.outputs != network.card.outputs
+    objective = trainer_of(experiment, emotion_set(experiment), genres, tmp_path).genre_objective
+    assert objective.outputs == genres.outputs
     assert objective.smoothing == 0.1
     counts = genres.values.sum(axis=0)
     np.testing.assert_allclose(objective.weights, counts.sum() / len(counts) / counts, rtol=1e-6)
@@ -205,20 +206,20 @@ def test_classes_are_weighed_and_smoothed_as_in_a_genre_training(small):
 def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch, model):
     experiment = small(**GENRES, model=model, train={"epochs": 3, "valid_every": 1, "select": "best-loss"})
     whole = train(experiment, tmp_path / "whole")
-    run_epoch = loop._run_epoch
+    run_epoch = Trainer._run_epoch
 
-    def interrupted(parts, progress, *rest):
-        if progress.epoch == 2:
+    def interrupted(trainer):
+        if trainer.progress.epoch == 2:
             raise KeyboardInterrupt
-        return run_epoch(parts, progress, *rest)
+        return run_epoch(trainer)
 
-    monkeypatch.setattr(loop, "_run_epoch", interrupted)
+    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(experiment, tmp_path / "cut")
     state = torch.load(tmp_path / "cut" / "seed0" / "fold0" / STATE, weights_only=True)
     heads = [state[held]["genre_head.1.weight"] for held in ("network", "averaged")]
     assert not torch.equal(*heads)
-    monkeypatch.setattr(loop, "_run_epoch", run_epoch)
+    monkeypatch.setattr(Trainer, "_run_epoch", run_epoch)
     resumed = train(experiment, tmp_path / "cut")
     pd.testing.assert_frame_equal(
         resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True
@@ -252,7 +253,7 @@ def test_a_paused_training_leaves_a_plain_network(small, tmp_path):
     fold = folds_of_run(experiment, clips)[:1]
     times = iter([0.0, 10.0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_ends_after", lambda *_: next(times) > 5)
+        patch.setattr(Trainer, "_ends_after", lambda *_: next(times) > 5)
         assert train_folds(experiment, fold, test, accelerator, tmp_path, deadline=5.0) is False
     network = load_model(tmp_path / "seed0" / "fold0" / UNFINISHED)
     state = torch.load(tmp_path / "seed0" / "fold0" / STATE, weights_only=True)
@@ -270,7 +271,7 @@ def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tm
     before, after = weights_of(tmp_path / "genre"), weights_of(tmp_path / "frozen")
     for name in [name for name in before if name.startswith("trunk.")]:
         assert torch.equal(before[name], after[name]), name
-    fresh = WithGenres(make_network(experiment, emotion_set(experiment), 0), 3, seed=0)
+    fresh = WithGenreHead(make_network(experiment, emotion_set(experiment), 0), 3, seed=0)
     for one, other in zip(
         fresh.genre_head.parameters(), kept[-1].learner.genre_head.parameters(), strict=True
     ):
@@ -278,7 +279,7 @@ def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tm
 
 
 def test_without_genres_nothing_of_them_is_read_or_written(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(companion, "load_clip_set", lambda *_: pytest.fail("read the genre set"))
+    monkeypatch.setattr(objectives, "load_clip_set", lambda *_: pytest.fail("read the genre set"))
     metrics = train(small(train={"epochs": 1}), tmp_path)
     assert "genre_loss" not in metrics
 
@@ -290,7 +291,7 @@ def test_the_genre_set_is_loaded_once_for_all_folds(small, tmp_path, monkeypatch
         loaded.append(arguments[1:])
         return load_clip_set(*arguments)
 
-    monkeypatch.setattr(companion, "load_clip_set", load)
+    monkeypatch.setattr(objectives, "load_clip_set", load)
     train(small(**GENRES, train={"epochs": 1}), tmp_path, n_folds=2)
     assert loaded == [("genre", "train")]
     assert (tmp_path / "seed0" / "fold1" / "model.safetensors").exists()

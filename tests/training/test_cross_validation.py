@@ -13,13 +13,13 @@ from music_emotion.datasets.labels import read_groups
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, folds_of_seed
 from music_emotion.files import InputError
 from music_emotion.models.build import load_model
+from music_emotion.runs import read_cost
 from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.cost import read_cost
-from music_emotion.training.cross_validation import load_sets, train_folds
-from music_emotion.training.evaluate import predict_with
+from music_emotion.training.folds import load_sets, train_folds
 from music_emotion.training.loop import UNFINISHED
+from music_emotion.training.predict import predict_with
 
 ALREADY_PASSED = 0.0
 

@@ -11,8 +11,7 @@ from music_emotion.evaluation.metrics import genre_scores
 from music_emotion.evaluation.vote import vote
 from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.cross_validation import load_sets
-from music_emotion.training.whole_run import run_experiment
+from music_emotion.training.folds import load_sets, run_experiment
 
 PLAIN = {"augment": {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0.0}}
 MLP = {

@@ -12,7 +12,7 @@ from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_r
 from music_emotion.datasets.store import Store
 from music_emotion.training import leaks
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.cross_validation import load_sets
+from music_emotion.training.folds import load_sets
 from music_emotion.training.leaks import find_leaks
 
 N_FRAMES = 1292

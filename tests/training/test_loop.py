@@ -14,12 +14,12 @@ from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.models.build import load_model, save_model
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.evaluate import predict_clips, predict_with
-from music_emotion.training.fold import make_network, start_from_trunk
-from music_emotion.training.loop import train_fold
+from music_emotion.training.folds import make_network, start_from_trunk
+from music_emotion.training.loop import Trainer
 from music_emotion.training.objectives import make_objective
-from music_emotion.training.optim import make_optimizer
+from music_emotion.training.optimisation import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
+from music_emotion.training.predict import predict_clips, predict_with
 
 NO_AUGMENTATION = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
 
@@ -38,7 +38,7 @@ def fit(experiment, directory: Path, seed: int = 0, trunk: bool = False) -> pd.D
     if trunk:
         start_from_trunk(network, directory, accelerator)
     objective = make_objective(experiment, network.card, training)
-    train_fold(network, objective, training, valid, accelerator, directory, seed)
+    Trainer(network, objective, training, valid, accelerator, directory, seed).run()
     return pd.read_csv(directory / "metrics.csv")
 
 
@@ -96,21 +96,19 @@ def test_the_same_seed_twice_gives_the_same_loss_in_every_epoch(small, tmp_path)
 def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch):
     experiment = small(train={"epochs": 4, "select": "best-score"})
     whole = fit(experiment, tmp_path / "whole")
-    from music_emotion.training import loop
+    run_epoch = Trainer._run_epoch
 
-    run_epoch = loop._run_epoch
-
-    def interrupted(parts, progress, *rest):
-        if progress.epoch == 2:
+    def interrupted(trainer):
+        if trainer.progress.epoch == 2:
             raise KeyboardInterrupt
-        return run_epoch(parts, progress, *rest)
+        return run_epoch(trainer)
 
-    monkeypatch.setattr(loop, "_run_epoch", interrupted)
+    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(experiment, tmp_path / "cut")
     assert len(pd.read_csv(tmp_path / "cut" / "metrics.csv")) == 2
     assert not (tmp_path / "cut" / "model.safetensors").exists()
-    monkeypatch.setattr(loop, "_run_epoch", run_epoch)
+    monkeypatch.setattr(Trainer, "_run_epoch", run_epoch)
     resumed = fit(experiment, tmp_path / "cut")
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
     cost = read_json(tmp_path / "cut" / "cost.json")
@@ -135,7 +133,7 @@ def test_eight_clips_are_learnt_by_heart(small, tmp_path):
     eight = training.select(np.arange(8))
     network = make_network(experiment, eight, 0)
     objective = make_objective(experiment, network.card, eight)
-    train_fold(network, objective, eight, eight, make_accelerator(), tmp_path, 0)
+    Trainer(network, objective, eight, eight, make_accelerator(), tmp_path, 0).run()
     predictions = read_predictions(tmp_path / "valid.csv")
     for target in eight.outputs:
         assert spearman(eight.truth[target].to_numpy(), predictions[target].to_numpy()) > 0.95
@@ -243,8 +241,6 @@ def test_frozen_passes_change_the_head_alone(small, tmp_path):
 
 
 def test_a_constant_prediction_is_never_the_best_epoch(small, tmp_path, monkeypatch):
-    from music_emotion.training import loop
-
     rows = iter([(0.9, 1), (0.2, 0), (np.nan, 0), (0.1, 0)])
 
     def validate(*_):
@@ -252,22 +248,20 @@ def test_a_constant_prediction_is_never_the_best_epoch(small, tmp_path, monkeypa
         return {"score": score, "valid_loss": 1.0, "constant": constant}
 
     kept = []
-    select = loop._select
+    select = Trainer._select
 
-    def remember(progress, row, network, train):
-        select(progress, row, network, train)
-        kept.append(progress.best)
+    def remember(trainer, row):
+        select(trainer, row)
+        kept.append(trainer.progress.best)
 
-    monkeypatch.setattr(loop, "_validate", validate)
-    monkeypatch.setattr(loop, "_select", remember)
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    monkeypatch.setattr(Trainer, "_select", remember)
     fit(small(train={"epochs": 4, "valid_every": 1, "select": "best-score"}), tmp_path)
     assert kept == [-np.inf, 0.2, 0.2, 0.2]
 
 
 def test_patience_stops_a_training_that_gets_no_better(small, tmp_path, monkeypatch):
-    from music_emotion.training import loop
-
-    monkeypatch.setattr(loop, "_validate", lambda *_: {"score": 0.0, "valid_loss": 1.0, "constant": 0})
+    monkeypatch.setattr(Trainer, "_validate", lambda *_: {"score": 0.0, "valid_loss": 1.0, "constant": 0})
     train = {"epochs": 50, "valid_every": 1, "select": "best-loss", "patience": 3}
     assert len(fit(small(train=train), tmp_path)) == 4  # one that is kept, three that are not better
 

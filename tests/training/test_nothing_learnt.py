@@ -12,7 +12,7 @@ from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.datasets.store import Store
 from music_emotion.files import read_predictions
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.cross_validation import load_sets, train_folds
+from music_emotion.training.folds import load_sets, train_folds
 
 
 def in_memory(clips: ClipSet) -> ClipSet:

@@ -7,6 +7,7 @@ import torch
 from scipy.stats import norm, pearsonr, rankdata, spearmanr
 
 from music_emotion.config import LossSection, build_experiment
+from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard
 from music_emotion.models.target_scale import normal_quantiles
@@ -22,6 +23,12 @@ TARGETS = ("valence", "energy")
 
 def card(outputs=TARGETS, mean=(0.0, 0.0), deviation=(1.0, 1.0)):
     return ModelCard(build_experiment({}, "test"), outputs, (0.0,), (1.0,), mean, deviation)
+
+
+def clips_of(counts):
+    """Classes "a", "b", ... with so many clips each."""
+    values = np.repeat(np.eye(len(counts)), counts, axis=0)
+    return ClipSet(np.arange(len(values)), None, tuple("abc"[: len(counts)]), values)
 
 
 def test_squared_error_is_weighted_per_target():
@@ -165,7 +172,7 @@ def test_balanced_class_weights_are_scikit_learns():
     from sklearn.utils.class_weight import compute_class_weight
 
     counts = np.array([10, 30, 60])
-    objective = GenreObjective(LossSection(class_weights="balanced"), card(("a", "b", "c")), counts)
+    objective = GenreObjective(LossSection(class_weights="balanced"), clips_of(counts))
     labels = np.repeat([0, 1, 2], counts)
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
     np.testing.assert_allclose(objective.weights, expected, rtol=1e-6)
@@ -174,21 +181,21 @@ def test_balanced_class_weights_are_scikit_learns():
 def test_label_smoothing_keeps_a_sure_answer_from_zero_loss():
     sure, truth = torch.tensor([[50.0, 0.0]]), torch.tensor([[1.0, 0.0]])
     counts = np.array([1, 1])
-    hard = GenreObjective(LossSection(), card(), counts).loss(sure, truth)
-    smooth = GenreObjective(LossSection(label_smoothing=0.1), card(), counts).loss(sure, truth)
+    hard = GenreObjective(LossSection(), clips_of(counts)).loss(sure, truth)
+    smooth = GenreObjective(LossSection(label_smoothing=0.1), clips_of(counts)).loss(sure, truth)
     assert hard.item() == pytest.approx(0, abs=1e-6)
     assert smooth.item() > 1
 
 
 def test_genre_probabilities_give_back_their_loss():
-    objective = GenreObjective(LossSection(), card(), np.array([1, 1]))
+    objective = GenreObjective(LossSection(), clips_of(np.array([1, 1])))
     logits, truth = torch.tensor([[2.0, -1.0], [0.3, 0.1]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     again = objective.loss(objective.outputs_of(logits.softmax(dim=1)), truth)
     assert again.item() == pytest.approx(objective.loss(logits, truth).item(), rel=1e-5)
 
 
 def test_genre_scores_take_truth_first():
-    objective = GenreObjective(LossSection(), card(("a", "b")), np.array([1, 1]))
+    objective = GenreObjective(LossSection(), clips_of(np.array([1, 1])))
     truth = np.eye(2)[[0, 0, 0, 1]]
     prediction = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.1, 0.9]])
     # class a: precision 1, recall 2/3; class b: precision 1/2, recall 1

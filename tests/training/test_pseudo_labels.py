@@ -15,9 +15,8 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.files import InputError, read_predictions, write_json, write_predictions
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.cross_validation import load_sets, train_folds
+from music_emotion.training.folds import load_sets, run_experiment, train_folds
 from music_emotion.training.pseudo_labels import PSEUDO_LABELS, with_pseudo_labels
-from music_emotion.training.whole_run import run_experiment
 
 FOLD = Path("seed0", "fold0")
 TINY = {

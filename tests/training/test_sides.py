@@ -11,10 +11,8 @@ from music_emotion.files import InputError
 from music_emotion.models.build import save_model
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.cross_validation import load_sets, train_folds
-from music_emotion.training.fold import make_network
+from music_emotion.training.folds import load_sets, make_network, run_experiment, train_folds
 from music_emotion.training.leaks import check_folds, check_trunk
-from music_emotion.training.whole_run import run_experiment
 
 
 def folds_and_clips(experiment):
@@ -120,7 +118,7 @@ def test_a_fold_does_not_go_on_with_other_clips_or_labels(small, tmp_path, monke
         return train_folds(experiment, [fold], nothing, make_accelerator(), tmp_path / "run")
 
     ends = iter([False, True])
-    monkeypatch.setattr("music_emotion.training.loop._ends_after", lambda *_: next(ends))
+    monkeypatch.setattr("music_emotion.training.loop.Trainer._ends_after", lambda *_: next(ends))
     assert not train(folds[0])
     assert (tmp_path / "run/seed0/fold0" / STATE).exists()
     monkeypatch.undo()

@@ -16,10 +16,8 @@ from music_emotion.studies.search import BEST
 from music_emotion.studies.study import read_study, run_study
 from music_emotion.training import overfit
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.cross_validation import load_sets
-from music_emotion.training.fold import make_network
+from music_emotion.training.folds import load_sets, make_network, run_experiment, run_pretraining
 from music_emotion.training.objectives import make_objective
-from music_emotion.training.whole_run import run_experiment, run_pretraining
 
 
 def pretrain(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from music_emotion.files import read_json
-from music_emotion.training.cost import Cost, read_cost, seconds_of
+from music_emotion.runs import Cost, read_cost, seconds_of
 
 
 @dataclass(frozen=True)

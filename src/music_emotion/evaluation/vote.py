@@ -10,8 +10,7 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.files import InputError, read_predictions, write_json, write_predictions
 from music_emotion.runs import VOTE, alone_in_folder, read_experiment
-from music_emotion.training.cross_validation import load_sets
-from music_emotion.training.whole_run import score
+from music_emotion.training.folds import load_sets, score
 
 
 def vote(members: list[Path], directory: Path, accelerator: Accelerator) -> str:

@@ -15,8 +15,8 @@ from music_emotion.files import read_predictions
 from music_emotion.kaggle.plan import Plan
 from music_emotion.kaggle.train_share import RUNS
 from music_emotion.training.classical import predict_folds
-from music_emotion.training.evaluate import predict_with
 from music_emotion.training.loop import UNFINISHED
+from music_emotion.training.predict import predict_with
 
 Sets = tuple[ClipSet, ClipSet]  # the training and the test split of an experiment
 

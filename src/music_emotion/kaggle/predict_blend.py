@@ -22,7 +22,7 @@ from music_emotion.kaggle.devices import precision, run_shares
 from music_emotion.kaggle.form import find_form
 from music_emotion.models.build import load_model, read_card
 from music_emotion.training.classical import predict_folds
-from music_emotion.training.evaluate import predict_clips
+from music_emotion.training.predict import predict_clips
 
 
 def predict_blend(

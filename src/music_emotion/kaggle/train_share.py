@@ -12,7 +12,7 @@ from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_r
 from music_emotion.files import read_json
 from music_emotion.kaggle.devices import precision
 from music_emotion.kaggle.plan import read_plan
-from music_emotion.training.cross_validation import load_sets, train_folds
+from music_emotion.training.folds import load_sets, train_folds
 from music_emotion.training.leaks import check_leaks
 
 PLAN, RUNS = Path("plan.json"), Path("runs")  # in the folder that a training is started in

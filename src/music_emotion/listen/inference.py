@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store, check_array
 from music_emotion.models.build import Network
-from music_emotion.training.evaluate import predict_clips
+from music_emotion.training.predict import predict_clips
 
 
 def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:

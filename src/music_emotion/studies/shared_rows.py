@@ -18,7 +18,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from music_emotion.files import Diverged, InputError
 from music_emotion.studies.study_row import Row, note_problem, problem_of
-from music_emotion.training.whole_run import run_experiment, run_pretraining
+from music_emotion.training.folds import run_experiment, run_pretraining
 
 _POLL_SECONDS = 1.0
 

@@ -10,8 +10,7 @@ import pandas as pd
 
 from music_emotion.config import Experiment, build_experiment, differing_keys, experiment_to_dict
 from music_emotion.files import InputError, read_json, write_json
-from music_emotion.runs import read_experiment
-from music_emotion.training.cost import seconds_of
+from music_emotion.runs import read_experiment, seconds_of
 
 Settings = dict[str, Any]  # dotted keys of an experiment
 _DIVERGED = "diverged.json"  # in runs/<study>/<row>

@@ -2,276 +2,339 @@
 
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch import nn
 from torch.distributed.nn.functional import all_gather
 from tqdm import tqdm
 
-from music_emotion.config import AugmentSection, TrainSection
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.excerpts import Batch
-from music_emotion.files import Diverged, write_predictions, write_table
+from music_emotion.datasets.excerpts import Batch, TrainingExcerpts, batches
+from music_emotion.files import Diverged, InputError, write_predictions, write_table
 from music_emotion.models.augment import mixup
 from music_emotion.models.build import Network, save_model
-from music_emotion.training.checkpoint import STATE, Progress, save_state
-from music_emotion.training.companion import GENRE
-from music_emotion.training.cost import network_cost, write_cost
-from music_emotion.training.evaluate import predict_clips
-from music_emotion.training.objectives import Objective
-from music_emotion.training.parts import Parts, assemble
+from music_emotion.runs import Cost, peak_memory, write_cost
+from music_emotion.training.checkpoint import STATE, check_same_clips, load_state, save_state
+from music_emotion.training.objectives import (
+    GENRE,
+    GenreObjective,
+    Objective,
+    PairedExcerpts,
+    WithGenreHead,
+)
+from music_emotion.training.optimisation import learning_rates, make_optimizer
+from music_emotion.training.predict import predict_clips
 
 UNFINISHED, LAST = "unfinished.safetensors", "last.safetensors"
-_LATEST_EPOCHS = 10  # by which the length of the next one is judged; some of them validate
+_LATEST_EPOCHS = 10  # the slowest of these, some with a validation, tells how long the next may take
 
 
-def train_fold(
-    network: Network,
-    objective: Objective,
-    training: ClipSet,
-    valid: ClipSet,
-    accelerator: Accelerator,
-    directory: Path,
-    seed: int,
-    deadline: float = math.inf,
-    genres: ClipSet | None = None,
-) -> bool:
-    """Train on some clips, validate on others, write the results.
-
-    Writes `metrics.csv`, `valid.csv`, `cost.json` and `model.safetensors` into the directory, the
-    last one last, and `last.safetensors` where the experiment keeps the last epoch beside the best.
-    Interrupted, the same call goes on from its last finished epoch.
+class Trainer:
+    """Trains a network on some clips and validates it on others; resumes from the state in its directory.
 
     Parameters
     ----------
     network : Network
         Trained in place.
     objective : Objective
-        Loss and score.
+        Its loss and score.
     training, valid : ClipSet
         With labels.
     accelerator : Accelerator
-        Device, processes and precision.
+        Device, processes, precision and trackers.
     directory : Path
         ``runs/<name>/seed<s>/fold<k>``.
     seed : int
         Order, excerpts, dropout and augmentation of every epoch follow from it.
-    deadline : float
-        No epoch is begun that would, as long as the slowest of the last (at first, of those of the
-        run's other folds), end after this time (seconds since 1970, UTC). The training then leaves
-        its state and, in `unfinished.safetensors`, its averaged weights. For one process: several
-        could disagree.
     genres : ClipSet or None
-        What a second head learns beside the network, with the weight `loss.genre`; None where that
-        is 0. `metrics.csv` then has its `genre_loss`, which `train_loss` leaves out as `valid_loss`
-        does. No model that is saved has that head.
-
-    Returns
-    -------
-    bool
-        Whether the training is finished.
+        Clips of an auxiliary genre head, whose loss has the weight `loss.genre`; None without one.
+        No saved model has that head.
 
     Raises
     ------
     InputError
-        When the batch can't be split over the processes; `Diverged`, in all of them, when the loss
-        is no longer finite.
+        When the batch can't be split over the processes, or the state is damaged or of other clips.
     """
-    train = network.card.experiment.train
-    parts, progress = assemble(network, objective, training, genres, accelerator, directory, seed)
-    with tqdm(
-        total=train.epochs,
-        initial=progress.epoch,
-        desc=f"{directory.parent.parent.name} {directory.parent.name} {directory.name}",
-        unit="epoch",
-        disable=not accelerator.is_main_process,
-    ) as bar:
-        while progress.epoch < train.epochs and not _waited_enough(progress, train):
-            if _ends_after(deadline, progress, directory):
-                _pause(parts, progress, directory)
-                return False
-            started = time.perf_counter()
-            row = _run_epoch(parts, progress, directory, seed)
-            if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
-                row |= _validate(parts.averaged, objective, valid, accelerator)
-                _select(progress, row, parts.averaged, train)
-            progress.metrics.append(row | {"seconds": time.perf_counter() - started})
-            _save(parts, progress, directory)
-            bar.update()
-            bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
-    _finish(parts, progress, valid, directory)
-    return True
 
-
-def _run_epoch(parts: Parts, progress: Progress, directory: Path, seed: int) -> dict[str, float]:
-    """One pass over the training clips; returns its row of metrics."""
-    experiment = parts.network.card.experiment
-    frozen = progress.epoch < experiment.train.frozen_epochs
-    _seed_epoch(seed, progress.epoch, parts.accelerator.process_index)
-    # Accelerate passes its own count of epochs on to the dataset, so it has to be told ours.
-    parts.loader.set_epoch(progress.epoch)
-    parts.learner.train()
-    if frozen:  # also keeps the trunk's batch statistics
-        parts.network.trunk.eval()
-    losses: list[dict[str, torch.Tensor]] = []
-    rate = 0.0
-    # cuDNN refuses to go back through an LSTM that is in evaluation mode
-    without_cudnn = frozen and experiment.model.kind == "lstm"
-    with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
-        for batch in parts.loader:
-            rate = parts.set_rate(progress.update)
-            losses.append(_update(parts, batch, frozen))
-            if parts.ema:
-                parts.ema.update(parts.learner, step=progress.update)
-            progress.update += 1
-    progress.epoch += 1
-    return {
-        "epoch": progress.epoch,
-        "updates": progress.update,
-        "learning_rate": rate,
-        **_mean_losses(losses, parts.accelerator, directory, progress.epoch),
-    }
-
-
-def _seed_epoch(seed: int, epoch: int, process: int) -> None:
-    """Make dropout, masks and mixup a function of seed, epoch and process, whatever ran before."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0]))
-
-
-def _update(parts: Parts, batch: Batch, frozen: bool) -> dict[str, torch.Tensor]:
-    """One update of the weights; returns the losses before it, as `metrics.csv` names them."""
-    experiment = parts.network.card.experiment
-    losses = _losses(parts, batch, experiment.augment)
-    loss = losses["train_loss"]
-    if "genre_loss" in losses:
-        loss = loss + experiment.loss.genre * losses["genre_loss"]
-    parts.accelerator.backward(loss)
-    if frozen:
-        for parameter in parts.network.trunk.parameters():
-            parameter.grad = None  # optimisers pass over these
-    if experiment.optim.clip_norm:
-        parts.accelerator.clip_grad_norm_(parts.model.parameters(), experiment.optim.clip_norm)
-    parts.optimizer.step()
-    parts.optimizer.zero_grad()
-    return {name: value.detach() for name, value in losses.items()}
-
-
-def _losses(parts: Parts, batch: Batch, augment: AugmentSection) -> dict[str, torch.Tensor]:
-    """The loss of the network, and that of the genre head beside it, if there is one."""
-    frames, lengths, values = _mixed(batch, augment)
-    if parts.genres is None:
-        return {"train_loss": _loss(parts, parts.objective, parts.model(frames, lengths), values)}
-    beside, lengths_beside, classes = _mixed(batch, augment, GENRE)
-    outputs, logits = parts.model(torch.cat([frames, beside]), torch.cat([lengths, lengths_beside]))
-    return {
-        "train_loss": _loss(parts, parts.objective, outputs, values),
-        "genre_loss": _loss(parts, parts.genres, logits, classes),
-    }
-
-
-def _loss(parts: Parts, objective: Objective, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Loss over the batches of all processes together, since a mean of correlations is none."""
-    if parts.accelerator.num_processes > 1:
-        # going back sums up over processes what the wrapped model's gradients then average
-        outputs, values = (torch.cat(all_gather(part.contiguous())) for part in (outputs, values))
-    return objective.loss(outputs, values)
-
-
-def _mixed(
-    batch: Batch, augment: AugmentSection, begins: str = ""
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Frames, lengths and values of one set in a batch, mixed up among themselves."""
-    frames, lengths, values = (batch[begins + name] for name in ("frames", "lengths", "values"))
-    return mixup(frames, lengths, values, augment.mixup, augment.mixup_bandwidth)
-
-
-def _mean_losses(
-    losses: list[dict[str, torch.Tensor]], accelerator: Accelerator, directory: Path, epoch: int
-) -> dict[str, float]:
-    means: dict[str, float] = {}
-    for name in losses[0]:
-        updates = torch.stack([of_update[name] for of_update in losses])
-        means[name] = accelerator.reduce(updates.mean(), "mean").item()
-        if not np.isfinite(means[name]):
-            raise Diverged(
-                f"{directory}: the loss is {means[name]} in epoch {epoch}.",
-                "Lower --optim.learning-rate, or set --optim.clip-norm 1.",
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        training: ClipSet,
+        valid: ClipSet,
+        accelerator: Accelerator,
+        directory: Path,
+        seed: int,
+        genres: ClipSet | None = None,
+    ):
+        self.network, self.objective, self.valid = network, objective, valid
+        self.accelerator, self.directory, self.seed = accelerator, directory, seed
+        self.experiment = network.card.experiment
+        data, excerpt, train = self.experiment.data, self.experiment.excerpt, self.experiment.train
+        if train.batch_size % accelerator.num_processes:
+            raise InputError(
+                f"train.batch_size {train.batch_size} can't be split over {accelerator.num_processes} "
+                f"processes. Give a multiple of {accelerator.num_processes}."
             )
-    return means
+        self.learner: nn.Module = network
+        self.genre_objective: GenreObjective | None = None
+        if genres is None:
+            excerpts = TrainingExcerpts(training, data, excerpt, seed)
+        else:
+            self.learner = WithGenreHead(network, len(genres.outputs), seed)
+            self.genre_objective = GenreObjective(self.experiment.loss, genres)
+            excerpts = PairedExcerpts(training, genres, data, excerpt, seed)
+        self.learner.to(accelerator.device)
+        self.loader: Any = accelerator.prepare_data_loader(batches(excerpts, train.batch_size))
+        optimizer = make_optimizer(self.learner, self.experiment.optim)
+        self.rates = learning_rates(self.experiment.optim, train.epochs * len(self.loader))
+        # The decay rises to its largest value, so that a short training is averaged over its end too.
+        self.ema = (
+            ModelEmaV3(self.learner, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
+        )
+        average = self.ema.module if self.ema else self.learner
+        self.averaged: Network = average.network if isinstance(average, WithGenreHead) else average
+        self.members = {"network": self.learner, "averaged": average, "optimizer": optimizer}
+        if accelerator.scaler:  # Accelerate keeps one scaler of half-precision gradients for all folds
+            accelerator.scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
+            self.members["scaler"] = accelerator.scaler
+        self.progress = load_state(directory / STATE, self.members)
+        check_same_clips(self.progress, training, directory / STATE)
+        self.model, self.optimizer = accelerator.prepare(self.learner, optimizer)
+
+    def run(self, deadline: float = math.inf) -> bool:
+        """Train all epochs that are left, and write the fold's files.
+
+        Writes `metrics.csv`, `valid.csv`, `cost.json` and, as the last, `model.safetensors`; also
+        `last.safetensors` for an experiment with `train.keep_last`. In `metrics.csv`, `train_loss` and
+        `valid_loss` leave out `genre_loss`.
+
+        Parameters
+        ----------
+        deadline : float
+            Seconds since 1970, UTC. No epoch starts that would end later if it took as long as the slowest
+            of the latest (at first, of those of the run's other folds). The training then leaves its
+            state, and its averaged weights in `unfinished.safetensors`. For one process: several could
+            disagree.
+
+        Returns
+        -------
+        bool
+            Whether the training is finished.
+
+        Raises
+        ------
+        Diverged
+            In all processes, when the loss is no longer finite.
+        """
+        progress, train = self.progress, self.experiment.train
+        fold = "/".join(self.directory.parts[-2:])
+        with self._progress_bar() as bar:
+            while progress.epoch < train.epochs and not 0 < (train.patience or 0) <= progress.waited:
+                if self._ends_after(deadline):
+                    if progress.epoch and self.accelerator.is_main_process:
+                        save_model(self.directory / UNFINISHED, self.averaged, self.averaged.state_dict())
+                    self.accelerator.free_memory()
+                    return False
+                started = time.perf_counter()
+                row = self._run_epoch()
+                if progress.epoch % train.valid_every == 0 or progress.epoch == train.epochs:
+                    row |= self._validate()
+                    self._select(row)
+                progress.metrics.append(row | {"seconds": time.perf_counter() - started})
+                self._save()
+                self.accelerator.log({f"{fold}/{name}": value for name, value in row.items()}, row["epoch"])
+                bar.update()
+                bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
+        self._finish()
+        return True
+
+    def _progress_bar(self) -> tqdm:
+        run, seed, fold = self.directory.parent.parent.name, self.directory.parent.name, self.directory.name
+        return tqdm(
+            total=self.experiment.train.epochs,
+            initial=self.progress.epoch,
+            desc=f"{run} {seed} {fold}",
+            unit="epoch",
+            disable=not self.accelerator.is_main_process,
+        )
+
+    def _ends_after(self, deadline: float) -> bool:
+        """Whether another epoch would probably end too late."""
+        latest = [row["seconds"] for row in self.progress.metrics[-_LATEST_EPOCHS:]]
+        if not latest and deadline < math.inf:
+            others = self.directory.parent.parent.glob("seed*/fold*/metrics.csv")
+            latest = [pd.read_csv(path)["seconds"].tail(_LATEST_EPOCHS).max() for path in others]
+        return time.time() + max(latest, default=0.0) > deadline
+
+    def _run_epoch(self) -> dict[str, float]:
+        """Train on every clip once; returns the epoch's row of metrics."""
+        progress = self.progress
+        frozen = progress.epoch < (self.experiment.train.frozen_epochs or 0)
+        # dropout, masks and mixup follow from seed, epoch and process alone
+        entropy = [self.seed, progress.epoch, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        self.loader.set_epoch(progress.epoch)  # Accelerate would pass on a count of its own
+        self.learner.train()
+        if frozen:  # also keeps the trunk's batch statistics
+            self.network.trunk.eval()
+        losses: list[dict[str, torch.Tensor]] = []
+        # cuDNN has no backward pass for an LSTM in evaluation mode
+        without_cudnn = frozen and self.experiment.model.kind == "lstm"
+        with torch.backends.cudnn.flags(enabled=False) if without_cudnn else nullcontext():
+            for batch in self.loader:
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.rates[progress.update]
+                losses.append(self._update(batch, frozen))
+                if self.ema:
+                    self.ema.update(self.learner, step=progress.update)
+                progress.update += 1
+        progress.epoch += 1
+        row = {
+            "epoch": progress.epoch,
+            "updates": progress.update,
+            "learning_rate": self.rates[progress.update - 1],
+        }
+        for name in losses[0]:
+            mean = torch.stack([of_update[name] for of_update in losses]).mean()
+            row[name] = self.accelerator.reduce(mean, "mean").item()
+            if not np.isfinite(row[name]):
+                raise Diverged(
+                    f"{self.directory}: the loss is {row[name]} in epoch {progress.epoch}.",
+                    "Lower --optim.learning-rate, or set --optim.clip-norm 1.",
+                )
+        return row
+
+    def _update(self, batch: Batch, frozen: bool) -> dict[str, torch.Tensor]:
+        """Update the weights once; returns the losses before it, named as in `metrics.csv`."""
+        losses = self._losses(batch)
+        loss = losses["train_loss"]
+        if "genre_loss" in losses:
+            loss = loss + self.experiment.loss.genre * losses["genre_loss"]
+        self.accelerator.backward(loss)
+        if frozen:
+            for parameter in self.network.trunk.parameters():
+                parameter.grad = None  # optimisers skip these
+        if self.experiment.optim.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.experiment.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Loss of the network and, if there is one, of the genre head."""
+        frames, lengths, values = self._mixed(batch)
+        if self.genre_objective is None:
+            return {"train_loss": self._loss(self.objective, self.model(frames, lengths), values)}
+        genre_frames, genre_lengths, classes = self._mixed(batch, GENRE)
+        outputs, logits = self.model(torch.cat([frames, genre_frames]), torch.cat([lengths, genre_lengths]))
+        return {
+            "train_loss": self._loss(self.objective, outputs, values),
+            "genre_loss": self._loss(self.genre_objective, logits, classes),
+        }
+
+    def _mixed(self, batch: Batch, prefix: str = "") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Frames, lengths and values of one set in a batch, after mixup within the set."""
+        frames, lengths, values = (batch[prefix + name] for name in ("frames", "lengths", "values"))
+        augment = self.experiment.augment
+        return mixup(frames, lengths, values, augment.mixup, augment.mixup_bandwidth)
+
+    def _loss(self, objective: Objective, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Loss over the batches of all processes together: correlations of parts can't be averaged."""
+        if self.accelerator.num_processes > 1:
+            # the backward pass sums over processes what the wrapped model's gradients then average
+            outputs, values = (torch.cat(all_gather(part.contiguous())) for part in (outputs, values))
+        return objective.loss(outputs, values)
+
+    def _validate(self) -> dict[str, float]:
+        """Loss and scores over the whole fold at once."""
+        valid = self.valid
+        table = predict_clips(self.averaged, valid, self.accelerator, quick=True)
+        predictions = table.loc[valid.ids].to_numpy()
+        outputs = self.objective.outputs_of(torch.tensor(predictions, dtype=torch.float32))
+        loss = self.objective.loss(outputs, torch.tensor(valid.values)).item()
+        return {"valid_loss": loss, **self.objective.scores(valid.values, predictions)}
+
+    def _select(self, row: dict[str, float]) -> None:
+        """Keep the weights of the best epoch, if asked for; by score, a constant prediction is never best."""
+        progress, select = self.progress, self.experiment.train.select
+        if select == "last":
+            return
+        by_score = select == "best-score"
+        reached = row["score"] if by_score else -row["valid_loss"]
+        if not (by_score and row["constant"]) and reached > progress.best:  # never true of NaN
+            progress.best, progress.waited = reached, 0
+            weights = self.averaged.state_dict()
+            progress.best_weights = {name: value.clone() for name, value in weights.items()}
+        else:
+            progress.waited += 1
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            # before the state: after a kill between the two, the epoch is trained and written again
+            write_table(self.directory / "metrics.csv", pd.DataFrame(self.progress.metrics))
+            save_state(self.directory / STATE, self.members, self.progress)
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> None:
+        accelerator, network, directory = self.accelerator, self.network, self.directory
+        weights = self.progress.best_weights or self.averaged.state_dict()
+        accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)  # removes the half-precision wrapper
+        if self.experiment.train.keep_last and accelerator.is_main_process:
+            save_model(directory / LAST, network, self.averaged.state_dict())
+        network.load_state_dict(weights)
+        predictions = predict_clips(network, self.valid, accelerator)
+        if not np.isfinite(predictions.to_numpy()).all():  # no loss is computed after the last update
+            raise Diverged(
+                f"{directory}: the trained network predicts no numbers. Lower --optim.learning-rate."
+            )
+        cost = self._cost()
+        if accelerator.is_main_process:
+            write_predictions(directory / "valid.csv", predictions)
+            write_cost(directory, cost)
+            save_model(directory / "model.safetensors", network, weights)
+        accelerator.wait_for_everyone()
+        accelerator.free_memory()
+
+    def _cost(self) -> Cost:
+        """What the training cost; all processes call it together."""
+        device = self.accelerator.device
+        on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+        peaks = torch.tensor([[peak_memory(), on_device]], device=device)
+        peak, peak_on_device = self.accelerator.gather(peaks).amax(dim=0).tolist()
+        return Cost(
+            seconds=sum(row["seconds"] for row in self.progress.metrics),
+            device=str(device),
+            threads=torch.get_num_threads(),
+            processes=self.accelerator.num_processes,
+            peak_memory_bytes=peak or None,
+            peak_device_memory_bytes=peak_on_device or None,
+            precision=self.accelerator.mixed_precision,
+            updates=self.progress.update,
+            parameters=sum(weights.numel() for weights in self.network.parameters()),
+        )
 
 
-def _validate(
-    network: Network, objective: Objective, valid: ClipSet, accelerator: Accelerator
-) -> dict[str, float]:
-    """Loss and scores over the whole fold at once."""
-    predictions = predict_clips(network, valid, accelerator, quick=True).loc[valid.ids].to_numpy()
-    outputs = objective.outputs_of(torch.tensor(predictions, dtype=torch.float32))
-    loss = objective.loss(outputs, torch.tensor(valid.values)).item()
-    return {"valid_loss": loss, **objective.scores(valid.values, predictions)}
+@contextmanager
+def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
+    """Log every epoch of the block to the trackers of `Accelerator(log_with=...)`, if there are any.
 
-
-def _select(progress: Progress, row: dict[str, float], network: Network, train: TrainSection) -> None:
-    """Keep the weights of the best epoch, if asked for; by score, a constant prediction is never one."""
-    if train.select == "last":
-        return
-    by_score = train.select == "best-score"
-    reached = row["score"] if by_score else -row["valid_loss"]
-    if not (by_score and row["constant"]) and reached > progress.best:  # never true of NaN
-        progress.best, progress.waited = reached, 0
-        progress.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
-    else:
-        progress.waited += 1
-
-
-def _waited_enough(progress: Progress, train: TrainSection) -> bool:
-    return 0 < train.patience <= progress.waited
-
-
-def _ends_after(deadline: float, progress: Progress, directory: Path) -> bool:
-    """Whether another epoch would probably end too late."""
-    latest = [row["seconds"] for row in progress.metrics[-_LATEST_EPOCHS:]]
-    if not latest and deadline < math.inf:
-        others = directory.parent.parent.glob("seed*/fold*/metrics.csv")
-        latest = [pd.read_csv(path)["seconds"].tail(_LATEST_EPOCHS).max() for path in others]
-    return time.time() + max(latest, default=0.0) > deadline
-
-
-def _pause(parts: Parts, progress: Progress, directory: Path) -> None:
-    """Leave what the training has come to, as a model; its state is there already."""
-    if progress.epoch and parts.accelerator.is_main_process:
-        save_model(directory / UNFINISHED, parts.averaged, parts.averaged.state_dict())
-    parts.accelerator.free_memory()
-
-
-def _save(parts: Parts, progress: Progress, directory: Path) -> None:
-    if parts.accelerator.is_main_process:
-        scaler = parts.accelerator.scaler
-        # before the state: an epoch that a kill has left without its state is trained and noted again
-        write_table(directory / "metrics.csv", pd.DataFrame(progress.metrics))
-        save_state(directory / STATE, parts.learner, parts.average, parts.optimizer, scaler, progress)
-    parts.accelerator.wait_for_everyone()
-
-
-def _finish(parts: Parts, progress: Progress, valid: ClipSet, directory: Path) -> None:
-    accelerator, weights = parts.accelerator, progress.best_weights or parts.averaged.state_dict()
-    # takes off the half precision that Accelerate wraps around it
-    accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
-    network = parts.network
-    if network.card.experiment.train.keep_last and accelerator.is_main_process:
-        save_model(directory / LAST, network, parts.averaged.state_dict())
-    network.load_state_dict(weights)
-    predictions = predict_clips(network, valid, accelerator)
-    if not np.isfinite(predictions.to_numpy()).all():  # the last update, after which no loss is computed
-        raise Diverged(f"{directory}: the trained network predicts no numbers. Lower --optim.learning-rate.")
-    seconds = sum(row["seconds"] for row in progress.metrics)
-    cost = network_cost(network, accelerator, seconds, progress.update)
-    if accelerator.is_main_process:
-        write_predictions(directory / "valid.csv", predictions)
-        write_cost(directory, cost)
-        save_model(directory / "model.safetensors", network, weights)
-    accelerator.wait_for_everyone()
-    accelerator.free_memory()
+    TensorBoard writes to ``<project_dir>/<name>``, which is the run's directory for the
+    `project_dir` "runs". Metrics are named ``seed0/fold0/train_loss`` and so on.
+    """
+    if accelerator.log_with:
+        accelerator.init_trackers(directory.name)
+    try:
+        yield
+    finally:  # not `end_training`, after which no other run can follow in these processes
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        accelerator.trackers = []

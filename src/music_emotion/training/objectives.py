@@ -1,28 +1,36 @@
-"""What genre and emotion trainings differ in: the loss and the score."""
+"""Loss and score of emotion and of genre, and genre as an auxiliary head beside emotion."""
+
+import math
+from dataclasses import replace
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import nn
 from torch.nn import functional
 
-from music_emotion.config import Experiment, LossSection
-from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.config import DataSection, ExcerptSection, Experiment, LossSection
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set
+from music_emotion.datasets.excerpts import Batch, TrainingExcerpts
 from music_emotion.evaluation.metrics import genre_scores, is_constant, spearman_per_target
 from music_emotion.files import InputError
-from music_emotion.models.build import ModelCard
+from music_emotion.models.build import ModelCard, Network
 from music_emotion.models.target_scale import TargetScale
+
+GENRE = "genre_"  # prefix of what a batch holds of the genre set
 
 _RANK_TEMPERATURE = 0.1  # in deviations of a target
 
 
 class EmotionObjective:
-    """A weighted sum of errors: squared, of the correlation, of pairs, of ranks.
+    """A weighted sum of squared error, Pearson, pairwise (RankNet) and soft-rank loss.
 
     Parameters
     ----------
     loss : LossSection
-        Weights of all terms and of the targets.
+        Weights of the terms and of the targets.
     card : ModelCard
-        Gives the targets and how they are scaled.
+        Gives the targets and their scale.
 
     Raises
     ------
@@ -48,17 +56,17 @@ class EmotionObjective:
         self.scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
 
     def loss(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Loss of a network's outputs [shape=(n, n_targets)] against target values."""
+        """Compute the loss of outputs against target values, both [shape=(n, n_targets)]."""
         outputs, truth = outputs.float(), self.outputs_of(values)
         per_target = torch.stack([weight * error(outputs, truth) for weight, error in self.terms]).sum(dim=0)
         return (self.weights.to(per_target) * per_target).sum()
 
     def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
-        """The outputs that give a prediction."""
+        """Compute the outputs that give a prediction."""
         return self.scale.to(prediction.device).outputs_of(prediction)
 
     def scores(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-        """Mean Spearman correlation as `score`, and each target's.
+        """Compute Spearman's correlation of each target, and their mean as `score`.
 
         `constant` counts the targets whose prediction does not vary; each scores 0.
         """
@@ -72,14 +80,14 @@ def _squared_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def _pearson_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """1 - correlation of every column over the batch [shape=(n_targets,)]; 1 for a constant one."""
+    """1 - Pearson correlation of every column over the batch [shape=(n_targets,)]; 1 for a constant one."""
     outputs, truth = outputs - outputs.mean(dim=0), truth - truth.mean(dim=0)
     norms = (outputs.square().sum(dim=0) + 1e-8).sqrt() * (truth.square().sum(dim=0) + 1e-8).sqrt()
     return 1 - (outputs * truth).sum(dim=0) / norms
 
 
 def pairwise_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """How surely pairs are put in the wrong order, weighed by how far apart they truly are.
+    """RankNet's loss of all pairs, weighted by the distance of their true values.
 
     Parameters
     ----------
@@ -89,8 +97,8 @@ def pairwise_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor [shape=(n_targets,)]
-        Weighted mean over all pairs whose truth differs; 0 where there are none, log 2 for a
-        constant output.
+        Weighted mean over all pairs whose truth differs; 0 without such pairs, log 2 for a constant
+        output.
 
     References
     ----------
@@ -114,7 +122,7 @@ def soft_rank_error(
     outputs, truth : torch.Tensor [shape=(n, n_targets)]
         Standardised.
     temperature : float
-        Differences of outputs far above it count as a whole rank.
+        Output differences far above it count as a whole rank.
 
     Returns
     -------
@@ -128,7 +136,7 @@ def soft_rank_error(
     """
     soft_ranks = torch.sigmoid((outputs[:, None] - outputs) / temperature).sum(dim=1)
     half = torch.tensor(0.5, dtype=truth.dtype, device=truth.device)
-    ranks = torch.heaviside(truth[:, None] - truth, half).sum(dim=1)  # both less a constant half
+    ranks = torch.heaviside(truth[:, None] - truth, half).sum(dim=1)  # both are a constant half too small
     return _pearson_error(soft_ranks, ranks)
 
 
@@ -139,31 +147,29 @@ class GenreObjective:
     ----------
     loss : LossSection
         Smoothing, and whether classes are balanced.
-    card : ModelCard
-        Gives the classes.
-    class_counts : np.ndarray [shape=(n_classes,)]
-        Training clips of each class.
+    training : ClipSet
+        Gives the classes and their frequencies.
     """
 
-    def __init__(self, loss: LossSection, card: ModelCard, class_counts: np.ndarray):
-        self.smoothing, self.outputs = loss.label_smoothing, card.outputs
-        self.weights = torch.ones(len(card.outputs))
+    def __init__(self, loss: LossSection, training: ClipSet):
+        self.smoothing, self.outputs = loss.label_smoothing, training.outputs
+        self.weights = torch.ones(len(self.outputs))
         if loss.class_weights == "balanced":
-            counts = torch.tensor(class_counts, dtype=torch.float32).clamp(min=1)
+            counts = torch.tensor(training.values.sum(axis=0), dtype=torch.float32).clamp(min=1)
             self.weights = counts.sum() / (len(counts) * counts)
 
     def loss(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Loss of logits against class probabilities, both [shape=(n, n_classes)]."""
+        """Compute the loss of logits against class probabilities, both [shape=(n, n_classes)]."""
         return functional.cross_entropy(
             outputs.float(), values, self.weights.to(outputs.device), label_smoothing=self.smoothing
         )
 
     def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Logits, up to a constant, that give some class probabilities."""
+        """Compute the logits, up to a constant, that give some class probabilities."""
         return prediction.clamp(min=1e-12).log()
 
     def scores(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-        """Macro F1 as `score`, beside accuracy and weighted F1."""
+        """Compute macro F1 as `score`, accuracy and weighted F1."""
         scores = genre_scores(truth.argmax(axis=1), prediction, self.outputs)
         constant = int(is_constant(prediction.argmax(axis=1)))
         return {"score": scores["macro_f1"], **scores, "constant": constant}
@@ -173,9 +179,119 @@ Objective = EmotionObjective | GenreObjective
 
 
 def make_objective(experiment: Experiment, card: ModelCard, training: ClipSet) -> Objective:
-    """The objective of an experiment's task."""
-    match experiment.task:
-        case "emotion":
-            return EmotionObjective(experiment.loss, card)
-        case "genre":
-            return GenreObjective(experiment.loss, card, training.values.sum(axis=0))
+    """Make the objective of an experiment's task."""
+    if experiment.task == "emotion":
+        return EmotionObjective(experiment.loss, card)
+    return GenreObjective(experiment.loss, training)
+
+
+def check_spread(training: ClipSet) -> None:
+    """Refuse targets whose training labels are all the same.
+
+    Raises
+    ------
+    InputError
+        Naming them.
+    """
+    constant = [name for name, values in training.truth.items() if values.nunique() == 1]
+    if constant:
+        raise InputError(
+            f"The training labels of {', '.join(map(str, constant))} are all the same, so there is no order "
+            f"to learn. Check the label file, or name other --data.targets."
+        )
+
+
+class WithGenreHead(nn.Module):
+    """An emotion network with an auxiliary genre head on the same trunk, which is never saved.
+
+    Parameters
+    ----------
+    network : Network
+        Of emotion; validated and saved.
+    n_classes : int
+        Genres.
+    seed : int
+        The new head's weights follow from it.
+    """
+
+    def __init__(self, network: Network, n_classes: int, seed: int):
+        super().__init__()
+        self.network = network
+        torch.manual_seed(_genre_seed(seed))
+        dropout = nn.Dropout(network.card.experiment.model.dropout)
+        self.genre_head = nn.Sequential(dropout, nn.Linear(network.trunk.n_features, n_classes))
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the outputs of both heads in one pass through the trunk.
+
+        Parameters
+        ----------
+        frames : torch.Tensor [shape=(2 * n, n_rows, n_frames)]
+            n excerpts of the emotion set, then n of the genre set.
+        lengths : torch.Tensor [shape=(2 * n,)]
+            Frames before the padding.
+
+        Returns
+        -------
+        outputs : torch.Tensor [shape=(n, n_targets)]
+            Of the first half, as from `Network`.
+        logits : torch.Tensor [shape=(n, n_classes)]
+            Of the second half.
+        """
+        of_emotion, of_genres = self.network.features(frames, lengths).chunk(2)
+        return self.network.head(of_emotion), self.genre_head(of_genres)
+
+
+class PairedExcerpts(TrainingExcerpts):
+    """Random excerpts, each with one of the genre set, under names that start with `GENRE`.
+
+    Parameters
+    ----------
+    clips, genres : ClipSet
+        The training folds and the genre set. Clips of the smaller set give several excerpts per epoch;
+        of the larger set an epoch takes some at random.
+    data, excerpt : DataSection, ExcerptSection
+        What is read of both sets and how it is cut.
+    seed : int
+        Order and offsets follow from it and the epoch alone.
+    """
+
+    def __init__(
+        self, clips: ClipSet, genres: ClipSet, data: DataSection, excerpt: ExcerptSection, seed: int
+    ):
+        enough = math.ceil(len(clips) * excerpt.per_clip / len(genres))
+        self.genres = TrainingExcerpts(genres, data, replace(excerpt, per_clip=enough), _genre_seed(seed))
+        super().__init__(clips, data, excerpt, seed)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of clips and the offset of every excerpt of an epoch, for both sets."""
+        super().set_epoch(epoch)
+        self.genres.set_epoch(epoch)
+
+    def __getitems__(self, items: list[int]) -> Batch:
+        of_genres = self.genres.__getitems__(items)
+        return super().__getitems__(items) | {GENRE + name: values for name, values in of_genres.items()}
+
+
+def load_genres(experiment: Experiment, accelerator: Accelerator) -> ClipSet | None:
+    """Load the genre set's training split for the auxiliary head; None for an experiment without one.
+
+    The main process packs the arrays first.
+
+    Raises
+    ------
+    InputError
+        As `load_clip_set`.
+    """
+    if not experiment.loss.genre:
+        return None
+    try:
+        with accelerator.main_process_first():
+            return load_clip_set(experiment.data, "genre", "train")
+    except InputError as error:
+        raise InputError(f"{error} To train without the genre set, set loss.genre 0.") from None
+
+
+def _genre_seed(seed: int) -> int:
+    """A seed other than the emotion set's and network's, so that the two orders differ."""
+    return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])

@@ -8,7 +8,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import TrainingExcerpts, batches
 from music_emotion.models.build import Network
 from music_emotion.training.objectives import Objective
-from music_emotion.training.optim import make_optimizer
+from music_emotion.training.optimisation import make_optimizer
 
 NEAR_ZERO = 0.01  # of a loss near 1 for standardised targets, above 1 for classes
 
@@ -23,7 +23,7 @@ def overfit_batch(
     network : Network
         Trained in place.
     objective : Objective
-        Label smoothing would keep the loss from zero, so give one without.
+        Label smoothing would keep the loss above zero, so give one without.
     training : ClipSet
         The first batch of its first epoch is used.
     accelerator : Accelerator
@@ -34,7 +34,7 @@ def overfit_batch(
     Returns
     -------
     first, last : float
-        Loss before the first update and when it stopped.
+        Loss before the first update and at the end.
     updates : int
         Updates made.
     """

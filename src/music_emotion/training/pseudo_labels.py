@@ -1,11 +1,11 @@
-"""A second round: folds that also train on unlabelled clips, with what other runs predict for them.
+"""Pseudo-labels: folds that also train on unlabelled clips, with the predictions of other runs.
 
-A pseudo-label of fold k of a seed is made by the teachers' fold k of that seed, whose training has not
-seen the clips that fold k validates with, neither their labels nor, to choose an epoch, their score.
-Out-of-fold scores are then as honest as those of the teachers, though transductive: the test clips
-whose predictions are handed in have been trained on, with predictions in place of labels. Which
-clips of the genre or test set share a recording or an artist with a validation clip can't be known;
-such a clip carries a teacher's guess and not that clip's label.
+A pseudo-label of fold k of a seed comes from the teachers' fold k of that seed. Its training has not seen
+the clips that fold k validates with, neither their labels nor, to choose an epoch, their score.
+Out-of-fold scores are then as honest as the teachers', though transductive: the student trains on the
+test clips that are submitted, with predictions in place of labels. Which clips of the genre or test set
+share a recording or an artist with a validation clip is unknown; such a clip carries a teacher's guess
+and not that clip's label.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from music_emotion.datasets.splits import Fold
 from music_emotion.files import InputError, read_predictions, write_table
 from music_emotion.runs import open_run, read_experiment
 from music_emotion.training.classical import predict_folds
-from music_emotion.training.evaluate import predict_with
+from music_emotion.training.predict import predict_with
 
 PSEUDO_LABELS = "pseudo-labels.csv"
 
@@ -35,11 +35,11 @@ def with_pseudo_labels(
     accelerator: Accelerator,
     directory: Path,
 ) -> list[Fold]:
-    """Add unlabelled clips, with the predictions of teachers, to what unfinished folds train on.
+    """Add unlabelled clips, with the predictions of teachers, to the training clips of unfinished folds.
 
     Writes `pseudo-labels.csv` of every such fold, or reads the one that is there, so that a training
-    goes on with the same; the statistics that arrays and targets are standardised with are then of
-    all these clips. Finished folds, and all of an experiment without teachers, stay as they are.
+    resumes with the same. Arrays and targets are then standardised with statistics of all these clips.
+    Finished folds, and all folds of an experiment without teachers, stay as they are.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def with_pseudo_labels(
     Returns
     -------
     list of Fold
-        With the same clips to validate with.
+        With the same validation clips.
 
     Raises
     ------
@@ -73,13 +73,13 @@ def with_pseudo_labels(
         for path in teachers:
             _check_same_fold(path / fold.folder / "valid.csv", fold)
     open_run(directory, experiment, accelerator)
-    pool = _pool(experiment, clips, accelerator)
+    pool = _load_pool(experiment, clips, accelerator)
     statistics = Statistics(experiment.data, experiment.task)
     taught = {}
     for fold in waiting:
         path = directory / fold.folder / PSEUDO_LABELS
         if not path.exists():
-            labels = _labels(experiment, teachers, fold, pool, accelerator, statistics)
+            labels = _predict_pool(experiment, teachers, fold, pool, accelerator, statistics)
             if accelerator.is_main_process:
                 write_table(path, pd.concat([pool.origin, labels], axis=1))
         accelerator.wait_for_everyone()
@@ -90,15 +90,14 @@ def with_pseudo_labels(
 
 @dataclass(frozen=True)
 class _Pool:
-    """Labelled and unlabelled clips in one set.
+    """Labelled clips, with their own ids, before unlabelled ones of other sets.
 
     Attributes
     ----------
     clips : ClipSet
-        The labelled ones, with their own ids, before the others.
     n_labelled : int
     origin : pd.DataFrame
-        `Id` and `set` of every unlabelled clip where it comes from.
+        `Id` and `set` of every unlabelled clip in the set it comes from.
     """
 
     clips: ClipSet
@@ -106,28 +105,23 @@ class _Pool:
     origin: pd.DataFrame
 
     @property
-    def unlabelled(self) -> ClipSet:
-        return self.clips.select(np.arange(self.n_labelled, len(self.clips)))
+    def unlabelled(self) -> np.ndarray:
+        """Positions of the unlabelled clips."""
+        return np.arange(self.n_labelled, len(self.clips))
 
-    def inside(self, fold: Fold) -> Fold:
-        """The fold's labelled training clips, read from here; nothing to validate with."""
-        return replace(
-            fold, training=self.clips.select(self._training(fold)), valid=self.clips.select(np.arange(0))
-        )
+    def labelled(self, fold: Fold) -> np.ndarray:
+        """Positions of the fold's own training clips."""
+        return np.flatnonzero(np.isin(self.clips.ids[: self.n_labelled], fold.training.ids))
 
     def taught(self, fold: Fold, values: np.ndarray, repeats: int) -> Fold:
         """The fold, training on its labelled clips, some times each, and all unlabelled ones."""
         all_values = self.clips.values.copy()
         all_values[self.n_labelled :] = values
-        unlabelled = np.arange(self.n_labelled, len(self.clips))
-        chosen = np.concatenate([np.repeat(self._training(fold), repeats), unlabelled])
+        chosen = np.concatenate([np.repeat(self.labelled(fold), repeats), self.unlabelled])
         return replace(fold, training=replace(self.clips, values=all_values).select(chosen))
 
-    def _training(self, fold: Fold) -> np.ndarray:
-        return np.flatnonzero(np.isin(self.clips.ids[: self.n_labelled], fold.training.ids))
 
-
-def _pool(experiment: Experiment, clips: ClipSet, accelerator: Accelerator) -> _Pool:
+def _load_pool(experiment: Experiment, clips: ClipSet, accelerator: Accelerator) -> _Pool:
     with accelerator.main_process_first():
         sets = load_unlabelled(experiment.data, experiment.pseudo.clips, clips.outputs)
     origin = [pd.DataFrame({"Id": each.ids, "set": name}) for name, each in sets.items()]
@@ -137,7 +131,7 @@ def _pool(experiment: Experiment, clips: ClipSet, accelerator: Accelerator) -> _
 
 
 def _teacher(path: Path, student: Experiment) -> Experiment:
-    """Read what a teacher is, and refuse one whose predictions would be of no use or not honest."""
+    """Read a teacher's experiment, and refuse one whose predictions don't fit or would leak labels."""
     teacher = read_experiment(path)
     data = teacher.data
     foreign = data.rate != student.data.rate or data.statistics != "none" or data.windows != "none"
@@ -159,11 +153,11 @@ def _check_same_fold(path: Path, fold: Fold) -> None:
     if not path.exists():
         raise InputError(f"{path} of a teacher does not exist. Train that run, seed {fold.seed} too, first.")
     predicted = read_predictions(path)
-    names, targets = map(str, predicted), fold.valid.outputs
+    targets = fold.valid.outputs
     if set(predicted) != set(targets):
         raise InputError(
-            f"{path} predicts {', '.join(names)}, but this run {', '.join(targets)}. Name teachers of the "
-            f"same targets."
+            f"{path} predicts {', '.join(map(str, predicted))}, but this run {', '.join(targets)}. Name "
+            f"teachers of the same targets."
         )
     seen = set(fold.valid.ids) - set(predicted.index)
     if seen or len(predicted) != len(fold.valid):
@@ -174,7 +168,7 @@ def _check_same_fold(path: Path, fold: Fold) -> None:
         )
 
 
-def _labels(
+def _predict_pool(
     experiment: Experiment,
     teachers: Mapping[Path, Experiment],
     fold: Fold,
@@ -184,15 +178,16 @@ def _labels(
 ) -> pd.DataFrame:
     """Mean of the teachers' predictions, in the units of the targets, inside their range.
 
-    Not of z-scores, as runs are blended for a ranking: these predictions stand beside labels, and the
-    mean of the genre set, which a z-score would take away, need not be that of labelled clips.
+    Not of z-scores as in a blend: pseudo-labels stand beside labels, and a z-score would remove the mean of
+    the unlabelled sets, which need not be that of the labelled clips.
     """
-    unlabelled, inside = pool.unlabelled, pool.inside(fold)
-    targets = list(unlabelled.outputs)
+    unlabelled, targets = pool.clips.select(pool.unlabelled), list(pool.clips.outputs)
+    none = pool.clips.select(np.arange(0))
     tables = []
     for path, teacher in teachers.items():
         if teacher.is_classical:  # never saved, but fitted in seconds
-            (fitted,) = predict_folds(teacher, [inside], unlabelled, statistics)
+            own = replace(fold, training=pool.clips.select(pool.labelled(fold)), valid=none)
+            (fitted,) = predict_folds(teacher, [own], unlabelled, statistics)
             table = fitted.test
         else:
             table = predict_with(path / fold.folder / "model.safetensors", unlabelled, accelerator)

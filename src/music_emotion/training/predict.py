@@ -1,4 +1,4 @@
-"""Predictions for whole clips, complete and unique whatever the number of processes."""
+"""Predictions for whole clips, complete and unique for any number of processes."""
 
 import math
 from contextlib import nullcontext
@@ -19,24 +19,8 @@ _EXCERPTS_AT_ONCE = 60
 
 
 def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
-    """Predict clips with a model file.
-
-    Parameters
-    ----------
-    path : Path
-        `model.safetensors`; its card says how clips are cut.
-    clips : ClipSet
-        Labels are not looked at.
-    accelerator : Accelerator
-        Device, processes, precision.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row per clip, indexed by `Id`.
-    """
-    network = load_model(path).to(accelerator.device)
-    return predict_clips(network, clips, accelerator)
+    """Predict clips with a model file, as `predict_clips`."""
+    return predict_clips(load_model(path).to(accelerator.device), clips, accelerator)
 
 
 def predict_clips(
@@ -44,19 +28,19 @@ def predict_clips(
 ) -> pd.DataFrame:
     """Predict every clip as the mean over its evenly spaced excerpts.
 
-    Every process predicts its share; ids and predictions are then gathered, and the copies that
-    fill up uneven shares dropped.
+    Every process predicts its share with the main process's weights. Ids and predictions are then
+    gathered, and the copies that fill up uneven shares are dropped.
 
     Parameters
     ----------
     network : Network
-        Unwrapped; put into evaluation mode here.
+        Unwrapped; put into evaluation mode here. Its card says how clips are cut.
     clips : ClipSet
-        Labels, if any, are not looked at.
+        Labels, if any, are ignored.
     accelerator : Accelerator
-        Gives the device, the processes and, where it is half, the precision of a GPU.
+        Gives the device, the processes and, on a GPU, the precision.
     quick : bool
-        Use half precision on a CPU, too. Predictions would then depend on what the CPU can.
+        Use half precision on a CPU, too. Predictions then depend on what the CPU can do.
 
     Returns
     -------
@@ -73,7 +57,9 @@ def predict_clips(
     share = math.ceil(len(dataset) / accelerator.num_processes)
     per_process = max(1, min(_EXCERPTS_AT_ONCE // dataset.n_excerpts, share))
     loader = accelerator.prepare_data_loader(batches(dataset, per_process * accelerator.num_processes))
-    _agree(network, accelerator)
+    if accelerator.num_processes > 1:  # training lets batch statistics differ
+        for tensor in network.state_dict().values():
+            tensor.copy_(broadcast(tensor.contiguous()))
     network.eval()
     halved = quick or accelerator.device.type != "cpu"
     ids: list[int] = []
@@ -83,24 +69,10 @@ def predict_clips(
             excerpts = network.predict(batch["frames"], batch["lengths"])
         mean = excerpts.unflatten(0, (-1, dataset.n_excerpts)).mean(dim=1)
         gathered = accelerator.gather_for_metrics((batch["ids"], mean))
-        # as Python's numbers: small arrays that stay would lie between the large ones that come and go,
-        # whose memory could then not be used again
+        # lists, since small arrays that stay would fragment the memory between the large ones
         ids += gathered[0].tolist()
         predictions += gathered[1].tolist()
-    return _complete(clips, np.array(ids), np.array(predictions, np.float32), card.outputs)
-
-
-def _agree(network: Network, accelerator: Accelerator) -> None:
-    """Give every process the main one's weights and batch statistics, which training lets differ."""
-    if accelerator.num_processes > 1:
-        for tensor in network.state_dict().values():
-            tensor.copy_(broadcast(tensor.contiguous()))
-
-
-def _complete(
-    clips: ClipSet, ids: np.ndarray, predictions: np.ndarray, outputs: tuple[str, ...]
-) -> pd.DataFrame:
     unique, first = np.unique(ids, return_index=True)
     if not np.array_equal(unique, np.sort(clips.ids)):
         raise RuntimeError(f"{len(unique)} of {len(clips)} clips came back from the processes.")
-    return prediction_table(unique, predictions[first], outputs)
+    return prediction_table(unique, np.array(predictions, np.float32)[first], card.outputs)

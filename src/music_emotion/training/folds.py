@@ -1,0 +1,288 @@
+"""The folds of an experiment: load its clips, train and predict, score."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from music_emotion.audio.features import FeatureSettings
+from music_emotion.config import Experiment
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_test_set
+from music_emotion.datasets.excerpts import row_statistics
+from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
+from music_emotion.evaluation.metrics import is_constant
+from music_emotion.evaluation.repeats import score_repeats
+from music_emotion.evaluation.run_scores import score_run, score_split
+from music_emotion.files import (
+    InputError,
+    read_predictions,
+    telling_what_is_kept,
+    write_json,
+    write_predictions,
+)
+from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
+from music_emotion.models.target_scale import normal_quantiles
+from music_emotion.runs import alone_in, open_run
+from music_emotion.training.checkpoint import STATE
+from music_emotion.training.classical import fit_folds
+from music_emotion.training.leaks import check_leaks
+from music_emotion.training.loop import LAST, UNFINISHED, Trainer, tracking
+from music_emotion.training.objectives import check_spread, load_genres, make_objective
+from music_emotion.training.predict import predict_with
+from music_emotion.training.pseudo_labels import with_pseudo_labels
+
+
+def run_experiment(
+    experiment: Experiment,
+    accelerator: Accelerator,
+    directory: Path,
+    only_fold: int | None = None,
+    pretraining: bool = False,
+) -> str:
+    """Train the folds that are not trained yet, and score the run.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    accelerator : Accelerator
+        Device, processes, precision and trackers.
+    directory : Path
+        ``runs/<name>``.
+    only_fold : int, optional
+        Train this fold of every seed alone.
+    pretraining : bool
+        Train genres on the set's training split, and score them on its test split.
+
+    Returns
+    -------
+    str
+        The scores in a few lines; empty in all processes but the main one.
+
+    Raises
+    ------
+    InputError
+        From loading, the leak checks, training or scoring; when another run holds the directory.
+    """
+    clips, test = load_sets(experiment, accelerator)
+    folds = folds_of_pretraining(experiment, clips, test) if pretraining else folds_of_run(experiment, clips)
+    folds = [fold for fold in folds if only_fold in {None, fold.number}]
+    scores = ""
+    with alone_in(directory, accelerator), tracking(accelerator, directory):
+        taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
+        check_leaks(experiment, folds, test, accelerator, directory)
+        train_folds(experiment, taught, test, accelerator, directory)
+        if accelerator.is_main_process:
+            if pretraining:
+                scores = score_split(directory, test.truth)
+            else:
+                scores = score(experiment, directory, clips, folds)
+        accelerator.wait_for_everyone()
+    return scores
+
+
+def score(experiment: Experiment, directory: Path, clips: ClipSet, folds: Sequence[Fold]) -> str:
+    """Score the folds that have predicted their clips; returns a few lines."""
+    if experiment.has_repeats:
+        return score_repeats(directory, experiment, folds)
+    return score_run(directory, experiment, clips.truth)
+
+
+def run_pretraining(experiment: Experiment, accelerator: Accelerator, directory: Path) -> tuple[str, Path]:
+    """Run a genre experiment as a pretraining; returns its scores and the trunk that others start from."""
+    scores = run_experiment(experiment, accelerator, directory, pretraining=True)
+    return scores, directory / f"seed{experiment.seeds[0]}" / "fold0" / "model.safetensors"
+
+
+def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet, ClipSet]:
+    """Load the clips to split and the test split; the main process packs their arrays first.
+
+    The test split is empty for an experiment without one, or whose folds have test clips of their own.
+    """
+    with accelerator.main_process_first():
+        clips = load_clip_set(experiment.data, experiment.task, "train")
+        if experiment.has_repeats:
+            return clips, clips.select(np.zeros(0, np.int64))
+        return clips, load_test_set(experiment.data, experiment.task, clips)
+
+
+def train_folds(
+    experiment: Experiment,
+    folds: Sequence[Fold],
+    test: ClipSet,
+    accelerator: Accelerator,
+    directory: Path,
+    deadline: float = math.inf,
+) -> bool:
+    """Train the folds that are not finished, and predict the test split with each.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        With a network or a classical estimator.
+    folds : sequence of Fold
+        Some or all of the experiment's.
+    test : ClipSet
+        Predicted by folds without test clips of their own. Labels, if any, are ignored.
+    accelerator : Accelerator
+        Device, processes, precision.
+    directory : Path
+        ``runs/<name>``.
+    deadline : float
+        As for `Trainer.run`; classical estimators take seconds and ignore it.
+
+    Returns
+    -------
+    bool
+        Whether all of them are finished.
+
+    Raises
+    ------
+    InputError
+        When the directory holds another experiment, a fold was finished with other clips, the
+        targets do not vary, or the genre set of an auxiliary head is missing or wrong.
+    """
+    open_run(directory, experiment, accelerator)
+    for fold in folds:
+        for clips, name in ((fold.valid, "valid.csv"), (fold.test, "test.csv")):
+            if clips is not None:
+                _check_same_clips(clips, directory / fold.folder / name)
+    if experiment.task == "emotion":
+        for fold in folds:
+            _check_order(fold)
+    with telling_what_is_kept(partial(_kept, experiment, folds, directory)):
+        if not experiment.is_classical:
+            genres = load_genres(experiment, accelerator)
+            return all(
+                train_fold(experiment, fold, test, accelerator, directory, deadline, genres) for fold in folds
+            )
+        if accelerator.is_main_process:
+            fit_folds(experiment, folds, test, directory)
+        accelerator.wait_for_everyone()
+        return True
+
+
+def _check_same_clips(clips: ClipSet, path: Path) -> None:
+    """Refuse folds made of other data or groups than the finished ones, since they would overlap."""
+    if path.exists() and sorted(read_predictions(path).index) != sorted(clips.ids):
+        raise InputError(
+            f"{path} holds predictions of other clips: data, groups or the number of folds have changed "
+            f"since. Give another --name, or delete {path.parent.parent.parent}."
+        )
+
+
+def _check_order(fold: Fold) -> None:
+    """Refuse targets that do not vary, before other folds have trained for long."""
+    check_spread(fold.training)
+    for part in (fold.valid, fold.test):
+        if part is not None and len(part.ids):
+            for name, values in part.truth.items():
+                if is_constant(values.to_numpy()):
+                    raise InputError(
+                        f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
+                        f"they have no order. Check the label file, or use fewer folds."
+                    )
+
+
+def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str:
+    """How far an interrupted training has come."""
+    places = [directory / fold.folder for fold in folds]
+    left = [place for place in places if not (place / "valid.csv").exists()]
+    kept = f"{directory}: {len(places) - len(left)} of {len(places)} folds are finished"
+    for place in left:
+        if (place / STATE).exists():
+            n_epochs = len(pd.read_csv(place / "metrics.csv"))
+            kept += f", {place.relative_to(directory)} has {n_epochs} of {experiment.train.epochs} epochs"
+    return kept
+
+
+def train_fold(
+    experiment: Experiment,
+    fold: Fold,
+    test: ClipSet,
+    accelerator: Accelerator,
+    directory: Path,
+    deadline: float = math.inf,
+    genres: ClipSet | None = None,
+) -> bool:
+    """Train the network of a fold, unless it is finished, and predict the test split with it.
+
+    Takes and returns what `train_folds` does; `genres` as for `Trainer`.
+    """
+    place = directory / fold.folder
+    if not (place / "model.safetensors").exists():
+        network = make_network(experiment, fold.training, fold.own_seed)
+        start_from_trunk(network, place, accelerator)
+        objective = make_objective(experiment, network.card, fold.training)
+        trainer = Trainer(
+            network, objective, fold.training, fold.valid, accelerator, place, fold.own_seed, genres
+        )
+        if not trainer.run(deadline):
+            return False
+    if accelerator.is_main_process:
+        for left in (STATE, UNFINISHED):
+            (place / left).unlink(missing_ok=True)
+    clips = test if fold.test is None else fold.test
+    for model, name in (("model.safetensors", "test.csv"), (LAST, "test-last.csv")):
+        wanted = name == "test.csv" or experiment.train.keep_last
+        if wanted and len(clips) and not (place / name).exists():
+            predictions = predict_with(place / model, clips, accelerator)
+            if accelerator.is_main_process:
+                write_predictions(place / name, predictions)
+            accelerator.wait_for_everyone()
+    return True
+
+
+def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Network:
+    """Make a network with random weights from a seed, and statistics of some training clips."""
+    n_outputs, is_emotion = len(training.outputs), experiment.task == "emotion"
+    mean, deviation = row_statistics(training, experiment.data)
+    if experiment.data.normalise == "none":
+        mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+    target_mean, target_deviation = np.zeros(n_outputs), np.ones(n_outputs)
+    if is_emotion and experiment.loss.standardise:
+        check_spread(training)
+        target_mean, target_deviation = training.values.mean(axis=0), training.values.std(axis=0)
+    rank_normal = is_emotion and experiment.loss.rank_normal
+    card = ModelCard(
+        experiment,
+        training.outputs,
+        *(tuple(values.tolist()) for values in (mean, deviation, target_mean, target_deviation)),
+        target_quantiles=normal_quantiles(training.values) if rank_normal else (),
+        features=_feature_settings(experiment, training),
+    )
+    torch.manual_seed(seed)
+    return build_network(card)
+
+
+def _feature_settings(experiment: Experiment, training: ClipSet) -> FeatureSettings:
+    """The settings that a set's arrays were extracted with; the competition's, unless we extracted them."""
+    if training.store.is_fused:
+        folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
+        if (folder / "settings.json").exists():
+            from music_emotion.datasets.extract import read_settings  # decoders and numba import slowly
+
+            return read_settings(folder)
+    return FeatureSettings()
+
+
+def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator) -> None:
+    """Load the trunk an experiment names; print which weights were taken, and write them to `trunk.json`."""
+    trunk = network.card.experiment.model.trunk
+    if trunk == "none":
+        return
+    names = load_trunk(network, Path(trunk))
+    if accelerator.is_main_process:
+        write_json(directory / "trunk.json", {"file": trunk, **names})
+        print(f"trunk {trunk}: {len(names['taken'])} weights taken, {len(names['new'])} are new.")
+        for part, members in names.items():
+            counts = Counter(".".join(name.split(".")[:3]) for name in members)  # such as blocks
+            modules = [f"{module} ({n})" if n > 1 else module for module, n in counts.items()]
+            print(f"  {part}: {', '.join(modules) or 'none'}")
+        print(f"  every name is in {directory / 'trunk.json'}")
