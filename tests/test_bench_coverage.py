@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from music_emotion.bench import coverage, populations
-from music_emotion.evaluation import bootstrap
+from music_emotion.evaluation import intervals
 from music_emotion.files import InputError
 
 
@@ -20,13 +20,14 @@ def test_intervals_hold_the_known_value_and_half_of_them_does_not(clips, monkeyp
     honest = coverage.measure(clips, 60, seed=1, jobs=1)[""]
     assert set(honest) == {"weak", "middle", "strong", "mean", "difference"}
     assert all(88 < percent <= 100 for percent in honest.values())
-    right = bootstrap.interval
+    right = intervals.with_interval
 
-    def half_as_wide(resampled):
-        low, high = right(resampled)
-        return low + (high - low) / 4, high - (high - low) / 4
+    def half_as_wide(*arguments):
+        found = right(*arguments)
+        quarter = (found["high"] - found["low"]) / 4
+        return found | {"low": found["low"] + quarter, "high": found["high"] - quarter}
 
-    monkeypatch.setattr(bootstrap, "interval", half_as_wide)
+    monkeypatch.setattr(intervals, "with_interval", half_as_wide)
     narrow = coverage.measure(clips, 60, seed=1, jobs=1)[""]
     assert all(percent < 85 for percent in narrow.values())
 

@@ -9,9 +9,9 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
 from music_emotion.config import build_experiment, experiment_to_dict
-from music_emotion.evaluation import genre_report, run_scores
 from music_emotion.evaluation.compare import compare_runs
 from music_emotion.evaluation.compare_text import comparison_text
+from music_emotion.evaluation.scores import score_run
 from music_emotion.files import InputError, read_json, write_json, write_predictions
 
 GENRES = ["Blues", "Folk", "Jazz"]
@@ -23,10 +23,8 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def leave(runs, folds, monkeypatch):
+def leave(runs, folds):
     """Leave a scored run: `leave("one", truth, predictions, {"seeds": [0, 1]})`."""
-    monkeypatch.setattr(run_scores, "draw_out_of_fold", lambda *_: None)  # pictures take most of the time
-    monkeypatch.setattr(genre_report, "write_report", lambda *_: None)
 
     def scored(name, truth, predictions, settings=None, only=range(5)):
         experiment = build_experiment({"name": name, **(settings or {})}, name)
@@ -36,7 +34,7 @@ def leave(runs, folds, monkeypatch):
             for fold in only:
                 inside = (predictions + noise).loc[folds.loc[predictions.index] == fold]
                 write_predictions(runs / name / f"seed{seed}" / f"fold{fold}" / "valid.csv", inside)
-        run_scores.score_run(runs / name, experiment, truth)
+        score_run(runs / name, experiment, truth)
         return runs / name
 
     return scored

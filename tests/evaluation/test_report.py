@@ -10,13 +10,12 @@ import pytest
 from scipy.stats import rankdata, spearmanr, zscore
 
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict
-from music_emotion.evaluation import blend_runs as blend_runs_module
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.report import read_report
 from music_emotion.evaluation.report_cells import minutes, three
 from music_emotion.evaluation.report_page import make_page
 from music_emotion.evaluation.report_sections import make_ablation, make_sections
-from music_emotion.evaluation.run_scores import score_run, score_split
+from music_emotion.evaluation.scores import score_run, score_split
 from music_emotion.files import InputError, read_json, read_predictions, write_json, write_predictions
 from music_emotion.runs import Cost, write_cost
 
@@ -57,9 +56,8 @@ def open_folder(place: Path, experiment: Experiment) -> None:
 
 
 @pytest.fixture
-def blend(runs, truth, monkeypatch):
-    """Blend runs as the script does, where the labels need no data."""
-    monkeypatch.setattr(blend_runs_module, "_truth", lambda _: truth)
+def blend(runs):
+    """Blend runs as the command does."""
 
     def blend_into(name: str, *members: str) -> None:
         blend_runs([runs / member for member in members], runs / name, "z-score", 0.5)

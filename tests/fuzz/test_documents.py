@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict, read_differences
-from music_emotion.evaluation.recipe import Recipe, read_recipe
+from music_emotion.evaluation.blend import Recipe, read_recipe
 from music_emotion.evaluation.report import read_run
 from music_emotion.files import InputError
 from music_emotion.runs import read_experiment

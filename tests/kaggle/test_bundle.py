@@ -17,8 +17,8 @@ from music_emotion.config import (
     build_experiment,
     experiment_to_dict,
 )
-from music_emotion.evaluation.recipe import read_recipe
-from music_emotion.evaluation.run_scores import every_fold
+from music_emotion.evaluation.blend import read_recipe
+from music_emotion.evaluation.scores import every_fold
 from music_emotion.files import InputError, prediction_table, read_json, write_json, write_predictions
 from music_emotion.kaggle import bundle
 from music_emotion.kaggle.blend import add_blend

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from music_emotion.config import DataSection, Experiment
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.demo import write_demo
-from music_emotion.evaluation.ensemble import blend
+from music_emotion.evaluation.blend import blend
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.kaggle import devices

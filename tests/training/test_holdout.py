@@ -8,7 +8,6 @@ import pytest
 
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.evaluation.metrics import genre_scores
-from music_emotion.evaluation.vote import vote
 from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
@@ -129,35 +128,6 @@ def test_classical_genres_are_learnt_from_arrays(small, tmp_path, kind):
     assert scores["pooled"]["macro_f1"]["value"] > 0.8
     assert set(scores["per_seed"]) == {"0", "1"}
     assert "Blues" in (tmp_path / "run" / "report.txt").read_text()
-
-
-def test_a_vote_is_the_mean_of_probabilities_in_every_part(small, tmp_path):
-    members = []
-    for kind in ("svm", "lightgbm"):
-        settings = {"kind": kind, "rounds": 20, "leaf_clips": 2, "feature_share": 1.0}
-        experiment = small(task="genre", classical=settings, folds={"split": "holdout"}, seeds=[0, 1])
-        run(experiment, tmp_path / kind)
-        members.append(tmp_path / kind)
-    text = vote(members, tmp_path / "vote", make_accelerator())
-    assert "vote (2 repeats" in text
-    for name in ("seed0/fold0/valid.csv", "seed1/fold0/test.csv"):
-        one, other, both = (read_predictions(folder / name) for folder in (*members, tmp_path / "vote"))
-        pd.testing.assert_frame_equal(both, (one + other) / 2)
-    assert read_json(tmp_path / "vote" / "vote.json")["members"] == [str(path) for path in members]
-
-
-def test_only_runs_of_the_same_folds_vote(small, tmp_path):
-    for name, seed in (("one", 0), ("other", 1)):
-        settings = {"kind": "svm"}
-        experiment = small(task="genre", classical=settings, folds={"split": "holdout"}, seeds=[seed])
-        run(experiment, tmp_path / name)
-    with pytest.raises(InputError, match=r"one holds something else \(experiment\.json\)"):
-        vote([tmp_path / "one", tmp_path / "one"], tmp_path / "one", make_accelerator())
-    with pytest.raises(InputError, match=r"seed0.* does not exist"):
-        vote([tmp_path / "one", tmp_path / "other"], tmp_path / "vote", make_accelerator())
-    (tmp_path / "other" / "seed1").rename(tmp_path / "other" / "seed0")
-    with pytest.raises(InputError, match=r"other.* is not of the classes and clips that the first run"):
-        vote([tmp_path / "one", tmp_path / "other"], tmp_path / "vote", make_accelerator())
 
 
 def test_a_set_without_a_test_split_is_trained_and_scored(small, competition, tmp_path, capsys):

@@ -10,8 +10,12 @@ from tqdm import tqdm
 
 from music_emotion.bench import populations
 from music_emotion.bench.populations import GenreSample, Sample, Scores
-from music_emotion.evaluation.genre_report import class_intervals, paired_classes
-from music_emotion.evaluation.scores import paired_difference, pooled_scores
+from music_emotion.evaluation.intervals import (
+    class_intervals,
+    paired_classes,
+    paired_difference,
+    pooled_scores,
+)
 from music_emotion.files import InputError
 
 _TARGET, _ALLOWED = 95.0, 2.0

@@ -4,10 +4,10 @@ import shlex
 from datetime import date
 from pathlib import Path
 
-from music_emotion.evaluation.blend_runs import Method, blend_runs, check_current
+from music_emotion.evaluation.blend import Method, read_recipe
+from music_emotion.evaluation.blend_runs import blend_runs, check_current, vote
 from music_emotion.evaluation.compare import compare_runs
 from music_emotion.evaluation.compare_text import comparison_text
-from music_emotion.evaluation.recipe import read_recipe
 from music_emotion.evaluation.report import read_report
 from music_emotion.evaluation.report_page import make_page
 from music_emotion.evaluation.report_sections import make_ablation, make_sections
@@ -45,10 +45,10 @@ def blend(
         Folder of all runs.
     """
     if members and read_experiment(members[0]).task == "genre":
-        from music_emotion.evaluation.vote import vote
-        from music_emotion.training.accelerator import make_accelerator
+        from music_emotion.plots.pictures import draw_scores
 
-        print(vote(list(members), runs / name, make_accelerator()))
+        print(vote(list(members), runs / name))
+        draw_scores(runs / name)
     else:
         print(blend_runs(list(members), runs / name, method, shrinkage, choose))
 

@@ -12,6 +12,7 @@ from music_emotion.commands import ExperimentFlags
 from music_emotion.config import Experiment, check_experiment
 from music_emotion.evaluation import shift
 from music_emotion.files import InputError
+from music_emotion.plots.pictures import draw_scores
 from music_emotion.studies.search import BEST
 from music_emotion.studies.study import read_study, run_study
 from music_emotion.training import overfit
@@ -61,6 +62,8 @@ def pretrain(
         return
     scores, trunk = run_pretraining(experiment, accelerator, runs / experiment.name)
     accelerator.print(f"{scores}\nThe trunk is in {trunk}.")
+    if accelerator.is_main_process:
+        draw_scores(runs / experiment.name)
 
 
 def train(
@@ -101,7 +104,10 @@ def train(
     n_folds = 1 if experiment.has_repeats else experiment.folds.n
     if only_fold is not None and not 0 <= only_fold < n_folds:
         raise InputError(f"--only-fold is {only_fold}; the folds are 0 to {n_folds - 1}.")
-    accelerator.print(run_experiment(experiment, accelerator, runs / experiment.name, only_fold))
+    directory = runs / experiment.name
+    accelerator.print(run_experiment(experiment, accelerator, directory, only_fold))
+    if accelerator.is_main_process:
+        draw_scores(directory)
 
 
 def check_overfits(experiment: Experiment, accelerator: Accelerator) -> None:

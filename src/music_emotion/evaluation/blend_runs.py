@@ -1,45 +1,48 @@
-"""Blend the runs on disk: weights chosen on out-of-fold predictions, scored by nested cross-validation."""
+"""Blend the emotion runs on disk, and let genre runs vote; both need the runs' text files alone."""
 
-from collections.abc import Mapping
+import shutil
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import load_clip_set
-from music_emotion.evaluation.ensemble import (
+from music_emotion.config import Experiment, Task
+from music_emotion.evaluation.blend import (
     Method,
+    Recipe,
     aligned,
     blend,
     choose_weights,
+    chosen_weights,
+    in_target_units,
     nested_blend,
-    to_target_units,
-    weights_of_all,
 )
-from music_emotion.evaluation.member_choice import chosen_weights, rank_by_target, weights_of_best
-from music_emotion.evaluation.recipe import Recipe
-from music_emotion.evaluation.run_scores import (
+from music_emotion.evaluation.scores import (
     SCORES,
+    check_known,
+    emotion_scores,
     every_fold,
     fold_numbers,
+    mean_table,
+    read_classes,
     read_folds,
+    score_repeats,
+    score_run,
     summary,
     write_truth,
 )
-from music_emotion.evaluation.scores import emotion_scores
 from music_emotion.files import (
     InputError,
     first_five,
+    read_object,
     read_predictions,
     together,
     write_json,
     write_predictions,
     write_table,
 )
-from music_emotion.runs import BLEND, alone_in_folder, read_experiment
+from music_emotion.runs import BLEND, VOTE, alone_in_folder, read_experiment
 
 
 def blend_runs(
@@ -47,10 +50,9 @@ def blend_runs(
 ) -> str:
     """Blend finished emotion runs into a directory that submit reads like a run.
 
-    Writes `blend.json` (members, method, weights), `oof.csv` (nested: no clip's weights, nor the
-    choice of members, were chosen on it), `truth.csv` (the target values of those clips), `test.csv`,
-    `scores.json`, and where members are chosen `members.csv` (of each target in the order they were
-    taken, with the score of the blend up to each).
+    Writes `blend.json` (the recipe), `oof.csv` (nested: no clip's weights, nor the choice of members, were
+    chosen on it), `truth.csv`, `test.csv`, `scores.json`, and where members are chosen `members.csv` (of
+    each target in the order they were taken, with the score of the blend up to each).
 
     Parameters
     ----------
@@ -68,83 +70,70 @@ def blend_runs(
     Returns
     -------
     str
-        The nested scores in a few lines.
+        Weights and nested scores in a few lines.
 
     Raises
     ------
     InputError
-        When there is no member, one is not a finished emotion run, or they differ in their clips;
-        when the directory is a run's or a vote's, or another process is at work on it.
+        When there is no member, one is not a finished emotion run, or they differ in their clips; when
+        the directory is a run's or a vote's, or another process is at work on it.
     """
-    experiments = _experiments(members)
-    with alone_in_folder(directory, BLEND):
-        return _blend(experiments, members, directory, method, shrinkage, choose)
-
-
-def _blend(
-    experiments: Mapping[str, Experiment],
-    members: list[Path],
-    directory: Path,
-    method: Method,
-    shrinkage: float,
-    choose: bool,
-) -> str:
-    out_of_fold = {path.name: _out_of_fold(path, method) for path in members}
-    first = aligned(out_of_fold)[0]
-    truth = _truth(experiments[members[0].name]).loc[first.index, list(first.columns)]
-    folds = _folds(members[0])
-    weigh = partial(chosen_weights if choose else weights_of_all, method=method, shrinkage=shrinkage)
-    nested = to_target_units(nested_blend(truth, out_of_fold, folds, method, weigh), truth)
-    scores = emotion_scores(truth, {0: nested}, {0: folds})
-    scores["selected_on_validation"] = any(e.selects_on_validation for e in experiments.values())
-    with together(directory, SCORES) as fresh:
-        if choose:
-            ranked = rank_by_target(truth, out_of_fold, folds, method, shrinkage)
-            write_table(fresh / "members.csv", _members_table(ranked))
-            weights = weights_of_best(truth, out_of_fold, ranked, method, shrinkage)
-            weights = weights[(weights > 0).any(axis=1)]
-        else:
-            weights = choose_weights(truth, out_of_fold, method, shrinkage)
-        recipe = _recipe(members, weights, truth, method, shrinkage)
-        write_predictions(fresh / "oof.csv", nested)
-        write_truth(fresh, truth.loc[nested.index], "emotion")
-        tests = {Path(path).name: every_fold(Path(path), "test") for path in recipe.members}
-        write_predictions(fresh / "test.csv", recipe.predict(tests))
-        write_json(fresh / BLEND, asdict(recipe))
-        write_json(fresh / SCORES, scores)
-    if not choose:
-        (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
-    return f"{_weight_lines(recipe)}\n{summary(directory.name, scores, 'nested out-of-fold')}"
-
-
-def _experiments(members: list[Path]) -> dict[str, Experiment]:
     if not members:
         raise InputError("There is nothing to blend. Name one or more runs, such as runs/multitask.")
-    experiments = {path.name: _emotion_experiment(path) for path in members}
-    if len(experiments) < len(members):
+    if len({path.name for path in members}) < len(members):
         raise InputError("Two of the runs have the same name. Name each run once.")
-    return experiments
-
-
-def _members_table(ranked: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """Every target's runs in the order they were taken, each with the score of the blend up to it."""
-    parts = [
-        scores.rename_axis("run").reset_index().assign(target=target) for target, scores in ranked.items()
+    experiments = [_finished(path, "emotion") for path in members]
+    with alone_in_folder(directory, BLEND):
+        # every seed of a run predicts each clip once
+        seeds = {path.name: read_folds(path, "valid") for path in members}
+        runs = {
+            name: blend([pd.concat(tables.values()) for tables in found.values()], method)
+            for name, found in seeds.items()
+        }
+        first, folds = aligned(runs)[0], fold_numbers(next(iter(seeds[members[0].name].values())))
+        truth = read_predictions(members[0] / "truth.csv")
+        check_known(first.index, truth.index, f"{members[0]}", "truth in its truth.csv")
+        truth = truth.loc[first.index, list(first.columns)]
+        units = truth.mean(), truth.std(ddof=0)
+        nested = in_target_units(nested_blend(truth, runs, folds, method, shrinkage, choose), *units)
+        scores = emotion_scores(truth, {0: dict(list(nested.groupby(folds)))})
+        scores["selected_on_validation"] = any(each.selects_on_validation for each in experiments)
+        with together(directory, SCORES) as fresh:
+            if choose:
+                weights, order = chosen_weights(truth, runs, folds, method, shrinkage)
+                write_table(fresh / "members.csv", order)
+                weights = weights[(weights > 0).any(axis=1)]
+            else:
+                weights = choose_weights(truth, runs, method, shrinkage)
+            recipe = Recipe(
+                members=[str(path) for path in members if path.name in weights.index],
+                method=method,
+                shrinkage=shrinkage,
+                weights={str(name): _by_name(row) for name, row in weights.iterrows()},
+                target_mean=_by_name(units[0]),
+                target_deviation=_by_name(units[1]),
+            )
+            write_predictions(fresh / "oof.csv", nested)
+            write_truth(fresh / "truth.csv", truth, "emotion")
+            write_predictions(fresh / "test.csv", _predict(recipe))
+            write_json(fresh / BLEND, asdict(recipe))
+            write_json(fresh / SCORES, scores)
+        if not choose:
+            (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
+    lines = [
+        f"  {name}: " + ", ".join(f"{target} {weight:.2f}" for target, weight in row.items())
+        for name, row in recipe.weights.items()
     ]
-    return pd.concat(parts)[["target", "run", "score"]]
+    return "\n".join(["weights:", *lines, summary(directory.name, scores, "nested out-of-fold")])
 
 
-def _recipe(
-    members: list[Path], weights: pd.DataFrame, truth: pd.DataFrame, method: Method, shrinkage: float
-) -> Recipe:
-    return Recipe(
-        members=[str(path) for path in members if path.name in weights.index],
-        method=method,
-        shrinkage=shrinkage,
-        weights={str(name): _by_name(row) for name, row in weights.iterrows()},
-        target_mean=_by_name(truth.mean()),
-        target_deviation=_by_name(truth.std(ddof=0)),
-    )
+def _by_name(values: pd.Series) -> dict[str, float]:
+    return {str(name): float(value) for name, value in values.items()}
+
+
+def _predict(recipe: Recipe) -> pd.DataFrame:
+    """The blend of the members' test predictions."""
+    return recipe.predict({Path(run).name: every_fold(Path(run), "test") for run in recipe.members})
 
 
 def check_current(blended: Path, recipe: Recipe) -> None:
@@ -162,56 +151,89 @@ def check_current(blended: Path, recipe: Recipe) -> None:
     InputError
         When the members' test predictions no longer give the blend's.
     """
-    tables = {Path(run).name: every_fold(Path(run), "test") for run in recipe.members}
-    now, then = recipe.predict(tables), read_predictions(blended / "test.csv")
+    now, then = _predict(recipe), read_predictions(blended / "test.csv")
     if not (now.index.equals(then.index) and np.allclose(now, then[now.columns], rtol=0, atol=1e-9)):
         raise InputError(f"The runs of {blended} have changed since it was made. Blend them again.")
 
 
-def _emotion_experiment(path: Path) -> Experiment:
+def _finished(path: Path, task: Task) -> Experiment:
+    """The experiment of a run, after it was checked that it can be blended or vote."""
     experiment = read_experiment(path)
-    if experiment.task != "emotion":
-        raise InputError(f"{path} is a genre run; only emotion runs can be blended.")
-    if experiment.has_repeats:
+    if experiment.task != task:
+        raise InputError(
+            f"{path} is a genre run; only emotion runs can be blended."
+            if task == "emotion"
+            else f"{path} is an emotion run; only genre runs vote. Blend emotion runs by themselves."
+        )
+    if task == "emotion" and experiment.has_repeats:
         raise InputError(
             f"{path} is a run of repeats, each tested on a part of the clips. Blend runs of folds, which "
             f"predict every clip."
         )
-    _check_finished(path, experiment)
-    return experiment
-
-
-def _check_finished(path: Path, experiment: Experiment) -> None:
-    places = [f"seed{seed}/fold{fold}" for seed in experiment.seeds for fold in range(experiment.folds.n)]
-    lacking = [place for place in places if not (path / place / "valid.csv").exists()]
-    if lacking:
+    if lacking := [fold for fold in _folders(experiment) if not (path / fold / "valid.csv").exists()]:
         raise InputError(
             f"{path} is not finished: it lacks {first_five(lacking)}. Run the command that trains it again."
         )
+    return experiment
 
 
-def _out_of_fold(path: Path, method: Method) -> pd.DataFrame:
-    """Mean over a run's seeds, each of which predicts every clip once."""
-    seeds = [pd.concat(tables.values()) for tables in read_folds(path, "valid").values()]
-    return blend(seeds, method)
+def _folders(experiment: Experiment) -> list[str]:
+    n_folds = 1 if experiment.has_repeats else experiment.folds.n
+    return [f"seed{seed}/fold{fold}" for seed in experiment.seeds for fold in range(n_folds)]
 
 
-def _by_name(values: pd.Series) -> dict[str, float]:
-    return {str(name): float(value) for name, value in values.items()}
+def vote(members: list[Path], directory: Path) -> str:
+    """Soft vote: average the class probabilities of genre runs on the same folds, and score the mean.
+
+    Writes the predictions and scores of a run, and `vote.json`, which names the members.
+
+    Parameters
+    ----------
+    members : list of Path
+        Directories of finished genre runs.
+    directory : Path
+        Of the vote.
+
+    Returns
+    -------
+    str
+        The scores in a few lines.
+
+    Raises
+    ------
+    InputError
+        When a member is not a finished genre run, or is not of the first one's folds; when the directory
+        holds a run or a blend, or another process is at work on it.
+    """
+    experiments, first = [_finished(path, "genre") for path in members], members[0]
+    with alone_in_folder(directory, VOTE):
+        # the mark on scores that were selected is that of the run that has earned it
+        experiment = next((each for each in experiments if each.selects_on_validation), experiments[0])
+        means = {}
+        for fold in _folders(experiment):
+            for part in ("valid.csv", "test.csv"):
+                if (first / fold / part).exists() or part == "valid.csv":  # a set may have no test split
+                    tables = [read_predictions(path / fold / part) for path in members]
+                    _check_same(members, tables, f"{fold}/{part}")
+                    means[f"{fold}/{part}"] = mean_table(tables)[list(tables[0])]
+        for folder in directory.glob("seed*"):  # of an earlier vote, which may have had other folds
+            shutil.rmtree(folder)
+        for file, mean in means.items():
+            write_predictions(directory / file, mean)
+        write_json(directory / VOTE, {"members": [str(path) for path in members]})
+        classes = [str(name) for name in tables[0]]
+        if not experiment.has_repeats:
+            return score_run(directory, experiment, read_classes(first / "truth.csv", classes))
+        truth = {split: read_classes(first / f"truth-{split}.csv", classes) for split in ("valid", "test")}
+        repeats = read_object(first / SCORES)["repeats"]
+        return score_repeats(directory, experiment, truth, [repeat["n_train"] for repeat in repeats])
 
 
-def _truth(experiment: Experiment) -> pd.DataFrame:
-    return load_clip_set(experiment.data, "emotion", "train").truth
-
-
-def _folds(member: Path) -> pd.Series:
-    """The folds of a run's first seed, over which the nested weights are chosen."""
-    return fold_numbers(next(iter(read_folds(member, "valid").values())))
-
-
-def _weight_lines(recipe: Recipe) -> str:
-    lines = [
-        f"  {name}: " + ", ".join(f"{target} {weight:.2f}" for target, weight in row.items())
-        for name, row in recipe.weights.items()
-    ]
-    return "weights:\n" + "\n".join(lines)
+def _check_same(members: list[Path], tables: list[pd.DataFrame], file: str) -> None:
+    ids, classes = sorted(tables[0].index), sorted(tables[0].columns)
+    for path, table in zip(members, tables, strict=True):
+        if sorted(table.columns) != classes or sorted(table.index) != ids:
+            raise InputError(
+                f"{path / file} is not of the classes and clips that the first run, {members[0]}, has in "
+                f"this fold. Train both on the same data, seeds and folds."
+            )

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.evaluation.genre_report import class_intervals, paired_classes
+from music_emotion.evaluation.intervals import class_intervals, mean_score, paired_classes, paired_difference
 from music_emotion.evaluation.report import read_run
 from music_emotion.evaluation.report_parts import Run
-from music_emotion.evaluation.scores import mean_score, paired_difference
 from music_emotion.files import InputError, check_predictions, first_five, read_predictions
 
 _TOLERANCE = 1e-9  # of truths that went through text

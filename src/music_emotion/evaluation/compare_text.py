@@ -1,8 +1,8 @@
 """What is said of two runs that were compared: a table, a sentence, and what to keep in mind."""
 
 from music_emotion.evaluation.compare import Comparison, Interval, Row
+from music_emotion.evaluation.intervals import spread_of
 from music_emotion.evaluation.report_parts import Run
-from music_emotion.evaluation.spread import spread_of
 
 
 def comparison_text(comparison: Comparison) -> str:

@@ -1,8 +1,9 @@
-"""Scores of predictions against the truth; pure functions of arrays, always (truth, prediction)."""
+"""Scores of predictions against the truth; every function takes the truth first."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
@@ -10,17 +11,7 @@ from music_emotion.files import InputError, first_five
 
 
 def is_constant(values: np.ndarray) -> bool:
-    """Whether all values are exactly the same; values that are not numbers are not.
-
-    Parameters
-    ----------
-    values : np.ndarray [shape=(n,)]
-        A column of predictions or of the truth.
-
-    Returns
-    -------
-    bool
-        True of a single value too, False of none.
+    """Whether all values are equal; False of none, and of NaN.
 
     Examples
     --------
@@ -32,26 +23,24 @@ def is_constant(values: np.ndarray) -> bool:
 
 
 def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, where ties share their mean rank.
+    """Spearman's rank correlation; tied values share their mean rank.
 
     Parameters
     ----------
     truth : np.ndarray [shape=(n,)]
         Target values, at least two different ones.
     prediction : np.ndarray [shape=(n,)]
-        Predictions on any scale; only their order counts.
+        Predictions on any scale.
 
     Returns
     -------
     float
-        -1 to 1; 0 for a constant prediction, where the correlation is not defined; NaN when a
-        prediction is NaN, so that it can't pass unseen.
+        -1 to 1. A constant prediction scores 0. NaN in the prediction gives NaN.
 
     Raises
     ------
     InputError
-        When there are fewer than two clips, the truth is constant or not finite, or the shapes
-        differ.
+        When there are fewer than two clips, the truth is constant or not finite, or the shapes differ.
 
     References
     ----------
@@ -64,13 +53,6 @@ def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
     0.8
     """
     truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    _check_rankable(truth, prediction)
-    if is_constant(prediction):
-        return 0.0
-    return float(spearmanr(truth, prediction).statistic)
-
-
-def _check_rankable(truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.ndim != 1 or truth.shape != prediction.shape:
         raise InputError(
             f"The truth has shape {truth.shape} and the prediction {prediction.shape}; "
@@ -82,9 +64,10 @@ def _check_rankable(truth: np.ndarray, prediction: np.ndarray) -> None:
         raise InputError("The truth has values that are not finite numbers. Correct the label file.")
     if is_constant(truth):
         raise InputError(
-            f"The truth is {truth[0]:g} for all {len(truth)} clips, so they have no order to be scored. "
+            f"The truth is {truth[0]:g} for all {len(truth)} clips, so they can't be ranked. "
             f"Check the label file, or use fewer folds."
         )
+    return 0.0 if is_constant(prediction) else float(spearmanr(truth, prediction).statistic)
 
 
 def spearman_per_target(
@@ -95,20 +78,14 @@ def spearman_per_target(
     Parameters
     ----------
     truth, prediction : np.ndarray [shape=(n, n_targets)]
-        Target values and predictions, clips in the same order.
+        Target values and predictions of the same clips in the same order.
     targets : sequence of str
         Names of the columns.
-
-    Returns
-    -------
-    dict of str to float
-        One score per target, as by `spearman`, and nothing else.
 
     Raises
     ------
     InputError
-        When the shapes differ from each other or from the names; as by `spearman`, naming the
-        target.
+        When the shapes do not fit; as `spearman`, with the target's name.
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     if truth.shape != prediction.shape or truth.shape[1:] != (len(targets),):
@@ -116,14 +93,26 @@ def spearman_per_target(
             f"The truth has shape {truth.shape} and the prediction {prediction.shape}; "
             f"both need one column for each of {', '.join(targets)}."
         )
-    return {name: _named(name, truth[:, k], prediction[:, k]) for k, name in enumerate(targets)}
+    scores = {}
+    for k, name in enumerate(targets):
+        try:
+            scores[name] = spearman(truth[:, k], prediction[:, k])
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+    return scores
 
 
-def _named(target: str, truth: np.ndarray, prediction: np.ndarray) -> float:
-    try:
-        return spearman(truth, prediction)
-    except InputError as error:
-        raise InputError(f"{target}: {error}") from None
+def target_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    """Spearman's rank correlation of every target, and their `mean`.
+
+    Parameters
+    ----------
+    truth, table : pd.DataFrame
+        Target values and predictions of the same targets, indexed by `Id`. The truth may have more clips.
+    """
+    known = truth.loc[table.index].to_numpy()
+    scores = spearman_per_target(known, table.to_numpy(), [str(name) for name in truth.columns])
+    return scores | {"mean": float(np.mean(list(scores.values())))}
 
 
 def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
@@ -134,14 +123,14 @@ def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence
     truth : np.ndarray [shape=(n,)], integer
         Index of the true class.
     probabilities : np.ndarray [shape=(n, n_classes)]
-        Or logits; only the largest of each row counts.
+        Probabilities or logits.
     classes : sequence of str
-        All classes. F1 averages over them all; one that is neither true nor predicted counts 0.
+        F1 averages over all of them. A class that is neither true nor predicted counts 0.
 
     Returns
     -------
     dict of str to float
-        ``accuracy``, ``macro_f1`` and ``weighted_f1`` (by the number of true clips), 0 to 1.
+        ``accuracy``, ``macro_f1`` and ``weighted_f1`` (weighted by the number of true clips), 0 to 1.
 
     Raises
     ------
@@ -149,25 +138,32 @@ def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence
         When there are no clips, the shapes do not fit, or the truth has an index without a class.
     """
     truth, probabilities = np.asarray(truth), np.asarray(probabilities)
-    _check_classes(truth, probabilities, classes)
-    predicted, labels = probabilities.argmax(axis=1), range(len(classes))
-    macro, weighted = (
-        f1_score(truth, predicted, labels=labels, average=average, zero_division=0)
-        for average in ("macro", "weighted")
-    )
-    accuracy = accuracy_score(truth, predicted)
-    return {"accuracy": float(accuracy), "macro_f1": float(macro), "weighted_f1": float(weighted)}
-
-
-def _check_classes(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
     if truth.ndim != 1 or len(truth) == 0 or probabilities.shape != (len(truth), len(classes)):
         raise InputError(
             f"The truth has shape {truth.shape} and the probabilities {probabilities.shape}; expected one "
             f"row for each clip, at least one, and one column for each of the {len(classes)} classes."
         )
-    unknown = sorted(set(truth.tolist()) - set(range(len(classes))))
-    if unknown:
+    if unknown := sorted(set(truth.tolist()) - set(range(len(classes)))):
         raise InputError(
             f"The truth has the class indices {first_five(unknown)}, but there are {len(classes)} classes. "
             f"Give the truth before the probabilities, and the class list it was made with."
         )
+    predicted, labels = probabilities.argmax(axis=1), range(len(classes))
+    f1 = {
+        f"{average}_f1": float(f1_score(truth, predicted, labels=labels, average=average, zero_division=0))
+        for average in ("macro", "weighted")
+    }
+    return {"accuracy": float(accuracy_score(truth, predicted)), **f1}
+
+
+def class_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    """Accuracy and F1 of a table's clips, as `genre_scores`.
+
+    Parameters
+    ----------
+    truth, table : pd.DataFrame
+        One-hot classes and probabilities of the same classes, indexed by `Id`. The truth may have more
+        clips.
+    """
+    known = truth.loc[table.index].to_numpy().argmax(axis=1)
+    return genre_scores(known, table[truth.columns].to_numpy(), [str(name) for name in truth])

@@ -10,10 +10,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from music_emotion.config import Experiment, build_experiment
-from music_emotion.evaluation.recipe import Recipe, read_recipe
+from music_emotion.evaluation.blend import Recipe, read_recipe
+from music_emotion.evaluation.metrics import target_scores
 from music_emotion.evaluation.report_costs import read_run_cost
 from music_emotion.evaluation.report_parts import Report, Run, Scores, Submission
-from music_emotion.evaluation.scores import target_scores
 from music_emotion.files import InputError, read_json, read_predictions
 
 # one of them makes a folder a run

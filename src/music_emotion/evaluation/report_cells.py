@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from music_emotion.config import Experiment, build_experiment
+from music_emotion.evaluation.intervals import spread_of
 from music_emotion.evaluation.report_costs import RunCost
 from music_emotion.evaluation.report_parts import Run, Score
 from music_emotion.evaluation.report_sections import differences
-from music_emotion.evaluation.spread import spread_of
 from music_emotion.files import InputError, read_toml
 
 _MOST = 6  # settings that are named

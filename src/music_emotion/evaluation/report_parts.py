@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 from pydantic import dataclasses as checked
 
 from music_emotion.config import Experiment
-from music_emotion.evaluation.recipe import Recipe
+from music_emotion.evaluation.blend import Recipe
 from music_emotion.evaluation.report_costs import RunCost
 
 

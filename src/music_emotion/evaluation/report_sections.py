@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.config import Experiment, experiment_to_dict
+from music_emotion.evaluation.intervals import mean_score, paired_difference
 from music_emotion.evaluation.report import fits
 from music_emotion.evaluation.report_parts import Report, Run, Score
-from music_emotion.evaluation.scores import mean_score, paired_difference
 from music_emotion.files import InputError, nearest
 
 # what depends on the data alone; targets are a choice, and so are rows

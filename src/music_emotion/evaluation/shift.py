@@ -19,7 +19,7 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.plain_statistics import plain_statistics
 from music_emotion.datasets.splits import groups_of
-from music_emotion.evaluation.bootstrap import resamples, with_interval
+from music_emotion.evaluation.intervals import resamples, with_interval
 from music_emotion.files import InputError
 
 _N_FOLDS, _N_NAMED, _N_RESAMPLES = 5, 5, 2000

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from music_emotion.config import Experiment, experiment_to_dict
+from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.blend_runs import check_current
-from music_emotion.evaluation.recipe import read_recipe
-from music_emotion.evaluation.run_scores import fold_numbers, read_folds
+from music_emotion.evaluation.scores import fold_numbers, read_folds
 from music_emotion.files import InputError, write_table
 from music_emotion.runs import read_experiment
 

@@ -10,7 +10,7 @@ from music_emotion.config import ClassicalSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.clip_statistics import Statistics
 from music_emotion.datasets.splits import Fold
-from music_emotion.evaluation.recipe import Recipe
+from music_emotion.evaluation.blend import Recipe
 from music_emotion.files import read_predictions
 from music_emotion.kaggle.plan import Plan
 from music_emotion.kaggle.train_share import RUNS

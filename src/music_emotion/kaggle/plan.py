@@ -14,8 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from music_emotion.config import STRICT, Experiment, build_experiment, experiment_to_dict, read_differences
 from music_emotion.datasets.splits import groups_file
-from music_emotion.evaluation.ensemble import Method
-from music_emotion.evaluation.recipe import read_recipe
+from music_emotion.evaluation.blend import Method, read_recipe
 from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
 

@@ -12,13 +12,14 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.blend_runs import blend_runs
-from music_emotion.evaluation.run_scores import score_run, score_split
+from music_emotion.evaluation.scores import score_run, score_split
 from music_emotion.files import InputError, read_json, read_predictions, write_json, write_predictions
 from music_emotion.kaggle.devices import precision, run_shares
 from music_emotion.kaggle.early import Sets, hand_in_early
 from music_emotion.kaggle.plan import Plan, read_plan
 from music_emotion.kaggle.train_share import PLAN, RUNS, planned_folds
 from music_emotion.kaggle.train_share import main as train_share
+from music_emotion.plots.pictures import draw_scores
 from music_emotion.training.folds import load_sets
 from music_emotion.training.leaks import check_leaks
 
@@ -93,6 +94,7 @@ def _train_in_turn(
         if not all(_is_done(experiment, fold) for fold in folds[name]):
             return None
         print(_score(experiment, *sets[name]), flush=True)
+        draw_scores(RUNS / name)
     return None
 
 

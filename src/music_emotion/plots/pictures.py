@@ -6,7 +6,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from music_emotion.evaluation.metrics import spearman
-from music_emotion.files import atomic_path
+from music_emotion.files import atomic_path, read_predictions
+from music_emotion.plots.confusion_picture import confusion_figure
+from music_emotion.plots.figures import save_figure
+
+
+def draw_scores(directory: Path) -> None:
+    """Draw what a run was scored by: `oof.png` of targets, or `confusion.png` of genres.
+
+    Parameters
+    ----------
+    directory : Path
+        ``runs/<name>``, which holds its scores.
+    """
+    matrices = list(directory.glob("confusion*.csv"))
+    for path in matrices:
+        counts = pd.read_csv(path, index_col="truth")
+        figure = confusion_figure([(f"{counts.to_numpy().sum()} clips", counts)])
+        save_figure(path.with_suffix(".png"), figure)
+    if not matrices and (directory / "oof.csv").exists():
+        truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
+        draw_out_of_fold(directory / "oof.png", truth, predictions)
 
 
 def draw_out_of_fold(path: Path, truth: pd.DataFrame, predictions: pd.DataFrame) -> None:

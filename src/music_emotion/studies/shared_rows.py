@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import BaseFileLock, FileLock, Timeout
 
 from music_emotion.files import Diverged, InputError
+from music_emotion.plots.pictures import draw_scores
 from music_emotion.studies.study_row import Row, note_problem, problem_of
 from music_emotion.training.folds import run_experiment, run_pretraining
 
@@ -115,6 +116,8 @@ def _train_row(row: Row, folder: Path, accelerator: Accelerator) -> None:
             _, trunk = run_pretraining(row.pretrain, accelerator, directory)
         experiment = replace(experiment, model=replace(experiment.model, trunk=str(trunk)))
     run_experiment(experiment, accelerator, folder / row.name)
+    if accelerator.is_main_process:
+        draw_scores(folder / row.name)
 
 
 @contextmanager

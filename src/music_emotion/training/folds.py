@@ -18,8 +18,7 @@ from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.evaluation.metrics import is_constant
-from music_emotion.evaluation.repeats import score_repeats
-from music_emotion.evaluation.run_scores import score_run, score_split
+from music_emotion.evaluation.scores import score_repeats, score_run, score_split
 from music_emotion.files import (
     InputError,
     read_predictions,
@@ -82,16 +81,20 @@ def run_experiment(
             if pretraining:
                 scores = score_split(directory, test.truth)
             else:
-                scores = score(experiment, directory, clips, folds)
+                scores = _score(experiment, directory, clips, folds)
         accelerator.wait_for_everyone()
     return scores
 
 
-def score(experiment: Experiment, directory: Path, clips: ClipSet, folds: Sequence[Fold]) -> str:
+def _score(experiment: Experiment, directory: Path, clips: ClipSet, folds: Sequence[Fold]) -> str:
     """Score the folds that have predicted their clips; returns a few lines."""
-    if experiment.has_repeats:
-        return score_repeats(directory, experiment, folds)
-    return score_run(directory, experiment, clips.truth)
+    if not experiment.has_repeats:
+        return score_run(directory, experiment, clips.truth)
+    truth = {}
+    for split, sets in (("valid", [fold.valid for fold in folds]), ("test", [fold.test for fold in folds])):
+        joined = pd.concat([each.truth for each in sets if each is not None])
+        truth[split] = joined[~joined.index.duplicated()].sort_index()
+    return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds])
 
 
 def run_pretraining(experiment: Experiment, accelerator: Accelerator, directory: Path) -> tuple[str, Path]:

@@ -1,3 +1,5 @@
+"""Blends of tables: weights, the choice of members, and that no clip chooses what it is blended with."""
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,21 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from music_emotion.evaluation.ensemble import (
+from music_emotion.evaluation.blend import (
     blend,
     choose_weights,
+    chosen_weights,
+    in_target_units,
     nested_blend,
+    rank_members,
     standardise,
-    to_target_units,
-    weights_of_all,
 )
-from music_emotion.evaluation.member_choice import chosen_weights
-from music_emotion.evaluation.metrics import spearman
+from music_emotion.evaluation.metrics import target_scores
 from music_emotion.files import InputError
 
-
-def fitted(truth, members, _folds) -> pd.DataFrame:
-    return choose_weights(truth, members, "z-score", shrinkage=0)
+EQUAL = {"method": "z-score", "shrinkage": 1.0}  # equal weights can't leave a bad run out by themselves
 
 
 def table(values: np.ndarray) -> pd.DataFrame:
@@ -37,13 +37,8 @@ def test_a_rank_blend_is_unchanged_by_increasing_maps(values):
 @given(st.permutations(range(4)))
 def test_a_blend_does_not_depend_on_the_order_of_its_tables(order):
     tables = [table(np.random.default_rng(seed).random((9, 2))) for seed in range(4)]
-    shuffled = [tables[number] for number in order]
+    shuffled = [tables[number].sample(frac=1, random_state=number) for number in order]  # nor of their rows
     pd.testing.assert_frame_equal(blend(tables, "z-score"), blend(shuffled, "z-score"), rtol=1e-9)
-
-
-def test_a_blend_joins_on_the_id_and_not_on_the_row():
-    one = table(np.random.default_rng(0).random((9, 2)))
-    pd.testing.assert_frame_equal(blend([one, one.iloc[::-1]], "z-score"), blend([one, one], "z-score"))
 
 
 def test_z_scores_have_mean_zero_and_deviation_one_and_a_constant_gives_zeros():
@@ -58,8 +53,7 @@ def test_the_better_run_gets_the_larger_weight_and_shrinkage_evens_it_out(truth,
     fitted = choose_weights(truth, members, "z-score", shrinkage=0)
     assert (fitted.loc["good"] > 0.8).all()
     np.testing.assert_allclose(fitted.sum(), 1)
-    half = choose_weights(truth, members, "z-score", shrinkage=0.5)
-    np.testing.assert_allclose(half, 0.5 * fitted + 0.25)
+    np.testing.assert_allclose(choose_weights(truth, members, "z-score", 0.5), 0.5 * fitted + 0.25)
     assert (choose_weights(truth, members, "rank", shrinkage=1) == 0.5).all(axis=None)
 
 
@@ -68,36 +62,22 @@ def test_runs_that_only_harm_get_equal_weights(truth):
     assert (weights == 0.5).all(axis=None)
 
 
-def test_no_clip_is_blended_with_weights_chosen_on_it(truth, noisy, folds):
-    members = {"good": noisy(0.2, 1), "bad": noisy(0.6, 2)}
-    before = nested_blend(truth, members, folds, "z-score", fitted)
-    inside, outside = folds.index[folds == 1], folds.index[folds != 1]
-    changed = truth.copy()
-    changed.loc[inside] = np.random.default_rng(9).random((len(inside), 2))
-    after = nested_blend(changed, members, folds, "z-score", fitted)
-    pd.testing.assert_frame_equal(before.loc[inside], after.loc[inside])
-    assert not np.allclose(before.loc[outside], after.loc[outside])
-
-
-def test_a_blend_of_two_runs_ranks_better_than_either(truth, noisy, folds):
+def test_a_nested_blend_of_two_runs_ranks_better_than_either(truth, noisy, folds):
     members = {"one": noisy(0.4, 1), "two": noisy(0.4, 2)}
-    nested = nested_blend(truth, members, folds, "z-score", fitted)
-    score = {
-        name: spearman(truth["valence"].to_numpy(), m["valence"].to_numpy()) for name, m in members.items()
-    }
-    assert spearman(truth["valence"].to_numpy(), nested["valence"].to_numpy()) > max(score.values())
+    nested = target_scores(truth, nested_blend(truth, members, folds, "z-score", 0))["valence"]
+    assert nested > max(target_scores(truth, member)["valence"] for member in members.values())
 
 
 def test_target_units_keep_the_order(truth, noisy):
-    scaled = to_target_units(blend([noisy(0.1)], "z-score"), truth)
+    scaled = in_target_units(blend([noisy(0.1)], "z-score"), truth.mean(), truth.std(ddof=0))
     np.testing.assert_allclose(scaled.mean(), truth.mean())
-    assert spearman(truth["energy"].to_numpy(), scaled["energy"].to_numpy()) > 0.8
+    assert target_scores(truth, scaled)["energy"] > 0.8
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda t: t.iloc[1:], "1 "),
+        (lambda t: t.iloc[1:], "table 2 lacks 1 ids of table 1"),
         (lambda t: t.rename(columns={"energy": "arousal"}), "arousal"),
         (lambda t: t * np.nan, "not finite"),
     ],
@@ -112,34 +92,48 @@ def test_a_shrinkage_out_of_range_is_refused(truth):
         choose_weights(truth, {"a": truth}, "z-score", shrinkage=2)
 
 
-def test_one_fold_alone_can_not_be_nested(truth, folds):
-    with pytest.raises(InputError, match="Train another fold"):
-        nested_blend(truth, {"a": truth}, folds * 0, "z-score", fitted)
-
-
 @pytest.mark.parametrize(
-    ("weigh", "method"),
-    [(weights_of_all, "z-score"), (weights_of_all, "rank"), (chosen_weights, "z-score")],
-    ids=["all", "all-ranked", "chosen"],
+    ("method", "choose"), [("z-score", False), ("rank", False), ("z-score", True)], ids=str
 )
-def test_the_weights_of_a_fold_do_not_depend_on_its_truth_to_the_bit(truth, noisy, folds, weigh, method):
+def test_what_a_fold_is_blended_with_does_not_depend_on_its_truth_to_the_bit(
+    truth, noisy, folds, method, choose
+):
     members = {f"run{n}": noisy(deviation, n) for n, deviation in enumerate((0.2, 0.6, 3.0))}
     folds = folds % 3
-    inside = folds.index[folds == 2]
+    inside, outside = folds.index[folds == 2], folds.index[folds != 2]
     changed = truth.copy()
     changed.loc[inside] = np.random.default_rng(9).normal(40, 90, (len(inside), 2))
+    before, after = (nested_blend(known, members, folds, method, 0.3, choose) for known in (truth, changed))
+    pd.testing.assert_frame_equal(before.loc[inside], after.loc[inside], check_exact=True)
+    assert not np.allclose(before.loc[outside], after.loc[outside])  # were blended by the changed clips
 
-    def weights_by_fold(known: pd.DataFrame) -> list[pd.DataFrame]:
-        kept = []
 
-        def keep(*arguments) -> pd.DataFrame:
-            kept.append(weigh(*arguments, method=method, shrinkage=0.3))
-            return kept[-1]
+@pytest.fixture
+def members(noisy, truth) -> dict[str, pd.DataFrame]:
+    noise = np.random.default_rng(9).random(truth.shape)
+    return {
+        "noise": pd.DataFrame(noise, truth.index, truth.columns),
+        "fair": noisy(0.3, seed=1),
+        "good": noisy(0.2, seed=2),
+        "other": noisy(0.25, seed=3),
+    }
 
-        blended = nested_blend(known, members, folds, method, keep)
-        return [*kept, blended.loc[inside]]
 
-    before, after = weights_by_fold(truth), weights_by_fold(changed)
-    pd.testing.assert_frame_equal(before[2], after[2], check_exact=True)
-    pd.testing.assert_frame_equal(before[-1], after[-1], check_exact=True)
-    assert not before[0].equals(after[0])  # those of other folds were chosen on the clips that changed
+def test_members_are_taken_by_the_score_of_the_blend_up_to_each(truth, members, folds):
+    ranked = rank_members(truth, members, folds, **EQUAL)
+    names = list(ranked.index)
+    assert (names[0], names[-1]) == ("good", "noise")
+    for n, score in enumerate(ranked, start=1):
+        blended = nested_blend(truth, {name: members[name] for name in names[:n]}, folds, **EQUAL)
+        assert score == pytest.approx(target_scores(truth, blended)["mean"])
+
+
+def test_a_run_that_harms_gets_no_weight_and_the_others_sum_to_one(truth, members, folds):
+    weights, order = chosen_weights(truth, members, folds, **EQUAL)
+    assert list(weights.index) == list(members)
+    assert (weights.loc["noise"] == 0).all()
+    np.testing.assert_allclose(weights.sum(), 1)
+    for target, ranked in order.groupby("target"):
+        n_taken = int(ranked["score"].to_numpy().argmax()) + 1
+        assert set(ranked["run"][:n_taken]) == set(weights.index[weights[target] > 0])
+        assert weights[target].max() == pytest.approx(1 / n_taken)
