@@ -171,7 +171,7 @@ def test_what_is_missing_gets_a_sentence(blended, tmp_path):
     with pytest.raises(InputError, match=r"runs/one is not a blend\. Name one that"):
         write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
     (tmp_path / "runs" / "one" / "oof.csv").touch()
-    with pytest.raises(InputError, match=r"runs/one is not a blend.*ensemble\.py .*runs/one"):
+    with pytest.raises(InputError, match=r"runs/one is not a blend.*music-emotion blend .*runs/one"):
         write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
     (tmp_path / "runs/two/seed3/fold1/model.safetensors").unlink()
     with pytest.raises(InputError, match=r"two/seed3/fold1/model\.safetensors does not exist.*lacks a fold"):
