@@ -21,8 +21,9 @@ SERVER.set_forkserver_preload(  # of what is not found there, nothing would be s
         "music_emotion.datasets.extract",
         "music_emotion.kaggle.plan",
         "music_emotion.evaluation.blend_runs",
-        "music_emotion.evaluation.vote",
         "music_emotion.training.folds",
+        "music_emotion.evaluation.blend_runs",
+        "timm.scheduler",
     ]
 )
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
