@@ -22,7 +22,6 @@ SERVER.set_forkserver_preload(  # of what is not found there, nothing would be s
         "music_emotion.kaggle.plan",
         "music_emotion.evaluation.blend_runs",
         "music_emotion.training.folds",
-        "music_emotion.evaluation.blend_runs",
         "timm.scheduler",
     ]
 )
