@@ -1,5 +1,6 @@
-"""Label files of every edition as checked tables indexed by id."""
+"""Read label files of every edition as checked tables indexed by id."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.datasets.layout import leading_id
-from music_emotion.files import InputError, first_five, nearest, read_lines, shortened, split_line
+from music_emotion.files import InputError, first_five, nearest, read_cells, shortened
 
 DEFAULT_TARGETS = ("valence", "energy", "danceability")
 _MOST_NAMED = 20
@@ -38,25 +39,31 @@ def read_targets(
         Naming bad cells with their lines (the first twenty of many), a repeated id, or a target
         the file does not have.
     """
-    header, rows, first_line = _read_rows(path)
-    names = _target_names(path, header[1:]) if header else list(DEFAULT_TARGETS)
-    ids = _ids(path, rows, first_line)
+    header, ids, cells = _read(path)
+    names = header[1:] if header else list(DEFAULT_TARGETS)
+    if not names or any(not n or names.count(n) > 1 or math.isfinite(_number(n)) for n in names):
+        held = first_five(f"'{shortened(name)}'" for name in names) or "no names"
+        raise InputError(
+            f"{path} line 1 has {held} after the id; expected the targets' names, each once, such as "
+            f"{', '.join(DEFAULT_TARGETS)}."
+        )
     wanted = list(targets) or names
     for name in wanted:
         if name not in names:
             raise InputError(f"{path} has no target '{shortened(name)}'; {nearest(name, names)}")
-    values = np.full((len(rows), len(names)), np.nan)
-    problems: list[str] = []
-    for number, row in enumerate(rows):
-        line = first_line + number
-        if len(row) != len(names) + 1:
-            problems.append(f"line {line} has {len(row)} fields, expected {len(names) + 1}")
+    low, high = allowed
+    rows, problems = [], []
+    for line, row in zip(cells.index, cells.to_numpy(), strict=True):
+        given = [cell for cell in row if cell is not None]
+        rows.append([*map(_number, given[1:])])
+        if len(given) != len(names) + 1:
+            problems.append(f"line {line} has {len(given)} fields, expected {len(names) + 1}")
             continue
-        for column, cell in enumerate(row[1:]):
-            values[number, column], problem = _number(cell, allowed)
-            if problem and names[column] in wanted:
+        for name, cell, value in zip(names, given[1:], rows[-1], strict=True):
+            if name in wanted and not low <= value <= high:
+                expected = "a number" if math.isnan(value) else f"{low:g} to {high:g}"
                 problems.append(
-                    f"line {line}: {shortened(names[column])} is {shortened(cell) or 'empty'}; {problem}"
+                    f"line {line}: {shortened(name)} is {shortened(cell) or 'empty'}; expected {expected}"
                 )
     if problems:
         more = ["..."] if len(problems) > _MOST_NAMED else []
@@ -64,28 +71,14 @@ def read_targets(
             f"{path}: {len(problems)} cells can't be used: {'; '.join(problems[:_MOST_NAMED] + more)}. "
             f"Correct them, or set data.target_range."
         )
-    return pd.DataFrame(values, ids, names)[wanted]
+    return pd.DataFrame(rows, ids, names, dtype=np.float64)[wanted]
 
 
-def _target_names(path: Path, names: list[str]) -> list[str]:
-    """The names of a header, if each names another target."""
-    wrong = [name for name in names if not name or names.count(name) > 1 or np.isfinite(_number(name)[0])]
-    if wrong or not names:
-        held = first_five(f"'{shortened(name)}'" for name in names) or "no names"
-        raise InputError(
-            f"{path} line 1 has {held} after the id; expected the targets' names, each once, such as "
-            f"{', '.join(DEFAULT_TARGETS)}."
-        )
-    return names
-
-
-def _number(cell: str, allowed: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, str]:
-    low, high = allowed
+def _number(cell: str) -> float:
     try:
-        value = float(cell.replace("_", "?"))  # Python takes 0_1 for 1
+        return float(cell.replace("_", "?"))  # Python reads 0_1 as 1
     except ValueError:
-        return np.nan, "expected a number"
-    return value, "" if low <= value <= high else f"expected {low:g} to {high:g}"
+        return math.nan
 
 
 def read_genres(path: Path) -> pd.Series:
@@ -106,9 +99,7 @@ def read_genres(path: Path) -> pd.Series:
     InputError
         For a repeated id, or a line without a genre.
     """
-    _, rows, first_line = _read_rows(path)
-    ids = _ids(path, rows, first_line)
-    return pd.Series(_cells(path, rows, first_line, 1, "genre"), ids, name="Genre", dtype=object)
+    return _read_names(path, "genre")
 
 
 def map_genres(raw: pd.Series, mapping: dict[str, str], place: str) -> pd.Series:
@@ -126,7 +117,7 @@ def map_genres(raw: pd.Series, mapping: dict[str, str], place: str) -> pd.Series
     Returns
     -------
     pd.Series
-        Classes, indexed by `Id`; clips of classes left out are not in it.
+        Classes, indexed by `Id`, without the clips that are left out.
 
     Raises
     ------
@@ -146,7 +137,7 @@ def map_genres(raw: pd.Series, mapping: dict[str, str], place: str) -> pd.Series
 
 
 def read_groups(path: Path) -> pd.Series:
-    """Read a table of groups: clips of one group stay on one side of a split.
+    """Read a table of groups, whose clips are never split.
 
     Parameters
     ----------
@@ -165,51 +156,37 @@ def read_groups(path: Path) -> pd.Series:
     """
     if not path.is_file():
         raise InputError(f"The group file {path} does not exist. Correct folds.groups, or set it to 'none'.")
-    header, rows, first_line = _read_rows(path)
-    ids = _ids(path, rows, first_line)
-    column = header.index("group") if header and "group" in header else 1
-    return pd.Series(_cells(path, rows, first_line, column, "group"), ids, name="group", dtype=object)
+    return _read_names(path, "group")
 
 
-def _cells(path: Path, rows: list[list[str]], first_line: int, column: int, what: str) -> list[str]:
-    for number, row in enumerate(rows):
-        if len(row) <= column or not row[column]:
-            raise InputError(f"{path} line {first_line + number}: there is no {what} after the id.")
-    return [row[column] for row in rows]
+def _read_names(path: Path, name: str) -> pd.Series:
+    """The column of a name, or else the second one."""
+    header, ids, cells = _read(path)
+    column = header.index(name) if name in header else 1
+    names = cells.reindex(columns=[column]).fillna("")[column]
+    without = names.index[names == ""]
+    if len(without):
+        raise InputError(f"{path} line {without[0]}: there is no {name} after the id.")
+    return pd.Series(names.to_numpy(), ids, name=name)
 
 
-def _read_rows(path: Path) -> tuple[list[str] | None, list[list[str]], int]:
-    """The header, if there is one, the other rows' fields, and the number of their first line."""
-    lines = read_lines(path)
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise InputError(f"{path} is empty. Replace it.")
-    separator = next((mark for mark in ("\t", ",") if mark in lines[0]), None)
-    rows = [
-        split_line(path, number, line, separator) if separator else line.split()
-        for number, line in enumerate(lines, start=1)
-    ]
-    rows = [[cell.strip() for cell in row] for row in rows]
-    has_header = not (rows[0] and rows[0][0][:1].isdigit())
-    header = rows.pop(0) if has_header else None
-    if not rows:
+def _read(path: Path) -> tuple[list[str], pd.Index, pd.DataFrame]:
+    """The header (empty if there is none), the ids, and all cells, indexed by line."""
+    cells = read_cells(path)
+    header: list[str] = []
+    if not cells.iloc[0, 0][:1].isdigit():
+        header, cells = cells.iloc[0].dropna().tolist(), cells[1:]
+    if not len(cells):
         raise InputError(f"{path} has a header but no rows. Replace it.")
-    return header, rows, 2 if has_header else 1
-
-
-def _ids(path: Path, rows: list[list[str]], first_line: int) -> pd.Index:
-    ids = [leading_id(row[0] if row else "") for row in rows]
-    for number, clip_id in enumerate(ids):
-        if clip_id is None:
-            raise InputError(
-                f"{path} line {first_line + number}: '{shortened(' '.join(rows[number]))}' does not start "
-                f"with an id, a whole number."
-            )
+    ids = [leading_id(cell) for cell in cells[0]]
+    if None in ids:
+        row = cells.iloc[ids.index(None)]
+        held = shortened(" ".join(row.dropna()))
+        raise InputError(f"{path} line {row.name}: '{held}' does not start with an id, a whole number.")
     index = pd.Index(ids, name="Id", dtype=np.int64)
     repeated = index[index.duplicated()].unique()
     if len(repeated):
         raise InputError(
             f"{path}: {len(repeated)} ids occur more than once: {first_five(repeated)}. Keep one."
         )
-    return index
+    return header, index, cells
