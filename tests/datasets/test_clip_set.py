@@ -1,24 +1,29 @@
-"""Labels and arrays brought together, and what is missing counted and named."""
+"""Labels and arrays, statistics or windows brought together, and what is missing counted and named."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from music_emotion.config import DataSection
-from music_emotion.datasets.clip_set import join, load_clip_set, load_unlabelled
+from music_emotion.datasets.clip_set import (
+    join,
+    load_clip_set,
+    load_test_set,
+    load_unlabelled,
+    load_windows,
+    read_statistics,
+)
 from music_emotion.files import InputError
 
 
 @pytest.fixture
 def data(tmp_path):
     """Data section for sets written under `tmp_path`."""
-
-    def build(**settings) -> DataSection:
-        return DataSection(root=str(tmp_path), stores=str(tmp_path / "stores"), **settings)
-
-    return build
+    return lambda **settings: DataSection(root=str(tmp_path), stores=str(tmp_path / "stores"), **settings)
 
 
 def write_set(folder: Path, split: str, ids: list[int], lines: list[str]) -> None:
@@ -31,7 +36,7 @@ def write_set(folder: Path, split: str, ids: list[int], lines: list[str]) -> Non
 
 def write_emotion(root: Path, ids: list[int], labelled: list[int], split: str = "train") -> None:
     lines = ["Id,valence,energy", *(f"{clip_id},{clip_id / 1000},0.5" for clip_id in labelled)]
-    write_set(root / "multitask_dataset", split, ids, lines)
+    write_set(root / "multitask_dataset", split, ids, lines if labelled else [])
 
 
 def write_genre(root: Path, genres: dict[int, str], split: str = "train") -> None:
@@ -48,12 +53,12 @@ def test_every_clip_gets_its_own_labels_and_its_own_array_whatever_the_order(tmp
     assert clips.values.dtype == np.float32
     assert clips.has_labels
     for clip_id in (3, 20, 100):
-        assert clips.store.frames_of(clip_id)[0, 0] == -(clip_id % 50)
+        assert (clips.store.frames_of(clip_id) == -(clip_id % 50)).all()
     assert clips.truth.loc[20].to_dict() == pytest.approx({"valence": 0.02, "energy": 0.5})
-
-
-def test_the_asked_targets_are_kept(tmp_path, data):
-    write_emotion(tmp_path, [1, 2], [1, 2])
+    for chosen in (np.array([2, 1]), np.array([False, True, True])):
+        part = clips.select(chosen)
+        np.testing.assert_allclose(part.values[:, 0], part.ids / 1000)
+        assert (len(part), part.outputs) == (2, clips.outputs)
     assert load_clip_set(data(targets=("energy",)), "emotion", "train").outputs == ("energy",)
 
 
@@ -94,37 +99,28 @@ def test_an_unusable_array_takes_its_labels_with_it(tmp_path, data):
     np.testing.assert_allclose(clips.values[:, 0], [0.001, 0.003, 0.004])
 
 
-def test_dropped_classes_are_left_out_without_complaint(tmp_path, data):
+def test_classes_are_mapped_or_kept_and_those_left_out_lack_nothing(tmp_path, data):
     write_genre(tmp_path, {1: "Rock", 2: "Soundtrack", 3: "Psych-Rock", 4: "Blues", 5: "Old-Time"})
     clips = load_clip_set(data(), "genre", "train")
     assert clips.ids.tolist() == [1, 3, 4]
     assert clips.outputs == ("Blues", "Rock")
     np.testing.assert_array_equal(clips.values, [[0, 1], [0, 1], [1, 0]])
-
-
-def test_raw_classes_are_kept_with_an_empty_mapping(tmp_path, data):
-    write_genre(tmp_path, {1: "Rock", 2: "Soundtrack", 3: "Psych-Rock"})
-    assert load_clip_set(data(genres={}), "genre", "train").outputs == ("Psych-Rock", "Rock", "Soundtrack")
+    raw = ("Blues", "Old-Time", "Psych-Rock", "Rock", "Soundtrack")
+    assert load_clip_set(data(genres={}), "genre", "train").outputs == raw
 
 
 def test_the_test_split_is_read_with_the_training_splits_class_list(tmp_path, data):
     write_genre(tmp_path, {1: "Rock", 2: "Blues", 3: "Jazz"})
     write_genre(tmp_path, {9: "Rock", 8: "Blues"}, "test")
-    outputs = load_clip_set(data(), "genre", "train").outputs
-    test = load_clip_set(data(), "genre", "test", outputs)
-    assert test.outputs == outputs == ("Blues", "Jazz", "Rock")
+    test = load_test_set(data(), "genre", load_clip_set(data(), "genre", "train"))
+    assert test.outputs == ("Blues", "Jazz", "Rock")
     np.testing.assert_array_equal(test.values, [[1, 0, 0], [0, 0, 1]])
-
-
-def test_a_test_class_without_training_clips_is_named(tmp_path, data):
-    write_genre(tmp_path, {1: "Rock"})
-    write_genre(tmp_path, {9: "Jazz"}, "test")
-    with pytest.raises(InputError, match="no training clip has the classes Jazz"):
+    with pytest.raises(InputError, match="no training clip has the classes Blues"):
         load_clip_set(data(), "genre", "test", ("Rock",))
 
 
 def test_a_test_split_without_labels_lists_its_folder(tmp_path, data):
-    write_set(tmp_path / "multitask_dataset", "test", [12, 7, 100], [])
+    write_emotion(tmp_path, [12, 7, 100], [], "test")
     clips = load_clip_set(data(), "emotion", "test", ("valence", "energy"))
     assert clips.ids.tolist() == [7, 12, 100]
     assert clips.values.shape == (3, 2)
@@ -133,25 +129,16 @@ def test_a_test_split_without_labels_lists_its_folder(tmp_path, data):
 
 
 def test_a_training_split_without_labels_gets_a_sentence(tmp_path, data):
-    write_set(tmp_path / "multitask_dataset", "train", [1], [])
+    write_emotion(tmp_path, [1], [])
     with pytest.raises(InputError, match=r"multitask_dataset has no train_labels\.txt"):
         load_clip_set(data(), "emotion", "train")
-
-
-def test_a_selection_keeps_ids_and_values_together(tmp_path, data):
-    write_emotion(tmp_path, [1, 2, 3, 4], [1, 2, 3, 4])
-    clips = load_clip_set(data(), "emotion", "train")
-    for chosen in (np.array([3, 1]), np.array([False, True, False, True])):
-        part = clips.select(chosen)
-        assert len(part) == 2
-        np.testing.assert_allclose(part.values[:, 0], part.ids / 1000)
-        assert part.outputs == clips.outputs
 
 
 def test_unlabelled_clips_are_all_that_have_an_array_whatever_their_class(tmp_path, data):
     write_emotion(tmp_path, [1, 2], [1, 2])
     write_emotion(tmp_path, [1, 8], [], "test")
     write_genre(tmp_path, {1: "Blues", 4: "Soundtrack", 6: "Post-Punk"})
+    assert list(load_unlabelled(data(), ("genre",), ("energy",))) == ["genre-train"]
     write_genre(tmp_path, {5: "Old-Time"}, "test")
     sets = load_unlabelled(data(), ("genre", "test"), ("energy", "valence"))
     ids = {name: clips.ids.tolist() for name, clips in sets.items()}
@@ -163,24 +150,164 @@ def test_unlabelled_clips_are_all_that_have_an_array_whatever_their_class(tmp_pa
     assert list(load_unlabelled(data(), ("test",), ("energy",))) == ["test"]
 
 
-def test_a_genre_set_without_a_test_split_gives_what_it_has(tmp_path, data):
-    write_genre(tmp_path, {1: "Blues"})
-    assert list(load_unlabelled(data(), ("genre",), ("energy",))) == ["genre-train"]
-
-
 def test_joined_sets_keep_labels_and_arrays_and_no_id_stands_for_two_clips(tmp_path, data):
     write_emotion(tmp_path, [3, 20, 100], [3, 20, 100])
     write_emotion(tmp_path, [3, 20, 21], [], "test")
     write_genre(tmp_path, {500: "Blues", 700: "Soundtrack"})
     clips = load_clip_set(data(), "emotion", "train")
     others = load_unlabelled(data(), ("test", "genre"), clips.outputs)
-    parts = [clips.select(np.array([0, 2])), *others.values()]  # the store holds more than the set
-    joined = join(parts)
+    sets = [clips.select(np.array([0, 2])), *others.values()]  # the store holds more than the set
+    joined = join(sets)
     assert joined.ids.tolist() == [3, 100, 101, 118, 119, 500, 700]
     assert joined.store.index.index.tolist() == joined.ids.tolist()
-    np.testing.assert_array_equal(joined.values, np.concatenate([part.values for part in parts]))
-    own_ids = np.concatenate([part.ids for part in parts])
-    for own_id, (start, length) in zip(own_ids, joined.store.index.loc[joined.ids].to_numpy(), strict=True):
-        np.testing.assert_array_equal(
-            joined.store.frames[start : start + length], np.full((3, 140), -(own_id % 50))
-        )
+    np.testing.assert_array_equal(joined.values, np.concatenate([each.values for each in sets]))
+    for own_id, new_id in zip(np.concatenate([each.ids for each in sets]), joined.ids, strict=True):
+        np.testing.assert_array_equal(joined.store.frames_of(new_id), np.full((3, 140), -(own_id % 50)))
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Statistics of the genre set's training clips, as they are written, in another order."""
+    ids = np.arange(32, 0, -1)
+    rng = np.random.default_rng(0)
+    origin = dict.fromkeys(("path", "bytes", "modified_ns", "start_seconds", "end_seconds", "settings"), 1)
+    frame = pd.DataFrame({"id": ids, **origin, "mfcc0_mean_db": ids * 1.0, "mfcc1_mean_db": ids + 0.5})
+    frame = frame.assign(centroid_hz=rng.random(32) * 1000, reason=np.nan)
+    frame.to_csv(tmp_path / "statistics-train.csv", index=False)
+    return tmp_path / "statistics-train.csv"
+
+
+@pytest.fixture
+def statistics(competition):
+    """Data section for a table of statistics of the small competition."""
+    return lambda path, **settings: DataSection(root=str(competition), statistics=str(path), **settings)
+
+
+def test_statistics_are_clips_of_one_frame_that_follow_their_ids_and_labels(statistics, table):
+    clips = load_clip_set(statistics(table, columns=("mfcc*_mean_db",)), "genre", "train")
+    assert len(clips) == 24  # Soundtrack is left out by the course's mapping
+    for clip_id, values in zip(clips.ids, clips.values, strict=True):
+        assert clips.store.frames_of(clip_id).tolist() == [[clip_id, clip_id + 0.5]]
+        expected = {1: "Folk", 2: "Rock", 0: "Blues"}[clip_id % 4]
+        assert clips.outputs[values.argmax()] == expected
+    assert list(read_statistics(table)) == ["mfcc0_mean_db", "mfcc1_mean_db", "centroid_hz"]
+
+
+def test_another_split_has_another_table_or_none(statistics, table):
+    data = statistics(str(table).replace("train", "{split}"))
+    clips = load_clip_set(data, "genre", "train")
+    assert len(load_test_set(data, "genre", clips)) == 0
+    frame = pd.read_csv(table).iloc[:12].assign(id=np.arange(5001, 5013))
+    frame.to_csv(table.with_name("statistics-test.csv"), index=False)
+    test = load_test_set(data, "genre", clips)
+    assert test.outputs == clips.outputs
+    assert len(test) == 9
+
+
+def test_clips_that_failed_are_left_out_as_far_as_allowed(statistics, table):
+    frame = pd.read_csv(table).astype({"reason": object})
+    frame.loc[0, ["mfcc0_mean_db", "reason"]] = [np.nan, "too short"]
+    frame.to_csv(table, index=False)
+    assert 32 not in read_statistics(table).index
+    with pytest.raises(InputError, match=r"1 ids have no array \(32\)"):
+        load_clip_set(statistics(table), "genre", "train")
+    assert len(load_clip_set(statistics(table, allow_bad_share=0.1), "genre", "train")) == 23
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, r"does not exist\. Make it with music-emotion statistics"),
+        (b"\xff\xfe\x00", "is not a table of statistics"),
+        (b"a,b\n1,2\n", "has no column 'id' with one row for each clip"),
+        (b"id,b\n1,2\n1,3\n", "has no column 'id' with one row for each clip"),
+        (b"id,b\n1,2\n", r"has no columns like mfcc\*"),
+        (b"id,mfcc0\n1,loud\n", "not finite numbers in mfcc0"),
+    ],
+)
+def test_damaged_statistics_get_a_sentence(tmp_path, content, sentence):
+    if content is not None:
+        (tmp_path / "statistics.csv").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        read_statistics(tmp_path / "statistics.csv", ("mfcc*",))
+
+
+CLASSES = ("blues", "classical", "hiphop", "rock")
+
+
+@pytest.fixture
+def windows(tmp_path):
+    """Write windows of a split and give their features and data section: `windows("train", 8, (26,))`."""
+
+    def write(split: str, n: int, shape: tuple[int, ...], **settings) -> tuple[np.ndarray, DataSection]:
+        (tmp_path / split).mkdir(parents=True)
+        features = np.random.default_rng(0).normal(size=(n, *shape))
+        np.save(tmp_path / split / "X.npy", features)
+        np.save(tmp_path / split / "labels.npy", np.array(CLASSES)[np.arange(n) % 4])
+        return features, DataSection(windows=str(tmp_path / "{split}"), **{"genres": {}, **settings})
+
+    return write
+
+
+@pytest.mark.parametrize("shape", [(21, 128), (26,)])
+def test_windows_are_clips_of_their_frames_and_vectors_of_one(windows, shape):
+    features, data = windows("train", 12, shape)
+    clips = load_clip_set(data, "genre", "train")
+    assert clips.outputs == CLASSES
+    assert clips.values.argmax(axis=1).tolist() == [0, 1, 2, 3] * 3
+    for clip_id in clips.ids:
+        np.testing.assert_array_equal(clips.store.frames_of(clip_id), np.atleast_2d(features[clip_id]))
+
+
+@pytest.mark.parametrize("labels", [np.arange(8) % 2, np.array([b"0", b"1"] * 4)])
+def test_numbers_and_bytes_serve_as_labels(tmp_path, windows, labels):
+    _, data = windows("train", 8, (26,))
+    np.save(tmp_path / "train" / "labels.npy", labels)
+    assert load_windows(data, "train").outputs == ("0", "1")
+
+
+def test_labels_of_windows_are_mapped_and_those_left_out_keep_their_numbers_free(windows):
+    mapping = {"blues": "old", "classical": "old", "hiphop": "none", "rock": "new"}
+    clips = load_windows(windows("train", 8, (26,), genres=mapping)[1], "train")
+    assert clips.outputs == ("new", "old")
+    assert clips.ids.tolist() == [0, 1, 3, 4, 5, 7]
+    assert clips.values.argmax(axis=1).tolist() == [1, 1, 0, 1, 1, 0]
+
+
+def spoilt(name: str, array) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / name, array, allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda f: (f / "X.npy").unlink(), r"X\.npy does not exist\. Correct data\.windows"),
+        (lambda f: (f / "X.npy").write_bytes(b"no"), r"X\.npy is not a whole array"),
+        (lambda f: truncate(f / "X.npy"), r"X\.npy is not a whole array"),
+        (
+            lambda f: np.savez(f.joinpath("X.npy").open("wb"), a=[1]),
+            r"X\.npy is an archive of several arrays",
+        ),
+        (spoilt("X.npy", np.zeros((8, 2, 3, 4))), r"X\.npy has shape \(8, 2, 3, 4\) of float64"),
+        (spoilt("X.npy", np.zeros((8, 26), int)), r"X\.npy has shape \(8, 26\) of int64"),
+        (spoilt("X.npy", np.zeros((7, 26))), r"X\.npy has 7 windows, but labels\.npy 8 labels"),
+        (spoilt("X.npy", np.full((8, 26), np.nan)), "8 windows have values that are not finite"),
+        (spoilt("labels.npy", np.array(["a", {}] * 4, object)), r"labels\.npy is not a whole array"),
+        (spoilt("labels.npy", np.zeros((8, 2))), r"labels\.npy has shape \(8, 2\) of float64"),
+        (spoilt("labels.npy", np.array(["jazz"] * 8)), "no training window has the classes jazz"),
+    ],
+)
+def test_damaged_windows_get_a_sentence(tmp_path, windows, spoil, sentence):
+    _, data = windows("val", 8, (26,))
+    spoil(tmp_path / "val")
+    with pytest.raises(InputError, match=sentence):
+        load_windows(data, "val", CLASSES)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def test_a_folder_of_windows_without_its_split_is_refused():
+    with pytest.raises(InputError, match=r"Put \{split\} where train, val and test differ"):
+        load_windows(DataSection(windows="windows"), "train")

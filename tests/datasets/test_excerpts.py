@@ -1,7 +1,6 @@
 """Excerpts: cut out of their own clip, padded with silence, and repeatable."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +10,7 @@ from music_emotion.config import DataSection, ExcerptSection
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import EvenExcerpts, TrainingExcerpts, batches, row_statistics
 from music_emotion.datasets.store import Store
+from music_emotion.files import InputError
 
 FUSED = DataSection(rows="fused")
 CLIP_ROW, TIME_ROW, CHROMA_ROW = 0, 1, 139  # rows that say which clip and frame they belong to
@@ -18,15 +18,13 @@ CLIP_ROW, TIME_ROW, CHROMA_ROW = 0, 1, 139  # rows that say which clip and frame
 
 def clip_set(lengths: list[int]) -> ClipSet:
     """Clips 10, 11, ... of some lengths, whose rows tell the clip and the frame (exact up to 2048)."""
-    starts = np.cumsum([0, *lengths[:-1]])
     ids = np.arange(10, 10 + len(lengths))
     frames = np.full((sum(lengths), 140), -40, np.float16)
     frames[:, CLIP_ROW] = np.repeat(ids, lengths)
     frames[:, TIME_ROW] = np.concatenate([np.arange(length) for length in lengths])
     frames[:, CHROMA_ROW] = 1
-    index = pd.DataFrame({"start": starts, "length": lengths}, pd.Index(ids, name="Id"))
     values = np.stack([ids / 100, -ids / 100], axis=1).astype(np.float32)
-    return ClipSet(ids, Store(frames, index), ("up", "down"), values)
+    return ClipSet(ids, Store.in_memory(frames, lengths, ids), ("up", "down"), values)
 
 
 def items_of(dataset) -> dict[str, torch.Tensor]:
@@ -187,3 +185,12 @@ def test_a_row_that_never_changes_has_the_deviation_one():
     assert mean[CHROMA_ROW] == 1
     assert deviation[CHROMA_ROW] == 1
     assert deviation[TIME_ROW] > 10
+
+
+def test_clips_without_silence_must_be_as_long_as_the_excerpts():
+    store = Store.in_memory(np.ones((24, 5), np.float32), [12, 12], is_fused=False)
+    clips = ClipSet.unlabelled(store)
+    batch = items_of(TrainingExcerpts(clips, DataSection(), ExcerptSection(frames=12, per_clip=1), seed=0))
+    assert batch["frames"].shape == (2, 5, 12)
+    with pytest.raises(InputError, match=r"excerpt\.frames is 13, but the shortest clip has 12 frames"):
+        TrainingExcerpts(clips, DataSection(), ExcerptSection(frames=13), seed=0)

@@ -1,19 +1,26 @@
-"""Packed arrays: exact, reused, rebuilt when stale, and never trusted half-written."""
+"""Packed arrays: exact, reused, rebuilt when stale, never trusted half-written, and read in slices."""
 
 import gzip
+import multiprocessing
 import os
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from music_emotion.datasets import store as store_module
 from music_emotion.datasets.duplicates import fingerprint
-from music_emotion.datasets.layout import SplitFiles, split_files
-from music_emotion.datasets.store import open_store
+from music_emotion.datasets.layout import split_files
+from music_emotion.datasets.store import JoinedFrames, Store, StoredFrames, open_store
 from music_emotion.files import InputError
 
-LENGTHS = {7: 30, 12: 1, 100: 45, 9: 12}
+LENGTHS = {7: 430, 12: 1, 100: 405, 9: 12}  # two are long enough to have fingerprints
+SHAPE = (300, 140)
 
 
 @pytest.fixture
@@ -21,286 +28,285 @@ def arrays(tmp_path) -> dict[int, np.ndarray]:
     """Arrays of a split, written under `tmp_path`/set/train."""
     rng = np.random.default_rng(0)
     made = {clip_id: rng.uniform(-80, 0, (140, length)) for clip_id, length in LENGTHS.items()}
-    folder = tmp_path / "set" / "train"
-    folder.mkdir(parents=True)
+    (tmp_path / "set" / "train").mkdir(parents=True)
     for clip_id, array in made.items():
-        np.save(folder / f"{clip_id}.fused.full.npy", array)
+        np.save(array_path(tmp_path, clip_id), array)
     return made
-
-
-def files_of(tmp_path: Path) -> SplitFiles:
-    return split_files(tmp_path / "set", "train")
-
-
-def packed(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "stores").glob("[!.]*"))
-
-
-def store_folder(tmp_path: Path) -> Path:
-    (folder,) = packed(tmp_path)
-    return folder
 
 
 def array_path(tmp_path: Path, clip_id: int) -> Path:
     return tmp_path / "set" / "train" / f"{clip_id}.fused.full.npy"
 
 
-def opened(tmp_path: Path, allow_bad_share: float = 0.0):
-    return open_store(files_of(tmp_path), tmp_path / "stores", allow_bad_share)
+def packed(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "stores").glob("[!.]*"))
 
 
-def check_contents(store, arrays: dict[int, np.ndarray]) -> None:
+@pytest.fixture
+def opened(tmp_path) -> Callable[..., Store]:
+    """Open the store of the arrays as they are now."""
+    return lambda allowed=0.0: open_store(
+        split_files(tmp_path / "set", "train"), tmp_path / "stores", allowed
+    )
+
+
+def check_contents(store: Store, arrays: dict[int, np.ndarray]) -> None:
     assert sorted(store.index.index) == sorted(arrays)
     assert store.frames.shape == (sum(array.shape[1] for array in arrays.values()), 140)
     for clip_id, array in arrays.items():
-        start, length = store.index.loc[clip_id]
-        np.testing.assert_array_equal(store.frames[start : start + length], array.T.astype(np.float16))
+        np.testing.assert_array_equal(store.frames_of(clip_id), array.T.astype(np.float16))
 
 
-def test_a_store_holds_every_array_in_half_precision(tmp_path, arrays):
-    store = opened(tmp_path)
-    assert store.frames.dtype == np.float16
+def test_a_store_holds_every_array_in_half_precision(opened, arrays):
+    store = opened()
     check_contents(store, arrays)
-
-
-def test_half_precision_is_within_a_thirtieth_of_a_decibel(tmp_path, arrays):
-    store = opened(tmp_path)
-    start, length = store.index.loc[100]
-    np.testing.assert_allclose(store.frames[start : start + length].T, arrays[100], atol=1 / 30)
+    assert store.frames.dtype == np.float16
+    np.testing.assert_allclose(store.frames_of(100).T, arrays[100], atol=1 / 30)  # dB
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_any_float_type_and_memory_order_is_packed_alike(tmp_path, arrays, dtype, order):
+def test_any_float_type_and_memory_order_is_packed_alike(tmp_path, opened, arrays, dtype, order):
     for clip_id, array in arrays.items():
         np.save(array_path(tmp_path, clip_id), np.asarray(array, dtype=dtype, order=order))
-    check_contents(opened(tmp_path), {clip_id: array.astype(dtype) for clip_id, array in arrays.items()})
+    check_contents(opened(), {clip_id: array.astype(dtype) for clip_id, array in arrays.items()})
 
 
-def test_compressed_arrays_are_packed_alike(tmp_path, arrays):
-    path = array_path(tmp_path, 100)
-    with gzip.open(f"{path}.gz", "wb") as file:
-        file.write(path.read_bytes())
+def compress(path: Path, change: Callable[[bytes], bytes] = bytes) -> None:
+    path.with_name(path.name + ".gz").write_bytes(change(gzip.compress(path.read_bytes())))
     path.unlink()
-    check_contents(opened(tmp_path), arrays)
 
 
-def test_a_second_opening_packs_nothing(tmp_path, arrays):
-    opened(tmp_path)
-    frames = store_folder(tmp_path) / "frames.npy"
-    before = frames.stat()
-    check_contents(opened(tmp_path), arrays)
-    assert frames.stat().st_mtime_ns == before.st_mtime_ns
-    assert frames.stat().st_ino == before.st_ino
+def test_compressed_arrays_are_packed_alike(tmp_path, opened, arrays):
+    compress(array_path(tmp_path, 100))
+    check_contents(opened(), arrays)
 
 
-def test_a_changed_array_rebuilds_the_store(tmp_path, arrays):
-    opened(tmp_path)
+def test_a_second_opening_packs_nothing(opened, arrays, monkeypatch):
+    opened()
+    monkeypatch.setattr(store_module, "read_frames", None)
+    check_contents(opened(), arrays)
+
+
+def test_a_changed_added_or_removed_array_rebuilds_the_store(tmp_path, opened, arrays):
+    opened()
     arrays[7] = arrays[7] / 2
     np.save(array_path(tmp_path, 7), arrays[7])
     os.utime(array_path(tmp_path, 7), ns=(1, 1))  # whatever the clock's resolution
-    check_contents(opened(tmp_path), arrays)
-
-
-def test_an_added_or_removed_array_rebuilds_the_store(tmp_path, arrays):
-    opened(tmp_path)
+    check_contents(opened(), arrays)
     arrays[500] = arrays.pop(9)
     array_path(tmp_path, 9).rename(array_path(tmp_path, 500))
-    check_contents(opened(tmp_path), arrays)
+    check_contents(opened(), arrays)
 
 
-def test_sets_of_the_same_name_elsewhere_have_their_own_store(tmp_path, arrays):
-    opened(tmp_path)
+def test_sets_of_the_same_name_elsewhere_have_their_own_store(tmp_path, opened, arrays):
+    opened()
     other = tmp_path / "other" / "set"
     (other / "train").mkdir(parents=True)
     np.save(other / "train" / "7.npy", arrays[9])
     check_contents(open_store(split_files(other, "train"), tmp_path / "stores"), {7: arrays[9]})
-    check_contents(opened(tmp_path), arrays)
+    check_contents(opened(), arrays)
     assert len(packed(tmp_path)) == 2
 
 
-def spoil_with_nan(path: Path) -> None:
+def spoil_values(path: Path) -> None:
     array = np.load(path)
     array[3, :2] = np.nan
     np.save(path, array)
 
 
-def spoil_rows(path: Path) -> None:
-    np.save(path, np.zeros((128, 5)))
+SPOILT = {
+    "not finite": (spoil_values, "holds 2 values that are not finite"),
+    "rows": (
+        lambda path: np.save(path, np.zeros((128, 5))),
+        r"has shape \(128, 5\), expected \(140, frames\)",
+    ),
+    "flat": (lambda path: np.save(path, np.zeros(140)), r"has shape \(140,\), expected \(140, frames\)"),
+    "no frames": (lambda path: np.save(path, np.zeros((140, 0))), r"has shape \(140, 0\), expected"),
+    "complex": (lambda path: np.save(path, np.zeros((140, 5), complex)), "holds complex128, expected real"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is not a whole array"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a whole array"),
+    "text": (lambda path: path.write_text("404: not found"), "is not a whole array"),
+    "truncated gzip": (lambda path: compress(path, lambda c: c[: len(c) // 2]), "is not a whole array"),
+    "spoilt gzip": (
+        lambda path: compress(path, lambda c: c[:20] + bytes(9) + c[29:]),
+        "is not a whole array",
+    ),
+}
 
 
-def spoil_dimensions(path: Path) -> None:
-    np.save(path, np.zeros(140))
-
-
-def spoil_frames(path: Path) -> None:
-    np.save(path, np.zeros((140, 0)))
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def replace_by_text(path: Path) -> None:
-    path.write_text("404: not found")
-
-
-def truncate_compressed(path: Path) -> None:
-    content = gzip.compress(path.read_bytes())
-    path.with_name(path.name + ".gz").write_bytes(content[: len(content) // 2])
-    path.unlink()
-
-
-def spoil_compressed(path: Path) -> None:
-    content = bytearray(gzip.compress(path.read_bytes()))
-    content[20:200] = bytes(180)
-    path.with_name(path.name + ".gz").write_bytes(bytes(content))
-    path.unlink()
-
-
-SPOILT = [
-    (spoil_with_nan, "holds 2 values that are not finite"),
-    (spoil_rows, r"has shape \(128, 5\), expected \(140, frames\)"),
-    (spoil_dimensions, r"has shape \(140,\), expected \(140, frames\)"),
-    (spoil_frames, r"has shape \(140, 0\), expected \(140, frames\)"),
-    (truncate, "is not a whole array"),
-    (empty, "is not a whole array"),
-    (replace_by_text, "is not a whole array"),
-    (truncate_compressed, "is not a whole array"),
-    (spoil_compressed, "is not a whole array"),
-]
-
-
-@pytest.mark.parametrize(("spoil", "reason"), SPOILT, ids=lambda item: getattr(item, "__name__", ""))
-def test_an_unusable_array_is_refused_with_its_name_and_reason(tmp_path, arrays, spoil, reason):
-    assert 12 in arrays
-    spoil(array_path(tmp_path, 12) if spoil is not spoil_with_nan else array_path(tmp_path, 7))
-    with pytest.raises(InputError, match=rf"1 of 4 arrays in .*\.fused\.full\.npy(\.gz)? {reason}"):
-        opened(tmp_path)
-    assert packed(tmp_path) == []
-
-
-@pytest.mark.parametrize(("spoil", "reason"), SPOILT[:5], ids=lambda item: getattr(item, "__name__", ""))
-def test_an_unusable_array_is_left_out_and_listed_where_a_share_is_allowed(
-    tmp_path, arrays, capsys, spoil, reason
+@pytest.mark.parametrize(("spoil", "reason"), SPOILT.values(), ids=SPOILT)
+def test_an_unusable_array_is_refused_or_left_out_where_a_share_is_allowed(
+    tmp_path, opened, arrays, capsys, spoil, reason
 ):
-    del arrays[7], reason
     spoil(array_path(tmp_path, 7))
-    store = opened(tmp_path, allow_bad_share=0.25)
-    check_contents(store, arrays)
+    with pytest.raises(InputError, match=rf"1 of 4 arrays in .*\.fused\.full\.npy(\.gz)? {reason}"):
+        opened(0.24)
+    assert packed(tmp_path) == []
+    del arrays[7]
+    check_contents(opened(0.25), arrays)
     assert "left out: " in capsys.readouterr().out
-    with pytest.raises(InputError, match="1 of 4 arrays"):
-        open_store(files_of(tmp_path), tmp_path / "other_stores", 0.24)
+    with pytest.raises(InputError, match="1 of 4 arrays"):  # what a lenient opening left out
+        opened()
 
 
-def test_what_a_lenient_opening_left_out_a_strict_one_refuses(tmp_path, arrays):
-    truncate(array_path(tmp_path, 7))
-    assert len(opened(tmp_path, allow_bad_share=0.5).index) == len(arrays) - 1
-    with pytest.raises(InputError, match="1 of 4 arrays"):
-        opened(tmp_path)
-
-
-def test_an_interrupted_packing_is_never_trusted(tmp_path, arrays, monkeypatch):
+@pytest.mark.parametrize("n_read", [0, 2])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_an_interrupted_packing_is_never_trusted(tmp_path, opened, arrays, monkeypatch, n_read, is_packed):
+    if is_packed:
+        opened()
+        array_path(tmp_path, 7).unlink()
+        del arrays[7]
     read_array, calls = store_module.read_frames, []
 
-    def interrupt_at_the_third(path: Path) -> np.ndarray:
+    def interrupt(path: Path) -> np.ndarray:
         calls.append(path)
-        if len(calls) == 3:
+        if len(calls) > n_read:
             raise KeyboardInterrupt
         return read_array(path)
 
-    monkeypatch.setattr(store_module, "read_frames", interrupt_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
-        opened(tmp_path)
-    assert packed(tmp_path) == []
-    monkeypatch.undo()
-    check_contents(opened(tmp_path), arrays)
-
-
-def test_an_interrupted_repacking_leaves_the_old_store_stale(tmp_path, arrays, monkeypatch):
-    opened(tmp_path)
-    array_path(tmp_path, 7).unlink()
-
-    def interrupt(_: Path) -> np.ndarray:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(store_module, "read_frames", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        opened(tmp_path)
+        opened()
+    assert len(packed(tmp_path)) == is_packed
     monkeypatch.undo()
-    del arrays[7]
-    check_contents(opened(tmp_path), arrays)
+    check_contents(opened(), arrays)
 
 
 @pytest.mark.parametrize("missing", ["source.json", "index.csv", "frames.npy"])
-def test_a_store_with_a_file_missing_is_packed_again(tmp_path, arrays, missing):
-    opened(tmp_path)
-    (store_folder(tmp_path) / missing).unlink()
-    check_contents(opened(tmp_path), arrays)
+def test_a_store_with_a_file_missing_is_packed_again(tmp_path, opened, arrays, missing):
+    opened()
+    (packed(tmp_path)[0] / missing).unlink()
+    check_contents(opened(), arrays)
 
 
-def recordings(tmp_path: Path) -> dict[int, np.ndarray]:
-    """Arrays long enough to have fingerprints, written under `tmp_path`/set/train."""
-    rng = np.random.default_rng(1)
-    made = {clip_id: rng.uniform(-60, 0, (140, 400 + clip_id)) for clip_id in (3, 4)}
-    folder = tmp_path / "set" / "train"
-    folder.mkdir(parents=True)
-    for clip_id, array in made.items():
-        np.save(folder / f"{clip_id}.fused.full.npy", array)
-    return made
-
-
-def test_fingerprints_are_made_while_each_array_is_read_once(tmp_path, monkeypatch):
-    made = recordings(tmp_path)
-    read_array, calls = store_module.read_frames, []
-
-    def count(path: Path) -> np.ndarray:
-        calls.append(path.name)
-        return read_array(path)
-
-    monkeypatch.setattr(store_module, "read_frames", count)
-    first = opened(tmp_path).fingerprints
-    assert calls == ["3.fused.full.npy", "4.fused.full.npy"]
-    for number, array in enumerate(made.values()):
-        np.testing.assert_array_equal(first[number], fingerprint(array.T.astype(np.float16), 24))
-        assert first[number].any()
+@pytest.mark.parametrize("name", ["set", "set_beat"])
+def test_fingerprints_are_made_while_packing_at_the_set_s_rate(tmp_path, arrays, monkeypatch, name):
+    (tmp_path / "set").rename(tmp_path / name)
+    files = split_files(tmp_path / name, "train")
+    first = open_store(files, tmp_path / "stores").fingerprints
+    for kept, clip_id in zip(first, sorted(arrays), strict=True):
+        expected = fingerprint(arrays[clip_id].T.astype(np.float16), 1 if name == "set_beat" else 24)
+        np.testing.assert_array_equal(kept, expected)
+    assert first[0].any()
     monkeypatch.setattr(store_module, "fingerprint", None)  # the second opening computes none
-    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+    np.testing.assert_array_equal(open_store(files, tmp_path / "stores").fingerprints, first)
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, empty, replace_by_text, truncate])
-def test_a_store_without_fingerprints_gets_them_once_and_is_not_packed_again(tmp_path, monkeypatch, damage):
-    recordings(tmp_path)
-    first = opened(tmp_path).fingerprints
-    damage(store_folder(tmp_path) / "fingerprints.npy")
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, SPOILT["text"][0], SPOILT["truncated"][0], SPOILT["flat"][0]]
+)
+def test_a_store_without_fingerprints_gets_them_once_and_is_not_packed_again(
+    tmp_path, opened, arrays, monkeypatch, damage
+):
+    assert arrays
+    first = opened().fingerprints
+    path = packed(tmp_path)[0] / "fingerprints.npy"
+    damage(path)
     monkeypatch.setattr(store_module, "read_frames", None)
-    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+    with monkeypatch.context() as refusing:  # a store on a read-only disk is used as it is
+        refusing.setattr(store_module.np, "save", lambda *_: (_ for _ in ()).throw(PermissionError))
+        np.testing.assert_array_equal(opened().fingerprints, first)
+    np.testing.assert_array_equal(opened().fingerprints, first)
     monkeypatch.setattr(store_module, "fingerprint", None)
-    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
+    np.testing.assert_array_equal(opened().fingerprints, first)
 
 
-def test_a_store_that_can_only_be_read_is_used_as_it_is(tmp_path, monkeypatch):
-    recordings(tmp_path)
-    first = opened(tmp_path).fingerprints
-    (store_folder(tmp_path) / "fingerprints.npy").unlink()
-
-    def refuse(*_):
-        raise PermissionError
-
-    monkeypatch.setattr(store_module.np, "save", refuse)
-    np.testing.assert_array_equal(opened(tmp_path).fingerprints, first)
-    assert not (store_folder(tmp_path) / "fingerprints.npy").exists()
+@pytest.fixture
+def array() -> np.ndarray:
+    return np.random.default_rng(0).normal(-40, 20, SHAPE).astype(np.float16)
 
 
-def test_a_step_of_a_beat_synchronous_set_is_a_beat(tmp_path):
-    array = np.random.default_rng(0).uniform(-60, 0, (140, 30))
-    folder = tmp_path / "set_beat" / "train"
-    folder.mkdir(parents=True)
-    np.save(folder / "3.fused.full.npy", array)
-    (kept,) = open_store(split_files(folder.parent, "train"), tmp_path / "stores").fingerprints
-    np.testing.assert_array_equal(kept, fingerprint(array.T.astype(np.float16), 1))
-    assert kept[28].any()
+@pytest.fixture
+def path(tmp_path, array) -> Path:
+    np.save(tmp_path / "frames.npy", array)
+    return tmp_path / "frames.npy"
+
+
+@pytest.fixture(params=["pread", "seek"])
+def reads(request, monkeypatch) -> None:
+    """Reading as POSIX systems do, and as Windows does."""
+    if request.param == "seek":
+        monkeypatch.delattr(os, "pread")
+
+
+PLACES = [
+    *(slice(10, 50), slice(0, 300), slice(290, 400), slice(300, 310), slice(50, 10), slice(-20, None)),
+    *(slice(None), slice(np.int64(3), np.int64(4)), (slice(10, 50), slice(128, 140))),
+]
+
+
+@pytest.mark.usefixtures("reads")
+@pytest.mark.parametrize("place", PLACES, ids=str)
+def test_a_slice_is_numpys(path, array, place):
+    frames = StoredFrames(path)
+    assert (frames.shape, frames.dtype, len(frames)) == (SHAPE, np.float16, 300)
+    np.testing.assert_array_equal(frames[place], array[place])
+    frames[place][:] = 1  # is not shared with later reads
+    np.testing.assert_array_equal(frames[place], array[place])
+
+
+@pytest.mark.usefixtures("reads")
+def test_a_shortened_file_is_refused_where_it_ends(path, array):
+    path.write_bytes(path.read_bytes()[:-1])
+    frames = StoredFrames(path)
+    np.testing.assert_array_equal(frames[200:299], array[200:299])
+    with pytest.raises(InputError, match=r"frames\.npy ends before frame 300 of 300\. Delete .* again"):
+        frames[200:300]
+
+
+def test_a_file_that_is_replaced_is_read_on_and_opened_anew_when_pickled(path, array, tmp_path):
+    frames = StoredFrames(path)
+    np.save(tmp_path / "new.npy", array + 1)
+    (tmp_path / "new.npy").rename(path)
+    np.testing.assert_array_equal(frames[100:200], array[100:200])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames))[100:200], array[100:200] + 1)
+
+
+def _sums(frames: StoredFrames, first: int) -> list[float]:
+    return [float(frames[start : start + 10].sum(dtype=np.float64)) for start in range(first, 290, 7)]
+
+
+@pytest.mark.usefixtures("reads")
+def test_threads_share_one(path):
+    frames = StoredFrames(path)
+    expected = [_sums(frames, first) for first in range(8)] * 4
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(partial(_sums, frames), [*range(8)] * 4)) == expected
+
+
+def test_forked_processes_share_one(path):
+    frames, fork = StoredFrames(path), multiprocessing.get_context("fork")
+    results = fork.Queue()
+    workers = [fork.Process(target=lambda: results.put(_sums(frames, 0))) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    assert [results.get(timeout=30) for _ in workers] == [_sums(frames, 0)] * 3
+    for worker in workers:
+        worker.join()
+
+
+def test_reading_a_whole_file_takes_no_memory(tmp_path):
+    n_frames = 200_000  # 56 MB
+    np.save(tmp_path / "large.npy", np.ones((n_frames, 140), np.float16))
+    frames, process = StoredFrames(tmp_path / "large.npy"), psutil.Process()
+    assert frames[:1000].sum(dtype=np.int64) == 140_000
+    before = process.memory_info().rss
+    for start in range(0, n_frames, 1000):
+        frames[start : start + 1000]
+    assert process.memory_info().rss - before < 20e6
+
+
+@pytest.mark.parametrize("kind", ["in memory", "on disk"])
+def test_joined_frames_are_those_of_their_members_and_never_of_two(path, array, kind):
+    first = array[:40] + np.float16(1)
+    whole = np.concatenate([first, array, array[::-1]])
+    last = array[::-1] if kind == "in memory" else JoinedFrames([array[::-1]])
+    frames = pickle.loads(pickle.dumps(JoinedFrames([first, StoredFrames(path), last])))
+    assert (frames.shape, len(frames)) == ((640, 140), 640)
+    for start, stop in ((0, 40), (3, 7), (40, 340), (41, 42), (339, 340), (340, 640), (639, 640), (9, 9)):
+        np.testing.assert_array_equal(frames[start:stop], whole[start:stop])
+        np.testing.assert_array_equal(frames[np.int64(start) : stop, 128:], whole[start:stop, 128:])
+    for start, stop in ((39, 41), (0, 640), (300, 341)):
+        with pytest.raises(ValueError, match=f"Frames {start} to {stop} are not of one clip"):
+            frames[start:stop]

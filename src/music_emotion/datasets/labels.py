@@ -174,7 +174,7 @@ def _read(path: Path) -> tuple[list[str], pd.Index, pd.DataFrame]:
     """The header (empty if there is none), the ids, and all cells, indexed by line."""
     cells = read_cells(path)
     header: list[str] = []
-    if not cells.iloc[0, 0][:1].isdigit():
+    if not str(cells.iloc[0, 0])[:1].isdigit():
         header, cells = cells.iloc[0].dropna().tolist(), cells[1:]
     if not len(cells):
         raise InputError(f"{path} has a header but no rows. Replace it.")
