@@ -294,7 +294,7 @@ def spoilt(name: str, array) -> Callable[[Path], None]:
         (spoilt("X.npy", np.full((8, 26), np.nan)), "8 windows have values that are not finite"),
         (spoilt("labels.npy", np.array(["a", {}] * 4, object)), r"labels\.npy is not a whole array"),
         (spoilt("labels.npy", np.zeros((8, 2))), r"labels\.npy has shape \(8, 2\) of float64"),
-        (spoilt("labels.npy", np.array(["jazz"] * 8)), "no training window has the classes jazz"),
+        (spoilt("labels.npy", np.array(["jazz"] * 8)), "no training clip has the classes jazz"),
     ],
 )
 def test_damaged_windows_get_a_sentence(tmp_path, windows, spoil, sentence):

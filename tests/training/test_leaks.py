@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from music_emotion.datasets import duplicates
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.datasets.store import Store
-from music_emotion.training import leaks
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets
 from music_emotion.training.leaks import find_leaks
@@ -209,7 +209,7 @@ def test_of_very_many_clips_equal_fingerprints_alone_are_found(monkeypatch):
     fold = Fold(0, 0, clips.select(np.arange(3)), clips.select(np.arange(3, 6)))
     nothing = clips.select(np.zeros(0, np.int64))
     assert find_leaks([fold], nothing)[0]["Id"].tolist() == [0, 1]
-    monkeypatch.setattr(leaks, "MOST_COMPARED", 5)
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 5)
     assert find_leaks([fold], nothing)[0]["Id"].tolist() == [0]
 
 

@@ -203,18 +203,16 @@ def _read_values(
         table = read_targets(path, outputs or data.targets, data.target_range)
         return table.index, table
     raw = read_genres(path)
-    return raw.index, _one_hot(raw, data, outputs, path, "clip")
+    return raw.index, _one_hot(raw, data, outputs, path)
 
 
-def _one_hot(
-    raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path, what: str
-) -> pd.DataFrame:
+def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path) -> pd.DataFrame:
     """Raw genres as a column per class that holds 1 or 0."""
     genres = map_genres(raw, data.genres, str(path))
     classes = outputs or tuple(sorted(set(genres)))
     unknown = sorted(set(genres) - set(classes))
     if unknown:
-        raise InputError(f"{path}: no training {what} has the classes {first_five(unknown)}.")
+        raise InputError(f"{path}: no training clip has the classes {first_five(unknown)}.")
     return pd.DataFrame({name: (genres == name).astype(np.float32) for name in classes}, genres.index)
 
 
@@ -334,7 +332,7 @@ def load_windows(
             f"{first_five(broken)}. Leave them out of X.npy and labels.npy."
         )
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
-    values = _one_hot(pd.Series(names), data, outputs, place / "labels.npy", "window")
+    values = _one_hot(pd.Series(names), data, outputs, place / "labels.npy")
     n_frames = 1 if features.ndim == 2 else features.shape[1]
     frames = features.reshape(-1, features.shape[-1])
     store = Store.in_memory(frames, np.full(len(features), n_frames), is_fused=False)

@@ -121,7 +121,7 @@ def _not_found(root: Path, name: str) -> str:
     return (
         f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "
         f"(it holds: {found}). Give the folder that holds {name} with --data.root, or make one "
-        f"with scripts/extract.py."
+        f"with music-emotion extract."
     )
 
 
@@ -143,24 +143,20 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
         raise InputError(f"{set_folder} has no folder '{split}'. Check that it was unpacked whole.")
     arrays: dict[int, Path] = {}
     with os.scandir(folder) as entries:  # tells files without a request for each
-        names = [entry.name for entry in entries if _is_array(entry.name) and entry.is_file()]
+        names = [e.name for e in entries if e.name.endswith((".npy", ".npy.gz")) and e.is_file()]
     # '.npy' last, so that it wins over '.npy.gz'
     for path in sorted(map(folder.joinpath, names), key=lambda path: (path.suffix == ".npy", path.name)):
         clip_id = leading_id(path.name)
         if clip_id is None:
             continue
         if clip_id in arrays and arrays[clip_id].suffix == path.suffix:
-            twins = f"{arrays[clip_id].name} and {path.name}"
-            raise InputError(f"{folder} holds two arrays of the id {clip_id}: {twins}. Remove one.")
+            both = f"{arrays[clip_id].name} and {path.name}"
+            raise InputError(f"{folder} holds two arrays of the id {clip_id}: {both}. Remove one.")
         arrays[clip_id] = path
     if not arrays:
         raise InputError(f"{folder} has no arrays named <id>....npy or <id>....npy.gz.")
     labels = set_folder / f"{split}_labels.txt"
     return SplitFiles(folder, dict(sorted(arrays.items())), labels if labels.exists() else None)
-
-
-def _is_array(name: str) -> bool:
-    return name.endswith((".npy", ".npy.gz"))
 
 
 def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:

@@ -151,13 +151,7 @@ class Store:
     fingerprints: np.ndarray | None = None
 
     @classmethod
-    def in_memory(
-        cls,
-        frames: np.ndarray,
-        lengths: np.ndarray | Sequence[int],
-        ids: np.ndarray | pd.Index | None = None,
-        is_fused: bool = True,
-    ) -> "Store":
+    def in_memory(cls, frames: np.ndarray, lengths: Any, ids: Any = None, is_fused: bool = True) -> "Store":
         """Wrap clips that follow each other in an array.
 
         Parameters
@@ -169,12 +163,9 @@ class Store:
             0, 1, ... if not given.
         is_fused : bool
         """
+        places = {"start": np.cumsum(lengths) - lengths, "length": lengths}
         index = pd.Index(np.arange(len(lengths)) if ids is None else ids, name="Id")
-        return cls(
-            frames,
-            pd.DataFrame({"start": np.cumsum(lengths) - lengths, "length": lengths}, index),
-            is_fused,
-        )
+        return cls(frames, pd.DataFrame(places, index), is_fused)
 
     def frames_of(self, clip_id: int) -> np.ndarray:
         """The frames of one clip [shape=(T, n_rows)]."""

@@ -1,17 +1,17 @@
 """The two arrays of one clip, full-rate and beat-synchronous: from a set by its id, or from audio."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from music_emotion.audio.features import FeatureSettings, beat_frames, fused_features
 from music_emotion.config import Rate
 from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.journal import source_of
 from music_emotion.datasets.labels import read_genres, read_targets
-from music_emotion.datasets.layout import Split, SplitFiles, Task, find_set, split_files
+from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.recording import read_clip
 from music_emotion.datasets.store import read_frames
 from music_emotion.files import InputError, first_five
@@ -76,22 +76,11 @@ def read_clip_arrays(
         For an id the split does not have, or a file that is not audio.
     """
     if clip.isascii() and clip.isdigit():
-        return arrays_of_set(int(clip), root, task, split)
-    return arrays_of_audio(Path(clip), settings)
-
-
-def arrays_of_set(clip_id: int, root: Path, task: Task, split: Split) -> ClipArrays:
-    """Read a clip of the competition's layout."""
-    folder = find_set(root, task)
-    files = split_files(folder, split)
-    full = _array(clip_id, folder, split)
-    beat_synchronous = _array(clip_id, find_set(root, task, "beat"), split)
-    title = f"clip {clip_id} of {folder.name}/{split}{_labels(clip_id, files, task)}"
-    return ClipArrays(f"{task}-{split}-{clip_id}", title, full, beat_synchronous, read_settings(folder))
-
-
-def arrays_of_audio(path: Path, settings: FeatureSettings) -> ClipArrays:
-    """Compute the arrays of an audio file, and when its beats are."""
+        clip_id, folder = int(clip), find_set(root, task)
+        full, beat = (_array(clip_id, find_set(root, task, rate), split) for rate in ("full", "beat"))
+        title = f"clip {clip_id} of {folder.name}/{split}{_labels(clip_id, folder, split, task)}"
+        return ClipArrays(f"{task}-{split}-{clip_id}", title, full, beat, read_settings(folder))
+    path = Path(clip)
     if path.name.endswith((".npy", ".npy.gz")):
         raise InputError(f"{path} is an array, not audio. Give its id, and its folder with --data.root.")
     if not path.is_file():
@@ -109,24 +98,24 @@ def _array(clip_id: int, folder: Path, split: Split) -> np.ndarray:
     if clip_id not in arrays:
         other: Split = "train" if split == "test" else "test"
         is_there = (folder / other).is_dir() and clip_id in split_files(folder, other).arrays
-        remedy = f"It is in the other split: --split {other}." if is_there else _near(clip_id, arrays)
+        near = sorted(sorted(arrays, key=lambda known: abs(known - clip_id))[:5])
+        remedy = (
+            f"It is in the other split: --split {other}." if is_there else f"Ids near it: {first_five(near)}."
+        )
         raise InputError(f"{folder / split} has no clip {clip_id}. {remedy}")
     return np.asarray(read_frames(arrays[clip_id]).T, np.float32)
 
 
-def _near(clip_id: int, ids: Iterable[int]) -> str:
-    nearest = sorted(sorted(ids, key=lambda known: abs(known - clip_id))[:5])
-    return f"Ids near it: {first_five(nearest)}."
-
-
-def _labels(clip_id: int, files: SplitFiles, task: Task) -> str:
-    """What the label file says of a clip, whatever the range; empty where it says nothing."""
-    if files.label_file is None:
+def _labels(clip_id: int, folder: Path, split: Split, task: Task) -> str:
+    """What the label file says of a clip, whatever the range; empty if it says nothing."""
+    path = folder / f"{split}_labels.txt"
+    if not path.exists():
         return ""
     if task == "genre":
-        genres = read_genres(files.label_file)
-        return f": {genres[clip_id]}" if clip_id in genres.index else ""
-    targets = read_targets(files.label_file, allowed=(-np.inf, np.inf))
-    if clip_id not in targets.index:
+        known: pd.Series | pd.DataFrame = read_genres(path)
+    else:
+        known = read_targets(path, allowed=(-np.inf, np.inf))
+    if clip_id not in known.index:
         return ""
-    return ": " + ", ".join(f"{name} {value:.2f}" for name, value in targets.loc[clip_id].items())
+    row = known.loc[clip_id]
+    return f": {row if task == 'genre' else ', '.join(f'{name} {value:.2f}' for name, value in row.items())}"

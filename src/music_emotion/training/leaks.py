@@ -15,16 +15,8 @@ import pandas as pd
 from accelerate import Accelerator
 
 from music_emotion.config import Experiment
+from music_emotion.datasets import duplicates
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.duplicates import (
-    MOST_COMPARED,
-    MOST_LISTED,
-    N_BANDS,
-    N_STEPS,
-    copies,
-    most_similar,
-    near_duplicates,
-)
 from music_emotion.datasets.labels import read_groups
 from music_emotion.datasets.splits import Fold, groups_file
 from music_emotion.datasets.store import Store
@@ -67,7 +59,11 @@ def check_leaks(
         path = directory / "leaks.csv"
         if n:
             write_table(path, pairs)
-            listed = "all of them are" if n <= MOST_LISTED else f"the {MOST_LISTED:,} most similar are"
+            listed = (
+                "all of them are"
+                if n <= duplicates.MOST_LISTED
+                else f"the {duplicates.MOST_LISTED:,} most similar are"
+            )
             print(f"warning: {' '.join(_sentences(pairs))} ({listed} in {path}.)", flush=True)
         else:
             path.unlink(missing_ok=True)
@@ -170,17 +166,14 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
         """Pairs of which, in any fold, one is learnt from and the other scored."""
         return ((learnt[first] & scored[second]) | (learnt[second] & scored[first])).any(axis=1)
 
-    pairs, n = most_similar(_near_duplicates(used), lambda *pair: meet(validated | tested, *pair))
+    pairs, n = duplicates.most_similar(_near_duplicates(used), lambda *pair: meet(validated | tested, *pair))
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
     at_border = meet(validated, first, second)
     is_turned = ~at_border & ~(learnt[first] & tested[second]).any(axis=1)
     first, second = np.where(is_turned, second, first), np.where(is_turned, first, second)
     ids = np.concatenate([own for _, own in used])
-    where = np.where(at_border, FOLD_BORDER, TRAIN_AND_TEST)
-    similarity = pairs["similarity"].round(3)
-    return pd.DataFrame(
-        {"Id": ids[first], "duplicate": ids[second], "similarity": similarity, "where": where}
-    ), n
+    table = {"Id": ids[first], "duplicate": ids[second], "similarity": pairs["similarity"].round(3)}
+    return pd.DataFrame(table).assign(where=np.where(at_border, FOLD_BORDER, TRAIN_AND_TEST)), n
 
 
 # Stores, each with the ids of its clips that are used.
@@ -199,9 +192,9 @@ def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
 def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
     """Compare fingerprints, of many clips for equality alone, and arrays where a clip has no fingerprint."""
     blocks, contents = [], []
-    is_small = sum(len(ids) for _, ids in used) <= MOST_COMPARED
+    is_small = sum(len(ids) for _, ids in used) <= duplicates.MOST_COMPARED
     for store, ids in used:
-        prints = np.zeros((len(ids), N_STEPS, N_BANDS), np.float16)
+        prints = np.zeros((len(ids), duplicates.N_STEPS, duplicates.N_BANDS), np.float16)
         if store.fingerprints is not None:
             prints = store.fingerprints[store.index.index.get_indexer(pd.Index(ids))]
         blocks.append(prints)
@@ -212,8 +205,8 @@ def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
                 array = np.ascontiguousarray(store.frames_of(clip_id))
                 contents.append(blake2b(array.tobytes(), digest_size=16).digest())
     if is_small:
-        yield from near_duplicates(np.concatenate(blocks))
-    yield from copies(contents)
+        yield from duplicates.near_duplicates(np.concatenate(blocks))
+    yield from duplicates.copies(contents)
 
 
 def _sentences(pairs: pd.DataFrame) -> Iterator[str]:
