@@ -34,9 +34,9 @@ OWN_SHAPE = {
 
 STUDY = """
 name = "tiny"
-experiment = "experiments/multitask.toml"
+base = "experiments/multitask.toml"
 [[grid]]
-"model.activation" = ["none", "relu"]
+"model.activation" = [false, "relu"]
 "model.widths" = [[4, 8]]
 "excerpt.frames" = [32]
 "folds.n" = [2]
@@ -133,7 +133,12 @@ def test_the_readme_shows_every_script():
 def test_the_commands_of_the_readme_run_in_its_order(run, capsys):
     """Each on what those before it left; what starts from audio or goes to Kaggle is tested elsewhere."""
     elsewhere = ("scripts/demo.py", "scripts/extract.py", "scripts/bench.py", "scripts/summarise.py audio")
-    elsewhere = (*elsewhere, "scripts/push.py", "scripts/predict.py", "scripts/compare.py runs/bench-")
+    elsewhere = (
+        *elsewhere,
+        "scripts/push.py",
+        "scripts/predict.py",
+        "scripts/compare.py research/runs/bench-",
+    )
     commands = [c for c in COMMANDS if not c.startswith(elsewhere) and c not in FAMILY]
     assert len(commands) >= 10
     for command in commands:
@@ -142,7 +147,7 @@ def test_the_commands_of_the_readme_run_in_its_order(run, capsys):
 
 def test_the_comparison_of_the_readme_is_what_the_tracked_runs_give(monkeypatch, run_script):
     shown = re.search(
-        r"python scripts/(compare\.py runs/bench-[^\n]*)\n```\n\n```text\n(.*?)```", README, re.S
+        r"python scripts/(compare\.py research/runs/bench-[^\n]*)\n```\n\n```text\n(.*?)```", README, re.S
     )
     assert shown is not None
     monkeypatch.chdir(ROOT)

@@ -19,7 +19,7 @@ task = "genre"
 Blues = "Old"
 Folk = "Old"
 "Psych-Rock" = "New"
-Soundtrack = "none"
+Soundtrack = false
 """
 
 
@@ -118,7 +118,7 @@ def test_confusion_of_genre_runs(show, run_folder):
         (("features", "1001", "--data.root", "nowhere"), "The data root nowhere is not a folder"),
         (("features", "emotion.toml"), "emotion.toml"),
         (("classes", "emotion.toml"), "emotion.toml has the task 'emotion'; classes need 'genre'"),
-        (("classes", "gone.toml"), "The experiment file gone.toml does not exist"),
+        (("classes", "gone.toml"), "The experiment gone.toml does not exist"),
         (("curves", "runs/sloow"), "There is no run runs/sloow; did you mean 'slow'?"),
         (("curves", "runs/empty"), "runs/empty has no metrics"),
         (("activations", "gone.safetensors", "1001"), "The model file gone.safetensors does not exist"),

@@ -76,7 +76,7 @@ def main(*command: str) -> None:
     except cyclopts.CycloptsError as error:
         from pydantic import ValidationError
 
-        from music_emotion.config import describe
+        from music_emotion.files import describe
 
         if isinstance(error.__cause__, ValidationError):
             _leave(f"error: {describe(error.__cause__, 'command line')}", 2)
@@ -139,13 +139,11 @@ def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentC
     """Lay the settings of the experiment file between the defaults and the flags."""
     for argument in arguments:
         if argument.name in {"FILE", "--file"} and argument.tokens:
-            from pathlib import Path
+            from music_emotion.experiment_files import read_differences
 
-            from music_emotion.config import read_differences
-
-            path = Path(argument.tokens[0].value)
+            path = argument.tokens[0].value
             differences = cyclopts.config.Dict(
-                read_differences(path), source=str(path), use_commands_as_keys=False
+                read_differences(path), source=path, use_commands_as_keys=False
             )
             differences(app, commands, arguments)
             return

@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 
 class InputError(ValueError):
@@ -90,6 +91,51 @@ def first_five(values: Iterable[object]) -> str:
 def shortened(text: str, longest: int = 60) -> str:
     """The beginning of a text, so that a message stays readable whatever a file holds."""
     return text if len(text) <= longest else text[:longest] + "..."
+
+
+_MOST_NAMED = 10
+
+
+def describe(error: ValidationError, place: str, model: type[BaseModel] | None = None) -> str:
+    """Say what pydantic refused, as sentences.
+
+    Parameters
+    ----------
+    error : ValidationError
+    place : str
+        Where the values come from.
+    model : type of BaseModel, optional
+        What was validated, to suggest the nearest right key.
+    """
+    sentences = [f"{place}: {_sentence(dict(item), model)}" for item in error.errors()[:_MOST_NAMED]]
+    if error.error_count() > _MOST_NAMED:
+        sentences.append(f"There are {error.error_count() - _MOST_NAMED} more.")
+    return " ".join(sentences)
+
+
+def _sentence(item: dict[str, Any], model: Any) -> str:
+    """One refusal, from the key to the remedy."""
+    key, message = shortened(".".join(map(str, item["loc"]))), item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden" and model is not None:
+        for name in item["loc"][:-1]:
+            model = model.model_fields[name].annotation
+        return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.model_fields)}"
+    if item["type"] == "value_error" and message.endswith("."):  # a rule between settings, which it names
+        return message
+    held = "missing" if item["type"] == "missing" else _repr(item["input"])
+    said = (f"{key} is {held}; " if key else "") + message[:1].lower() + message[1:]
+    if item["type"] == "literal_error":
+        choices = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+        if close := difflib.get_close_matches(held, choices, n=1, cutoff=0.3):
+            return f"{said}; did you mean '{close[0]}'?"
+    return f"{said}."
+
+
+def _repr(value: Any) -> str:
+    try:
+        return shortened(repr(value), 200)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a huge number"
 
 
 _UNFINISHED = ".writing-"

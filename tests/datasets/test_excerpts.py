@@ -74,7 +74,7 @@ def test_even_excerpts_are_cut_and_padded_to_the_asked_length(lengths, n_frames,
 @given(clip_lengths, st.sampled_from([TrainingExcerpts, EvenExcerpts]))
 @settings(max_examples=30, deadline=None)
 def test_whole_clips_are_padded_to_the_longest_of_the_batch(lengths, kind):
-    excerpt = ExcerptSection(frames=0, per_clip=1)
+    excerpt = ExcerptSection(frames=None, per_clip=1)
     arguments = (clip_set(lengths), FUSED, excerpt)
     batch = items_of(kind(*arguments, 0) if kind is TrainingExcerpts else kind(*arguments))
     assert batch["frames"].shape == (len(lengths), 140, max(lengths))
@@ -150,7 +150,7 @@ def test_a_single_even_excerpt_is_the_middle():
 
 
 def test_whole_clips_are_one_even_excerpt_however_many_are_asked():
-    dataset = EvenExcerpts(clip_set([30, 40]), FUSED, ExcerptSection(frames=0, test=5))
+    dataset = EvenExcerpts(clip_set([30, 40]), FUSED, ExcerptSection(frames=None, test=5))
     assert items_of(dataset)["frames"].shape == (2, 140, 40)
 
 

@@ -236,7 +236,7 @@ def test_ablations_are_compared_with_the_run_they_vary(write, blend, page, truth
     write("base", 0.3, short_one | {"seeds": [0]})
     write("ablation-a", 0.1, short_one | {"loss": {"pearson": 0}})
     write("ablation-b", 0.5, short_one | {"model": {"kind": "timm", "backbone": "resnet10t"}})
-    write("far", 0.2, {"train": {"epochs": 4, "ema": 0}, "loss": {"pearson": 0}})
+    write("far", 0.2, {"train": {"epochs": 4, "ema": None}, "loss": {"pearson": 0}})
     write("estimator", 0.2, short_one | {"classical": {"kind": "ridge"}})
     write("part", 0.1, short_one | {"loss": {"squared": 2}}, only=0)
     text = page(headline=["valence"], ablations=["base"])

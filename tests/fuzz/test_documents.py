@@ -1,7 +1,7 @@
 """Experiments, studies and the JSON of runs, whole and damaged."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -10,12 +10,12 @@ from damaged import altered, damaged, only_sentences, several
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from music_emotion.config import Experiment, build_experiment, experiment_to_dict, read_differences
+from music_emotion.config import DataSection, Experiment, OptimSection, build_experiment, experiment_to_dict
 from music_emotion.evaluation.blend import Recipe, read_recipe
 from music_emotion.evaluation.report import read_run
+from music_emotion.experiment_files import experiment_toml, read_differences, to_toml
 from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
-from music_emotion.studies.experiment_file import _toml, experiment_toml
 from music_emotion.studies.study import read_study
 
 EXPERIMENT = b"""name = "small"
@@ -35,7 +35,7 @@ pool_size = [2, 2]
 epochs = 2
 """
 STUDY = b"""name = "grid"
-experiment = "small.toml"
+base = "small.toml"
 [fixed]
 "train.epochs" = 2
 [[grid]]
@@ -43,7 +43,7 @@ experiment = "small.toml"
 "model.widths" = [[8, 16], [8]]
 """
 SEARCH = b"""name = "search"
-experiment = "small.toml"
+base = "small.toml"
 [search]
 trials = 4
 [search.space]
@@ -77,7 +77,7 @@ def folder(tmp_path_factory):
 
 def toml(document: Any) -> bytes:
     """Without null, which TOML lacks; of surrogates only what UTF-8 can hold."""
-    lines = [f"{json.dumps(key)} = {_toml(value)}" for key, value in document.items() if value is not None]
+    lines = [f"{json.dumps(key)} = {to_toml(value)}" for key, value in document.items() if value is not None]
     return "\n".join(lines).encode("utf-8", "replace")
 
 
@@ -128,9 +128,8 @@ def test_a_damaged_experiment_json(folder, content):
     ),
 )
 def test_an_experiment_file_is_read_as_it_was_written(folder, name, seeds, rate, genres):
-    usual = Experiment()
-    data, optim = replace(usual.data, genres=genres), replace(usual.optim, learning_rate=rate)
-    experiment = Experiment(f"x{name}", "genre", tuple(seeds), data=data, optim=optim)
+    data, optim = DataSection(genres=genres), OptimSection(learning_rate=rate)
+    experiment = Experiment(name=f"x{name}", task="genre", seeds=tuple(seeds), data=data, optim=optim)
     (folder / "written.toml").write_text(experiment_toml(experiment), encoding="utf-8")
     assert build_experiment(read_differences(folder / "written.toml"), "here") == experiment
 

@@ -133,7 +133,7 @@ def test_the_wheel_holds_the_package_alone_and_is_the_same_again(tmp_path):
 def test_a_classical_member_travels_as_the_folds_it_is_fitted_to_again(blended, tmp_path):
     run = tmp_path / "runs" / "one"
     experiment = Experiment(name="one", seeds=(0, 1), classical=ClassicalSection(kind="ridge"))
-    experiment = replace(experiment, folds=FoldSection(n=2))
+    experiment = experiment.model_copy(update={"folds": FoldSection(n=2)})
     write_json(run / "experiment.json", experiment_to_dict(experiment))
     for seed in (0, 1):
         for fold in (0, 1):

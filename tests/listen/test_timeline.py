@@ -90,7 +90,7 @@ def test_a_file_as_long_as_a_clip_is_predicted_like_its_array(audio, array_of, s
 
 @pytest.mark.parametrize("kind", ["conv", "lstm"])
 def test_a_file_shorter_than_a_window_is_one_window_and_so_are_networks_of_whole_clips(audio, array_of, kind):
-    network = network_of(frames=0, kind=kind)
+    network = network_of(frames=None, kind=kind)
     timeline = predict(audio / "3.wav", network)
     assert timeline.times.to_numpy().tolist() == [[0, 3]]
     assert timeline.targets.iloc[0].to_dict() == pytest.approx(timeline.whole_targets)
@@ -100,14 +100,16 @@ def test_a_file_shorter_than_a_window_is_one_window_and_so_are_networks_of_whole
 @pytest.mark.parametrize("padding", ["silence", "zero"])
 def test_a_file_shorter_than_an_excerpt_is_padded_as_in_training(audio, array_of, padding):
     network = network_of(frames=400, readout="flatten")  # which reads the padding, too
-    excerpt = replace(network.card.experiment.excerpt, padding=padding)
-    network.card = replace(network.card, experiment=replace(network.card.experiment, excerpt=excerpt))
+    excerpt = network.card.experiment.excerpt.model_copy(update={"padding": padding})
+    network.card = replace(
+        network.card, experiment=network.card.experiment.model_copy(update={"excerpt": excerpt})
+    )
     timeline = predict(audio / "3.wav", network)
     assert timeline.whole_targets == pytest.approx(predict_array(network, array_of(3)), abs=1e-5)
 
 
 def test_a_window_is_heard_as_part_of_the_clip_around_it(audio, array_of):
-    network = network_of(frames=0)
+    network = network_of(frames=None)
     timeline = predict(audio / "25.wav", network, window_seconds=5, hop_seconds=5)
     for number, start in enumerate([0, 5, 10, 15, 20]):
         first = round(start * 22050 / 512)
@@ -120,7 +122,7 @@ def test_a_long_file_is_referred_to_the_half_minute_around_not_to_its_loudest(tm
     loud = music(40)
     soundfile.write(tmp_path / "a.wav", np.concatenate([0.01 * loud, loud]), 22050, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", loud[: 20 * 22050], 22050, subtype="FLOAT")
-    network = network_of(frames=0)
+    network = network_of(frames=None)
     long, short = (
         predict(tmp_path / name, network, window_seconds=2, hop_seconds=2).targets
         for name in ("a.wav", "b.wav")

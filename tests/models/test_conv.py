@@ -1,13 +1,13 @@
 """The ConvNet: any length for the excerpt CNN, the public CNN to the layer."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from music_emotion.config import Experiment, ModelSection, build_experiment, read_differences
+from music_emotion.config import ExcerptSection, Experiment, ModelSection, build_experiment
+from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard, Network, build_network
 from music_emotion.models.conv import ConvNet
@@ -21,7 +21,7 @@ def network_of(model: ModelSection, n_rows: int = 128, n_outputs: int = 3) -> Ne
     rows = {"row_mean": (-40.0,) * n_rows, "row_deviation": (20.0,) * n_rows}
     targets = {"target_mean": (0.5,) * n_outputs, "target_deviation": (0.2,) * n_outputs}
     outputs = tuple("abcdefghij"[:n_outputs])
-    network = build_network(ModelCard(replace(Experiment(), model=model), outputs, **rows, **targets))
+    network = build_network(ModelCard(Experiment(model=model), outputs, **rows, **targets))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
@@ -47,7 +47,7 @@ def test_the_excerpt_cnn_reads_any_length(n_frames, padded, readout):
 
 def test_more_padding_changes_nothing_once_it_is_longer_than_the_reach_of_the_convolutions():
     network = network_of(
-        ModelSection(widths=(4, 8, 8, 8), stem_pool=2)
+        ModelSection(widths=(4, 8, 8, 8), stem_pool=(2, 2))
     )  # an output frame sees 76 frames to each side
     sound, lengths = clips_of(2, 100), torch.tensor([100, 61])
     sound[1, :, 61:] = -80
@@ -60,7 +60,9 @@ def test_more_padding_changes_nothing_once_it_is_longer_than_the_reach_of_the_co
 @pytest.mark.parametrize("readout", ["mean-max", "attention"])
 @pytest.mark.parametrize("length", [16, 48, 64])
 def test_padding_is_never_read_out_where_convolutions_do_not_reach_over_the_end(length, readout):
-    model = ModelSection(widths=(4, 8, 8), stem_pool=2, kernel=1, readout=readout)  # pools 16 frames to one
+    model = ModelSection(
+        widths=(4, 8, 8), stem_pool=(2, 2), kernel=1, readout=readout
+    )  # pools 16 frames to one
     network = network_of(model)
     sound = clips_of(1, length)
     padded = torch.cat([sound, clips_of(1, 77)], dim=2)
@@ -77,7 +79,7 @@ def test_excerpts_of_a_batch_do_not_change_each_other():
 
 
 def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
-    model = ModelSection(widths=(4, 8), stem_pool=2, channels=("spectrogram",))
+    model = ModelSection(widths=(4, 8), stem_pool=(2, 2), channels=("spectrogram",))
     trunk = ConvNet(model, 32, 64).eval()
     images = torch.randn(1, 1, 32, 64)
     maps = trunk.blocks(trunk.stem(images))[0]  # [width, rows, frames], 8 frames to one
@@ -88,7 +90,7 @@ def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
 
 
 def test_attention_weighs_the_frames_of_the_mean_over_rows_that_are_heard():
-    model = ModelSection(widths=(4, 8), stem_pool=2, channels=("spectrogram",), readout="attention")
+    model = ModelSection(widths=(4, 8), stem_pool=(2, 2), channels=("spectrogram",), readout="attention")
     torch.manual_seed(0)
     trunk = ConvNet(model, 32, 64).eval()
     images = torch.randn(1, 1, 32, 64)
@@ -102,7 +104,9 @@ def public_cnn(n_rows: int, n_outputs: int, name: str = "public-cnn") -> Network
     path = EXPERIMENTS / f"{name}.toml"
     experiment = build_experiment(read_differences(path), str(path))
     card = ModelCard(
-        experiment=replace(experiment, model=replace(experiment.model, trunk="none")),
+        experiment=experiment.model_copy(
+            update={"model": experiment.model.model_copy(update={"trunk": None})}
+        ),
         outputs=tuple("abcdefghij"[:n_outputs]),
         row_mean=(0.0,) * n_rows,
         row_deviation=(1.0,) * n_rows,
@@ -162,11 +166,11 @@ def test_the_public_genre_cnn_has_the_same_trunk_on_128_rows_and_one_head_of_ten
 @pytest.mark.parametrize(
     ("model", "rows", "frames"),
     [
-        (ModelSection(stem_pool=2), 32, 32),
+        (ModelSection(stem_pool=(2, 2)), 32, 32),
         (ModelSection(), 32, 64),
-        (ModelSection(stem_pool=1, widths=(8, 8)), 4, 4),
-        (ModelSection(stem_pool=1, pool_size=3, widths=(8, 8)), 9, 9),
-        (ModelSection(stem_pool=1, widths=(8, 8), padded=False, convolutions=1), 10, 10),
+        (ModelSection(stem_pool=(1, 1), widths=(8, 8)), 4, 4),
+        (ModelSection(stem_pool=(1, 1), pool_size=3, widths=(8, 8)), 9, 9),
+        (ModelSection(stem_pool=(1, 1), widths=(8, 8), padded=False, convolutions=1), 10, 10),
     ],
 )
 def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, rows, frames):
@@ -183,7 +187,7 @@ def test_chroma_alone_is_refused_by_the_default_with_a_remedy():
 
 
 # Networks of published studies: one convolution per block, no input pooling, read out whole.
-PUBLISHED = {"convolutions": 1, "stem_pool": 1, "pool": "max", "norm": "none", "readout": "flatten"}
+PUBLISHED = {"convolutions": 1, "stem_pool": (1, 1), "pool": "max", "norm": None, "readout": "flatten"}
 
 
 @pytest.mark.parametrize(
@@ -219,8 +223,8 @@ def test_kernel_5_with_padding_gives_the_1024_features_of_mel_windows():
     model = ModelSection(
         widths=(16, 32, 64, 128), kernel=5, channels=("spectrogram",), head="dense", **PUBLISHED
     )
-    model = replace(model, head_widths=(256, 32), dropout=0)
-    experiment = replace(Experiment(), model=model, excerpt=replace(Experiment().excerpt, frames=21))
+    model = model.model_copy(update={"head_widths": (256, 32), "dropout": 0})
+    experiment = Experiment(model=model, excerpt=ExcerptSection(frames=21))
     rows = {"row_mean": (-40.0,) * 128, "row_deviation": (20.0,) * 128}
     card = ModelCard(experiment, tuple("abcd"), **rows, target_mean=(0.0,) * 4, target_deviation=(1.0,) * 4)
     network = build_network(card).eval()

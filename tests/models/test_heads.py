@@ -56,9 +56,9 @@ def test_dense_without_widths_is_the_linear_head(place):
 
 def test_dropout_before_drops_features_and_after_drops_hidden_units():
     features = torch.ones(1, 50)
-    before = head_of(n_features=50, head="dense", head_widths=(20,), dropout=0.5, activation="none")
+    before = head_of(n_features=50, head="dense", head_widths=(20,), dropout=0.5, activation=None)
     after = head_of(
-        n_features=50, head="dense", head_widths=(20,), dropout=0.5, activation="none", dropout_place="after"
+        n_features=50, head="dense", head_widths=(20,), dropout=0.5, activation=None, dropout_place="after"
     )
     assert _share_of_zeros(before, before[1], features) == pytest.approx(0.5, abs=0.25)
     assert _share_of_zeros(after, after[0], features) == 0
@@ -76,7 +76,7 @@ def _share_of_zeros(head: nn.Module, layer: nn.Module, features: torch.Tensor) -
 
 @pytest.mark.parametrize(("head", "shared"), [("linear", True), ("dense", True), ("mlp", False)])
 def test_targets_share_hidden_layers_in_all_heads_but_the_public_baselines(head, shared):
-    network = head_of(n_features=6, head=head, head_widths=(5,), head_width=5, dropout=0).eval()
+    network = head_of(n_features=6, head=head, head_widths=(5,), dropout=0).eval()
     weights = [weight for weight in network.parameters() if weight.ndim == 2]
     network(torch.randn(3, 6))[:, 0].sum().backward()
     untouched = [weight for weight in weights if weight.grad is None or not weight.grad.any()]
@@ -84,11 +84,11 @@ def test_targets_share_hidden_layers_in_all_heads_but_the_public_baselines(head,
 
 
 def test_genres_have_one_public_head_and_targets_one_each():
-    genre, emotion = (head_of(task, head="mlp", head_width=8) for task in ("genre", "emotion"))
+    genre, emotion = (head_of(task, head="mlp") for task in ("genre", "emotion"))
     assert isinstance(genre, PerTarget)
     assert isinstance(emotion, PerTarget)
-    assert [sizes(head)[-1] for head in genre.heads] == [(8, 4)]
-    assert [sizes(head)[-1] for head in emotion.heads] == [(8, 1)] * 4
+    assert [sizes(head)[-1] for head in genre.heads] == [(128, 4)]
+    assert [sizes(head)[-1] for head in emotion.heads] == [(128, 1)] * 4
 
 
 def test_the_lstms_dropout_is_between_its_layers_and_not_before_a_linear_head():

@@ -27,9 +27,8 @@ def test_padding_does_not_change_the_features(bidirectional):
 
 
 @pytest.mark.parametrize(("bidirectional", "n_features"), [(True, 16), (False, 8)])
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_features_are_the_last_layers_last_valid_step_of_each_direction(bidirectional, n_features, layers):
-    lstm = lstm_of(bidirectional=bidirectional, lstm_layers=layers)
+def test_features_are_the_last_layers_last_valid_step_of_each_direction(bidirectional, n_features):
+    lstm = lstm_of(bidirectional=bidirectional)
     frames = torch.randn(1, 12, 20)
     features = lstm(frames, torch.tensor([15]))[0]
     assert features.shape == (n_features,)
@@ -40,6 +39,5 @@ def test_features_are_the_last_layers_last_valid_step_of_each_direction(bidirect
         torch.testing.assert_close(features[8:], every_step[0, 0, 8:])  # the backward one ends at frame 0
 
 
-def test_dropout_is_between_layers_so_one_layer_has_none():
-    assert lstm_of(lstm_layers=1).lstm.dropout == 0
-    assert lstm_of(lstm_layers=2, dropout=0.2).lstm.dropout == 0.2
+def test_dropout_is_between_layers():
+    assert lstm_of(dropout=0.2).lstm.dropout == 0.2

@@ -204,7 +204,9 @@ def test_maps_are_drawn_below_the_excerpt_over_the_same_time(network, clip):
 
 def test_an_lstms_hidden_states_are_drawn_for_each_direction(network, clip):
     lstm = network(
-        data={"rate": "beat", "rows": "fused"}, model={"kind": "lstm", "lstm_width": 8}, excerpt={"frames": 0}
+        data={"rate": "beat", "rows": "fused"},
+        model={"kind": "lstm", "lstm_width": 8},
+        excerpt={"frames": None},
     )
     kept = activations(lstm, clip.beat_synchronous)
     assert {name: values.shape for name, values in kept.layers.items()} == {

@@ -116,16 +116,16 @@ def test_two_processes_give_complete_and_unique_predictions(arguments, competiti
 
 PLAIN = """
 [augment]
-equaliser = 0
-frequency_masks = 0
-time_masks = 0
-mixup = 0
+equaliser = false
+frequency_masks = false
+time_masks = false
+mixup = false
 """
 
 
 @pytest.mark.parametrize("beside", [[], ["--loss.genre", "0.5"]], ids=["emotion", "genres-beside"])
 def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
-    toml = TOML.replace("widths", "norm = 'none'\ndropout = 0\nwidths") + PLAIN
+    toml = TOML.replace("widths", "norm = false\ndropout = 0\nwidths") + PLAIN
     (tmp_path / "two.toml").write_text(toml)
     runs = {}
     for name, n_processes in (("one", 1), ("two", 2)):

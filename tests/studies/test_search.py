@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from music_emotion.config import build_experiment, experiment_to_dict, read_differences
+from music_emotion.config import build_experiment, experiment_to_dict
+from music_emotion.experiment_files import experiment_toml, read_differences
 from music_emotion.files import InputError, read_json, write_json
 from music_emotion.studies import search, shared_rows
-from music_emotion.studies.experiment_file import experiment_toml
 from music_emotion.studies.study import read_study, run_study
 from music_emotion.studies.study_row import Row, word
 from music_emotion.training.accelerator import make_accelerator
@@ -58,7 +58,7 @@ def write(tmp_path):
     def write_search(space: str, trials: int = 4, experiment: str = RIDGE, more: str = "") -> Path:
         (tmp_path / "base.toml").write_text(experiment)
         path = tmp_path / "study.toml"
-        header = f'name = "small"\nexperiment = "base.toml"\n[search]\ntrials = {trials}\n{more}\n'
+        header = f'name = "small"\nbase = "base.toml"\n[search]\ntrials = {trials}\n{more}\n'
         path.write_text(f"{header}[search.space]\n{space}\n")
         return path
 
@@ -184,7 +184,7 @@ def test_a_score_that_is_no_number_is_a_trial_but_never_the_best(write, run, pre
 
 
 def test_a_trial_that_diverges_is_pruned_and_does_not_stop_the_search(write, run, tmp_path, monkeypatch):
-    wild = NETWORK.replace("15", "2") + "[optim]\nclip_norm = 0.0\n"
+    wild = NETWORK.replace("15", "2") + "[optim]\nclip_norm = false\n"
     path, folder = write('"optim.learning_rate" = [1e30, 1e-3]', 4, wild), tmp_path / "runs" / "small"
     table = run(path)
     assert set(table["row"]) == {"1e+30", "0.001"}
@@ -318,7 +318,10 @@ def test_without_optuna_there_is_a_sentence(write, run, monkeypatch):
         ('"model.padded" = { low = 0, high = 1 }', "is a range, but no number"),
         ('"data.rows" = ["mel", "mel"]', "holds mel twice"),
         ('"data.rows" = ["mel", "rows"]', "data.rows is 'rows'"),
-        ('"train.patience" = [0, 5]\n"train.select" = ["best-loss", "last"]', "train.patience stops early"),
+        (
+            '"train.patience" = [0, 5]\n"train.select" = ["best-loss", "last"]',
+            "train.patience needs a best epoch",
+        ),
         ("", "space is {}"),
     ],
 )

@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
-from study import read_genres, study
 
+from music_emotion.commands.training import read_genres, study
 from music_emotion.files import InputError, read_json
 from music_emotion.models.build import ModelCard, build_network
 from music_emotion.studies import shared_rows
@@ -42,9 +41,9 @@ widths = [4, 8]
 epochs = 2
 batch_size = 8
 """
-DIVERGING = """experiment = "emotion.toml"
+DIVERGING = """base = "emotion.toml"
 [fixed]
-"optim.clip_norm" = 0.0
+"optim.clip_norm" = false
 [[grid]]
 "optim.learning_rate" = [1e30, 1e-3]
 """
@@ -98,11 +97,10 @@ def test_every_network_of_a_study_can_be_built_and_every_optimiser_is_known(path
     for row in read_study(path).rows:
         mean = (0.0,) * rows[row.experiment.data.rows]
         outputs, zero, one = ("valence", "energy"), (0.0, 0.0), (1.0, 1.0)
-        own = replace(row.experiment, model=replace(row.experiment.model, trunk="none"))
-        network = build_network(ModelCard(own, outputs, mean, tuple(1.0 for _ in mean), zero, one))
-        make_optimizer(network, own.optim)
-        frames = torch.zeros(2, len(mean), own.excerpt.frames)
-        assert network(frames, torch.full((2,), own.excerpt.frames)).shape == (2, 2)
+        network = build_network(ModelCard(row.experiment, outputs, mean, tuple(1.0 for _ in mean), zero, one))
+        make_optimizer(network, row.experiment.optim)
+        frames = torch.zeros(2, len(mean), row.experiment.excerpt.frames)
+        assert network(frames, torch.full((2,), row.experiment.excerpt.frames)).shape == (2, 2)
 
 
 @pytest.mark.parametrize("batch_size", [2, 128])
@@ -118,7 +116,7 @@ def test_the_smallest_and_largest_batches_can_be_trained(small, tmp_path, batch_
 
 
 def test_a_grid_gives_all_combinations_of_each_of_its_tables(write):
-    text = """experiment = "emotion.toml"
+    text = """base = "emotion.toml"
 [[grid]]
 "model.widths" = [[4, 8], [8]]
 "model.padded" = [true, false]
@@ -134,9 +132,9 @@ def test_a_grid_gives_all_combinations_of_each_of_its_tables(write):
 
 
 def test_a_table_has_scores_deviation_and_time_and_is_not_made_twice(write, run, tmp_path, monkeypatch):
-    path = write('experiment = "emotion.toml"\n[[grid]]\n"model.activation" = ["none", "relu"]\n', "[0, 1]")
+    path = write('base = "emotion.toml"\n[[grid]]\n"model.activation" = [false, "relu"]\n', "[0, 1]")
     table = run(path)
-    assert table["row"].tolist() == table["model.activation"].tolist() == ["none", "relu"]
+    assert table["row"].tolist() == ["not-activation", "relu"]
     for line in table.to_dict("records"):
         scores = read_json(tmp_path / "runs" / "small" / line["row"] / "scores.json")
         assert line["score"] == scores["pooled"]["mean"]["value"]
@@ -145,9 +143,9 @@ def test_a_table_has_scores_deviation_and_time_and_is_not_made_twice(write, run,
         assert line["deviation"] == pytest.approx(np.std(seeds, ddof=1))
         assert line["minutes"] > 0
     saved = pd.read_csv(tmp_path / "runs" / "small" / "table.csv", keep_default_na=False)
-    assert saved["row"].tolist() == ["none", "relu"]
+    assert saved["row"].tolist() == ["not-activation", "relu"]
     monkeypatch.setattr(folds, "train_fold", lambda *_: pytest.fail("trained again"))
-    for name in ("none", "relu"):
+    for name in ("not-activation", "relu"):
         assert len(list((tmp_path / "runs" / "small" / name).glob("seed*/fold*/test.csv"))) == 4
     monkeypatch.undo()
     pd.testing.assert_frame_equal(run(path), table)
@@ -155,7 +153,7 @@ def test_a_table_has_scores_deviation_and_time_and_is_not_made_twice(write, run,
 
 def test_genres_have_a_report_and_a_confusion_matrix_for_every_row(write, run, tmp_path):
     grid = '"data.rows" = ["mel", "chroma"]\n"model.kind" = ["conv", "lstm"]\n'
-    table = run(write(f'experiment = "genres.toml"\n[[grid]]\n{grid}'))
+    table = run(write(f'base = "genres.toml"\n[[grid]]\n{grid}'))
     assert table["row"].tolist() == ["mel-conv", "mel-lstm", "chroma-conv", "chroma-lstm"]
     assert (table["score"] == table["macro_f1"]).all()
     for name in table["row"]:
@@ -164,7 +162,7 @@ def test_genres_have_a_report_and_a_confusion_matrix_for_every_row(write, run, t
 
 
 def test_each_row_can_start_from_a_trunk_of_its_own_kind(write, run, tmp_path):
-    text = """experiment = "emotion.toml"
+    text = """base = "emotion.toml"
 pretrain = "genres.toml"
 [[grid]]
 "data.rows" = ["mel", "fused"]
@@ -181,7 +179,7 @@ pretrain = "genres.toml"
 
 def test_a_trunk_that_another_process_trains_is_waited_for(write, run, tmp_path, monkeypatch):
     grid = '[[grid]]\n"train.frozen_epochs" = [1]\n'
-    path = write(f'experiment = "emotion.toml"\npretrain = "genres.toml"\n{grid}')
+    path = write(f'base = "emotion.toml"\npretrain = "genres.toml"\n{grid}')
     held = tmp_path / "runs" / "small" / "genres"
     held.mkdir(parents=True)
     other = FileLock(held / "trunk.lock").acquire()
@@ -199,7 +197,7 @@ def test_a_trunk_that_another_process_trains_is_waited_for(write, run, tmp_path,
 def test_two_trunks_of_one_name_are_refused(write):
     grids = '[[grid]]\n"train.epochs" = [2]\n"model.widths" = [[8]]\n[[grid]]\n"excerpt.frames" = [8]\n'
     with pytest.raises(InputError, match="different trunks of the one name 8-genres"):
-        read_study(write(f'experiment = "emotion.toml"\npretrain = "genres.toml"\n{grids}'))
+        read_study(write(f'base = "emotion.toml"\npretrain = "genres.toml"\n{grids}'))
 
 
 def test_a_row_that_diverges_is_noted_and_the_others_are_trained(write, run, tmp_path, monkeypatch):
@@ -218,8 +216,8 @@ def test_a_row_that_diverges_is_noted_and_the_others_are_trained(write, run, tmp
 
 
 def test_a_row_whose_trunk_diverges_is_noted_too(write, run, tmp_path):
-    text = 'experiment = "emotion.toml"\npretrain = "wild.toml"\n[[grid]]\n"train.epochs" = [1, 2]\n'
-    wild = "[optim]\nlearning_rate = 1e30\nclip_norm = 0.0\n"
+    text = 'base = "emotion.toml"\npretrain = "wild.toml"\n[[grid]]\n"train.epochs" = [1, 2]\n'
+    wild = "[optim]\nlearning_rate = 1e30\nclip_norm = false\n"
     (tmp_path / "wild.toml").write_text(f'task = "genre"\n{SMALL}{wild}')
     table = run(write(text))
     assert (
@@ -244,7 +242,7 @@ def test_two_processes_that_diverge_go_on_together(write, competition, tmp_path)
 
 
 def test_a_table_never_shrinks(write, run, monkeypatch):
-    path = write(f'experiment = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10, 100]\n')
+    path = write(f'base = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10, 100]\n')
     lengths = []
     monkeypatch.setattr(study_module, "write_table", lambda _, table: lengths.append(len(table)))
     run(path)
@@ -255,7 +253,7 @@ def test_a_table_never_shrinks(write, run, monkeypatch):
 
 
 def test_a_row_of_other_settings_is_no_line_and_is_refused_with_a_remedy(write, run, tmp_path):
-    text = f'experiment = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10]\n'
+    text = f'base = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10]\n'
     run(write(text))
     shutil.rmtree(tmp_path / "runs" / "small" / "1")
     with pytest.raises(
@@ -266,7 +264,7 @@ def test_a_row_of_other_settings_is_no_line_and_is_refused_with_a_remedy(write, 
 
 
 def test_a_row_that_another_process_trains_comes_last(write, run, tmp_path, monkeypatch):
-    path = write(f'experiment = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10]\n')
+    path = write(f'base = "{RIDGE}"\n[[grid]]\n"classical.alpha" = [1, 10]\n')
     held = tmp_path / "runs" / "small" / "1"
     held.mkdir(parents=True)
     other = FileLock(held / "row.lock").acquire()
@@ -283,14 +281,14 @@ def test_a_row_that_another_process_trains_comes_last(write, run, tmp_path, monk
 
 
 def test_flags_and_what_is_fixed_are_in_every_row_and_flags_count_more(write):
-    text = """experiment = "emotion.toml"
+    text = """base = "emotion.toml"
 pretrain = "genres.toml"
 [fixed]
 "train.epochs" = 3
 "data.stores" = "there"
 "folds.groups" = "groups.csv"
 [[grid]]
-"model.activation" = ["none", "relu"]
+"model.activation" = [false, "relu"]
 """
     flags = {"data.genres": {}, "data.stores": "here"}
     for row in read_study(write(text), flags).rows:
@@ -299,7 +297,7 @@ pretrain = "genres.toml"
         assert row.experiment.data.stores == row.pretrain.data.stores == "here"
         assert row.pretrain.data.genres == {}
         assert row.pretrain.train.epochs == 2
-        assert row.pretrain.folds.groups == "none"  # whose clips are others
+        assert row.pretrain.folds.groups is None  # whose clips are others
     with pytest.raises(InputError, match=r"model.activation is varied, and also set for all rows"):
         read_study(write(text), {"model.activation": "gelu"})
 
@@ -307,7 +305,7 @@ pretrain = "genres.toml"
 def test_the_script_prints_the_table_and_the_best_experiment(write, competition, tmp_path, capsys):
     space = '[search]\ntrials = 2\n[search.space]\n"classical.alpha" = [1, 10]\n'
     places = {"root": str(competition), "stores": str(tmp_path / "stores"), "runs": tmp_path / "runs"}
-    study(write(f'experiment = "{RIDGE}"\n{space}'), genres="{}", **places)
+    study(write(f'base = "{RIDGE}"\n{space}'), genres="{}", **places)
     printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "runs" / "small" / "table.csv")
     assert len(table) == 2
@@ -328,22 +326,22 @@ def test_genres_are_json(text):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('experiment = "emotion.toml"\n[[grid]]\n"model.knid" = ["conv"]', "unknown key 'model.knid'"),
-        ('experiment = "emotion.toml"\n[[grid]]\n"model.kind" = ["cnov"]', "did you mean 'conv'"),
+        ('base = "emotion.toml"\n[[grid]]\n"model.knid" = ["conv"]', "unknown key 'model.knid'"),
+        ('base = "emotion.toml"\n[[grid]]\n"model.kind" = ["cnov"]', "did you mean 'conv'"),
         (
-            'experiment = "emotion.toml"\n[[grid]]\n"model.kind" = ["conv", "conv"]',
+            'base = "emotion.toml"\n[[grid]]\n"model.kind" = ["conv", "conv"]',
             "2 rows, of which twice: conv",
         ),
-        ('experiment = "emotion.toml"\ngrid = []', "gives 0 rows"),
-        ('experiment = "missing.toml"\n[[grid]]\n"model.kind" = ["conv"]', "missing.toml does not exist"),
+        ('base = "emotion.toml"\ngrid = []', "gives 0 rows"),
+        ('base = "missing.toml"\n[[grid]]\n"model.kind" = ["conv"]', "missing.toml does not exist"),
         ("experiment = 3", "experiment is 3"),
-        ('experiment = "emotion.toml"', r"either \[\[grid\]\] or \[search\], but this has neither"),
+        ('base = "emotion.toml"', r"either \[\[grid\]\] or \[search\], but this has neither"),
         (
-            'experiment = "emotion.toml"\ngrid = []\nsearch = {trials = 1, space = {"seeds" = [[0], [1]]}}',
+            'base = "emotion.toml"\ngrid = []\nsearch = {trials = 1, space = {"seeds" = [[0], [1]]}}',
             "but this has both",
         ),
-        ('experiment = "emotion.toml"\nsearch = {trials = 0, space = {"seeds" = [[0]]}}', "trials is 0"),
-        ("experiment = ", "is not valid TOML"),
+        ('base = "emotion.toml"\nsearch = {trials = 0, space = {"seeds" = [[0]]}}', "trials is 0"),
+        ("base = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_study_gets_a_sentence_before_any_work(write, text, sentence):

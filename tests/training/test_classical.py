@@ -212,7 +212,9 @@ def test_one_fold_alone_is_the_same_as_among_all(classical, sets, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_single_target_is_learnt(classical, tmp_path, kind):
     experiment = classical(kind)
-    experiment = replace(experiment, data=replace(experiment.data, targets=("energy",)))
+    experiment = experiment.model_copy(
+        update={"data": experiment.data.model_copy(update={"targets": ("energy",)})}
+    )
     clips, test = load_sets(experiment, make_accelerator())
     fit(experiment, (clips, test), tmp_path)
     tables = [read_predictions(path) for path in tmp_path.glob("seed0/fold*/valid.csv")]

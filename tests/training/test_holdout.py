@@ -12,14 +12,14 @@ from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
 
-PLAIN = {"augment": {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0.0}}
+PLAIN = {"augment": {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}}
 MLP = {
     **PLAIN,
     "task": "genre",
     "excerpt": {"frames": 1, "per_clip": 1, "test": 1},
     "model": {"kind": "mlp", "widths": [16, 8], "dropout": 0.0},
     "optim": {"learning_rate": 0.02},
-    "train": {"epochs": 15, "valid_every": 1, "select": "best-score", "keep_last": True, "ema": 0.0},
+    "train": {"epochs": 15, "valid_every": 1, "select": "best-score", "keep_last": True, "ema": None},
 }
 
 

@@ -21,7 +21,7 @@ from music_emotion.training.optimisation import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
 from music_emotion.training.predict import predict_clips, predict_with
 
-NO_AUGMENTATION = {"equaliser": 0, "frequency_masks": 0, "time_masks": 0, "mixup": 0}
+NO_AUGMENTATION = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
 
 
 def sets(experiment):
@@ -127,7 +127,7 @@ def test_a_damaged_state_gets_a_sentence(small, tmp_path):
 
 def test_eight_clips_are_learnt_by_heart(small, tmp_path):
     experiment = small(
-        train={"epochs": 120, "valid_every": 120, "ema": 0}, augment=NO_AUGMENTATION, model={"dropout": 0}
+        train={"epochs": 120, "valid_every": 120, "ema": None}, augment=NO_AUGMENTATION, model={"dropout": 0}
     )
     training, _ = sets(experiment)
     eight = training.select(np.arange(8))
@@ -216,7 +216,7 @@ def test_a_genre_trunk_starts_better_than_a_random_one(small, tmp_path, capsys):
     losses: dict[str, list[float]] = {"trunk": [], "random": []}
     for seed in range(3):
         for start, model in (("trunk", trunk), ("random", {})):
-            experiment = small(model=model, train={"epochs": 1, "ema": 0}, augment=NO_AUGMENTATION)
+            experiment = small(model=model, train={"epochs": 1, "ema": None}, augment=NO_AUGMENTATION)
             place = tmp_path / start / str(seed)
             losses[start] += fit(experiment, place, seed, trunk=start == "trunk")["train_loss"].tolist()
     assert np.mean(losses["trunk"]) < np.mean(losses["random"])
@@ -232,7 +232,7 @@ def test_a_genre_trunk_starts_better_than_a_random_one(small, tmp_path, capsys):
 def test_frozen_passes_change_the_head_alone(small, tmp_path):
     fit(small(task="genre", train={"epochs": 1}), tmp_path / "genre")
     trunk = {"trunk": str(tmp_path / "genre" / "model.safetensors")}
-    frozen = {"epochs": 2, "frozen_epochs": 2, "ema": 0}
+    frozen = {"epochs": 2, "frozen_epochs": 2, "ema": None}
     fit(small(model=trunk, train=frozen), tmp_path / "frozen", trunk=True)
     before = load_model(tmp_path / "genre" / "model.safetensors").state_dict()
     after = load_model(tmp_path / "frozen" / "model.safetensors").state_dict()
@@ -267,9 +267,9 @@ def test_patience_stops_a_training_that_gets_no_better(small, tmp_path, monkeypa
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_remedy(small, tmp_path):
-    rate = {"learning_rate": 1e30, "clip_norm": 0, "schedule": "constant", "name": "sgd"}
+    rate = {"learning_rate": 1e30, "clip_norm": None, "schedule": "constant", "name": "sgd"}
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d.*--optim.learning-rate"):
-        fit(small(optim=rate, model={"norm": "none"}, train={"epochs": 3}), tmp_path)
+        fit(small(optim=rate, model={"norm": None}, train={"epochs": 3}), tmp_path)
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])

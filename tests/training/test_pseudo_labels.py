@@ -170,7 +170,7 @@ def test_a_teacher_that_validated_fewer_clips_or_other_targets_is_refused(build,
 
 
 def test_a_seed_that_no_teacher_has_is_refused(build, sets, runs):
-    student = replace(student_of(build, runs, "net"), seeds=(0, 1))
+    student = student_of(build, runs, "net").model_copy(update={"seeds": (0, 1)})
     with pytest.raises(InputError, match=r"net/seed1/fold0/valid.csv of a teacher does not exist.*seed 1"):
         taught(student, sets[0], runs)
 

@@ -11,10 +11,11 @@ import torch
 from cyclopts import Parameter
 
 from music_emotion.bench.processes import run_train
-from music_emotion.config import Experiment, build_experiment, read_differences
+from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.intervals import mean_score, paired_difference
 from music_emotion.evaluation.scores import mean_table, read_folds
+from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
 
 

@@ -9,13 +9,12 @@ from music_emotion.commands.evaluation import blend, submit
 from music_emotion.commands.extraction import extract
 from music_emotion.commands.kaggle import package
 from music_emotion.commands.training import pretrain, train
-from music_emotion.config import DataSection, Experiment, build_experiment, read_differences
+from music_emotion.config import DataSection, Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.demo import write_demo
 from music_emotion.evaluation.single_statistic import best_single_statistic
-from music_emotion.files import InputError, alone_at, package_data, read_json, write_json
-
-EXPERIMENTS = package_data("experiments")
+from music_emotion.experiment_files import read_differences
+from music_emotion.files import InputError, alone_at, read_json, write_json
 
 
 def demo(
@@ -64,10 +63,10 @@ def _demo(
             extract(music / f"{task}_{split}.csv", out=data, split=split, task=task)
     place: dict[str, Any] = {"root": str(data), "stores": str(out / "stores")}
     genre = _experiment("demo-pretrain", place, genre_epochs, seed, {})
-    pretrain(EXPERIMENTS / "demo-pretrain.toml", experiment=genre, runs=runs)
+    pretrain(Path("demo-pretrain"), experiment=genre, runs=runs)
     trunk = {"trunk": str(runs / genre.name / f"seed{seed}" / "fold0" / "model.safetensors")}
     emotion = _experiment("demo-multitask", place, epochs, seed, trunk)
-    train(EXPERIMENTS / "demo-multitask.toml", experiment=emotion, runs=runs)
+    train(Path("demo-multitask"), experiment=emotion, runs=runs)
     blend(runs / emotion.name, name="demo-blend", runs=runs)
     submit(runs / "demo-blend", out=out / "submissions", overwrite=True)
     package(runs / "demo-blend", owner="you", competition="the-competition", out=out / "build")
@@ -86,11 +85,11 @@ def _claim(out: Path, size: dict[str, Any]) -> None:
 def _experiment(
     name: str, place: dict[str, Any], epochs: int, seed: int, model: dict[str, Any]
 ) -> Experiment:
-    differences = read_differences(EXPERIMENTS / f"{name}.toml")
+    differences = read_differences(name)
     differences |= {"seeds": [seed], "data": place}
     differences["model"] |= model
     differences["train"] |= {"epochs": epochs}
-    return build_experiment(differences, f"{name}.toml")
+    return build_experiment(differences, name)
 
 
 def _report(data: DataSection, runs: Path, out: Path) -> None:

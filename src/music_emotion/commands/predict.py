@@ -213,7 +213,7 @@ def check_network(path: Path, network: "Network", task: "Task") -> None:
             f"{path} reads beat-synchronous arrays, in which seconds are lost. Give a model that was "
             f"trained with data.rate 'full'."
         )
-    foreign = [name for name in ("windows", "statistics") if getattr(data, name) != "none"]
+    foreign = [name for name in ("windows", "statistics") if getattr(data, name) is not None]
     if foreign:
         raise InputError(
             f"{path} was trained on data.{foreign[0]} '{getattr(data, foreign[0])}', which can't be made of "

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands import ExperimentFlags, FeatureFlags
-from music_emotion.config import Experiment, check_experiment
+from music_emotion.config import Experiment
 from music_emotion.datasets.labels import read_genres
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.files import InputError
@@ -73,7 +73,6 @@ def classes(
     out
         Folder for the picture.
     """
-    check_experiment(experiment, str(file))
     if experiment.task != "genre":
         raise InputError(f"{file} has the task '{experiment.task}'; classes need 'genre'.")
     folder = find_set(Path(experiment.data.root), "genre", experiment.data.rate)

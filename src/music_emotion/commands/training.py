@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from cyclopts import Parameter
 
 from music_emotion.commands import ExperimentFlags
-from music_emotion.config import Experiment, check_experiment
+from music_emotion.config import Experiment
 from music_emotion.evaluation import shift
 from music_emotion.files import InputError
 from music_emotion.plots.pictures import draw_scores
@@ -44,7 +44,6 @@ def pretrain(
     check_shift
         Only say whether a classifier can tell test clips from training clips, and by what.
     """
-    check_experiment(experiment, str(file))
     if experiment.task != "genre":
         raise InputError(
             f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. Use `music-emotion train`."
@@ -67,7 +66,7 @@ def pretrain(
 
 
 def train(
-    file: Path,
+    file: Path,  # noqa: ARG001 (its settings are laid under the flags)
     *,
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     runs: Path = Path("runs"),
@@ -93,7 +92,6 @@ def train(
         Only say whether a classifier can tell test clips from training clips, and by what: if so, the
         out-of-fold score may not carry over.
     """
-    check_experiment(experiment, str(file))
     accelerator = make_accelerator()
     if overfit_batch:
         check_overfits(experiment, accelerator)

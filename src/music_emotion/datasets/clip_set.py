@@ -86,9 +86,9 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         When a folder or a file is missing or damaged; when clips lack arrays or labels beyond
         ``data.allow_bad_share``.
     """
-    if data.windows != "none":
+    if data.windows is not None:
         return load_windows(data, split, outputs)
-    is_table = data.statistics != "none"
+    is_table = data.statistics is not None
     folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
     label_file = folder / f"{split}_labels.txt"
     if is_table:
@@ -121,7 +121,7 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
     InputError
         As `load_clip_set`.
     """
-    if data.statistics != "none":
+    if data.statistics is not None:
         has_test = "{split}" in data.statistics and statistics_file(data, "test").exists()
     else:
         has_test = has_split(find_set(Path(data.root), task, data.rate), "test")
@@ -232,7 +232,7 @@ def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share:
 
 def statistics_file(data: DataSection, split: Split) -> Path:
     """The table of statistics of a split."""
-    return Path(data.statistics.replace("{split}", split))
+    return Path((data.statistics or "").replace("{split}", split))
 
 
 def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -306,9 +306,10 @@ def load_windows(
         When a file is missing, damaged or of another shape, when values are not finite, or a class is
         not among `outputs`.
     """
-    if "{split}" not in data.windows:
+    folder = data.windows or ""
+    if "{split}" not in folder:
         raise InputError(f"data.windows is '{data.windows}'. Put {{split}} where train, val and test differ.")
-    place = Path(data.windows.replace("{split}", split))
+    place = Path(folder.replace("{split}", split))
     for path in (place / "X.npy", place / "labels.npy"):
         if not path.is_file():
             raise InputError(f"{path} does not exist. Correct data.windows; {{split}} stands for a split.")

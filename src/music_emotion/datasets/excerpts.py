@@ -34,7 +34,7 @@ class _Excerpts(Dataset):
         self.padding = padding[self.rows, None]
         place = clips.store.index.loc[clips.ids]
         self.starts, self.lengths = place["start"].to_numpy(), place["length"].to_numpy()
-        if not clips.store.is_fused and (self.lengths < self.n_frames).any():
+        if not clips.store.is_fused and self.n_frames and (self.lengths < self.n_frames).any():
             raise InputError(
                 f"excerpt.frames is {self.n_frames}, but the shortest clip has {self.lengths.min()} frames, "
                 f"and what is silence in these is not known. Give excerpt.frames {self.lengths.min()}."

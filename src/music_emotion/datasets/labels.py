@@ -1,7 +1,7 @@
 """Read label files of every edition as checked tables indexed by id."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,15 +102,15 @@ def read_genres(path: Path) -> pd.Series:
     return _read_names(path, "genre")
 
 
-def map_genres(raw: pd.Series, mapping: dict[str, str], place: str) -> pd.Series:
+def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) -> pd.Series:
     """Map raw classes to classes.
 
     Parameters
     ----------
     raw : pd.Series
         As `read_genres` gives them.
-    mapping : dict of str to str
-        Raw class to class; "none" leaves a class out. Empty keeps the raw classes.
+    mapping : dict of str to str or None
+        Raw class to class; None leaves a class out. Empty keeps the raw classes.
     place : str
         Where the classes come from, for the message.
 
@@ -130,10 +130,9 @@ def map_genres(raw: pd.Series, mapping: dict[str, str], place: str) -> pd.Series
     if unknown:
         raise InputError(
             f"{place}: the genres {first_five(unknown)} are not in data.genres. Map each to a class "
-            f"or to 'none' there, or give an empty mapping to keep the raw classes."
+            f"there, or to false to leave it out, or give an empty mapping to keep the raw classes."
         )
-    classes = raw.map(mapping)
-    return classes[classes != "none"]
+    return raw.map(mapping).dropna()
 
 
 def read_groups(path: Path) -> pd.Series:
@@ -155,7 +154,7 @@ def read_groups(path: Path) -> pd.Series:
         For a missing file, a repeated id, or a line without a group.
     """
     if not path.is_file():
-        raise InputError(f"The group file {path} does not exist. Correct folds.groups, or set it to 'none'.")
+        raise InputError(f"The group file {path} does not exist. Correct folds.groups, or leave it out.")
     return _read_names(path, "group")
 
 

@@ -18,6 +18,8 @@ from music_emotion.files import InputError, first_five
 _N_STRATA = 10
 _MOST_CROSSED = 3
 
+_HOLDOUT = (1 - 0.15 - 0.15, 0.15, 0.15)  # shares of training, validation and test clips
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -72,15 +74,14 @@ def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
 def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fold]:
     """Split clips into the folds of one seed, as `folds_of_run`."""
     data, folds = experiment.data, experiment.folds
-    if data.windows != "none":
+    if data.windows is not None:
         valid, test = (load_windows(data, split, clips.outputs) for split in ("val", "test"))
         return [Fold(seed, 0, clips, valid, test)]
     groups = groups_of(experiment, clips)
     is_genre = experiment.task == "genre"
     strata = clips.values.argmax(axis=1) if is_genre else target_strata(clips.values)
     if folds.split == "holdout":
-        shares = (1 - folds.valid_share - folds.test_share, folds.valid_share, folds.test_share)
-        assigned = assign_holdout(strata, shares, seed, groups)
+        assigned = assign_holdout(strata, _HOLDOUT, seed, groups)
         return [Fold(seed, 0, *(clips.select(assigned == number) for number in range(3)))]
     if is_genre:
         _check_rare(clips)
@@ -118,7 +119,8 @@ def _check_rare(clips: ClipSet) -> None:
         named = [f"{clips.outputs[c]} (clip {clips.ids[clips.values[:, c] == 1][0]})" for c in single]
         raise InputError(
             f"{len(single)} classes have one clip only, so a fold that is scored on it has never heard the "
-            f"class: {first_five(named)}. Map them to 'none' or to a larger class in data.genres."
+            f"class: {first_five(named)}. Map them to a larger class in data.genres, or to false "
+            f"to leave them out."
         )
 
 
@@ -130,7 +132,7 @@ def groups_file(experiment: Experiment) -> Path | None:
     InputError
         When the set does not tell which of its clips share a recording.
     """
-    if experiment.folds.groups == "none":
+    if experiment.folds.groups is None:
         return None
     if experiment.folds.groups != "set":
         return Path(experiment.folds.groups)
@@ -142,7 +144,7 @@ def groups_file(experiment: Experiment) -> Path | None:
         return None
     raise InputError(
         f"{folder} has no groups-train.csv, so which clips share a recording is not known. Give a table with "
-        f"--folds.groups, or 'none' if none do."
+        f"--folds.groups, or false if none do."
     )
 
 

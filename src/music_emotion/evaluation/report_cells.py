@@ -10,7 +10,8 @@ from music_emotion.evaluation.intervals import spread_of
 from music_emotion.evaluation.report_costs import RunCost
 from music_emotion.evaluation.report_parts import Run, Score
 from music_emotion.evaluation.report_sections import differences
-from music_emotion.files import InputError, read_toml
+from music_emotion.experiment_files import read_differences
+from music_emotion.files import InputError
 
 _MOST = 6  # settings that are named
 _PLACES = {"name", "data.root", "data.stores", "folds.groups"}  # where things are, not what is done
@@ -104,7 +105,7 @@ def description(run: Run, experiments: Path) -> str:
 def _usual(path: Path) -> tuple[str, Experiment]:
     """The comment of an experiment file and its settings; without a comment or a file the default ones."""
     try:
-        named = build_experiment(read_toml(path, "experiment file", "experiments/"), str(path))
+        named = build_experiment(read_differences(path), str(path))
         comment = _comment(path)
     except (InputError, OSError):  # no such file, or one that this version can't read
         return "", Experiment()
@@ -130,5 +131,7 @@ def settings(different: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "off"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else "…"

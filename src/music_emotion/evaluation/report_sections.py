@@ -180,7 +180,7 @@ def roots_of(run: Run, runs: Iterable[Run]) -> set[str]:
     """Where the data of a run was; of a blend or a vote, that of its members."""
     if run.experiment is not None:
         data = run.experiment.data
-        return {data.root if data.windows == "none" else data.windows}
+        return {data.windows or data.root}
     return {root for member in _members(run, runs) for root in roots_of(member, ())}
 
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from music_emotion.config import STRICT, Experiment, build_experiment, experiment_to_dict, read_differences
+from music_emotion.config import STRICT, Experiment, build_experiment, experiment_to_dict
 from music_emotion.datasets.splits import groups_file
 from music_emotion.evaluation.blend import Method, read_recipe
+from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
 
@@ -128,8 +129,9 @@ def _check_plain(experiment: Experiment) -> None:
             f"Experiment '{experiment.name}': pseudo.teachers are runs that Kaggle does not have. Train it "
             f"here and package a blend of it without --hours, or package its teachers."
         )
-    others = {"windows": experiment.data.windows, "statistics": experiment.data.statistics}
-    foreign = [f"data.{key}" for key, value in others.items() if value != "none"]
+    foreign = [
+        f"data.{key}" for key in ("windows", "statistics") if getattr(experiment.data, key) is not None
+    ]
     if foreign or experiment.has_repeats:
         cause = foreign[0] if foreign else "folds.split 'holdout'"
         raise InputError(
@@ -150,7 +152,7 @@ def _experiments(path: Path) -> list[Experiment]:
     if path.suffix == ".toml":
         return [build_experiment(read_differences(path), str(path))]
     runs = [read_experiment(Path(run)) for run in read_recipe(path).members]
-    trunks = [_TRUNK.search(run.model.trunk) for run in runs]
+    trunks = [_TRUNK.search(run.model.trunk or "") for run in runs]
     folders = {Path(match.string).parents[2] for match in trunks if match}
     return runs + [read_experiment(folder) for folder in sorted(folders) if _is_pretrained(folder)]
 
@@ -183,9 +185,9 @@ def add_plan(plan: Plan, dataset: Path) -> dict[str, Any]:
 def _placed(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
     """The experiment as it is trained there: in a folder that holds data, stores, runs and its files."""
 
-    def copied(key: str, path: str) -> str:
-        if path == "none":
-            return path
+    def copied(key: str, path: str | Path | None) -> str | None:
+        if path is None:
+            return None
         if not Path(path).is_file():
             remedy = " Name its genre experiment, too." if key == "model.trunk" else ""
             raise InputError(f"Experiment '{experiment.name}': {key} {path} does not exist.{remedy}")
@@ -194,23 +196,21 @@ def _placed(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
         return name
 
     model = experiment.model
-    return replace(
-        experiment,
-        data=replace(experiment.data, root="data", stores="stores"),
-        folds=replace(
-            experiment.folds, groups=copied("folds.groups", str(groups_file(experiment) or "none"))
-        ),
-        model=replace(
-            model,
-            weights=copied("model.weights", model.weights),
-            trunk=_planned_trunk(model.trunk, plan) or copied("model.trunk", model.trunk),
-        ),
+    groups = copied("folds.groups", groups_file(experiment))
+    weights = copied("model.weights", model.weights)
+    trunk = _planned_trunk(model.trunk, plan) or copied("model.trunk", model.trunk)
+    return experiment.model_copy(
+        update={
+            "data": experiment.data.model_copy(update={"root": "data", "stores": "stores"}),
+            "folds": experiment.folds.model_copy(update={"groups": groups}),
+            "model": model.model_copy(update={"weights": weights, "trunk": trunk}),
+        }
     )
 
 
-def _planned_trunk(trunk: str, plan: Plan) -> str | None:
+def _planned_trunk(trunk: str | None, plan: Plan) -> str | None:
     """Where the trunk will be, when it comes from a genre experiment of the same plan."""
-    match = _TRUNK.search(trunk)
+    match = _TRUNK.search(trunk or "")
     if match is None:
         return None
     planned = any(e.name == match["name"] and int(match["seed"]) in e.seeds for e in plan.genre)

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def _test_clips(data: Path, scratch: Path, section: DataSection, targets: tuple[
 
 def _attached(data: Path, scratch: Path, section: DataSection) -> DataSection:
     """The same data where Kaggle mounts it."""
-    return replace(section, root=str(data), stores=str(scratch / "stores"))
+    return section.model_copy(update={"root": str(data), "stores": str(scratch / "stores")})
 
 
 def main(arguments: list[str]) -> None:
@@ -121,7 +120,7 @@ def _refit(
         return {}
     experiments = {run: build_experiment(refit["experiment"], run) for run, refit in refits.items()}
     first = next(iter(experiments.values()))  # members of one blend are of the same clips
-    section = replace(_attached(data, scratch, first.data), targets=targets)
+    section = _attached(data, scratch, first.data).model_copy(update={"targets": targets})
     clips = load_clip_set(section, "emotion", "train")
     test = load_clip_set(section, "emotion", "test", clips.outputs)
     statistics = Statistics(section, "emotion")

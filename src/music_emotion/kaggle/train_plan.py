@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def _identity(plan: Plan, manifest: Mapping[str, Any]) -> str:
 
 
 def _form(plan: Plan, competition: str, inputs: Path, data: Path, stores: Path) -> tuple[pd.DataFrame, str]:
-    section = replace(plan.emotion[0].data, root=str(data), stores=str(stores))
+    section = plan.emotion[0].data.model_copy(update={"root": str(data), "stores": str(stores)})
     targets = load_clip_set(section, "emotion", "train").outputs
     ids = load_clip_set(section, "emotion", "test", targets).ids
     return find_form(inputs, competition, find_set(data, "emotion", section.rate), targets, ids)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,9 +86,9 @@ class ExcerptPlan:
     ):
         experiment = networks[0].card.experiment
         self.networks, self.data = networks, experiment.data
-        self.excerpt = replace(experiment.excerpt, test=1)
+        self.excerpt = experiment.excerpt.model_copy(update={"test": 1})
         n_frames, rate_hz = blocks.n_frames, blocks.settings.sample_rate_hz / blocks.settings.hop_length
-        clip = max(math.ceil(CLIP_SECONDS * rate_hz), experiment.excerpt.frames)
+        clip = max(math.ceil(CLIP_SECONDS * rate_hz), experiment.excerpt.frames or 0)
         length = min(experiment.excerpt.frames or clip, n_frames)
         starts, within = _starts_in_windows(times * rate_hz, hop_seconds * rate_hz, length, n_frames)
         per_clip = experiment.excerpt.test if experiment.excerpt.frames else 1

@@ -59,9 +59,9 @@ def _shifted(frames: torch.Tensor, largest: int) -> torch.Tensor:
     return frames.gather(1, rows[:, :, None].expand(n, n_rows, n_frames))
 
 
-def _equalised(frames: torch.Tensor, deviation: float) -> torch.Tensor:
+def _equalised(frames: torch.Tensor, deviation: float | None) -> torch.Tensor:
     """Every excerpt louder here and softer there, along a curve over the rows."""
-    if deviation == 0:
+    if deviation is None:
         return frames
     n, n_rows, _ = frames.shape
     points = deviation * torch.randn(n, 1, _EQUALISER_POINTS, device=frames.device)
@@ -84,10 +84,12 @@ def _of_mixed_style(frames: torch.Tensor, probability: float) -> torch.Tensor:
 def _masked(frames: torch.Tensor, augment: AugmentSection) -> torch.Tensor:
     n, n_rows, n_frames = frames.shape
     kept = torch.ones(n, n_rows, 1, dtype=torch.bool, device=frames.device)
-    for _ in range(augment.frequency_masks):
-        kept = kept & ~_random_span(n, n_rows, augment.frequency_width, frames.device)[:, :, None]
-    for _ in range(augment.time_masks):
-        kept = kept & ~_random_span(n, n_frames, augment.time_width, frames.device)[:, None, :]
+    for count, width in filter(None, [augment.frequency_masks]):
+        for _ in range(count):
+            kept = kept & ~_random_span(n, n_rows, width, frames.device)[:, :, None]
+    for count, width in filter(None, [augment.time_masks]):
+        for _ in range(count):
+            kept = kept & ~_random_span(n, n_frames, width, frames.device)[:, None, :]
     return frames * kept
 
 
@@ -103,8 +105,8 @@ def mixup(
     frames: torch.Tensor,
     lengths: torch.Tensor,
     values: torch.Tensor,
-    alpha: float,
-    bandwidth: float = 0.0,
+    alpha: float | None,
+    bandwidth: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mix every excerpt, and its values, with another of the batch.
 
@@ -115,10 +117,10 @@ def mixup(
         A mixture is as long as the longer of its two.
     values : torch.Tensor [shape=(n, n_outputs)]
         Targets or one-hot classes.
-    alpha : float
-        Both parameters of the Beta distribution; 0 changes nothing.
-    bandwidth : float, default 0
-        How near the other's values are, in deviations over the batch; 0 draws any other.
+    alpha : float or None
+        Both parameters of the Beta distribution; None changes nothing.
+    bandwidth : float, optional
+        C-Mixup: how near the other's values are, in deviations over the batch. Any other, if not given.
 
     Returns
     -------
@@ -130,7 +132,7 @@ def mixup(
     Zhang et al., 2018, "mixup: Beyond empirical risk minimization", equation 1.
     Yao et al., 2022, "C-Mixup: Improving generalization in regression", section 3.
     """
-    if alpha == 0:
+    if alpha is None:
         return frames, lengths, values
     n = len(frames)
     share = torch.distributions.Beta(alpha, alpha).sample((n,)).to(frames.device)

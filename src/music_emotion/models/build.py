@@ -20,10 +20,9 @@ from music_emotion.config import (
     Experiment,
     ModelSection,
     build_experiment,
-    describe,
     experiment_to_dict,
 )
-from music_emotion.files import InputError, atomic_path, first_five, shortened
+from music_emotion.files import InputError, atomic_path, describe, first_five, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.heads import build_head
@@ -121,9 +120,7 @@ class Network(nn.Module):
         if model.kind in ("lstm", "mlp"):
             return self.trunk(standard, lengths)
         images = _channels(standard, model)
-        if self.card.experiment.train.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.trunk(images, lengths)
+        return self.trunk(images.contiguous(memory_format=torch.channels_last), lengths)
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
@@ -135,26 +132,24 @@ class Network(nn.Module):
 
 def _n_mels(data: DataSection, n_rows: int) -> int:
     """How many of a network's rows are mel bands: none of windows', statistics' or chroma's."""
-    of_layout = data.windows == data.statistics == "none"
-    return min(n_rows, N_MELS) if of_layout and data.rows != "chroma" else 0
+    return min(n_rows, N_MELS) if data.of_layout and data.rows != "chroma" else 0
 
 
 def build_network(card: ModelCard) -> Network:
     """A network with random weights, in the memory format its experiment asks for."""
-    network = Network(card)
-    if card.experiment.train.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return network
+    return Network(card).to(memory_format=torch.channels_last)
 
 
-def _build_trunk(model: ModelSection, n_rows: int, n_frames: int) -> "ConvNet | Lstm | Mlp | TimmBackbone":
+def _build_trunk(
+    model: ModelSection, n_rows: int, n_frames: int | None
+) -> "ConvNet | Lstm | Mlp | TimmBackbone":
     match model.kind:
         case "conv":
-            return ConvNet(model, n_rows, n_frames)
+            return ConvNet(model, n_rows, n_frames or 1)
         case "lstm":
             return Lstm(model, n_rows)
         case "mlp":
-            return Mlp(model, n_rows, n_frames)
+            return Mlp(model, n_rows, n_frames or 1)
         case "timm":
             from music_emotion.models.pretrained import TimmBackbone  # timm takes seconds to import
 
@@ -198,9 +193,10 @@ def load_model(path: Path) -> Network:
     """
     card, weights = _read_model(path)
     # The file holds every weight, so the files this network once started from aren't needed.
-    whole = replace(card.experiment.model, weights="none", trunk="none")
-    train = replace(card.experiment.train, frozen_epochs=0)
-    described = replace(card, experiment=replace(card.experiment, model=whole, train=train))
+    whole = card.experiment.model.model_copy(update={"weights": None, "trunk": None})
+    train = card.experiment.train.model_copy(update={"frozen_epochs": 0})
+    whole_experiment = card.experiment.model_copy(update={"model": whole, "train": train})
+    described = replace(card, experiment=whole_experiment)
     try:
         with torch.device("meta"):  # takes no memory, however large a network is described
             expected = build_network(described).state_dict()
@@ -292,7 +288,7 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     if misfits:
         raise InputError(
             f"The trunk of {path} does not fit: {len(misfits)} weights differ ({first_five(misfits)}). "
-            f"Use the same model section as that run, or model.trunk 'none'."
+            f"Use the same model section as that run, or no model.trunk."
         )
     network.load_state_dict({**own, **{name: weights[name] for name in trunk}})
     new = [name for name in own if name not in trunk]

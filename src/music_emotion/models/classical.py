@@ -99,7 +99,7 @@ class GaussianSvr(RegressorMixin, BaseEstimator):
     Parameters
     ----------
     classical : ClassicalSection
-        `c`, `epsilon` and `gamma`.
+        `c` and `gamma`.
     """
 
     def __init__(self, classical: ClassicalSection):
@@ -108,7 +108,7 @@ class GaussianSvr(RegressorMixin, BaseEstimator):
     def fit(self, statistics: np.ndarray, target: np.ndarray) -> Self:
         """Fit to standardised statistics [shape=(n, n_statistics)] and one target [shape=(n,)]."""
         gamma = _kernel_gamma(self.classical, statistics)
-        self.svr_ = SVR(C=self.classical.c, epsilon=self.classical.epsilon, gamma=gamma)
+        self.svr_ = SVR(C=self.classical.c, gamma=gamma)
         self.svr_.fit(statistics, target)
         return self
 
@@ -170,7 +170,7 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
 def _regressor(classical: ClassicalSection, seed: int, families: tuple[str, ...]) -> RegressorMixin:
     match classical.kind:
         case "gp":
-            return FamilyProcess(families, classical.spread)
+            return FamilyProcess(families)
         case "ridge":
             return Ridge(classical.alpha)
         case "svr":
@@ -183,7 +183,7 @@ def _regressor(classical: ClassicalSection, seed: int, families: tuple[str, ...]
             )
         case "lightgbm":
             return _lightgbm_trees(_package("lightgbm").LGBMRegressor, classical, seed)
-        case "svm" | "none":
+        case "svm" | None:
             raise InputError(
                 f"classical.kind '{classical.kind}' predicts no targets. "
                 f"Give 'gp', 'ridge', 'svr', 'boosting', 'xgboost' or 'lightgbm'."
@@ -218,7 +218,7 @@ def _trees(classical: ClassicalSection, seed: int, n_classes: int) -> Classifier
             )
         case "lightgbm":
             return _lightgbm_trees(_package("lightgbm").LGBMClassifier, classical, seed)
-        case "svm" | "gp" | "ridge" | "svr" | "none":
+        case "svm" | "gp" | "ridge" | "svr" | None:
             raise InputError(
                 f"classical.kind '{classical.kind}' predicts no genres. "
                 f"Give 'svm', 'boosting', 'xgboost' or 'lightgbm'."
@@ -230,7 +230,7 @@ def _scikit_trees(make: Callable[..., Any], classical: ClassicalSection, seed: i
         learning_rate=classical.learning_rate,
         max_iter=classical.rounds,
         max_leaf_nodes=classical.leaves,
-        max_depth=classical.depth or None,
+        max_depth=classical.depth,
         min_samples_leaf=classical.leaf_clips,
         l2_regularization=classical.l2,
         max_features=classical.feature_share,
@@ -248,7 +248,7 @@ def _xgboost_trees(
         tree_method="hist",
         grow_policy="lossguide",
         max_leaves=classical.leaves,
-        max_depth=classical.depth,
+        max_depth=classical.depth or 0,
         min_child_weight=classical.leaf_clips * clip_weight,
         colsample_bynode=classical.feature_share,
         subsample=classical.clip_share,

@@ -9,7 +9,7 @@ from music_emotion.config import ModelSection
 from music_emotion.files import InputError
 from music_emotion.models.readout import AttentiveStatistics, MeanMax
 
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "none": nn.Identity}
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, None: nn.Identity}
 
 
 class ConvNet(nn.Module):

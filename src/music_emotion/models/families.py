@@ -74,7 +74,7 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
        equations 4.18 (with an exponent of 1), 5.8 and, on relevance, section 5.1.
     """
 
-    def __init__(self, families: tuple[str, ...], spread: float):
+    def __init__(self, families: tuple[str, ...], spread: float = 1.5):
         self.families = families
         self.spread = spread
 

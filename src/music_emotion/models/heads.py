@@ -6,6 +6,8 @@ from torch import nn
 from music_emotion.config import ModelSection, Task
 from music_emotion.models.mlp import dense_layers
 
+_WIDTH = 128  # hidden units of the public baseline's heads
+
 
 class PerTarget(nn.Module):
     """The public baseline's heads: for every target two layers of its own.
@@ -47,7 +49,7 @@ def build_head(model: ModelSection, task: Task, n_features: int, n_outputs: int)
             return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_features, n_outputs))
         case "mlp":
             n_heads = n_outputs if task == "emotion" else 1
-            return PerTarget(n_features, model.head_width, n_outputs, n_heads, model.dropout)
+            return PerTarget(n_features, _WIDTH, n_outputs, n_heads, model.dropout)
         case "dense":
             hidden = dense_layers(n_features, model.head_widths, model.activation)
             drop = nn.Dropout(model.dropout)

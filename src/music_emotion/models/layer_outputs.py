@@ -1,7 +1,7 @@
 """What the first layers of a network make of a clip, taken with forward hooks."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,8 @@ def _middle_excerpt(network: Network, fused: np.ndarray) -> tuple[torch.Tensor, 
     """Cut as in validation, so with the same rows, length and padding, but once."""
     experiment = network.card.experiment
     clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
-    batch = EvenExcerpts(clip, experiment.data, replace(experiment.excerpt, test=1)).__getitems__([0])
+    excerpt = experiment.excerpt.model_copy(update={"test": 1})
+    batch = EvenExcerpts(clip, experiment.data, excerpt).__getitems__([0])
     return batch["frames"], batch["lengths"]
 
 

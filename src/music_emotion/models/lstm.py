@@ -20,13 +20,12 @@ class Lstm(nn.Module):
 
     def __init__(self, model: ModelSection, n_rows: int):
         super().__init__()
-        between_layers = model.dropout if model.lstm_layers > 1 else 0.0
         self.lstm = nn.LSTM(
             n_rows,
             model.lstm_width,
-            model.lstm_layers,
+            2,
             batch_first=True,
-            dropout=between_layers,
+            dropout=model.dropout,
             bidirectional=model.bidirectional,
         )
         self.n_directions = 2 if model.bidirectional else 1

@@ -51,8 +51,8 @@ class Mlp(nn.Module):
 def dense_layers(
     n_features: int,
     widths: Sequence[int],
-    activation: Literal["relu", "gelu", "silu", "none"],
-    norm: Literal["batch", "none"] = "none",
+    activation: Literal["relu", "gelu", "silu"] | None,
+    norm: Literal["batch"] | None = None,
 ) -> list[nn.Module]:
     """Linear layers one after another, each normalised, if so asked, and then activated.
 
@@ -62,8 +62,8 @@ def dense_layers(
         Size of the input.
     widths : sequence of int
         Units of each layer.
-    activation : {"relu", "gelu", "silu", "none"}
-    norm : {"batch", "none"}, default "none"
+    activation : {"relu", "gelu", "silu"} or None
+    norm : {"batch"}, optional
 
     Returns
     -------

@@ -19,7 +19,7 @@ class TimmBackbone(nn.Module):
     Parameters
     ----------
     model : ModelSection
-        `backbone` names it, `weights` is a local file or "none", `channels` gives its input.
+        `backbone` names it, `weights` is a local file or None, `channels` gives its input.
     n_rows, n_frames : int
         Size of the input, for those backbones whose input size is fixed.
 
@@ -86,15 +86,13 @@ def _check_all_taken(backbone: nn.Module, random: nn.Module, source: str) -> Non
     if untouched:
         raise InputError(
             f"The weights file {source} lacks weights of this backbone: {first_five(untouched)}. "
-            f"Give the file of the same timm model, or model.weights 'none'."
+            f"Give the file of the same timm model, or no model.weights."
         )
 
 
-def _local_weights(weights: str) -> str | None:
-    if weights == "none":
-        return None
-    if not Path(weights).is_file():
-        raise InputError(f"The weights file {weights} does not exist. Correct model.weights, or say 'none'.")
+def _local_weights(weights: str | None) -> str | None:
+    if weights is not None and not Path(weights).is_file():
+        raise InputError(f"The weights file {weights} does not exist. Correct model.weights.")
     return weights
 
 

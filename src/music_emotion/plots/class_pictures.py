@@ -13,7 +13,7 @@ _COLOURS = ("tab:blue", "tab:orange")
 _LEFT_OUT = "0.75"
 
 
-def classes_figure(name: str, genres: Mapping[str, pd.Series], mapping: dict[str, str]) -> Figure:
+def classes_figure(name: str, genres: Mapping[str, pd.Series], mapping: Mapping[str, str | None]) -> Figure:
     """Draw the histogram of raw genres beside that of classes.
 
     Parameters
@@ -38,7 +38,7 @@ def classes_figure(name: str, genres: Mapping[str, pd.Series], mapping: dict[str
     """
     classes = {split: map_genres(raw, mapping, f"the {split} split") for split, raw in genres.items()}
     before, after = _counts(genres), _counts(classes)
-    left_out = [genre for genre in before.index if mapping.get(str(genre)) == "none"]
+    left_out = [genre for genre in before.index if mapping.get(str(genre), genre) is None]
     figure = Figure(figsize=(13, 2.4 + 0.3 * len(before)), layout="constrained")
     figure.suptitle(f"Genres of the experiment {name}", fontsize=15)
     left, right = figure.subplots(1, 2, sharex=True)
@@ -65,9 +65,9 @@ def _counts(genres: Mapping[str, pd.Series]) -> pd.DataFrame:
     return counts.loc[order]
 
 
-def _destination(genre: str, mapping: dict[str, str]) -> str:
+def _destination(genre: str, mapping: Mapping[str, str | None]) -> str:
     target = mapping.get(genre, genre)
-    if target == "none":
+    if target is None:
         return f"{genre} (left out)"
     return genre if target == genre else f"{genre} → {target}"
 

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +14,9 @@ import pandas as pd
 from accelerate import Accelerator
 from filelock import FileLock
 
+from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import InputError, write_table, write_text
 from music_emotion.runs import read_experiment
-from music_emotion.studies.experiment_file import experiment_toml
 from music_emotion.studies.search_space import Search, Space
 from music_emotion.studies.shared_rows import Claim, claim_row, claimed_rows, run_row
 from music_emotion.studies.study_row import Row, Varied, problem_of, row_line, searched_score, table_of
@@ -132,7 +131,7 @@ class SharedSearch:
             write_table(self.folder / "table.csv", table)
             if table["searched"].notna().any():
                 best = read_experiment(self.folder / table["row"][0])
-                text = experiment_toml(replace(best, name=f"{self.folder.name}-best"))
+                text = experiment_toml(best.model_copy(update={"name": f"{self.folder.name}-best"}))
                 write_text(self.folder / BEST, f"# The best of {len(table)} trials.\n{text}\n")
         return table
 

@@ -8,7 +8,7 @@ that several rows start from has a lock, too.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -114,7 +114,8 @@ def _train_row(row: Row, folder: Path, accelerator: Accelerator) -> None:
         directory = folder / row.pretrain.name
         with _alone_in(directory, accelerator):
             _, trunk = run_pretraining(row.pretrain, accelerator, directory)
-        experiment = replace(experiment, model=replace(experiment.model, trunk=str(trunk)))
+        model = experiment.model.model_copy(update={"trunk": str(trunk)})
+        experiment = experiment.model_copy(update={"model": model})
     run_experiment(experiment, accelerator, folder / row.name)
     if accelerator.is_main_process:
         draw_scores(folder / row.name)

@@ -12,8 +12,9 @@ from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from music_emotion.config import STRICT, describe, names_folder, read_differences
-from music_emotion.files import InputError, first_five, read_toml, shortened, write_table
+from music_emotion.config import STRICT, names_folder
+from music_emotion.experiment_files import find_experiment, read_differences
+from music_emotion.files import InputError, describe, first_five, read_toml, shortened, write_table
 from music_emotion.studies.search import run_search
 from music_emotion.studies.search_space import Search, Space, check_space
 from music_emotion.studies.shared_rows import Claim, claim_row, claimed_rows, run_row
@@ -36,26 +37,26 @@ class StudyFile:
     ----------
     name : str
         Names ``runs/<name>``.
-    experiment : str
-        File of the experiment that is varied, relative to the study's.
+    base : str
+        The experiment that is varied: its name, or its file relative to the study's.
     grid : list of dict or None
         Dotted key to the values it takes; each table of the list gives all their combinations.
     search : Search or None
         In place of a grid, what Optuna searches.
     fixed : dict
         Dotted keys that all rows set.
-    pretrain : str
-        File of a genre experiment, relative to the study's, that is trained before each row with the
-        row's `data`, `excerpt` and `model` settings, and whose trunk the row starts from; "none" without.
+    pretrain : str or None
+        A genre experiment that is trained before each row with the row's `data`, `excerpt` and `model`
+        settings, and whose trunk the row starts from.
         Rows with the same of these settings share it.
     """
 
     name: str
-    experiment: str
+    base: str
     grid: list[dict[str, list[Any]]] | None = None
     search: Search | None = None
     fixed: dict[str, Any] = field(default_factory=dict)
-    pretrain: str = "none"
+    pretrain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def read_study(path: Path, flags: Settings | None = None) -> Study:
     InputError
         When the file is not a study, or one of its settings is wrong: before anything is trained.
     """
+    path = find_experiment(path)
     fields = read_toml(path, "study", "experiments/studies/")
     try:
         file = TypeAdapter(StudyFile).validate_python(fields)
@@ -106,8 +108,10 @@ def read_study(path: Path, flags: Settings | None = None) -> Study:
     if (file.grid is None) == (file.search is None):
         has = "neither" if file.grid is None else "both"
         raise InputError(f"{path}: a study has either [[grid]] or [search], but this has {has}.")
-    differences = read_differences(path.parent / file.experiment)
-    pretrain = None if file.pretrain == "none" else read_differences(path.parent / file.pretrain)
+    differences = read_differences(find_experiment(file.base, path.parent))
+    pretrain = (
+        None if file.pretrain is None else read_differences(find_experiment(file.pretrain, path.parent))
+    )
     varied = Varied(str(path), differences, file.fixed | (flags or {}), pretrain)
     if file.search is not None:
         space = check_space(file.search, varied.row, str(path))

@@ -246,7 +246,7 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     """Make a network with random weights from a seed, and statistics of some training clips."""
     n_outputs, is_emotion = len(training.outputs), experiment.task == "emotion"
     mean, deviation = row_statistics(training, experiment.data)
-    if experiment.data.normalise == "none":
+    if not experiment.data.normalise:
         mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
     target_mean, target_deviation = np.zeros(n_outputs), np.ones(n_outputs)
     if is_emotion and experiment.loss.standardise:
@@ -278,7 +278,7 @@ def _feature_settings(experiment: Experiment, training: ClipSet) -> FeatureSetti
 def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator) -> None:
     """Load the trunk an experiment names; print which weights were taken, and write them to `trunk.json`."""
     trunk = network.card.experiment.model.trunk
-    if trunk == "none":
+    if trunk is None:
         return
     names = load_trunk(network, Path(trunk))
     if accelerator.is_main_process:

@@ -119,13 +119,13 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
     InputError
         Naming the trunk, and the first fold with such clips.
     """
-    if experiment.model.trunk == "none" or experiment.is_classical:
+    if experiment.model.trunk is None or experiment.is_classical:
         return
     trunk = Path(experiment.model.trunk)
     origin = read_card(trunk).experiment
     one, other = origin.data, experiment.data
     same_place = Path(one.root).resolve() == Path(other.root).resolve()
-    if not (origin.task == experiment.task and one.windows == other.windows == "none" and same_place):
+    if not (origin.task == experiment.task and one.windows is other.windows is None and same_place):
         return
     held_out = [trunk.parent / name for name in ("valid.csv", *(["test.csv"] if origin.has_repeats else []))]
     unseen = [clip_id for path in held_out if path.exists() for clip_id in read_predictions(path).index]

@@ -1,7 +1,6 @@
 """Loss and score of emotion and of genre, and genre as an auxiliary head beside emotion."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -141,18 +140,18 @@ def soft_rank_error(
 
 
 class GenreObjective:
-    """Cross-entropy, optionally with class weights and label smoothing.
+    """Cross-entropy, optionally with class weights.
 
     Parameters
     ----------
     loss : LossSection
-        Smoothing, and whether classes are balanced.
+        Whether classes are balanced.
     training : ClipSet
         Gives the classes and their frequencies.
     """
 
     def __init__(self, loss: LossSection, training: ClipSet):
-        self.smoothing, self.outputs = loss.label_smoothing, training.outputs
+        self.outputs = training.outputs
         self.weights = torch.ones(len(self.outputs))
         if loss.class_weights == "balanced":
             counts = torch.tensor(training.values.sum(axis=0), dtype=torch.float32).clamp(min=1)
@@ -160,9 +159,7 @@ class GenreObjective:
 
     def loss(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Compute the loss of logits against class probabilities, both [shape=(n, n_classes)]."""
-        return functional.cross_entropy(
-            outputs.float(), values, self.weights.to(outputs.device), label_smoothing=self.smoothing
-        )
+        return functional.cross_entropy(outputs.float(), values, self.weights.to(outputs.device))
 
     def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
         """Compute the logits, up to a constant, that give some class probabilities."""
@@ -260,7 +257,8 @@ class PairedExcerpts(TrainingExcerpts):
         self, clips: ClipSet, genres: ClipSet, data: DataSection, excerpt: ExcerptSection, seed: int
     ):
         enough = math.ceil(len(clips) * excerpt.per_clip / len(genres))
-        self.genres = TrainingExcerpts(genres, data, replace(excerpt, per_clip=enough), _genre_seed(seed))
+        many = excerpt.model_copy(update={"per_clip": enough})
+        self.genres = TrainingExcerpts(genres, data, many, _genre_seed(seed))
         super().__init__(clips, data, excerpt, seed)
 
     def set_epoch(self, epoch: int) -> None:

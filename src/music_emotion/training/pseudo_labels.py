@@ -134,7 +134,7 @@ def _teacher(path: Path, student: Experiment) -> Experiment:
     """Read a teacher's experiment, and refuse one whose predictions don't fit or would leak labels."""
     teacher = read_experiment(path)
     data = teacher.data
-    foreign = data.rate != student.data.rate or data.statistics != "none" or data.windows != "none"
+    foreign = data.rate != student.data.rate or not data.of_layout
     problems = {
         f"has the task '{teacher.task}'. Name a run of emotion": teacher.task != "emotion",
         "is of repeats. Name a run of folds": teacher.has_repeats,

@@ -1,0 +1,121 @@
+"""Experiment files: found by name, read with what they are based on, and written."""
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from music_emotion.config import Experiment, build_experiment, experiment_to_dict
+from music_emotion.files import InputError, package_data, read_toml, shortened
+
+
+def built_in_experiments() -> dict[str, Path]:
+    """The files of the experiments and studies that the package brings, by name."""
+    return {path.stem: path for path in sorted(package_data("experiments").rglob("*.toml"))}
+
+
+def find_experiment(name: str | Path, beside: Path = Path()) -> Path:
+    """The file of an experiment or a study.
+
+    Parameters
+    ----------
+    name : str or Path
+        A file, relative to `beside` or absolute; or the name of a built-in experiment, such as
+        "multitask".
+    beside : Path, optional
+        A folder; the working directory, if not given.
+
+    Raises
+    ------
+    InputError
+        When there is neither; it names the nearest built-in experiment.
+    """
+    if os.path.exists(beside / name):  # where Path.exists raises for some names
+        return beside / name
+    known = built_in_experiments()
+    if str(name) in known:
+        return known[str(name)]
+    close = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else "built in are multitask, transfer, gp and others."
+    raise InputError(
+        f"The experiment {shortened(str(name), 300)} does not exist, as a file or by name; {hint}"
+    )
+
+
+def read_differences(name: str | Path) -> dict[str, Any]:
+    """Read an experiment file, and those it is based on: what it does differently from the defaults.
+
+    Parameters
+    ----------
+    name : str or Path
+        As for `find_experiment`. ``base = "NAME"`` in the file starts from another experiment,
+        named in the same way or relative to the file.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the key or value, and the nearest right word.
+    """
+    path = find_experiment(name)
+    differences = _read_with_base(path, ())
+    build_experiment(differences, str(path))
+    return differences
+
+
+def _read_with_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise InputError(f"{path} is based on itself. Remove base from one of {', '.join(map(str, above))}.")
+    own = read_toml(path, "experiment file", "experiments/")
+    base = own.pop("base", None)
+    if base is None:
+        return own
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base is {shortened(repr(base))}; name an experiment or a file.")
+    return lay_over(_read_with_base(find_experiment(base, path.parent), (*above, path.resolve())), own)
+
+
+def lay_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a nested base with those of another in their places."""
+    merged = dict(base)
+    for key, value in own.items():
+        section = merged.get(key)
+        merged[key] = section | value if isinstance(section, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def experiment_toml(experiment: Experiment) -> str:
+    """An experiment file, which `read_differences` reads back.
+
+    Parameters
+    ----------
+    experiment : Experiment
+
+    Returns
+    -------
+    str
+        TOML, without what is as the defaults are.
+
+    Examples
+    --------
+    >>> print(experiment_toml(Experiment(name="short", seeds=(0, 1))))
+    name = "short"
+    seeds = [0, 1]
+    """
+    held, usual = experiment_to_dict(experiment), experiment_to_dict(Experiment())
+    lines, sections = [f"name = {to_toml(experiment.name)}"], []
+    for key, value in held.items():
+        if not isinstance(value, dict):
+            lines += [f"{key} = {to_toml(value)}"] if key != "name" and value != usual[key] else []
+        elif different := {name: own for name, own in value.items() if own != usual[key][name]}:
+            sections += ["", f"[{key}]", *(f"{name} = {to_toml(own)}" for name, own in different.items())]
+    return "\n".join(lines + sections)
+
+
+def to_toml(value: Any) -> str:
+    """A value in TOML, where `false` switches a setting off."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{to_toml(key)} = {to_toml(own)}" for key, own in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(to_toml, value)) + "]"
+    return json.dumps(False if value is None else value, ensure_ascii=False)
