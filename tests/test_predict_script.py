@@ -20,7 +20,7 @@ from matplotlib.image import imread
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.config import build_experiment
-from music_emotion.datasets.demo import draw_music, synthesise
+from music_emotion.datasets.synthesis import draw_music, synthesise
 from music_emotion.files import read_json
 from music_emotion.listen.inference import predict_array
 from music_emotion.listen.timeline import Sliding, predict_file

@@ -370,10 +370,10 @@ def read_toml(path: Path, kind: str, examples: str) -> dict[str, Any]:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame, separator: str = ",") -> None:
     """Write a table as CSV atomically, without its index."""
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+        table.to_csv(temporary, sep=separator, index=False)
 
 
 def lock_of(place: Path) -> Path:

@@ -15,7 +15,7 @@ from music_emotion.audio.statistics import (
     mean_and_std,
     spectral_shape,
 )
-from music_emotion.datasets.demo import Music, synthesise
+from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 
 RATE_HZ = 22050

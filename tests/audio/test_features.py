@@ -17,7 +17,7 @@ from music_emotion.audio.features import (
     row_slice,
     silent_rows,
 )
-from music_emotion.datasets.demo import draw_music, synthesise
+from music_emotion.datasets.synthesis import draw_music, synthesise
 
 SETTINGS = FeatureSettings()
 RATE_HZ = 22050

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from music_emotion.audio.features import FeatureSettings, fused_features, silent_rows
 from music_emotion.audio.statistics import fused_statistics
-from music_emotion.datasets.demo import Music, synthesise
+from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 
 FRAME_SECONDS = 512 / 22050

@@ -1,43 +1,218 @@
-"""Tables as text: what is no table, where lines are, and how faults are told."""
+"""A user's clips: tables in their spellings, folders of classes, every fault at once, windows."""
 
+import os
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import soundfile
 
-from music_emotion.datasets.clips import read_clips
+from music_emotion.audio.decode import read_waveform
+from music_emotion.datasets import clip_table
+from music_emotion.datasets.clip_table import (
+    Windows,
+    audio_below,
+    cut_windows,
+    read_clips,
+    target_columns,
+    task_of,
+)
 from music_emotion.files import InputError
+
+NAMES = ("one.wav", "two.flac", "sub/three.MP3", "audio/7.wav", "audio/012.ogg", "audio/7.txt", "müsik 1.oga")
+RATE_HZ = 8000
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    """Make empty files, since names are enough to find audio."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def recording(path: Path, seconds: float) -> str:
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, round(seconds * RATE_HZ)), RATE_HZ)
+    return str(path)
 
 
 @pytest.fixture
 def table(tmp_path):
-    """Write `clips.csv` beside one.wav and two.flac, which are empty: their names are enough."""
-    (tmp_path / "one.wav").touch()
-    (tmp_path / "two.flac").touch()
+    """Write `clips.csv` beside audio: of 1 s in long.wav, else empty files."""
+    folder_of(tmp_path, *NAMES)
+    recording(tmp_path / "long.wav", 1)
 
     def write(text: str | bytes) -> Path:
-        content = text.encode() if isinstance(text, str) else text
-        (tmp_path / "clips.csv").write_bytes(content)
+        (tmp_path / "clips.csv").write_bytes(text.encode() if isinstance(text, str) else text)
         return tmp_path / "clips.csv"
 
     return write
 
 
+@pytest.mark.parametrize("column", ["path", "Path", "file"])
+def test_paths_are_relative_to_the_table_and_ids_are_numbered(table, tmp_path, column, monkeypatch):
+    table(f"{column}\none.wav\nsub/../sub/three.MP3\n{tmp_path}/two.flac\nmüsik 1.oga\n")
+    monkeypatch.chdir(tmp_path)
+    clips = read_clips(Path("clips.csv"))
+    assert clips["id"].tolist() == [1, 2, 3, 4]
+    assert clips["id"].dtype == np.int64
+    expected = ("one.wav", "sub/three.MP3", "two.flac", "müsik 1.oga")
+    assert clips["path"].tolist() == [str(tmp_path.resolve() / name) for name in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("id,valence\n12,0.5\n7,0.25\n", ["012.ogg", "7.wav"]),
+        ("Id\n12\n7\n", ["012.ogg", "7.wav"]),
+        ("id,path\n12,one.wav\n7,\n", ["one.wav", "7.wav"]),
+    ],
+)
+def test_audio_without_a_path_is_looked_up_by_id(table, tmp_path, text, names):
+    clips = read_clips(table(text), tmp_path / "audio")
+    assert clips["id"].tolist() == [12, 7]
+    assert [Path(path).name for path in clips["path"]] == names
+
+
+def test_ids_are_not_rounded(table):
+    clips = read_clips(table("id,path\n9007199254740993,one.wav\n0,two.flac\n"))
+    assert clips["id"].tolist() == [9007199254740993, 0]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "task", "targets"),
+    [
+        ("path,label", "one.wav,Rock", "genre", []),
+        ("path,Genre", "one.wav,Rock", "genre", []),
+        ("path,genre,group", "one.wav,Rock,7", "genre", []),
+        ("path,label,energy", "one.wav,Rock,1e-1", "genre", ["energy"]),
+        ("path,valence,energy", "one.wav,0.1,0.2", "emotion", ["valence", "energy"]),
+        ("path, start_seconds, end_seconds, group, arousal", "long.wav, 0, 1, a, .2", "emotion", ["arousal"]),
+        ("path,start_seconds", "long.wav,0.5", None, []),
+        ("path,label,", "one.wav,Rock,", "genre", []),
+        *(
+            (f"path,{target}", "one.wav,0.1", "emotion", [target])
+            for target in ("danceability", "tension", "mood", "tempo", "pathos", "Valence_mean", "arousal 2")
+        ),
+    ],
+)
+def test_columns_say_what_a_table_is_for(table, header, row, task, targets):
+    clips = read_clips(table(f"{header}\n{row}\n"))
+    assert task_of(clips) == task
+    assert target_columns(clips) == targets
+
+
+def test_cells_are_taken_as_they_are_written(table):
+    text = 'path,label,group,energy\n"one.wav", None ,007,0.123456789012345678\ntwo.flac,"Drum, Bass",1e3,0\n'
+    clips = read_clips(table(text))
+    assert clips["label"].tolist() == ["None", "Drum, Bass"]
+    assert clips["group"].tolist() == ["007", "1e3"]
+    assert clips["energy"].tolist() == [0.123456789012345678, 0]
+    spans = read_clips(table("path,start_seconds,end_seconds\none.wav,,\nlong.wav,0.5,1.05\n"))
+    np.testing.assert_array_equal(spans[["start_seconds", "end_seconds"]], [[np.nan, np.nan], [0.5, 1.05]])
+
+
+def test_clips_of_one_recording_are_a_group(table):
+    text = "path,start_seconds,valence\nlong.wav,0,1\none.wav,0,1\n./long.wav,0.5,1\n"
+    clips = read_clips(table(text))
+    assert clips["group"].tolist() == [1, 2, 1]
+    assert target_columns(clips) == ["valence"]
+    assert read_clips(table(text.replace("valence", "group")))["group"].tolist() == ["1", "1", "1"]
+    assert "group" not in read_clips(table("path\nlong.wav\none.wav\n"))
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_table_may_come_from_any_system(table, mark, end):
+    clips = read_clips(table(f"{mark}path,label{end}one.wav,Röck{end}"))
+    assert clips["label"].tolist() == ["Röck"]
+
+
+COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label, group nor a target of numb"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("path\none.wav\naudio\n", r"An audio file does not exist: line 3 \(audio\)$"),
+        ('path\none.wav\n""\n', "A path is empty: line 3$"),
+        ("id,valence\n3,0.5\n", r"A column is missing: line 1 \('path'; add it, or give --audio FOLDER\)"),
+        ("id,path\nabc,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('abc'\)"),
+        ("id,path\n1.5,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('1\.5'\)"),
+        ("id,path\n-4,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('-4'\)"),
+        ("id,path\n,one.wav\n", r"An id is not a whole number from 0 up: line 2 \(''\)"),
+        ("id,path\n99999999999999999999,one.wav\n", "An id is not a whole number from 0 up: line 2"),
+        ("id,path\n1000003,one.wav\n1000003,two.flac\n", r"An id is used before: line 3 \(1000003\)"),
+        ("path\none.wav\n./one.wav\n", r"A row has the audio and the span of an earlier one: line 3 \(one"),
+        ("path,start_seconds,x\nlong.wav,0,1\nlong.wav,,2\n", "audio and the span of an earlier one: line 3"),
+        ("path,start_seconds\none.wav,x\n", r"A time is not a number: line 2 \(start_seconds: 'x'\)"),
+        ("path,end_seconds\none.wav,nan\n", r"A time is not a number: line 2 \(end_seconds: 'nan'\)"),
+        ("path,start_seconds\none.wav,-0.5\n", r"A start is negative: line 2 \(-0.5 s\)"),
+        ("path,start_seconds,end_seconds\none.wav,5,5\n", r"end is not after the start: line 2 \(5 s to 5 s"),
+        ("path,end_seconds\none.wav,0\n", r"An end is not after the start: line 2 \(0 s to 0 s\)"),
+        ("path,start_seconds\nlong.wav,1\n", r"start is not before the recording's end: line 2 \(1 s of 1 s"),
+        ("path,end_seconds\nlong.wav,1.11\n", r"end is after the recording's end: line 2 \(1\.11 s of 1 s"),
+        ("path,label\none.wav, \n", "A label is empty: line 2$"),
+        ("path,label,valence\none.wav,a\tb,1\n", r"A label has a tab: line 2 \('a\\tb'\)"),
+        ("path,group\none.wav,\n", "A group is empty: line 2$"),
+        ("path,valence\none.wav,1\ntwo.flac,\n", r"A target is not a number: line 3 \(valence: ''\)"),
+        ("path,valence\none.wav,1\ntwo.flac,inf\n", r"A target is not a number: line 3 \(valence: 'inf'\)"),
+        ("path,start_secnds\none.wav,1\n", rf"{COLUMN}ers: line 1 \('start_secnds', did you mean 'start_se"),
+        ("path,t_start\none.wav,1\n", r"'t_start', did you mean 'start_seconds'"),
+        ("path,End (s)\none.wav,1\n", r"'End \(s\)', did you mean 'end_seconds'"),
+        ("path,duration_seconds\none.wav,1\n", r"'duration_seconds', did you mean 'end_seconds'"),
+        ("path,song_id\none.wav,1\n", r"'song_id', did you mean 'id'"),
+        ("path,ID\none.wav,1\n", r"'ID', did you mean 'id'"),
+        ("path,groups\none.wav,1\n", r"'groups', did you mean 'group'"),
+        ("path,lable\none.wav,Rock\n", r"'lable', did you mean 'label'"),
+        ("path,label,artist\none.wav,Rock,Bob\n", r"'artist', did you mean 'group'"),
+        (
+            "path,label,notes\none.wav,a,b\n",
+            rf"{COLUMN}ers: line 1 \('notes', most of its cells are not numb",
+        ),
+        ("path,label,notes\none.wav,a,\n", r"'notes', most of its cells are not numbers"),
+        ("path,valence,valence\none.wav,1,2\n", r"A column is there twice: line 1 \(valence\)"),
+        ("path,id,Id\none.wav,1,2\n", r"A column is there twice: line 1 \(Id\)"),
+        (",path\n1,one.wav\n", r"A column has no name: line 1 \(column 1\)"),
+        ("path,label\none.wav,a,b\n", r"A row is longer than the header of 2 columns: line 2 \(3 cells\)"),
+    ],
+)
+def test_a_fault_gets_a_sentence(table, text, sentence):
+    start = r"clips\.csv has 1 fault; nothing was done\. Correct it:\n  .*"
+    with pytest.raises(InputError, match=start + sentence):
+        read_clips(table(text))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table, end):
+    rows = [f"{n},none{n}.wav,1,0.{n}" for n in range(1, 8)]
+    text = ["", "id,path,start,valence", "", *rows, '7,"one.wav",1,x', "x,two.flac,1,", ""]
+    with pytest.raises(InputError) as caught:
+        read_clips(table(end.join(text)))
+    assert str(caught.value).split("clips.csv ")[1].splitlines() == [
+        "has 12 faults; nothing was done. Correct it:",
+        f"  {COLUMN}ers: line 2 ('start', did you mean 'start_seconds'?)",
+        "  An id is not a whole number from 0 up: line 12 ('x')",
+        "  An id is used before: line 11 (7)",
+        "  An audio file does not exist: line 4 (none1.wav), line 5 (none2.wav), line 6 (none3.wav), "
+        "line 7 (none4.wav), line 8 (none5.wav), ... (7 in all)",
+        "  A target is not a number: line 11 (valence: 'x'), line 12 (valence: '')",
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", r"clips\.csv is empty"),
         ("\n\n", r"clips\.csv is empty"),
         ("path\n\n", r"clips\.csv has no rows"),
         ("path;label\none.wav;Rock\n", r"separated by semicolons; the separator must be a comma"),
         ("path\tlabel\none.wav\tRock\n", r"separated by tabs; the separator must be a comma"),
         (
             'path,label\none.wav,a\n\n"two.flac,b\n',
-            r"clips\.csv line 4 can't be split into cells: unexpected end of data",
+            r"clips\.csv line 4 can't be split into cells: unexpected",
         ),
-        (
-            "path,label\none.wav,Röck\n".encode("latin-1"),
-            r"not a text file in UTF-8: line 2 holds the byte 0xf6",
-        ),
+        ("path,label\none.wav,Röck\n".encode("latin-1"), r"not a text file in UTF-8: line 2 holds .* 0xf6"),
         ("path\none.wav\n".encode("utf-16"), r"line 1 holds the byte 0xff\. Save it as UTF-8"),
         ("path\none.wav\n".encode("utf-16-le"), r"line 1 holds the byte 0x00\. Save it as UTF-8"),
     ],
@@ -47,27 +222,182 @@ def test_what_is_no_table_gets_a_sentence(table, content, sentence):
         read_clips(table(content))
 
 
-def test_all_faults_are_told_at_once(table):
-    rows = [f"{n},none{n}.wav,1,0.{n}" for n in range(1, 8)]
-    text = "\n".join(["id,path,strat,valence", *rows, "7,one.wav,1,x", "x,two.flac,1,"]) + "\n"
-    with pytest.raises(InputError) as caught:
-        read_clips(table(text))
-    assert str(caught.value).split("clips.csv: ")[1].splitlines() == [
-        "11 faults in 4 kinds; nothing was extracted.",
-        "  1 id is not a whole number from 0 up: line 10 ('x')",
-        "  7 audio files do not exist: line 2 (none1.wav), line 3 (none2.wav), line 4 (none3.wav), "
-        "line 5 (none4.wav), line 6 (none5.wav), ...",
-        "  1 id is used before: line 9 (7)",
-        "  2 targets are not a number: line 9 (valence: 'x'), line 10 (valence: '')",
-    ]
+def test_a_recording_is_opened_once_and_only_for_a_span(table, monkeypatch):
+    opened = []
+    monkeypatch.setattr(clip_table, "recording_seconds", lambda path: opened.append(path.name) or 1.0)
+    text = "path,start_seconds,end_seconds\nlong.wav,0,0.5\nlong.wav,0.5,1\none.wav,,\ntwo.flac,0,\n"
+    read_clips(table(text))
+    assert opened == ["long.wav"]
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_lines_are_those_of_an_editor(table, end):
-    lines = ["", "path,label", "", 'one.wav,"a\tb"', "", "", "none.wav,c", "two.flac,", ""]
+def test_a_recording_that_cannot_be_opened_is_no_fault(table):
+    clips = read_clips(table("path,start_seconds,end_seconds\none.wav,100,200\n"))
+    assert clips["start_seconds"].tolist() == [100.0]
+
+
+def test_a_missing_table_or_audio_folder_gets_a_sentence(table, tmp_path):
+    with pytest.raises(InputError, match=r"The table of clips .*none\.csv does not exist"):
+        read_clips(tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"The audio folder .*nowhere does not exist"):
+        read_clips(table("id\n7\n"), tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"--audio .* is for a table with ids, but .* is a folder"):
+        read_clips(tmp_path, tmp_path)
+
+
+def test_ids_without_audio_or_with_too_much_are_named(table, tmp_path):
+    folder_of(tmp_path / "audio", "07.mp3", "8.txt")
     with pytest.raises(InputError) as caught:
-        read_clips(table(end.join(lines)))
+        read_clips(table("id\n7\n8\n12\n9\n"), tmp_path / "audio")
     message = str(caught.value)
-    assert "do not exist: line 7 (none.wav)" in message.replace("does", "do")
-    assert "label is empty: line 8" in message
-    assert "line break: line 4 (" in message
+    assert f"An id has no audio file in {tmp_path / 'audio'}: line 3 (8), line 5 (9)" in message
+    assert f"An id has several audio files in {tmp_path / 'audio'}: line 2 (07.mp3, 7.wav)" in message
+
+
+def test_a_hundred_thousand_rows_are_checked_in_seconds(tmp_path, monkeypatch):
+    """Files are looked for folder by folder; a question for each would take minutes on a remote disk."""
+    listed = []
+    monkeypatch.setattr(clip_table, "_file_names", lambda folder: listed.append(folder) or {"one.wav"})
+    monkeypatch.setattr(os.path, "isfile", None)
+    clips = pd.DataFrame({"path": ["one.wav", "sub/../one.wav"] * 50_000, "start_seconds": range(100_000)})
+    monkeypatch.setattr(clip_table, "recording_seconds", lambda _: 1e6)
+    clips.to_csv(tmp_path / "many.csv", index=False)
+    assert len(read_clips(tmp_path / "many.csv")) == 100_000
+    assert listed == [str(tmp_path.resolve())]
+
+
+def test_a_folder_per_class_is_a_table_with_labels(tmp_path):
+    names = ["Rock/b.mp3", "Rock/live/1.M4A", "Hip-Hop/ü.opus", ".cache/x.mp3", "Rock/.x.mp3", "Rock/a.txt"]
+    music = folder_of(tmp_path / "music", *names, "Rock/.old/y.mp3", "empty/notes.txt")
+    (music / "Soul").symlink_to(folder_of(tmp_path / "elsewhere", "c.wav"))
+    clips = read_clips(music)
+    assert clips["id"].tolist() == [1, 2, 3, 4]
+    found = ("Hip-Hop/ü.opus", "Rock/b.mp3", "Rock/live/1.M4A", "Soul/c.wav")
+    assert clips["path"].tolist() == [str(music.resolve() / name) for name in found]
+    assert clips["label"].tolist() == ["Hip-Hop", "Rock", "Rock", "Soul"]
+    assert task_of(clips) == "genre"
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (("1042.mp3", "7.wav", "0.aac"), [0, 1042, 7]),
+        (("007.mp3", "11.wma"), [7, 11]),
+        (("7.mp3", "07.webm"), [1, 2]),
+        (("7.mp3", "b.mp4"), [1, 2]),
+        (("-7.mp3", "1.5.mp3"), [1, 2]),
+        (("9999999999999999999.oga",), [1]),
+    ],
+)
+def test_a_flat_folder_is_a_table_without_labels(tmp_path, names, ids):
+    clips = read_clips(folder_of(tmp_path, *names))
+    assert list(clips.columns) == ["id", "path"]
+    assert clips["id"].tolist() == ids
+    assert sorted(Path(path).name for path in clips["path"]) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("a.txt", "b/c.pdf"), r"holds no audio: no name in it ends in \.aac, .*\.m4a, .*\.wma"),
+        (("a.mp3", "Rock/b.mp3"), r"holds audio itself \(a\.mp3\) and in sub-folders \(Rock\)"),
+        (("Rock/b\tc.mp3",), r"rename 'Rock/b\\tc\.mp3'; tables can't hold such names"),
+    ],
+)
+def test_a_folder_that_is_no_set_of_clips_gets_a_sentence(tmp_path, names, sentence):
+    with pytest.raises(InputError, match=sentence):
+        read_clips(folder_of(tmp_path, *names))
+
+
+def test_audio_is_listed_below_a_folder_whether_it_is_a_set_of_clips_or_not(tmp_path):
+    folder_of(tmp_path, "b.mp3", "Rock/live/a.WAV", "Rock/.x.mp3", ".cache/x.mp3", "Rock/notes.txt")
+    assert audio_below(tmp_path) == ["Rock/live/a.WAV", "b.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window", "hop", "starts"),
+    [
+        (12.0, 5.0, None, [0, 5]),
+        (12.0, 5.0, 2.5, [0, 2.5, 5]),
+        (9.9, 5.0, 5.0, [0]),
+        (4.95, 5.0, 5.0, [0]),
+        (3.0, 0.5, 2.0, [0, 2]),
+        (0.6, 0.3, 0.1, [0, 0.1, 0.2, 0.3]),
+    ],
+)
+def test_windows_fill_a_recording_and_the_rest_is_dropped(tmp_path, seconds, window, hop, starts):
+    clips = pd.DataFrame({"id": [7], "path": [recording(tmp_path / "a.wav", seconds)]})
+    windows = cut_windows(clips, Windows(window, hop))
+    assert windows["start_seconds"].tolist() == starts
+    np.testing.assert_allclose(windows["end_seconds"] - windows["start_seconds"], window)
+    for start, end in zip(windows["start_seconds"], windows["end_seconds"], strict=True):
+        samples = len(read_waveform(tmp_path / "a.wav", RATE_HZ, start, end))
+        assert abs(samples - window * RATE_HZ) <= 0.1 * RATE_HZ
+
+
+def test_windows_stay_within_the_span_of_their_clip(tmp_path):
+    path = recording(tmp_path / "a.wav", 20)
+    clips = pd.DataFrame(
+        {"id": [7, 3], "path": path, "start_seconds": [np.nan, 13.0], "end_seconds": [5.0, np.nan]}
+    )
+    windows = cut_windows(clips, Windows(2.0))
+    assert windows["start_seconds"].tolist() == [0, 2, 13, 15, 17]
+    assert windows["id"].tolist() == [1, 2, 3, 4, 5]
+    assert windows["clip"].tolist() == [7, 7, 3, 3, 3]
+    with pytest.raises(InputError, match=r"1 clips are shorter than a window of 6 s: 7 \(5 s\)"):
+        cut_windows(clips, Windows(6.0))
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "groups"),
+    [
+        ("path,label", ["a.wav,Rock", "b.wav,Rock"], [1, 1, 2]),
+        ("path,valence", ["a.wav,0.5", "b.wav,1"], [1, 1, 2]),
+        ("path,start_seconds,end_seconds", ["a.wav,0,2", "a.wav,2,4", "b.wav,,"], [1, 1, 2]),
+        ("path,group", ["a.wav,x", "b.wav,x"], ["x", "x", "x"]),
+    ],
+)
+def test_windows_keep_what_is_known_of_their_clip(tmp_path, header, cells, groups):
+    recording(tmp_path / "a.wav", 4), recording(tmp_path / "b.wav", 2)
+    (tmp_path / "clips.csv").write_text("\n".join([header, *cells]))
+    clips = read_clips(tmp_path / "clips.csv")
+    windows = cut_windows(clips, Windows(2.0))
+    assert list(windows.columns[:5]) == ["id", "path", "start_seconds", "end_seconds", "clip"]
+    assert windows["group"].tolist() == groups
+    assert (task_of(windows), target_columns(windows)) == (task_of(clips), target_columns(clips))
+    for column in ("label", *target_columns(clips)):
+        if column in clips:
+            assert windows[column].tolist() == clips.set_index("id")[column][windows["clip"]].tolist()
+
+
+@pytest.mark.parametrize("content", [None, b"this is not audio"])
+def test_a_recording_without_a_window_keeps_a_row_that_fails_with_a_reason(tmp_path, content):
+    path = Path(recording(tmp_path / "a.wav", 3))
+    if content is not None:
+        path.write_bytes(content)
+    clips = pd.DataFrame({"id": [7], "path": [str(path)], "start_seconds": [1.0]})
+    windows = cut_windows(clips, Windows(5.0))
+    assert windows[["start_seconds", "end_seconds", "clip"]].to_numpy().tolist() == [[1.0, 6.0, 7]]
+    with pytest.raises(InputError, match=r"a\.wav: the (clip ends at 6\.0 s|audio can't)"):
+        read_waveform(path, RATE_HZ, 1.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("window", "hop", "sentence"),
+    [
+        (None, 1.0, "--hop is given without --window"),
+        (0.0, None, r"--window is 0\.0 s"),
+        (float("nan"), 1.0, r"--window is nan s"),
+        (1.0, -2.0, r"--hop is -2\.0 s; it must be a positive number"),
+        (1.0, float("inf"), r"--hop is inf s"),
+    ],
+)
+def test_lengths_must_be_positive(window, hop, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Windows(window, hop)
+
+
+def test_many_windows_are_cut_in_no_time():
+    n = 100_000
+    clips = pd.DataFrame({"id": range(n), "path": "a.wav", "start_seconds": 0.0, "end_seconds": 30.0})
+    windows = cut_windows(clips, Windows(10.0, 10.0))
+    assert windows["clip"].tolist() == [clip for clip in range(n) for _ in range(3)]

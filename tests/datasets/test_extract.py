@@ -17,12 +17,11 @@ from music_emotion.audio.features import FeatureSettings, fused_features
 from music_emotion.config import DataSection
 from music_emotion.datasets import extract
 from music_emotion.datasets.clip_set import load_clip_set
-from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.clip_table import Windows, read_clips
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.resumable import Outcome
-from music_emotion.datasets.windows import Windows
-from music_emotion.files import InputError, read_json
+from music_emotion.datasets.resume import Outcome
+from music_emotion.files import InputError, read_json, write_json
 
 RATE_HZ = 22050
 HERE = Workers(n_jobs=1)
@@ -62,7 +61,7 @@ def extracted(audio, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     """The three clips as an emotion training set, and the record."""
     root = tmp_path_factory.mktemp("root")
     clips = clips_of(audio, tmp_path_factory.mktemp("table"), RATED)
-    return root, extract_clips(clips, root, "emotion", "train", workers=HERE).record
+    return root, extract_clips(clips, root, "emotion", "train", beats=True, workers=HERE).record
 
 
 def files_below(root: Path) -> set[str]:
@@ -98,7 +97,7 @@ def test_settings_and_the_record_say_how_and_how_long(extracted, audio):
     settings = read_json(root / "multitask_dataset" / "settings.json")
     assert settings == {
         **{"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512},
-        **{"window_seconds": 0.0, "hop_seconds": 0.0},
+        **{"window_seconds": None, "hop_seconds": None},
     }
     assert record["id"].tolist() == [230, 4, 17]
     paths = [audio / name for name in ("230.wav", "4.wav", "17.wav")]
@@ -135,7 +134,7 @@ def again(audio, tmp_path):
         clips = clips_of(folder, tmp_path, text)
         return extract_clips(clips, root, "emotion", "train", workers=HERE, **settings)
 
-    run()
+    run(beats=True)
     return folder, root, run
 
 
@@ -195,6 +194,26 @@ def test_equal_names_in_folders_of_classes_are_told_apart(audio, tmp_path):
     np.testing.assert_array_equal(np.load(root / "fma_genre_spectrograms/train/1.fused.full.npy"), full)
 
 
+def test_beats_are_extracted_only_where_asked_and_then_kept_up(audio, tmp_path):
+    clips, root = clips_of(audio, tmp_path, RATED), tmp_path / "root"
+    extract_clips(clips, root, "emotion", "train", workers=HERE)
+    assert [path.name for path in root.glob("[!.]*")] == ["multitask_dataset"]
+    full, beat = features_of(audio / "17.wav")
+    np.testing.assert_array_equal(np.load(root / "multitask_dataset/train/17.fused.full.npy"), full)
+    assert extract_clips(clips, root, "emotion", "train", beats=True, workers=HERE).n_done == 3
+    np.testing.assert_array_equal(np.load(root / "multitask_dataset_beat/train/17.fused.full.npy"), beat)
+    (root / "multitask_dataset_beat/train/17.fused.full.npy").unlink()
+    assert extract_clips(clips, root, "emotion", "train", workers=HERE).n_done == 1
+    np.testing.assert_array_equal(np.load(root / "multitask_dataset_beat/train/17.fused.full.npy"), beat)
+
+
+def test_sets_of_earlier_versions_without_windows_go_on(again):
+    _, root, run = again
+    settings = root / "multitask_dataset" / "settings.json"
+    write_json(settings, read_json(settings) | {"window_seconds": 0.0, "hop_seconds": 0.0})
+    assert run().n_kept == 3
+
+
 def test_an_array_that_was_removed_is_made_again(again):
     _, root, run = again
     gone = root / "multitask_dataset_beat/train/4.fused.full.npy"
@@ -236,10 +255,10 @@ def test_what_the_table_no_longer_tells_is_not_kept(again):
 
 def test_windows_are_clips_of_their_own_and_a_set_has_one_kind(again, audio, tmp_path):
     _, _, run = again
-    with pytest.raises(InputError, match=r"made with \{'window_seconds': 0\.0\}, but .*: 1\.0\}.*--out"):
+    with pytest.raises(InputError, match=r"made with \{'window_seconds': None\}, but .*: 1\.0\}.*--out"):
         run(windows=Windows(1.0))
     clips, root = clips_of(audio, tmp_path, RATED), tmp_path / "windows"
-    done = extract_clips(clips, root, "emotion", "train", windows=Windows(1.0, 0.5), workers=HERE)
+    done = extract_clips(clips, root, "emotion", "train", None, Windows(1.0, 0.5), workers=HERE)
     assert done.n_done == 15
     third = np.load(root / "multitask_dataset/train/3.fused.full.npy")
     expected, _ = features_of(audio / "230.wav", 1.0, 2.0)
@@ -327,6 +346,7 @@ def fast(monkeypatch):
     """Features of nothing, so that only what is written around them takes time."""
     empty = np.zeros((140, 2), np.float32)
     monkeypatch.setattr(extract, "fused_features", lambda *_: (empty, empty))
+    monkeypatch.setattr(extract, "full_features", lambda *_: empty)
     monkeypatch.setattr(extract, "compile_ahead", lambda *_: None)
 
 
@@ -344,7 +364,7 @@ GENRE_SETS = ["fma_genre_spectrograms", "fma_genre_spectrograms_beat"]
 def test_genre_tables_are_spelt_as_the_competitions_for_both_rates(audio, tmp_path, split, full, beat):
     root = tmp_path / "root"
     clips = clips_of(audio, tmp_path, THREE.format("Genre", "Blues", "Hip-Hop", "Jazz"))
-    extract_clips(clips, root, "genre", split, workers=HERE)
+    extract_clips(clips, root, "genre", split, beats=True, workers=HERE)
     for name, spelling in zip(GENRE_SETS, (full, beat), strict=True):
         rows = [(230, "Blues"), (4, "Hip-Hop"), (17, "Jazz")]
         expected = "Id\tGenre\n" + "".join(f"{spelling.format(i)}\t{genre}\n" for i, genre in rows)
@@ -365,7 +385,7 @@ def test_a_corrupt_clip_is_recorded_and_left_out_of_the_labels(audio, tmp_path):
     root = tmp_path / "root"
     text = "id,path,label\n4,AUDIO/4.wav,Blues\n9,AUDIO/broken.wav,Jazz\n"
     clips = clips_of(audio, tmp_path, text)
-    done = extract_clips(clips, root, "genre", "train", workers=HERE, max_failed=0.5)
+    done = extract_clips(clips, root, "genre", "train", beats=True, workers=HERE, max_failed=0.5)
     record = done.record
     assert record.set_index("id")["reason"].loc[4] == ""
     assert "broken.wav: the audio can't be decoded" in record.set_index("id")["reason"].loc[9]
@@ -393,8 +413,14 @@ def test_a_run_with_too_many_failures_fails_after_recording_them(audio, tmp_path
     [
         (np.zeros(RATE_HZ), "the clip from 0 s on is silent"),
         (np.full(2047, 0.1), "the clip from 0 s on has 2047 samples at 22050 Hz; at least 2048 are needed"),
-        (np.array([0.1, np.nan] * RATE_HZ), "holds values that are not finite, or far beyond full scale"),
-        (np.full(RATE_HZ, 1e20), "holds values that are not finite, or far beyond full scale"),
+        (
+            np.array([0.1, np.nan] * RATE_HZ),
+            "the clip from 0 s on holds values that are not finite, or far beyond full scale",
+        ),
+        (
+            np.full(RATE_HZ, 1e20),
+            "the clip from 0 s on holds values that are not finite, or far beyond full scale",
+        ),
         (np.full(RATE_HZ, 1e-7), "the clip from 0 s on is silent"),
     ],
 )

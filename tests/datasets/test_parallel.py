@@ -16,7 +16,7 @@ import soundfile
 from distributed import Client
 
 from music_emotion.datasets import parallel
-from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.parallel import Workers, map_clips
 from music_emotion.files import InputError
@@ -53,7 +53,7 @@ def command(table: Path, root: Path, *flags: str) -> list[str]:
 
 
 def n_arrays(root: Path) -> int:
-    return len(list((root / "multitask_dataset_beat" / "train").glob("[0-9]*.npy")))
+    return len(list((root / "multitask_dataset" / "train").glob("[0-9]*.npy")))
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
@@ -65,17 +65,13 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen | None = None
 
 
 def assert_same_set(root: Path, local: Path) -> None:
-    for name in ("multitask_dataset", "multitask_dataset_beat"):
-        names = sorted(path.name for path in (local / name / "train").iterdir())
-        assert len(names) == N_CLIPS
-        assert sorted(path.name for path in (root / name / "train").iterdir()) == names
-        for array in names:
-            np.testing.assert_array_equal(
-                np.load(root / name / "train" / array), np.load(local / name / "train" / array)
-            )
-        assert (root / name / "train_labels.txt").read_text() == (
-            local / name / "train_labels.txt"
-        ).read_text()
+    files = [sorted((place / "multitask_dataset").glob("*/*.npy")) for place in (root, local)]
+    assert [path.name for path in files[0]] == [path.name for path in files[1]]
+    assert len(files[0]) == N_CLIPS
+    for ours, theirs in zip(*files, strict=True):
+        np.testing.assert_array_equal(np.load(ours), np.load(theirs))
+    labels = [place / "multitask_dataset" / "train_labels.txt" for place in (root, local)]
+    assert labels[0].read_text() == labels[1].read_text()
 
 
 def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
@@ -227,5 +223,5 @@ class _Blind:
 
 def test_workers_that_do_not_see_the_folder_are_named(tmp_path):
     with pytest.raises(InputError, match=r"1 of 2 workers do not see .*: tcp://10\.0\.0\.2:1"):
-        parallel._check_folder(_Blind(), tmp_path)
+        parallel._check_workers(_Blind(), lambda: None, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from damaged import damaged, only_sentences, several
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.labels import read_genres, read_groups, read_targets
 from music_emotion.evaluation.submission import read_sample, submission_table, write_submission
 from music_emotion.files import InputError, read_predictions, write_predictions

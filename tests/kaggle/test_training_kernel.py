@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from music_emotion.config import DataSection, Experiment
 from music_emotion.datasets.clip_set import load_clip_set
-from music_emotion.datasets.demo import write_demo
+from music_emotion.datasets.synthesis import write_demo
 from music_emotion.evaluation.blend import blend
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
@@ -75,7 +75,7 @@ pytestmark = pytest.mark.usefixtures("own_accelerate")
 def home(tmp_path_factory) -> Path:
     """A folder with the demo's music as the competition's data, and a blend of experiments on it."""
     folder = tmp_path_factory.mktemp("home")
-    write_demo(folder / "audio", 24, 6, 16, 8, 4.0, seed=0)
+    write_demo(folder / "audio", (24, 6, 16, 8), 4.0, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("ACCELERATE_MIXED_PRECISION", "no")

@@ -9,7 +9,7 @@ import soundfile
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, full_features
-from music_emotion.datasets.demo import Music, synthesise
+from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import feature_blocks as module
 from music_emotion.listen.feature_blocks import FeatureBlocks, feature_blocks

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, full_features, fused_features
 from music_emotion.config import build_experiment
-from music_emotion.datasets.demo import Music, synthesise
+from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import excerpt_plan, feature_blocks
 from music_emotion.listen.inference import predict_array

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from music_emotion.audio.constant_q import short_time_spectrum
 from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
-from music_emotion.datasets.demo import Music, synthesise
+from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.listen.sound_overview import Overview
 from music_emotion.listen.timeline import Sliding, Timeline
 from music_emotion.plots.timeline_picture import draw_timeline

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from script_process import ScriptProcess
 
-from music_emotion.datasets.clips import read_clips
+from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.layout import split_files
 from music_emotion.datasets.store import open_store

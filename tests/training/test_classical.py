@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from music_emotion.config import Experiment, build_experiment
-from music_emotion.datasets import clip_statistics
+from music_emotion.datasets import statistics_table
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_run
 from music_emotion.evaluation.metrics import spearman
@@ -56,13 +56,13 @@ def run_of(request, classical, sets, tmp_path_factory) -> tuple[str, Path]:
 @pytest.fixture
 def summed_up(monkeypatch) -> list[int]:
     """Frames of every array that statistics were computed of since."""
-    arrays, compute = [], clip_statistics.statistic_families
+    arrays, compute = [], statistics_table.statistic_families
 
     def count(fused, *rest, **named):
         arrays.append(fused.shape[1])
         return compute(fused, *rest, **named)
 
-    monkeypatch.setattr(clip_statistics, "statistic_families", count)
+    monkeypatch.setattr(statistics_table, "statistic_families", count)
     return arrays
 
 

@@ -24,8 +24,8 @@ from music_emotion.audio.features import (
     fused_features,
 )
 from music_emotion.bench.processes import own_peak_mb
-from music_emotion.datasets.clips import read_clips
-from music_emotion.datasets.demo import write_demo
+from music_emotion.datasets.clip_table import read_clips
+from music_emotion.datasets.synthesis import write_demo
 
 SETTINGS = FeatureSettings()
 MEL_TOLERANCE_DB, CHROMA_TOLERANCE = 1e-3, 1e-4
@@ -122,7 +122,7 @@ def extract(audio: Path | None = None, *, clips: int = 20, rounds: int = 3, jobs
     """
     with TemporaryDirectory() as folder:
         if audio is None:
-            write_demo(Path(folder), clips, 1, 1, 1, seconds=30.0, seed=0)
+            write_demo(Path(folder), (clips, 1, 1, 1), seconds=30.0, seed=0)
         table = read_clips(audio or Path(folder) / "emotion_train.csv")
         paths = [Path(path) for path in table["path"].drop_duplicates()]
         compile_ahead(SETTINGS)

@@ -11,7 +11,7 @@ from music_emotion.commands.kaggle import package
 from music_emotion.commands.training import pretrain, train
 from music_emotion.config import DataSection, Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
-from music_emotion.datasets.demo import write_demo
+from music_emotion.datasets.synthesis import write_demo
 from music_emotion.evaluation.single_statistic import best_single_statistic
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, alone_at, read_json, write_json
@@ -57,7 +57,7 @@ def _demo(
     size = {"clips": clips, "seconds": seconds, "seed": seed, "shuffle_labels": shuffle_labels}
     _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs})
     music, data, runs = out / "audio", out / "data", out / "runs"
-    write_demo(music, clips, clips // 4, clips * 3 // 4, clips // 4, seconds, seed, shuffle_labels)
+    write_demo(music, (clips, clips // 4, clips * 3 // 4, clips // 4), seconds, seed, shuffle_labels)
     for task in ("emotion", "genre"):
         for split in ("train", "test"):
             extract(music / f"{task}_{split}.csv", out=data, split=split, task=task)

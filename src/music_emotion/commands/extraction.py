@@ -5,13 +5,12 @@ from pathlib import Path
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
-from music_emotion.datasets.clip_statistics import array_statistics, summarise_clips
-from music_emotion.datasets.clips import read_clips, task_of
+from music_emotion.datasets.clip_table import Windows, read_clips, task_of
 from music_emotion.datasets.extract import extract_clips, read_settings
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.parallel import Workers
+from music_emotion.datasets.statistics_table import array_statistics, summarise_clips
 from music_emotion.datasets.store import open_store
-from music_emotion.datasets.windows import Windows
 from music_emotion.files import InputError, write_table
 
 
@@ -22,8 +21,9 @@ def extract(
     split: Split = "train",
     task: Task | None = None,
     audio: Path | None = None,
-    window: float = 0.0,
-    hop: float = 0.0,
+    window: float | None = None,
+    hop: float | None = None,
+    beats: bool = False,
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     jobs: int = -1,
     scheduler: str | None = None,
@@ -46,10 +46,11 @@ def extract(
     audio
         Folder of <id>.<ending> files for a table without paths.
     window
-        Cut every clip into windows of so many seconds, each of which becomes a clip; 0 keeps
-        clips whole.
+        Cut every clip into windows of so many seconds, each of which becomes a clip.
     hop
-        Seconds from one window's start to the next one's; 0 for a window.
+        Seconds from one window's start to the next one's; a window by default.
+    beats
+        Write the beat-synchronous set, too, which takes nearly twice as long.
     features
         How audio becomes features; recorded in settings.json, and one set has one.
     jobs
@@ -65,8 +66,8 @@ def extract(
     task = task or task_of(table)
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
-    workers = Workers(jobs, scheduler or "none")
-    print(extract_clips(table, out, task, split, features, windows, workers, max_failed))
+    workers = Workers(jobs, scheduler)
+    print(extract_clips(table, out, task, split, features, windows, beats, workers, max_failed))
     print(f"The layout is in {out}.")
 
 
@@ -75,8 +76,8 @@ def statistics_of_audio(
     *,
     out: Path,
     audio: Path | None = None,
-    window: float = 0.0,
-    hop: float = 0.0,
+    window: float | None = None,
+    hop: float | None = None,
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     jobs: int = -1,
     scheduler: str | None = None,
@@ -93,10 +94,9 @@ def statistics_of_audio(
     audio
         Folder of <id>.<ending> files for a table without paths.
     window
-        Cut every clip into windows of so many seconds, each of which becomes a clip; 0 keeps
-        clips whole.
+        Cut every clip into windows of so many seconds, each of which becomes a clip.
     hop
-        Seconds from one window's start to the next one's; 0 for a window.
+        Seconds from one window's start to the next one's; a window by default.
     features
         How audio becomes features.
     jobs
@@ -106,7 +106,7 @@ def statistics_of_audio(
     max_failed
         Share of clips that may fail.
     """
-    windows, workers = Windows(window, hop), Workers(jobs, scheduler or "none")
+    windows, workers = Windows(window, hop), Workers(jobs, scheduler)
     table = read_clips(clips, audio)
     print(summarise_clips(table, out, features, windows, workers, max_failed))
     print(f"The statistics are in {out}.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from music_emotion.datasets.audio_files import audio_below
+from music_emotion.datasets.clip_table import audio_below
 from music_emotion.files import InputError
 from music_emotion.listen.hearing import HearingProcess
 from music_emotion.listen.timeline import Sliding, Timeline, predict_file

@@ -1,7 +1,7 @@
 """Labelled clips of one split, from the competition's layout, a table of statistics, or windows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
 from typing import Literal
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.config import DataSection, Task, Unlabelled
-from music_emotion.datasets.journal import Source
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
+from music_emotion.datasets.resume import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import InputError, first_five
 
-_NOT_STATISTICS = ("id", *(field.name for field in fields(Source)), "reason")
+_NOT_STATISTICS = ("id", *SOURCE_COLUMNS, "reason")
 
 
 @dataclass(frozen=True)

@@ -1,149 +1,419 @@
-"""A table of clips as text: its cells, the lines they stand on, and its faults, all at once."""
+"""A user's clips, from a table or a folder: their audio, ids, spans and windows, and every fault at once."""
 
 import difflib
+import os
 import re
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
-from music_emotion import files
-from music_emotion.files import InputError, first_five
+from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
+from music_emotion.config import Task
+from music_emotion.files import InputError, first_five, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 _SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}
-# What a word in the name of another column was probably meant for; the first that occurs counts.
+# Words in the names of unknown columns, and the column that each suggests.
 _MEANT = {
     **{"start": "start_seconds", "begin": "start_seconds", "end": "end_seconds", "stop": "end_seconds"},
     **{"duration": "end_seconds", "artist": "group", "album": "group", "clip": "id", "id": "id"},
     **{"file": "path", "filename": "path", "path": "path", "class": "label"},
 }
+_ENDINGS = (
+    *(".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav"),
+    *(".webm", ".wma"),
+)
 
 
-@dataclass
-class Faults:
-    """The faults of a table by kind, in the order in which they are found.
+class _Faults:
+    """The faults of a table by kind, with their lines."""
 
-    Attributes
-    ----------
-    place : Path
-        The table.
-    kinds : dict of str to list of str
-        The places of each kind of fault. A kind is a phrase with ``{s}`` where its noun takes a
-        plural s and ``{are}``, ``{do}`` or ``{have}`` for its verb.
-    """
-
-    place: Path
-    kinds: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.places: dict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, details: pd.Series) -> None:
-        """Note faults of one kind: what was found, indexed by line number; nothing when empty."""
-        if len(details):
-            places = [
-                f"line {line}" + (f" ({detail})" if detail != "" else "") for line, detail in details.items()
-            ]
-            self.kinds.setdefault(kind, []).extend(places)
+        """Note faults of one kind: what was found, indexed by line."""
+        for line, detail in details.items():
+            self.places[kind].append(f"line {line} ({detail})" if detail != "" else f"line {line}")
 
-    def check(self) -> None:
+    def check(self, table: Path) -> None:
         """Raise one `InputError` with all faults, if there are any."""
-        if not self.kinds:
-            return
-        n_faults = sum(map(len, self.kinds.values()))
-        faults = "1 fault" if n_faults == 1 else f"{n_faults} faults"
-        kinds = f" in {len(self.kinds)} kinds" if len(self.kinds) > 1 else ""
-        groups = [
-            f"  {_counted(kind, len(places))}: {first_five(places)}" for kind, places in self.kinds.items()
-        ]
-        raise InputError("\n".join([f"{self.place}: {faults}{kinds}; nothing was extracted.", *groups]))
+        n_faults = sum(map(len, self.places.values()))
+        if n_faults:
+            lines = [
+                f"  {kind}: {first_five(places)}" + (f" ({len(places)} in all)" if len(places) > 5 else "")
+                for kind, places in self.places.items()
+            ]
+            faults = "1 fault" if n_faults == 1 else f"{n_faults} faults"
+            raise InputError("\n".join([f"{table} has {faults}; nothing was done. Correct it:", *lines]))
 
 
-def _counted(kind: str, n: int) -> str:
-    forms = {"s": ("", "s"), "are": ("is", "are"), "do": ("does", "do"), "have": ("has", "have")}
-    for mark, (one, many) in forms.items():
-        kind = kind.replace(f"{{{mark}}}", one if n == 1 else many)
-    return f"{n} {kind}"
-
-
-def read_cells(path: Path, faults: Faults) -> pd.DataFrame:
-    """Read a table of clips as text.
+def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
+    """Read a table of clips, or make one from a folder, and find the audio.
 
     Parameters
     ----------
-    path : Path
-        CSV in UTF-8.
-    faults : Faults
-        Gets those of the header and of the rows' lengths.
+    source : Path
+        CSV with a column `path` (relative to the table) or, with `audio_folder`, a column `id`.
+        Optional: `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre), `group`;
+        every other column is a target of numbers. `Id`, `Path`, `file`, `Genre` and `genre` are
+        read as `id`, `path` and `label`. Or a folder of audio, with one sub-folder per class or none.
+    audio_folder : Path, optional
+        Where ``<id>.<ending>`` is looked up for rows without a path.
 
     Returns
     -------
     pd.DataFrame
-        Cells as they are written, "" where there are none, under our own names of the columns and
-        those of the targets. The index is the line on which a row starts, as an editor counts them.
+        `id` (int64), `path` (absolute), and as far as given `start_seconds` and `end_seconds` (float64,
+        nan for an empty cell), `label`, `group`, targets (float64). Ids count from 1 where the table has
+        none, or the names of the files in a flat folder are not distinct whole numbers. Where several
+        clips lie in one recording and there are no groups, `group` is the recording's number, so that
+        folds keep them together.
 
     Raises
     ------
     InputError
-        When there is no such table, or it can't be read as one.
+        For a folder without audio, or with audio both in it and in sub-folders; for a file that is no
+        table; for all faults of a table at once, by kind and with their lines.
+
+    Notes
+    -----
+    A recording that can't be opened is no fault of the table; extraction records it.
     """
+    if not source.is_dir():
+        return _clips_of_table(source, audio_folder)
+    if audio_folder is not None:
+        raise InputError(f"--audio {audio_folder} is for a table with ids, but {source} is a folder.")
+    return _clips_of_folder(source)
+
+
+def target_columns(clips: pd.DataFrame) -> list[str]:
+    """Names of the columns of a clip table that hold targets."""
+    return [column for column in clips.columns if column not in (*OWN_COLUMNS, "clip")]
+
+
+def task_of(clips: pd.DataFrame) -> Task | None:
+    """The task a clip table is for: genre with labels, emotion with targets, else unknown."""
+    if "label" in clips:
+        return "genre"
+    return "emotion" if target_columns(clips) else None
+
+
+def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
+    faults = _Faults()
+    cells = _read_table(path, faults)
+    clips = pd.DataFrame({"id": _ids(cells, faults)}, cells.index)
+    clips["path"] = _paths(cells, clips["id"], path.parent, audio_folder, faults)
+    for column in [*cells.columns.intersection(["start_seconds", "end_seconds"]), *target_columns(cells)]:
+        clips[column] = _numbers(cells[column])
+        wrong = clips[column].isna() & ((cells[column] != "") | (column not in OWN_COLUMNS))
+        kind = "A time is not a number" if column in OWN_COLUMNS else "A target is not a number"
+        faults.add(kind, cells[column][wrong].map(lambda text, c=column: f"{c}: '{text}'"))
+    _check_spans(clips, faults)
+    spans = clips.reindex(columns=["path", "start_seconds", "end_seconds"]).fillna({"start_seconds": 0.0})
+    spans = spans.dropna(subset="path")
+    names = spans["path"][spans.duplicated()].map(os.path.basename)
+    faults.add("A row has the audio and the span of an earlier one", names)
+    for column in cells.columns.intersection(["label", "group"]):
+        clips[column] = cells[column]
+        faults.add(f"A {column} is empty", cells[column][cells[column] == ""])
+    if "label" in clips:  # label files are separated by tabs
+        faults.add("A label has a tab", clips["label"][clips["label"].str.contains("\t")].map(repr))
+    faults.check(path)
+    clips = clips.astype({"id": np.int64, "path": str})
+    if "group" not in clips and clips["path"].duplicated().any():
+        clips["group"] = pd.factorize(clips["path"])[0] + 1
+    own = [column for column in OWN_COLUMNS if column in clips]
+    return clips[[*own, *target_columns(clips)]].reset_index(drop=True)
+
+
+def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
+    """Cells as text, "" where there are none, under the names that we know, indexed by line."""
     if not path.exists():
         raise InputError(f"The table of clips {path} does not exist.")
-    table = files.read_cells(path, ",")
-    header = table.iloc[0].dropna().tolist()
-    _check_separator(path, header)
-    if len(table) == 1:
-        raise InputError(f"{path} has no rows.")
-    width, rows = len(header), table.fillna("").iloc[1:]
-    longer = table.iloc[1:].notna().sum(axis=1)[(rows.iloc[:, width:] != "").any(axis=1)]
-    faults.add(f"row{{s}} {{are}} longer than the header of {width} columns", longer.map("{} cells".format))
-    return _with_known_columns(rows.iloc[:, :width], header, table.index[0], faults)
-
-
-def _check_separator(path: Path, header: list[str]) -> None:
+    table = read_cells(path, ",")
+    header, rows = table.iloc[0].dropna(), table.iloc[1:]
     for mark, name in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and mark in header[0]:
             raise InputError(f"{path} is separated by {name}; the separator must be a comma.")
-
-
-def _with_known_columns(cells: pd.DataFrame, header: list[str], line: int, faults: Faults) -> pd.DataFrame:
-    """Name the columns, and report those that are neither ours nor targets."""
+    if not len(rows):
+        raise InputError(f"{path} has no rows.")
+    cells = rows.fillna("")
+    longer = (cells.iloc[:, len(header) :] != "").any(axis=1)
+    n_cells = rows.notna().sum(axis=1)[longer]
+    faults.add(f"A row is longer than the header of {len(header)} columns", n_cells.map("{} cells".format))
     columns: dict[str, pd.Series] = {}
-    unnamed, repeated, unknown = [], [], []
     for number, written in enumerate(header):
         name, column = _SPELLINGS.get(written, written), cells[number]
-        if not name:
-            unnamed += [f"column {number + 1}"] if (column != "").any() else []
+        detail, kind = "", ""
+        if not name and (column != "").any():
+            kind, detail = "A column has no name", f"column {number + 1}"
         elif name in columns:
-            repeated.append(f"'{written}'" if written == name else f"'{written}', which means '{name}'")
-        elif name in OWN_COLUMNS:
+            kind, detail = "A column is there twice", written
+        elif name and name not in OWN_COLUMNS and (doubt := _doubt(name, column)):
+            kind = f"An unknown column, neither {', '.join(OWN_COLUMNS)} nor a target of numbers"
+            detail = f"'{name}', {doubt}"
+        elif name:
             columns[name] = column
-        elif doubt := _doubt(name, column):
-            unknown.append(f"'{name}', {doubt}")
-        else:
-            columns[name] = column
-    own = f"neither {', '.join(OWN_COLUMNS)} nor a target of numbers"
-    for kind, details in (
-        ("column{s} {have} no name", unnamed),
-        ("column name{s} {are} used before", repeated),
-        (f"unknown column{{s}}, {own}", unknown),
-    ):
-        faults.add(kind, pd.Series(details, index=[line] * len(details), dtype=object))
-    return pd.DataFrame(columns, index=cells.index)
+        if kind:
+            faults.add(kind, pd.Series({table.index[0]: detail}))
+    return pd.DataFrame(columns, cells.index)
 
 
 def _doubt(name: str, column: pd.Series) -> str:
     """Why a column should not be taken for a target; empty when it may be."""
     written = column[column != ""]
-    is_numeric = len(written) > 0 and numbers(written).notna().mean() >= 0.5
-    meant = next((own for word, own in _MEANT.items() if word in re.split("[^a-z]+", name.casefold())), None)
-    if meant is None:  # a column of numbers must be very near, since 'pathos' may be felt too
-        near = difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
-        meant = near[0] if near else None
+    is_numeric = len(written) > 0 and _numbers(written).notna().mean() >= 0.5
+    meant = [own for word, own in _MEANT.items() if word in re.split("[^a-z]+", name.casefold())]
+    # a column of numbers must be very near, since 'pathos' may be a target
+    meant += difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
     if meant:
-        return f"did you mean '{meant}'?"
+        return f"did you mean '{meant[0]}'?"
     return "" if is_numeric else "most of its cells are not numbers"
 
 
-def numbers(cells: pd.Series) -> pd.Series:
+def _numbers(cells: pd.Series) -> pd.Series:
     """Cells as floats; nan where they are no finite numbers."""
     return pd.to_numeric(cells, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
+
+
+def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
+    """Ids as they are written, so that none is rounded; valid ones also when there are faults."""
+    if "id" not in cells:
+        return pd.Series(np.arange(1, len(cells) + 1), cells.index)
+    values = _numbers(cells["id"])
+    wrong = ~(values >= 0) | (values % 1 != 0) | (values >= 2**63)
+    faults.add("An id is not a whole number from 0 up", cells["id"][wrong].map("'{}'".format))
+    ids = pd.to_numeric(cells["id"].where(~wrong))
+    known = ids.dropna()
+    faults.add("An id is used before", known[known.duplicated()].map(int))
+    return ids
+
+
+def _paths(
+    cells: pd.DataFrame, ids: pd.Series, folder: Path, audio_folder: Path | None, faults: _Faults
+) -> pd.Series:
+    """Absolute paths; nan where there is a fault."""
+    listed, resolved = cache(_file_names), cache(os.path.realpath)
+
+    def find(path: str) -> str | float:
+        place, name = os.path.split(os.path.join(folder, path))
+        absolute = os.path.join(resolved(place), name)
+        # a listing is one request to a remote disk; a file system may know a file by another spelling
+        return absolute if name in listed(resolved(place)) or os.path.isfile(absolute) else np.nan
+
+    written = cells.get("path", pd.Series("", cells.index))
+    paths = written.where(written != "").map(find, na_action="ignore").astype(object)
+    faults.add("An audio file does not exist", written[(written != "") & paths.isna()])
+    if audio_folder is not None:
+        return paths.fillna(_paths_by_id(ids[written == ""].dropna(), audio_folder, faults))
+    if "path" in cells:
+        faults.add("A path is empty", written[written == ""])
+    else:
+        faults.add("A column is missing", pd.Series({1: "'path'; add it, or give --audio FOLDER"}))
+    return paths
+
+
+def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
+    """Paths of ``<id>.<ending>``; zeros before the number do not matter."""
+    if not folder.is_dir():
+        raise InputError(f"The audio folder {folder} does not exist.")
+    names = defaultdict(list)
+    for name in sorted(filter(_is_audio, _file_names(folder))):
+        names[_id_of(name)].append(name)
+    found = ids.map(lambda clip_id: names.get(clip_id, []))
+    faults.add(f"An id has no audio file in {folder}", ids[found.map(len) == 0].map(int))
+    several = found[found.map(len) > 1]
+    faults.add(f"An id has several audio files in {folder}", several.map(", ".join))
+    return found.map(lambda names: str(folder.resolve() / names[0]) if names else np.nan)
+
+
+def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
+    """Check that spans are in order and within recordings, as far as these can be opened."""
+    start, end = _spans(clips)
+
+    faults.add("A start is negative", start[start < 0].map("{:g} s".format))
+    backwards = (start >= 0) & (end <= start)
+    faults.add(
+        "An end is not after the start", start[backwards].combine(end[backwards], "{:g} s to {:g} s".format)
+    )
+    lengths = _lengths(clips["path"].where((start >= 0) & ~backwards & ((start > 0) | end.notna())))
+    late = start >= lengths
+    of_length = "{:g} s of {:g} s".format
+    faults.add("A start is not before the recording's end", start[late].combine(lengths[late], of_length))
+    long = ~late & (end > lengths + TOLERANCE_SECONDS)
+    faults.add("An end is after the recording's end", end[long].combine(lengths[long], of_length))
+
+
+def _spans(clips: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Starts, 0 where there are none, and ends, nan where there are none, in seconds."""
+    spans = clips.reindex(columns=["start_seconds", "end_seconds"]).astype(float)
+    return spans["start_seconds"].fillna(0.0), spans["end_seconds"]
+
+
+def _lengths(paths: pd.Series) -> pd.Series:
+    """Seconds of recordings, each opened once; nan where there is none or it can't be opened."""
+    lengths: dict[str, float] = {}
+    for path in tqdm(paths.dropna().unique(), desc="read lengths", unit="recording", delay=2):
+        try:
+            lengths[path] = recording_seconds(Path(path))
+        except InputError:  # extraction records it, with the reason
+            lengths[path] = np.nan
+    return paths.map(lengths).astype(float)
+
+
+def _clips_of_folder(folder: Path) -> pd.DataFrame:
+    names = audio_below(folder)
+    classes = [name.split("/")[0] if "/" in name else "" for name in names]
+    if len(set(classes)) > 1 and "" in classes:
+        loose = [name for name in names if "/" not in name]
+        raise InputError(
+            f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders "
+            f"({first_five(sorted(set(classes) - {''}))}). Sub-folders are classes: put every file into one, "
+            f"or all files into one folder without any."
+        )
+    wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
+    if wrong:  # they could not be written into the tables that extraction makes
+        raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
+    paths = [str(folder.resolve() / name) for name in names]
+    clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": paths})
+    if any(classes):
+        return clips.assign(label=classes)
+    ids = [number for name in names if (number := _id_of(name)) is not None]
+    return clips.assign(id=ids) if len(set(ids)) == len(names) else clips
+
+
+def audio_below(folder: Path) -> list[str]:
+    """List the audio in a folder and in all folders below it.
+
+    Parameters
+    ----------
+    folder : Path
+        Hidden files and folders in it are left out.
+
+    Returns
+    -------
+    list of str
+        Paths relative to the folder, with slashes, sorted.
+
+    Raises
+    ------
+    InputError
+        When there is no audio.
+    """
+    names = []
+    links = [path for path in folder.glob("[!.]*") if path.is_symlink() and path.is_dir()]
+    for place, below, files in chain.from_iterable(map(os.walk, [folder, *links])):
+        below[:] = [name for name in below if not name.startswith(".")]
+        names += [(Path(place) / name).relative_to(folder).as_posix() for name in files if _is_audio(name)]
+    if not names:
+        raise InputError(f"{folder} holds no audio: no name in it ends in {', '.join(_ENDINGS)}.")
+    return sorted(names)
+
+
+def _is_audio(name: str) -> bool:
+    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+
+
+def _id_of(name: str) -> int | None:
+    """The whole number that a file is called, if it is one that a table can hold."""
+    stem = os.path.splitext(name)[0]
+    return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else None
+
+
+def _file_names(folder: Path | str) -> set[str]:
+    """Names of the files in a folder; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How clips are cut.
+
+    Attributes
+    ----------
+    window_seconds : float, optional
+        Length of a window; None keeps clips whole.
+    hop_seconds : float, optional
+        From one window's start to the next one's; a window by default.
+
+    Raises
+    ------
+    InputError
+        When a length is not positive and finite, or there is a hop without a window.
+    """
+
+    window_seconds: float | None = None
+    hop_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for flag, seconds in (("--window", self.window_seconds), ("--hop", self.hop_seconds)):
+            if seconds is not None and not 0 < seconds < np.inf:
+                raise InputError(f"{flag} is {seconds} s; it must be a positive number.")
+        if self.hop_seconds and not self.window_seconds:
+            raise InputError("--hop is given without --window. Say how long a window is.")
+
+
+def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
+    """Cut clips into windows, each of which is a clip of its own.
+
+    What is left of a clip after its last whole window is dropped.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        As `read_clips` gives it.
+    windows : Windows
+
+    Returns
+    -------
+    pd.DataFrame
+        `id` (from 1 in order), `path`, `start_seconds`, `end_seconds`, `clip` (the id of the clip
+        that the window is cut from), `label` and targets as there are, and `group`: as there is, else
+        the clip. A recording that is shorter than a window or can't be opened keeps one row, so that
+        reading it fails with a reason. Without windows, the table as it was.
+
+    Raises
+    ------
+    InputError
+        When a span is shorter than a window.
+
+    Examples
+    --------
+    >>> clips = pd.DataFrame({"id": [7], "path": ["a.wav"], "start_seconds": [0.0], "end_seconds": [12.0]})
+    >>> cut_windows(clips, Windows(5.0, 2.5))["start_seconds"].tolist()
+    [0.0, 2.5, 5.0]
+    """
+    window = windows.window_seconds
+    if window is None:
+        return clips
+    hop = windows.hop_seconds or window
+    start, end = _spans(clips)
+    short = end - start < window - TOLERANCE_SECONDS
+    if short.any():  # their windows would go on into the rest of the recording
+        named = clips["id"][short].combine((end - start)[short], "{:g} ({:g} s)".format)
+        raise InputError(
+            f"The spans of {len(named)} clips are shorter than a window of {window:g} s: "
+            f"{first_five(named)}. Remove these clips, or lower --window."
+        )
+    length = end.fillna(_lengths(clips["path"].where(end.isna()))) - start
+    # the millionth makes up for rounding: 0.3 / 0.1 is a little less than 3
+    counts = (np.floor((length - window) / hop + 1e-6) + 1).clip(lower=1).fillna(1).astype(int)
+    cut = clips.loc[clips.index.repeat(counts)]
+    within = cut.groupby(level=0).cumcount().to_numpy()
+    cut = cut.reset_index(drop=True)
+    first = np.round(start.repeat(counts).to_numpy() + within * hop, 6)
+    front = pd.DataFrame({"id": np.arange(1, len(cut) + 1), "path": cut["path"], "start_seconds": first})
+    front = front.assign(end_seconds=np.round(first + window, 6), clip=cut["id"])
+    rest = cut.drop(columns=front.columns, errors="ignore")
+    return pd.concat([front, rest if "group" in rest else rest.assign(group=cut["id"])], axis=1)

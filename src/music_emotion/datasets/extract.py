@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from music_emotion.audio.features import FeatureSettings, compile_ahead, fused_features
+from music_emotion.audio.constant_q import ANALYSIS_N_FFT
+from music_emotion.audio.decode import read_waveform
+from music_emotion.audio.features import FeatureSettings, compile_ahead, full_features, fused_features
 from music_emotion.config import Rate, Task
-from music_emotion.datasets.clips import target_columns
-from music_emotion.datasets.journal import Journal
+from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
 from music_emotion.datasets.layout import Split, array_name, leading_id, set_name
 from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.recording import read_clip
-from music_emotion.datasets.resumable import Item, Outcome, check_failures, items_of, work_through
-from music_emotion.datasets.windows import Windows, cut_windows
+from music_emotion.datasets.resume import Item, Journal, Outcome, items_of, work_through
 from music_emotion.files import (
     InputError,
     alone_at,
@@ -28,11 +27,9 @@ from music_emotion.files import (
     remove_unfinished,
     write_json,
     write_table,
-    write_text,
 )
 
-_ORIGIN = ("id", "path", "start_seconds", "end_seconds", "clip")
-_RATES: tuple[Rate, ...] = ("full", "beat")
+_ORIGIN = ["id", "path", "start_seconds", "end_seconds", "clip"]
 # How each edition's genre tables spell the file of a clip, faults included (see README, data).
 _GENRE_NAMES: dict[tuple[Rate, Split], str] = {
     ("full", "train"): "{}.fused.full.npy.gz",
@@ -40,6 +37,8 @@ _GENRE_NAMES: dict[tuple[Rate, Split], str] = {
     ("beat", "train"): "{}.beatsync.fused.npy.gz",
     ("beat", "test"): "{}.beatsync.fused.npy.gz",
 }
+_SILENCE = 2.0**-16  # half a step of 16-bit sound: below, mel power vanishes in librosa's floor
+_LOUDEST = 1e6  # full scale is 1; some files hold the steps of 16-bit sound as they are
 
 
 def extract_clips(
@@ -49,10 +48,11 @@ def extract_clips(
     split: Split,
     settings: FeatureSettings | None = None,
     windows: Windows | None = None,
+    beats: bool = False,
     workers: Workers | None = None,
     max_failed: float = 0.01,
 ) -> Outcome:
-    """Extract full-rate and beat-synchronous arrays of clips into the competition's layout.
+    """Extract arrays of clips into the competition's layout.
 
     Only clips that are missing, or whose audio or span has changed, are extracted.
 
@@ -61,15 +61,17 @@ def extract_clips(
     clips : pd.DataFrame
         As `read_clips` gives it.
     root : Path
-        Gets ``<set>/<split>/<id>.fused.full.npy`` for both sets of the task, label files,
-        `settings.json`, `ids-<split>.csv`, the record `extract-<split>.csv` and, where clips have
-        groups, `groups-<split>.csv`.
+        Gets ``<set>/<split>/<id>.fused.full.npy``, label files, `settings.json`, `ids-<split>.csv`, the
+        record `extract-<split>.csv` and, where clips have groups, `groups-<split>.csv`.
     task : {"emotion", "genre"}
     split : {"train", "test"}
     settings : FeatureSettings, optional
         The course's own by default.
     windows : Windows, optional
         Into which clips are cut; each is a clip of its own then.
+    beats : bool
+        Write the beat-synchronous set, too. A split that has one keeps getting it. Adding one
+        extracts all clips again.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
@@ -88,39 +90,32 @@ def extract_clips(
     settings, windows = settings or FeatureSettings(), windows or Windows()
     clips = cut_windows(clips, windows)
     root = root.resolve()  # workers on other machines start elsewhere
-    folders = {rate: root / set_name(task, rate) for rate in _RATES}
+    folders: dict[Rate, Path] = {rate: root / set_name(task, rate) for rate in ("full", "beat")}
+    if not (beats or (folders["beat"] / split).exists()):
+        del folders["beat"]
+
+    def outputs(clip_id: int) -> tuple[Path, ...]:
+        return tuple(folder / split / array_name(clip_id) for folder in folders.values())
+
     with alone_at(folders["full"], "give another --out"):
         for folder in folders.values():
             _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
-        return _extract(clips, folders, task, split, settings, workers or Workers(), max_failed)
-
-
-def _extract(
-    clips: pd.DataFrame,
-    folders: dict[Rate, Path],
-    task: Task,
-    split: Split,
-    settings: FeatureSettings,
-    workers: Workers,
-    max_failed: float,
-) -> Outcome:
-    journal = Journal(folders["full"] / f"extract-{split}.csv", ("seconds",))
-    outcome = work_through(
-        items_of(clips, settings, partial(_outputs, folders, split)),
-        partial(_extract_one, settings),
-        journal,
-        workers,
-        partial(compile_ahead, settings),
-        f"extract {task} {split}",
-    )
-    for folder in folders.values():
-        remove_unfinished(folder)
-    check_failures(outcome, journal.path, max_failed)
-    failed = (outcome.record["reason"] != "").to_numpy()
-    for clip_id in clips["id"][failed]:
-        for path in _outputs(folders, split, clip_id):  # of an earlier version of the clip
-            path.unlink(missing_ok=True)
-    _write_tables(folders, task, split, clips, clips[~failed])
+            remove_unfinished(folder)
+        outcome = work_through(
+            items_of(clips, settings, outputs),
+            partial(_extract_one, settings),
+            Journal(folders["full"] / f"extract-{split}.csv", ("seconds",)),
+            workers or Workers(),
+            partial(compile_ahead, settings),
+            f"extract {task} {split}",
+            max_failed,
+        )
+        failed = (outcome.record["reason"] != "").to_numpy()
+        for clip_id in clips["id"][failed]:
+            for path in outputs(clip_id):  # of an earlier version of the clip
+                path.unlink(missing_ok=True)
+        for rate, folder in folders.items():
+            _write_tables(folder, _GENRE_NAMES[rate, split], task, split, clips, failed)
     return outcome
 
 
@@ -142,26 +137,64 @@ def read_settings(set_folder: Path) -> FeatureSettings:
         raise InputError(f"{path} does not hold feature settings ({error}). Extract the set anew.") from None
 
 
+def read_clip(
+    path: Path, settings: FeatureSettings, start_seconds: float = 0.0, end_seconds: float | None = None
+) -> np.ndarray:
+    """Read a clip that can be analysed.
+
+    Parameters
+    ----------
+    path : Path
+    settings : FeatureSettings
+    start_seconds, end_seconds : float
+        The span to read; to the end of the recording when `end_seconds` is None.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)], float32
+        Mono, at ``settings.sample_rate_hz``.
+
+    Raises
+    ------
+    InputError
+        When it can't be decoded, is shorter than a window, silent, or not finite.
+    """
+    waveform = read_waveform(path, settings.sample_rate_hz, start_seconds, end_seconds)
+    clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, ANALYSIS_N_FFT)
+    if len(waveform) < shortest:
+        found = f"{len(waveform)} samples at {settings.sample_rate_hz} Hz"
+        raise InputError(f"{clip} has {found}; at least {shortest} are needed.")
+    loudest = np.abs(waveform).max()
+    if not loudest < _LOUDEST:
+        raise InputError(f"{clip} holds values that are not finite, or far beyond full scale.")
+    if loudest < _SILENCE:
+        raise InputError(f"{clip} is silent.")
+    return waveform
+
+
 def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, Any]) -> None:
     """Refuse a set that is not ours, not made this way, or not of this table's clips.
 
     The last also stops a table of test clips on its way to the training clips. Without arrays,
     what an earlier run asked for binds nobody.
     """
-    found = {name: _ids_in(folder / name) for name in ("train", "test")}
+    found = {
+        name: {n for path in (folder / name).glob("[!.]*.npy*") if (n := leading_id(path.name)) is not None}
+        for name in ("train", "test")
+    }
     path = folder / "settings.json"
     if not path.exists() and found[split]:
         raise InputError(
             f"{folder / split} holds arrays, but {path.name} does not lie in {folder}: they were not "
             f"extracted here, and are not to be written over. Give another --out."
         )
-    if path.exists() and any(found.values()):
-        differing = {name: held for name, held in read_json(path).items() if held != asked.get(name)}
-        if differing:
-            raise InputError(
-                f"{path} says that what is there was made with {differing}, but this run asks for "
-                f"{ {name: asked.get(name) for name in differing} }. Give another --out."
-            )
+    held = read_json(path) if path.exists() and any(found.values()) else {}
+    differing = [name for name in held if (held[name] or None) != asked.get(name)]
+    if differing:
+        raise InputError(
+            f"{path} says that what is there was made with { {name: held[name] for name in differing} }, but "
+            f"this run asks for { {name: asked.get(name) for name in differing} }. Give another --out."
+        )
     strangers = sorted(found[split] - ids)
     if strangers:
         raise InputError(
@@ -172,56 +205,37 @@ def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, An
     write_json(path, asked)
 
 
-def _ids_in(folder: Path) -> set[int]:
-    paths = folder.glob("[!.]*.npy*")
-    return {clip_id for path in paths if (clip_id := leading_id(path.name)) is not None}
-
-
-def _outputs(folders: dict[Rate, Path], split: Split, clip_id: int) -> tuple[Path, ...]:
-    return tuple(folders[rate] / split / array_name(clip_id) for rate in _RATES)
-
-
 def _extract_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
     """Extract one clip; note the seconds it took and why it failed, if it did."""
     started = time.perf_counter()
     reason = ""
     try:
-        waveform = read_clip(item.audio, item.source, settings)
+        waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
     except InputError as error:
         reason = str(error)
     else:
-        for path, array in zip(item.outputs, fused_features(waveform, settings), strict=True):
-            _save(path, array)
+        has_beats = len(item.outputs) > 1
+        arrays = fused_features(waveform, settings) if has_beats else [full_features(waveform, settings)]
+        for path, array in zip(item.outputs, arrays, strict=True):
+            whole = io.BytesIO()  # NumPy's own writing hides why a disk refused it
+            np.save(whole, array)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(whole.getbuffer())
     return {"seconds": round(time.perf_counter() - started, 3), "reason": reason}
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    whole = io.BytesIO()  # NumPy's own writing hides why a disk refused it
-    np.save(whole, array)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(whole.getbuffer())
-
-
 def _write_tables(
-    folders: dict[Rate, Path], task: Task, split: Split, clips: pd.DataFrame, good: pd.DataFrame
+    folder: Path, genre_name: str, task: Task, split: Split, clips: pd.DataFrame, failed: np.ndarray
 ) -> None:
-    origin = clips[[column for column in _ORIGIN if column in clips]]
-    for rate, folder in folders.items():
-        write_table(folder / f"ids-{split}.csv", origin)
-        _write_labels(folder, task, rate, split, good)
-        groups = folder / f"groups-{split}.csv"
-        groups.unlink(missing_ok=True)  # those of an earlier table
-        if "group" in clips:
-            write_table(groups, good[["id", "group"]].rename(columns={"id": "Id"}))
-
-
-def _write_labels(folder: Path, task: Task, rate: Rate, split: Split, clips: pd.DataFrame) -> None:
-    path = folder / f"{split}_labels.txt"
-    path.unlink(missing_ok=True)
-    if task == "genre" and "label" in clips:
-        name = _GENRE_NAMES[rate, split]
-        rows = [f"{name.format(row.id)}\t{row.label}" for row in clips.itertuples()]
-        write_text(path, "\n".join(["Id\tGenre", *rows]) + "\n")
-    elif task == "emotion" and target_columns(clips):
-        table = clips[["id", *target_columns(clips)]].rename(columns={"id": "Id"})
-        write_table(path, table)
+    write_table(folder / f"ids-{split}.csv", clips[clips.columns.intersection(_ORIGIN)])
+    labels, groups = folder / f"{split}_labels.txt", folder / f"groups-{split}.csv"
+    for path in (labels, groups):  # those of an earlier table
+        path.unlink(missing_ok=True)
+    good, targets = clips[~failed].rename(columns={"id": "Id"}), target_columns(clips)
+    if task == "genre" and "label" in good:
+        names = good["Id"].map(genre_name.format)
+        write_table(labels, pd.DataFrame({"Id": names, "Genre": good["label"]}), separator="\t")
+    elif task == "emotion" and targets:
+        write_table(labels, good[["Id", *targets]])
+    if "group" in good:
+        write_table(groups, good[["Id", "group"]])

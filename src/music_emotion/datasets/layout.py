@@ -99,7 +99,7 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
         if found:
             return found[0]
         level = [child for folder in level for child in _folders(folder)]
-    raise InputError(_not_found(root, name))
+    raise InputError(_not_found(root, name, rate))
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -111,7 +111,7 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _not_found(root: Path, name: str) -> str:
+def _not_found(root: Path, name: str, rate: Rate) -> str:
     resolved = root.resolve()
     for folder in (resolved, *resolved.parents):
         if folder.name in _ALL_SETS:
@@ -121,7 +121,7 @@ def _not_found(root: Path, name: str) -> str:
     return (
         f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "
         f"(it holds: {found}). Give the folder that holds {name} with --data.root, or make one "
-        f"with music-emotion extract."
+        f"with music-emotion extract{' --beats' if rate == 'beat' else ''}."
     )
 
 

@@ -1,20 +1,20 @@
 """One function over many clips: on the cores of this machine, or on a Dask cluster."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from threading import Timer, current_thread, main_thread
+from threading import current_thread, main_thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import joblib
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from music_emotion.files import InputError, first_five
@@ -30,9 +30,9 @@ class Workers:
     ----------
     n_jobs : int
         Processes on this machine, as joblib counts them; -1 is one per core.
-    scheduler : str
+    scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``, whose workers see the
-        same folders under the same names and have this package; "none" for this machine.
+        same folders under the same names and have this package; None for this machine.
 
     Raises
     ------
@@ -41,7 +41,7 @@ class Workers:
     """
 
     n_jobs: int = -1
-    scheduler: str = "none"
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         if self.n_jobs == 0:
@@ -87,11 +87,27 @@ def map_clips(
     if not arguments:
         return
     calls = (joblib.delayed(_on_one_thread)(function, *each) for each in arguments)
-    with _backend(workers, prepare, folder):
+    with _cluster(workers.scheduler, prepare, folder) if workers.scheduler else _cores(workers, prepare):
         # batches of one: a killed run then loses no more than the clips in flight
         parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+        yield from tqdm(parallel(calls), total=len(arguments), desc=description, unit="clip")
+
+
+def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Workers that share a machine stay out of each other's way, and sums come out the same on all."""
+    if parent_process() is not None and current_thread() is main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    with threadpool_limits(1):
+        return function(*arguments)
+
+
+@contextmanager
+def _cores(workers: Workers, prepare: Callable[[], object]) -> Iterator[None]:
+    tqdm.write("Preparing; the very first time, half a minute of compiling.")
+    prepare()
+    with joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1):
         try:
-            yield from tqdm(parallel(calls), total=len(arguments), desc=description, unit="clip")
+            yield
         except BrokenProcessPool:
             raise InputError(
                 "A worker process was ended from outside, perhaps for want of memory. What was finished "
@@ -99,49 +115,11 @@ def map_clips(
             ) from None
 
 
-def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Workers that share a machine stay out of each other's way, and sums come out the same on all."""
-    if parent_process() is not None and current_thread() is main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    with _thread_pools().limit(limits=1):
-        return function(*arguments)
-
-
-@cache
-def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
 @contextmanager
-def _backend(workers: Workers, prepare: Callable[[], object], folder: Path) -> Iterator[None]:
-    if workers.scheduler == "none":
-        with _told("Preparing; the very first time, half a minute of compiling."):
-            prepare()
-        with joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1):
-            yield
-    else:
-        with _cluster(workers.scheduler) as client:
-            _check_folder(client, folder)
-            _prepare_each(client, prepare)
-            with joblib.parallel_config("dask", n_jobs=-1), _lost_workers():
-                yield
-
-
-@contextmanager
-def _told(sentence: str) -> Iterator[None]:
-    """Say what the user waits for, but only when it takes more than two seconds."""
-    timer = Timer(2.0, tqdm.write, [sentence])
-    timer.start()
+def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Iterator[None]:
     try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _cluster(scheduler: str) -> Iterator[Any]:
-    try:
-        from distributed import Client
+        from distributed import CancelledError, Client
+        from distributed.scheduler import KilledWorker
     except ImportError:
         raise InputError(
             "--scheduler needs Dask: pip install 'music-emotion[cluster]', here and on the workers."
@@ -161,28 +139,32 @@ def _cluster(scheduler: str) -> Iterator[Any]:
             raise InputError(
                 f"The scheduler {scheduler} has no workers. Start some with 'dask worker {scheduler}'."
             ) from None
-        yield client
+        _check_workers(client, prepare, folder)
+        try:
+            with joblib.parallel_config("dask", n_jobs=-1):
+                yield
+        except (KilledWorker, CancelledError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # a worker's full disk, say
+                raise
+            raise InputError(
+                f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error}). "
+                f"What was finished is kept; look at their own logs, then give the same command."
+            ) from None
 
 
-@contextmanager
-def _lost_workers() -> Iterator[None]:
-    from distributed import CancelledError
-    from distributed.scheduler import KilledWorker
-
-    try:
-        yield
-    except (KilledWorker, CancelledError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # a worker's full disk, say
-            raise
+def _check_workers(client: Any, prepare: Callable[[], object], folder: Path) -> None:
+    """Refuse workers that do not see a file made here, or can't do the work; prepare the others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(prefix=".seen-by-workers-", dir=folder) as probe:
+        seen = client.run(os.path.exists, probe.name)
+    blind = [worker for worker, sees in seen.items() if not sees]
+    if blind:
         raise InputError(
-            f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error}). "
-            f"What was finished is kept; look at their own logs, then give the same command."
-        ) from None
-
-
-def _prepare_each(client: Any, prepare: Callable[[], object]) -> None:
-    """Prepare one worker of each host after the other, since hosts may share a cache; then the rest."""
-    first = {str(urlsplit(worker).hostname): worker for worker in client.nthreads()}
+            f"{len(blind)} of {len(seen)} workers do not see {folder}: {first_five(blind)}. "
+            f"Audio and output must lie in folders that all share."
+        )
+    # one worker of each host after the other, since hosts may share a cache; then the rest
+    first = {str(urlsplit(worker).hostname): worker for worker in seen}
     for workers in [*([worker] for worker in first.values()), None]:
         for worker, answer in client.run(prepare, workers=workers, on_error="return").items():
             # one that is lost meanwhile is the scheduler's business
@@ -191,20 +173,3 @@ def _prepare_each(client: Any, prepare: Callable[[], object]) -> None:
                     f"The worker {worker} can't do the work ({type(answer).__name__}: {answer}). Install "
                     f"this package with the same versions there as here."
                 )
-
-
-def _check_folder(client: Any, folder: Path) -> None:
-    """Refuse a cluster that would write elsewhere: each worker must see a file made here."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(prefix=".seen-by-workers-", dir=folder) as probe:
-        seen = client.run(_exists, probe.name)
-    blind = [worker for worker, sees in seen.items() if not sees]
-    if blind:
-        raise InputError(
-            f"{len(blind)} of {len(seen)} workers do not see {folder}: {first_five(blind)}. "
-            f"Audio and output must lie in folders that all share."
-        )
-
-
-def _exists(path: str) -> bool:
-    return Path(path).exists()

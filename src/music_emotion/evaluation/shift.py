@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.plain_statistics import plain_statistics
 from music_emotion.datasets.splits import groups_of
+from music_emotion.datasets.statistics_table import plain_statistics
 from music_emotion.evaluation.intervals import resamples, with_interval
 from music_emotion.files import InputError
 
@@ -63,7 +63,8 @@ def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
     known = clips.ids if known is None else known
     groups = np.unique(known, return_inverse=True)[1]
     groups = np.concatenate([groups, groups.max() + 1 + np.arange(n_test)])  # test clips have no known group
-    table = plain_statistics(clips, test, experiment.data, experiment.task)
+    described = [plain_statistics(split, experiment.data, experiment.task) for split in (clips, test)]
+    table = pd.concat(described, ignore_index=True)
     is_test = np.repeat([False, True], [n_train, n_test])
     score = shift_score(table.to_numpy(), is_test, groups)
     meaning = "The splits can't be told apart, so the out-of-fold score should carry over to the test split."

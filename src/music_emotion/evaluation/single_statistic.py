@@ -2,7 +2,7 @@
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.clip_statistics import array_statistics
+from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.evaluation.metrics import spearman
 
 

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 
 from music_emotion.config import ClassicalSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.clip_statistics import Statistics
 from music_emotion.datasets.splits import Fold
+from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.evaluation.blend import Recipe
 from music_emotion.files import read_predictions
 from music_emotion.kaggle.plan import Plan

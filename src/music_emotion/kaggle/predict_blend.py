@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from music_emotion.config import DataSection, Rate, build_experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set
-from music_emotion.datasets.clip_statistics import Statistics
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold
+from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.evaluation.blend import parse_recipe
 from music_emotion.files import InputError, first_five, read_predictions, write_predictions
 from music_emotion.kaggle.devices import precision, run_shares

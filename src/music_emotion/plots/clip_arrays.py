@@ -8,11 +8,9 @@ import pandas as pd
 
 from music_emotion.audio.features import FeatureSettings, beat_frames, fused_features
 from music_emotion.config import Rate
-from music_emotion.datasets.extract import read_settings
-from music_emotion.datasets.journal import source_of
+from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.labels import read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
-from music_emotion.datasets.recording import read_clip
 from music_emotion.datasets.store import read_frames
 from music_emotion.files import InputError, first_five
 
@@ -85,7 +83,7 @@ def read_clip_arrays(
         raise InputError(f"{path} is an array, not audio. Give its id, and its folder with --data.root.")
     if not path.is_file():
         raise InputError(f"The audio file {path} does not exist. Correct its path, or give a clip's id.")
-    waveform = read_clip(path, source_of(path, 0.0, None, settings), settings)
+    waveform = read_clip(path, settings)
     full, beat_synchronous = fused_features(waveform, settings)
     beats = beat_frames(waveform, settings)
     edges = np.unique([0, *beats.tolist(), full.shape[1]])  # as librosa's `sync` cuts

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.clip_statistics import Statistics, families_of
 from music_emotion.datasets.splits import Fold
+from music_emotion.datasets.statistics_table import Statistics, families_of
 from music_emotion.files import prediction_table, write_predictions
 from music_emotion.models.classical import make_classifier, make_regressor
 from music_emotion.runs import Cost, peak_memory, write_cost

@@ -18,8 +18,8 @@ from accelerate import Accelerator
 
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, join, load_unlabelled
-from music_emotion.datasets.clip_statistics import Statistics
 from music_emotion.datasets.splits import Fold
+from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.files import InputError, read_predictions, write_table
 from music_emotion.runs import open_run, read_experiment
 from music_emotion.training.classical import predict_folds

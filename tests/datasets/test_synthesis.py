@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from music_emotion.datasets.clips import read_clips, task_of
-from music_emotion.datasets.demo import GENRES, Music, draw_music, draw_targets, synthesise, write_demo
-from music_emotion.files import InputError
+from music_emotion.datasets.clip_table import read_clips, task_of
+from music_emotion.datasets.synthesis import GENRES, Music, draw_music, draw_targets, synthesise, write_demo
 
 RATE_HZ = 22050
 TARGETS = ["valence", "energy", "danceability"]
@@ -39,28 +38,21 @@ def mean_targets(music: Music, n_listeners: int = 400) -> dict[str, float]:
 
 
 def write_small(folder: Path, seed: int = 3, shuffle_labels: bool = False) -> dict[str, Path]:
-    write_demo(folder, 12, 3, 5, 5, 1.0, seed, shuffle_labels)
+    write_demo(folder, (12, 3, 5, 5), 1.0, seed, shuffle_labels)
     return {path.stem: path for path in folder.glob("*.csv")}
 
 
-@pytest.mark.parametrize("genre", GENRES)
-def test_audio_is_finite_and_within_full_scale(genre):
+def test_audio_is_finite_and_within_full_scale():
     rng = np.random.default_rng(1)
-    for _ in range(4):
-        waveform = synthesise(draw_music(genre, rng), 2.0, RATE_HZ, rng)
+    names = ("brightness", "density", "drums", "bass", "regularity", "loudness")
+    extremes = [replace(PLAIN, **dict.fromkeys(names, level)) for level in (0.0, 1.0)]
+    for music in [*extremes, *(draw_music(genre, rng) for genre in GENRES * 4)]:
+        waveform = synthesise(music, 2.0, RATE_HZ, rng)
         assert waveform.dtype == np.float32
         assert waveform.shape == (2 * RATE_HZ,)
         assert np.isfinite(waveform).all()
         assert 0.1 < np.abs(waveform).max() <= 1
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0])
-def test_extreme_parameters_still_sound(level):
-    names = ("brightness", "density", "drums", "bass", "regularity", "loudness")
-    waveform = play(replace(PLAIN, **dict.fromkeys(names, level)))
-    assert np.isfinite(waveform).all()
-    assert np.abs(waveform).max() <= 1
-    assert waveform.std() > 0.01
+        assert waveform.std() > 0.01
 
 
 def test_same_seed_gives_the_same_audio_and_another_does_not():
@@ -125,11 +117,6 @@ def test_genres_overlap_but_differ():
     assert np.percentile(folk, 95) > np.percentile(rock, 25)
 
 
-def test_an_unknown_genre_is_refused_with_a_suggestion():
-    with pytest.raises(InputError, match="Folk"):
-        draw_music("Folc", np.random.default_rng(0))
-
-
 def test_files_and_tables_are_what_the_extraction_reads(tmp_path):
     tables = write_small(tmp_path)
     emotion, genre = read_clips(tables["emotion_train"]), read_clips(tables["genre_test"])
@@ -146,23 +133,15 @@ def test_files_and_tables_are_what_the_extraction_reads(tmp_path):
 def test_rerun_keeps_the_audio_and_writes_the_same_tables(tmp_path):
     tables = write_small(tmp_path)
     audio = sorted(tmp_path.rglob("*.flac"))
+    first = audio[0].read_bytes()
     audio[0].unlink()
     before = {path: path.stat().st_mtime_ns for path in audio[1:]}
     texts = [path.read_text() for path in tables.values()]
     assert write_small(tmp_path) == tables
     assert {path: path.stat().st_mtime_ns for path in audio[1:]} == before
-    assert audio[0].exists()
+    assert audio[0].read_bytes() == first
     assert [path.read_text() for path in tables.values()] == texts
     assert len(audio) == 12 + 3 + 5 + 5
-
-
-def test_a_missing_file_comes_back_the_same(tmp_path):
-    write_small(tmp_path)
-    path = sorted(tmp_path.rglob("*.flac"))[0]
-    before = path.read_bytes()
-    path.unlink()
-    write_small(tmp_path)
-    assert path.read_bytes() == before
 
 
 def test_another_seed_makes_other_audio_in_the_same_folder(tmp_path):

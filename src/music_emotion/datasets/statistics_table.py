@@ -1,10 +1,12 @@
-"""Many clips to a table of named statistics: from their audio, or from arrays where there are only those."""
+"""Many clips to a table of statistics: from their audio, or from arrays where there are only those."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import librosa
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -12,17 +14,18 @@ from tqdm import tqdm
 from music_emotion.audio.families import statistic_families
 from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
-from music_emotion.config import DataSection, Task
-from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.extract import read_settings
-from music_emotion.datasets.journal import Journal
+from music_emotion.config import N_MELS, DataSection, Task
+from music_emotion.datasets.clip_set import ClipSet, read_statistics, statistics_file
+from music_emotion.datasets.clip_table import Windows, cut_windows
+from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.recording import read_clip
-from music_emotion.datasets.resumable import Item, Outcome, check_failures, items_of, work_through
+from music_emotion.datasets.resume import Item, Journal, Outcome, items_of, work_through
 from music_emotion.datasets.store import Store
-from music_emotion.datasets.windows import Windows, cut_windows
 from music_emotion.files import InputError, alone_at, remove_unfinished
+
+_N_BANDS = 16
+_NOTES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
 
 
 def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
@@ -41,8 +44,7 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     pd.DataFrame
         One column per statistic, indexed by `Id`.
     """
-    rows = [_of_array(frames, settings) for frames in _clips_of(store, ids)]
-    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
+    return _table(store, ids, partial(_of_array, settings=settings))
 
 
 def array_families(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
@@ -55,26 +57,25 @@ def array_families(store: Store, ids: np.ndarray, settings: FeatureSettings) -> 
     pd.DataFrame
         One column per statistic, ``family.number``, indexed by `Id`.
     """
-    frame_seconds = settings.hop_length / settings.sample_rate_hz
-    rows = []
-    for frames in _clips_of(store, ids):
-        families = statistic_families(frames, frame_seconds)
-        rows.append(
-            {f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)}
-        )
-    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
 
+    def describe(fused: np.ndarray) -> dict[str, float]:
+        families = statistic_families(fused, settings.hop_length / settings.sample_rate_hz)
+        return {f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)}
 
-def _clips_of(store: Store, ids: np.ndarray) -> Iterator[np.ndarray]:
-    """The arrays of clips, each [shape=(140, n_frames)], float32."""
-    for start, length in tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip"):
-        yield store.frames[start : start + length].astype(np.float32).T
+    return _table(store, ids, describe)
 
 
 def families_of(table: pd.DataFrame) -> tuple[str, ...]:
     """The family of every column; those of foreign tables are one family."""
     names = [str(column).rpartition(".") for column in table.columns]
     return tuple(family if number.isdigit() else "" for family, _, number in names)
+
+
+def _table(store: Store, ids: np.ndarray, describe: Callable[[np.ndarray], dict[str, float]]) -> pd.DataFrame:
+    """What a function says of clips' arrays, each [shape=(140, n_frames)], float32; indexed by `Id`."""
+    places = tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip")
+    rows = [describe(store.frames[start : start + length].astype(np.float32).T) for start, length in places]
+    return pd.DataFrame(rows, pd.Index(ids, name="Id"))
 
 
 class Statistics:
@@ -118,6 +119,50 @@ class Statistics:
         return pd.DataFrame(np.stack(rows), store.index.index)
 
 
+def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFrame:
+    """Statistics of clips that a person can name: loudness of bands, strength of notes, length.
+
+    Parameters
+    ----------
+    clips : ClipSet
+        Of arrays full-rate or beat-synchronous, or of a table of statistics, whose columns are taken.
+    data : DataSection
+        Where they come from.
+    task : {"emotion", "genre"}
+
+    Returns
+    -------
+    pd.DataFrame [shape=(n, n_statistics)]
+        Columns are named in words, such as "mean level of 400 to 640 Hz".
+    """
+    if not clips.store.is_fused:
+        named = read_statistics(statistics_file(data, "train"), data.columns)
+        return Statistics(data, task).of(clips).set_axis(named.columns, axis=1)
+    sample_rate_hz = read_settings(find_set(Path(data.root), task, data.rate)).sample_rate_hz
+    # the frequencies between which the middles of eight mel bands lie
+    edges = librosa.mel_frequencies(N_MELS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[:: N_MELS // _N_BANDS]
+    rounded = [f"{round(edge, -1 if edge < 1000 else -2):,.0f}" for edge in edges]
+    bands = [f"{low} to {high} Hz" for low, high in pairwise(rounded)]
+    names = [
+        *(f"mean level of {band}" for band in bands),
+        *(f"level of {band} in quiet moments" for band in bands),
+        *(f"level of {band} in loud moments" for band in bands),
+        *(f"changes of level of {band}" for band in bands),
+        *(f"strength of the note {note}" for note in _NOTES),
+        "length in frames" if data.rate == "full" else "number of beats",
+    ]
+
+    def describe(fused: np.ndarray) -> dict[str, float]:
+        frames = fused.T
+        levels = frames[:, :N_MELS].reshape(len(frames), _N_BANDS, -1).mean(axis=2)
+        quiet, loud = np.quantile(levels, [0.1, 0.9], axis=0)
+        notes = frames[:, N_MELS:].mean(axis=0)
+        values = [*levels.mean(axis=0), *quiet, *loud, *levels.std(axis=0), *notes, len(frames)]
+        return dict(zip(names, values, strict=True))
+
+    return _table(clips.store, clips.ids, describe)
+
+
 def summarise_clips(
     clips: pd.DataFrame,
     out: Path,
@@ -157,16 +202,15 @@ def summarise_clips(
     out = out.resolve()
     with alone_at(out, "give another --out"):
         remove_unfinished(out)
-        outcome = work_through(
+        return work_through(
             items_of(cut_windows(clips, windows or Windows()), settings),
             partial(_summarise_one, settings),
             Journal(out, _names(settings)),
             workers or Workers(),
             partial(_names, settings),
             "statistics",
+            max_failed,
         )
-    check_failures(outcome, out, max_failed)
-    return outcome
 
 
 def _of_array(fused: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
@@ -181,7 +225,7 @@ def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, f
 
 def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
     try:
-        waveform = read_clip(item.audio, item.source, settings)
+        waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
     except InputError as error:
         return {**dict.fromkeys(_names(settings)), "reason": str(error)}
     # six digits tell any two clips apart, and keep the table of a hundred thousand readable

@@ -10,16 +10,16 @@ from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.families import statistic_families
 from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
-from music_emotion.datasets.clip_statistics import (
+from music_emotion.datasets.clip_table import read_clips
+from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.layout import split_files
+from music_emotion.datasets.parallel import Workers
+from music_emotion.datasets.statistics_table import (
     array_families,
     array_statistics,
     families_of,
     summarise_clips,
 )
-from music_emotion.datasets.clips import read_clips
-from music_emotion.datasets.extract import extract_clips
-from music_emotion.datasets.layout import split_files
-from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.store import open_store
 from music_emotion.files import InputError
 
