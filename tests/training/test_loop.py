@@ -5,7 +5,6 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from timm.optim import list_optimizers
 
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import folds_of_seed
@@ -17,7 +16,6 @@ from music_emotion.training.checkpoint import STATE
 from music_emotion.training.folds import make_network, start_from_trunk
 from music_emotion.training.loop import Trainer
 from music_emotion.training.objectives import make_objective
-from music_emotion.training.optimisation import make_optimizer
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
 from music_emotion.training.predict import predict_clips, predict_with
 
@@ -270,40 +268,6 @@ def test_a_loss_that_is_not_finite_stops_with_a_remedy(small, tmp_path):
     rate = {"learning_rate": 1e30, "clip_norm": None, "schedule": "constant", "name": "sgd"}
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d.*--optim.learning-rate"):
         fit(small(optim=rate, model={"norm": None}, train={"epochs": 3}), tmp_path)
-
-
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
-def test_every_schedule_starts_low_and_peaks_where_asked(small, tmp_path, schedule):
-    experiment = small(
-        optim={"schedule": schedule, "learning_rate": 1e-3, "warmup": 0.5}, train={"epochs": 6}
-    )
-    rates = fit(experiment, tmp_path)["learning_rate"]
-    assert rates.max() == pytest.approx(1e-3, rel=0.15)
-    if schedule != "constant":
-        assert rates.iloc[0] < 5e-4
-        assert rates.iloc[-1] < 2e-4
-
-
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd", "lion", "nadamw", "lamb", "muon", "adabelief"])
-def test_optimisers_of_timm_step(small, tmp_path, name):
-    assert name in list_optimizers()
-    metrics = fit(small(optim={"name": name}, train={"epochs": 1}), tmp_path)
-    assert np.isfinite(metrics["train_loss"].iloc[-1])
-
-
-def test_an_unknown_optimiser_gets_a_suggestion(small):
-    experiment = small(optim={"name": "adamww"})
-    training, _ = sets(experiment)
-    with pytest.raises(InputError, match="did you mean 'adamw'"):
-        make_optimizer(make_network(experiment, training, 0), experiment.optim)
-
-
-def test_biases_are_decayed_only_when_asked(small):
-    training, _ = sets(small())
-    for decay_all, expected in ((False, {0.0, 0.5}), (True, {0.5})):
-        experiment = small(optim={"weight_decay": 0.5, "decay_all": decay_all})
-        optimizer = make_optimizer(make_network(experiment, training, 0), experiment.optim)
-        assert {group["weight_decay"] for group in optimizer.param_groups} == expected
 
 
 @pytest.mark.parametrize("task", ["emotion", "genre"])

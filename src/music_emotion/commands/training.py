@@ -28,6 +28,7 @@ def pretrain(
     runs: Path = Path("runs"),
     overfit_batch: bool = False,
     check_shift: bool = False,
+    tracker: str | None = None,
 ) -> None:
     """Train a genre experiment; emotion experiments start from it with --model.trunk.
 
@@ -43,6 +44,8 @@ def pretrain(
         Only check that the network can learn one batch by heart.
     check_shift
         Only say whether a classifier can tell test clips from training clips, and by what.
+    tracker
+        Log every epoch to a tracker of Accelerate, such as tensorboard.
     """
     if experiment.task != "genre":
         raise InputError(
@@ -52,7 +55,7 @@ def pretrain(
         raise InputError(
             f"{file} has parts of its own to test on, so it is no pretraining. Use `music-emotion train`."
         )
-    accelerator = make_accelerator()
+    accelerator = make_accelerator(tracker, runs)
     if overfit_batch:
         check_overfits(experiment, accelerator)
         return
@@ -73,6 +76,7 @@ def train(
     only_fold: int | None = None,
     overfit_batch: bool = False,
     check_shift: bool = False,
+    tracker: str | None = None,
 ) -> None:
     """Train an experiment, all its folds or repeats, and score it.
 
@@ -91,8 +95,10 @@ def train(
     check_shift
         Only say whether a classifier can tell test clips from training clips, and by what: if so, the
         out-of-fold score may not carry over.
+    tracker
+        Log every epoch to a tracker of Accelerate, such as tensorboard.
     """
-    accelerator = make_accelerator()
+    accelerator = make_accelerator(tracker, runs)
     if overfit_batch:
         check_overfits(experiment, accelerator)
         return

@@ -1,30 +1,48 @@
 """Devices, processes and precision, as Accelerate and its launcher have them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration
 
 from music_emotion.files import InputError
 
 
-def make_accelerator() -> Accelerator:
-    """The launcher's devices, processes and precision.
+def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> Accelerator:
+    """Make an Accelerator with the launcher's devices, processes and precision.
 
     Started without the launcher, a CPU that multiplies bfloat16 natively uses it.
+
+    Parameters
+    ----------
+    tracker : str or None
+        Any tracker of Accelerate that is installed, such as "tensorboard".
+    runs : Path
+        Folder of all runs; a tracker that writes files writes them to the directory of each run.
 
     Raises
     ------
     InputError
-        When the launcher was asked for more processes than Accelerate made.
+        When the tracker is not installed, or the launcher was asked for more processes than Accelerate made.
     """
+    if tracker is not None and tracker not in map(str, get_available_trackers()):
+        raise InputError(
+            f"The tracker '{tracker}' is not installed. Install it, such as with "
+            f"`pip install music-emotion[tensorboard]`, and give --tracker tensorboard."
+        )
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if precision is None and not torch.cuda.is_available() and _cpu_has_bf16():
         precision = "bf16"
     # One batch is shared out, so that the number of updates does not depend on the processes.
     loading = DataLoaderConfiguration(split_batches=True)
-    accelerator = Accelerator(mixed_precision=precision, dataloader_config=loading)
+    accelerator = Accelerator(
+        mixed_precision=precision, dataloader_config=loading, log_with=tracker, project_dir=runs
+    )
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if asked != accelerator.num_processes:
         raise InputError(
@@ -33,6 +51,23 @@ def make_accelerator() -> Accelerator:
             f"python -m torch.distributed.run."
         )
     return accelerator
+
+
+@contextmanager
+def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
+    """Open the Accelerator's trackers, if it has any, for the run in a directory.
+
+    The training loop logs every epoch as ``seed0/fold0/train_loss`` and so on. TensorBoard writes its files
+    to the run's directory, where ``tensorboard --logdir runs`` finds them.
+    """
+    if accelerator.log_with:
+        accelerator.init_trackers(directory.name)
+    try:
+        yield
+    finally:  # `end_training` would also end the group of processes, which may train another run
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        accelerator.trackers = []
 
 
 def _cpu_has_bf16() -> bool:

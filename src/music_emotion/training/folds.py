@@ -29,13 +29,12 @@ from music_emotion.files import (
 from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.runs import alone_in, open_run
+from music_emotion.training.accelerator import tracking
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.classical import fit_folds
 from music_emotion.training.leaks import check_leaks
-from music_emotion.training.loop import LAST, UNFINISHED, Trainer, tracking
+from music_emotion.training.loop import LAST, UNFINISHED, Trainer
 from music_emotion.training.objectives import check_spread, load_genres, make_objective
 from music_emotion.training.predict import predict_with
-from music_emotion.training.pseudo_labels import with_pseudo_labels
 
 
 def run_experiment(
@@ -74,7 +73,11 @@ def run_experiment(
     folds = [fold for fold in folds if only_fold in {None, fold.number}]
     scores = ""
     with alone_in(directory, accelerator), tracking(accelerator, directory):
-        taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
+        taught: Sequence[Fold] = folds
+        if experiment.pseudo.teachers:
+            from music_emotion.training.pseudo_labels import with_pseudo_labels  # imports clip statistics
+
+            taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
         check_leaks(experiment, folds, test, accelerator, directory)
         train_folds(experiment, taught, test, accelerator, directory)
         if accelerator.is_main_process:
@@ -165,6 +168,8 @@ def train_folds(
             return all(
                 train_fold(experiment, fold, test, accelerator, directory, deadline, genres) for fold in folds
             )
+        from music_emotion.training.classical import fit_folds  # networks need no clip statistics
+
         if accelerator.is_main_process:
             fit_folds(experiment, folds, test, directory)
         accelerator.wait_for_everyone()

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -321,20 +320,3 @@ class Trainer:
             updates=self.progress.update,
             parameters=sum(weights.numel() for weights in self.network.parameters()),
         )
-
-
-@contextmanager
-def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
-    """Log every epoch of the block to the trackers of `Accelerator(log_with=...)`, if there are any.
-
-    TensorBoard writes to ``<project_dir>/<name>``, which is the run's directory for the
-    `project_dir` "runs". Metrics are named ``seed0/fold0/train_loss`` and so on.
-    """
-    if accelerator.log_with:
-        accelerator.init_trackers(directory.name)
-    try:
-        yield
-    finally:  # not `end_training`, after which no other run can follow in these processes
-        for tracker in accelerator.trackers:
-            tracker.finish()
-        accelerator.trackers = []
