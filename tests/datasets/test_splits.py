@@ -40,14 +40,9 @@ def test_strata_are_spread_evenly(problem):
             assert shares.max() - shares.min() <= 1
 
 
-@given(problems())
-@settings(max_examples=30, deadline=None)
-def test_the_same_seed_gives_the_same_folds(problem):
-    np.testing.assert_array_equal(assign_folds(*problem), assign_folds(*problem))
-
-
-def test_another_seed_gives_other_folds():
+def test_the_same_seed_gives_the_same_folds_and_another_one_others():
     strata = np.arange(60) % 5
+    np.testing.assert_array_equal(assign_folds(strata, 5, 3), assign_folds(strata, 5, 3))
     folds = [tuple(assign_folds(strata, 5, seed)) for seed in range(10)]
     assert len(set(folds)) == 10
 

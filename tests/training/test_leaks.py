@@ -1,4 +1,4 @@
-"""What every training refuses and warns of: clips, groups and recordings on two sides of a fold."""
+"""What every training refuses and warns of: clips, groups and recordings both learnt from and scored."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +11,12 @@ from music_emotion.datasets import duplicates
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.datasets.store import Store
+from music_emotion.files import InputError
+from music_emotion.models.build import save_model
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.folds import load_sets
-from music_emotion.training.leaks import find_leaks
+from music_emotion.training.checkpoint import STATE
+from music_emotion.training.folds import load_sets, make_network, run_experiment, train_folds
+from music_emotion.training.leaks import check_folds, check_trunk, find_leaks
 
 N_FRAMES = 1292
 TOML = 'name = "small"\n[data]\nroot = "."\n[folds]\nn = 3\n[classical]\nkind = "ridge"\n'
@@ -60,118 +63,36 @@ def fold_of(name: str = "small") -> dict[int, int]:
     return {int(i): int(path.parent.name[4:]) for path in tables for i in pd.read_csv(path)["Id"]}
 
 
-def pairs_of(name: str) -> list[tuple[int, int, str]]:
-    table = pd.read_csv(f"runs/{name}/leaks.csv")
-    assert table.columns.tolist() == ["Id", "duplicate", "similarity", "where"]
-    assert table["similarity"].between(0.7, 1.001).all()
-    return [tuple(row) for row in table[["Id", "duplicate", "where"]].itertuples(index=False)]
-
-
-def test_unrelated_clips_are_trained_without_a_word(train):
+def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(train):
     status, out, _ = train()
     assert status == 0
     assert "warning" not in out
-    assert not Path("runs/small/leaks.csv").exists()
-
-
-def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(train):
-    train()
-    one = 0
-    other = next(clip_id for clip_id, fold in fold_of().items() if fold != fold_of()[one])
-    write("train", other, disturbed(recording(one)))
-    status, out, _ = train("--name", "leaky")
+    other = next(clip_id for clip_id, fold in fold_of().items() if fold != fold_of()[0])
+    write("train", other, disturbed(recording(0)))
+    tested = next(clip_id for clip_id in range(1, 12) if clip_id != other)
+    write("test", 2, recording(tested))
+    status, out, _ = train()
     assert status == 0
     assert "warning: 1 pairs of clips seem to be one recording, but are trained on and validated" in out
-    assert f"in the same fold: {one} and {other} (0." in out
+    assert f"in the same fold: 0 and {other} (0." in out
     assert "--folds.groups" in out
-    assert "runs/leaky/leaks.csv" in out
-    assert pairs_of("leaky") == [(one, other, "fold border")]
-
-    groups = [f"{clip_id},{one if clip_id == other else clip_id}" for clip_id in range(12)]
+    assert f"1 clips of the training split seem to be clips of the test split, too: {tested} and 2 (1." in out
+    assert "the out-of-fold score is no estimate" in out
+    assert "(all of them are in runs/small/leaks.csv.)" in out
+    table = pd.read_csv("runs/small/leaks.csv")
+    assert table["similarity"].between(0.7, 1.001).all()
+    assert table.drop(columns="similarity").to_dict("records") == [
+        {"Id": tested, "duplicate": 2, "where": "train and test"},
+        {"Id": 0, "duplicate": other, "where": "fold border"},
+    ]
+    write("test", 2, recording(102))
+    groups = [f"{clip_id},{0 if clip_id == other else clip_id}" for clip_id in range(12)]
     Path("groups.csv").write_text("Id,group\n" + "\n".join(groups) + "\n")
-    status, out, _ = train("--name", "mended", "--folds.groups", "groups.csv")
-    assert status == 0
-    assert "warning" not in out
-    assert fold_of("mended")[one] == fold_of("mended")[other]
-
-
-def test_a_list_of_pairs_that_are_gone_is_removed(train):
-    train()
-    other = next(clip_id for clip_id, fold in fold_of().items() if fold != fold_of()[0])
-    write("train", other, recording(0))
-    train()
-    assert pairs_of("small") == [(0, other, "fold border")]
+    assert "warning" not in train("--name", "mended", "--folds.groups", "groups.csv")[1]
+    assert fold_of("mended")[0] == fold_of("mended")[other]
     write("train", other, recording(other))
     train()
     assert not Path("runs/small/leaks.csv").exists()
-
-
-def test_near_duplicates_of_one_fold_are_fine(train):
-    train()
-    other = next(clip_id for clip_id, fold in fold_of().items() if clip_id and fold == fold_of()[0])
-    write("train", other, disturbed(recording(0)))
-    assert "warning" not in train("--name", "again")[1]
-
-
-def test_of_three_copies_all_pairs_across_borders_count(train):
-    train()
-    before = fold_of()
-    same = next(clip_id for clip_id in range(1, 12) if before[clip_id] == before[0])
-    other = next(clip_id for clip_id in range(1, 12) if before[clip_id] != before[0])
-    write("train", same, recording(0))
-    write("train", other, recording(0))
-    train("--name", "three")
-    borders = {tuple(sorted((0, other))), tuple(sorted((same, other)))}
-    assert {pair[:2] for pair in pairs_of("three")} == borders
-
-
-def test_near_duplicates_in_the_test_split_are_named_beside_those_across_borders(train):
-    train()
-    other = next(clip_id for clip_id, fold in fold_of().items() if fold != fold_of()[0])
-    write("train", other, recording(0))
-    write("test", 2, disturbed(recording(7)))
-    write("test", 3, recording(102))  # two test clips alike are nothing learnt from
-    write("test", 1, recording(102))
-    _, out, _ = train("--name", "leaky")
-    assert set(pairs_of("leaky")) == {(0, other, "fold border"), (7, 2, "train and test")}
-    assert "1 clips of the training split seem to be clips of the test split, too: 7 and 2 (0." in out
-    assert "the out-of-fold score is no estimate" in out
-
-
-def test_a_holdout_is_looked_at_too(train):
-    write("train", 1, disturbed(recording(0)))
-    shares = ("--folds.valid-share", "0.3", "--folds.test-share", "0.3")
-    seen = set()
-    for seed in range(4):
-        name, place = f"h{seed}", Path(f"runs/h{seed}")
-        assert train("--folds.split", "holdout", "--seeds", str(seed), "--name", name, *shares)[0] == 0
-        parts = {p: set(pd.read_csv(place / f"seed{seed}/fold0/{p}.csv")["Id"]) for p in ("valid", "test")}
-        sides = [next((p for p, ids in parts.items() if i in ids), "train") for i in (0, 1)]
-        where = {"train valid": "fold border", "test train": "train and test"}
-        expected = where.get(" ".join(sorted(sides)))
-        seen.add(expected)
-        assert (place / "leaks.csv").exists() == (expected is not None), sides
-        if expected:
-            assert [pair[2] for pair in pairs_of(name)] == [expected]
-    assert len(seen) > 1
-
-
-def test_a_pretraining_is_warned_of_training_clips_in_the_test_split(small, competition, tmp_path):
-    folder = tmp_path / "fma_genre_spectrograms"
-    for name in ("train", "test", "train_labels.txt", "test_labels.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).symlink_to(competition / folder.name / name)
-    experiment = small(task="genre", data={"root": str(tmp_path), "stores": str(tmp_path / "stores")})
-    clips, test = load_sets(experiment, make_accelerator())
-    prints = scaled_noise(len(test.store.index))
-    test = replace(test, store=replace(test.store, fingerprints=prints))
-    alike = scaled_noise(len(clips.store.index), seed=1)
-    alike[clips.store.index.index.get_loc(clips.ids[4])] = prints[test.store.index.index.get_loc(test.ids[2])]
-    clips = replace(clips, store=replace(clips.store, fingerprints=alike))
-    pairs, _ = find_leaks(folds_of_pretraining(experiment, clips, test), test)
-    (pair,) = pairs.itertuples(index=False)
-    assert tuple(pair)[::3] == (clips.ids[4], "train and test")
-    assert pair.duplicate == test.ids[2]
 
 
 def scaled_noise(n: int, seed: int = 0) -> np.ndarray:
@@ -179,11 +100,59 @@ def scaled_noise(n: int, seed: int = 0) -> np.ndarray:
     return (made / np.linalg.norm(made, axis=(1, 2), keepdims=True)).astype(np.float16)
 
 
-def rows(values: np.ndarray) -> ClipSet:
+def rows(values: np.ndarray, fingerprints: np.ndarray | None = None) -> ClipSet:
     """Clips that are rows of a table of statistics."""
-    index = pd.DataFrame({"start": range(len(values)), "length": 1}, pd.Index(range(len(values)), name="Id"))
-    store = Store(values.astype(np.float32), index, is_fused=False)
-    return ClipSet(index.index.to_numpy(), store, ("t",), np.zeros((len(values), 1), np.float32))
+    store = Store.in_memory(values.astype(np.float32), np.ones(len(values), int), is_fused=False)
+    return ClipSet.unlabelled(replace(store, fingerprints=fingerprints), ("t",))
+
+
+def recordings(n: int, copies: dict[int, int] | None = None, seed: int = 0) -> ClipSet:
+    """Clips with unlike fingerprints, but for some copies of others."""
+    fingerprints = scaled_noise(n, seed)
+    for copy, original in (copies or {}).items():
+        fingerprints[copy] = fingerprints[original]
+    return rows(np.zeros((n, 1)), fingerprints)
+
+
+def in_three_folds(clips: ClipSet) -> list[Fold]:
+    fold_of = np.arange(len(clips)) // 4
+    return [Fold(0, k, clips.select(fold_of != k), clips.select(fold_of == k)) for k in range(3)]
+
+
+def found(folds: list[Fold], test: ClipSet) -> list[tuple[int, int, str]]:
+    pairs, n = find_leaks(folds, test)
+    assert n == len(pairs)
+    return sorted(pairs[["Id", "duplicate", "where"]].itertuples(index=False, name=None))
+
+
+def test_copies_count_across_borders_and_not_within_a_fold_or_the_test_split():
+    test = recordings(4, {3: 1}, seed=1)
+    assert found(in_three_folds(recordings(12, {1: 0, 10: 9})), test) == []
+    borders = [(0, 5, "fold border"), (1, 5, "fold border")]
+    assert found(in_three_folds(recordings(12, {1: 0, 5: 0})), test) == borders
+
+
+def test_copies_between_train_and_test_name_the_clip_of_the_test_split_second():
+    clips, test = recordings(12, {11: 4}), recordings(4, seed=1)
+    test.store.fingerprints[2] = clips.store.fingerprints[7]
+    expected = [(4, 11, "fold border"), (7, 2, "train and test")]
+    assert found(in_three_folds(clips), test) == expected
+    assert found([Fold(0, 0, clips, test)], test) == expected[1:]  # as in pretraining
+
+
+def test_a_holdout_tests_on_its_own_clips():
+    clips = recordings(12, {5: 1, 9: 2, 10: 6})
+    fold = Fold(0, 0, *(clips.select(np.arange(12) // 4 == number) for number in range(3)))
+    nothing = clips.select(np.zeros(0, np.int64))
+    assert found([fold], nothing) == [(1, 5, "fold border"), (2, 9, "train and test")]
+
+
+def test_any_of_many_folds_counts():
+    clips = recordings(3, {1: 0})
+    folds = [Fold(0, k, clips.select(np.array([0, 1])), clips.select(np.array([2]))) for k in range(15)]
+    assert found(folds, recordings(1, seed=1)) == []
+    folds[12] = Fold(0, 12, clips.select(np.array([0, 2])), clips.select(np.array([1])))
+    assert found(folds, recordings(1, seed=1)) == [(0, 1, "fold border")]
 
 
 def test_rows_of_statistics_count_when_they_are_equal():
@@ -204,22 +173,121 @@ def test_rows_of_statistics_count_when_they_are_equal():
 def test_of_very_many_clips_equal_fingerprints_alone_are_found(monkeypatch):
     prints = scaled_noise(6)
     prints[4], prints[5] = prints[0], (prints[1] * np.float16(0.9))
-    clips = rows(np.random.default_rng(0).random((6, 5)))
-    clips = replace(clips, store=replace(clips.store, fingerprints=prints))
+    clips = rows(np.random.default_rng(0).random((6, 5)), prints)
     fold = Fold(0, 0, clips.select(np.arange(3)), clips.select(np.arange(3, 6)))
     nothing = clips.select(np.zeros(0, np.int64))
     assert find_leaks([fold], nothing)[0]["Id"].tolist() == [0, 1]
-    monkeypatch.setattr(duplicates, "MOST_COMPARED", 5)
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 2)
     assert find_leaks([fold], nothing)[0]["Id"].tolist() == [0]
+    assert find_leaks([fold], nothing)[1] == 1
+    assert find_leaks([Fold(0, 0, fold.training, fold.training)], nothing)[1] == 0
 
 
-def test_many_folds_are_told_apart(small):
-    experiment = small(seeds=[0, 1, 2, 3, 4])
+def folds_and_clips(experiment):
+    clips, _ = load_sets(experiment, make_accelerator())
+    return folds_of_run(experiment, clips), clips
+
+
+@pytest.mark.parametrize("split", ["folds", "holdout"])
+def test_every_split_of_ours_passes(small, tmp_path, split):
+    path = tmp_path / "groups.csv"
+    pd.DataFrame({"Id": range(1000, 1040), "group": [n // 3 for n in range(40)]}).to_csv(path, index=False)
+    experiment = small(seeds=[0, 1], folds={"split": split, "groups": str(path)})
+    check_folds(experiment, folds_and_clips(experiment)[0])
+
+
+@pytest.mark.parametrize("names", [("training", "valid"), ("training", "test"), ("valid", "test")])
+def test_a_clip_in_two_of_training_validation_and_test_is_refused(small, names):
+    experiment = small(folds={"split": "holdout"})
+    (fold,), clips = folds_and_clips(experiment)
+    one, other = names
+    ids = getattr(fold, one).ids
+    both = clips.select(np.isin(clips.ids, [*getattr(fold, other).ids, ids[0], ids[1]]))
+    spoilt = replace(fold, **{other: both})
+    with pytest.raises(InputError, match=rf"seed0/fold0: 2 clips are in two of .*: {ids[0]}, {ids[1]}\."):
+        check_folds(experiment, [spoilt])
+
+
+@pytest.mark.parametrize("split", ["folds", "holdout"])
+def test_a_group_in_two_of_training_validation_and_test_is_refused(small, tmp_path, split):
+    folds, clips = folds_and_clips(small(folds={"split": split}))  # without groups
+    two = [folds[0].training.ids[0], (folds[0].test or folds[0].valid).ids[0]]
+    path = tmp_path / "groups.csv"
+    groups = ["band" if i in two else str(i) for i in clips.ids]
+    pd.DataFrame({"Id": clips.ids, "group": groups}).to_csv(path, index=False)
+    experiment = small(folds={"split": split, "groups": str(path)})
+    with pytest.raises(InputError, match=r"seed0/fold0: 1 groups of .*groups\.csv are in two of .*: band\."):
+        check_folds(experiment, folds)
+
+
+def test_ids_of_other_arrays_are_other_clips(small):
+    experiment = small(task="genre")
     clips, test = load_sets(experiment, make_accelerator())
-    prints = scaled_noise(40)
-    prints[7] = prints[2]
-    clips = replace(clips, store=replace(clips.store, fingerprints=prints))
-    test = replace(test, store=replace(test.store, fingerprints=scaled_noise(8, seed=3)))
-    for fold in folds_of_run(experiment, clips):
-        in_training = [i in fold.training.ids for i in clips.ids[[2, 7]]]
-        assert find_leaks([fold], test)[1] == (in_training[0] != in_training[1])
+    folds = folds_of_pretraining(experiment, clips, replace(test, ids=clips.ids[: len(test)]))
+    check_folds(experiment, folds)
+
+
+@pytest.fixture
+def trunk_of(tmp_path):
+    """Save an untrained model as `<name>/model.safetensors`, its `valid.csv` beside it."""
+
+    def save(experiment, clips, held_out) -> str:
+        place = tmp_path / f"trunk-of-{experiment.task}"
+        network = make_network(experiment, clips, 0)
+        save_model(place / "model.safetensors", network, network.state_dict())
+        if held_out is not None:
+            held_out.truth.to_csv(place / "valid.csv")
+        return str(place / "model.safetensors")
+
+    return save
+
+
+def test_a_trunk_that_learnt_the_task_from_clips_that_are_scored_is_refused(small, trunk_of):
+    experiment = small()
+    folds, clips = folds_and_clips(experiment)
+    for held_out, n_seen in ((None, len(folds[1].valid)), (folds[0].valid, len(folds[1].valid))):
+        started = small(model={"trunk": trunk_of(experiment, clips, held_out)})
+        with pytest.raises(
+            InputError, match=rf"seed0/fold1 is scored on {n_seen} clips that may have trained"
+        ):
+            check_trunk(started, folds[1:])
+
+
+def test_a_trunk_that_held_out_the_same_clips_or_learnt_something_else_is_not(small, trunk_of):
+    experiment = small()
+    folds, clips = folds_and_clips(experiment)
+    check_trunk(small(model={"trunk": trunk_of(experiment, clips, folds[0].valid)}), folds[:1])
+    genres = small(task="genre")
+    learnt, test = load_sets(genres, make_accelerator())
+    check_trunk(small(model={"trunk": trunk_of(genres, learnt, test)}), folds)
+
+
+def test_a_run_from_such_a_trunk_leaves_no_directory(small, trunk_of, tmp_path):
+    experiment = small()
+    _, clips = folds_and_clips(experiment)
+    started = small(model={"trunk": trunk_of(experiment, clips, None)})
+    with pytest.raises(InputError, match="may have trained"):
+        run_experiment(started, make_accelerator(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_does_not_go_on_with_other_clips_or_labels(small, tmp_path, monkeypatch):
+    experiment = small(train={"epochs": 3})
+    folds, clips = folds_and_clips(experiment)
+    nothing = clips.select(np.zeros(0, np.int64))
+
+    def train(fold) -> bool:
+        return train_folds(experiment, [fold], nothing, make_accelerator(), tmp_path / "run")
+
+    ends = iter([False, True])
+    monkeypatch.setattr("music_emotion.training.loop.Trainer._ends_after", lambda *_: next(ends))
+    assert not train(folds[0])
+    assert (tmp_path / "run/seed0/fold0" / STATE).exists()
+    monkeypatch.undo()
+    labels = folds[0].training.values.copy()
+    labels[3, 1] += 0.01
+    swapped = replace(folds[1], number=0)
+    for changed in (replace(folds[0], training=replace(folds[0].training, values=labels)), swapped):
+        with pytest.raises(InputError, match=r"state\.pt is of a training on other clips or labels"):
+            train(changed)
+    assert train(folds[0])
