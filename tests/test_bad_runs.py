@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ PREDICT = ("predict.py", "song.wav", "--emotion")
 SAMPLED = (*SUBMIT, "--sample", "sample.csv")
 PACKAGE = ("package.py", "runs/both", "--owner", "tester", "--competition", "music")
 BLEND = ("ensemble.py", "--name", "new")
+BLEND_TWO, SUBMIT_ONE = (*BLEND, "runs/one", "runs/fewer"), ("submit.py", "runs/one")
 
 
 def foreign() -> None:
@@ -77,21 +79,21 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "run-of-another-experiment": (
         nothing,
         (*TRAIN, "--name", "one", "--train.epochs", "2"),
-        "runs/one holds another experiment: train.epochs differ. Give another --name",
+        "holds another experiment: train.epochs differ",
     ),
     "run-of-a-damaged-experiment": (
         write("runs/one/experiment.json", "[1]"),
         (*TRAIN, "--name", "one"),
-        "experiment.json holds no experiment",
+        "experiment.json holds no JSON object",
     ),
     # submissions
     "sample-lacks-ids": (sample(IDS[:-2]), SAMPLED, r"2 predictions have no row \(1006, 1007\)"),
     "sample-has-more-ids": (sample([*IDS, 1, 2]), SAMPLED, r"2 have no prediction \(1, 2\)"),
     "sample-repeats-ids": (sample([*IDS, 1001]), SAMPLED, "sample.csv: 1 ids occur more than once: 1001"),
     "sample-of-other-columns": (
-        sample(header="Id,valence,arousal,tension"),
+        sample(header="Id,valence,arousal"),
         SAMPLED,
-        "asks for valence, arousal, tension, but the run predicts valence, energy, danceability",
+        "asks for valence, arousal, but the run predicts",
     ),
     "sample-without-header": (sample(header="999,0,0,0"), SAMPLED, "line 1: '999' is an id where the header"),
     "sample-of-words": (sample(["song"]), SAMPLED, "sample.csv line 2: 'song' is not an integer id"),
@@ -102,15 +104,11 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
         SAMPLED,
         "not a text file in UTF-8",
     ),
-    "run-without-test": (
-        remove("runs/one/test.csv"),
-        ("submit.py", "runs/one"),
-        "runs/one/test.csv does not",
-    ),
+    "run-without-test": (remove("runs/one/test.csv"), SUBMIT_ONE, "runs/one/test.csv does not"),
     "test-not-finite": (
-        write("runs/one/test.csv", "Id,valence\n7,inf\n8,0.5\n"),
-        ("submit.py", "runs/one"),
-        "test.csv: 1 clips have predictions that are not finite numbers: 7",
+        write("runs/one/test.csv", "Id,valence\n7,inf\n"),
+        SUBMIT_ONE,
+        "1 clips have .* not finite numbers: 7",
     ),
     "scores-damaged": (
         cut("runs/both/scores.json", 30),
@@ -122,34 +120,26 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "recipe-damaged": (
         replace("runs/both/blend.json", '"one": {', '"won": {'),
         SUBMIT,
-        "blend.json does not hold a whole recipe .*the runs of weights are not those of members",
+        "not hold a whole recipe .*runs of weights are not",
     ),
     "member-trained-again": (
         replace("runs/one/seed0/fold0/test.csv", "\n1003,0", "\n1003,1"),
         SUBMIT,
-        "The runs of runs/both have changed since it was made. Blend them again",
+        "have changed since it was made",
     ),
     "submission-of-others": (
         write("submissions/both-2026-01-02.csv", b"\xff another"),
         SUBMIT,
-        "exists and is another submission. Give another --name, or --overwrite",
+        "is another submission",
     ),
     # blends
-    "blend-of-other-clips": (
-        nothing,
-        (*BLEND, "runs/one", "runs/fewer"),
-        r"fewer lacks 10 ids of one \(1030, 1031, .* Blend only predictions of the same clips",
-    ),
-    "blend-of-the-unfinished": (
-        nothing,
-        (*BLEND, "runs/unfinished"),
-        r"runs/unfinished is not finished: it lacks seed0/fold2. Run the command that trains it again",
-    ),
+    "blend-of-other-clips": (nothing, BLEND_TWO, r"fewer lacks 10 ids of one \(1030,"),
+    "blend-of-the-unfinished": (nothing, (*BLEND, "runs/unfinished"), "not finished: it lacks seed0/fold2"),
     "blend-of-one-run-twice": (nothing, (*BLEND, "runs/one", "runs/one"), "same name. Name each run once"),
     "blend-of-two-tasks": (
         replace("runs/fewer/experiment.json", '"emotion"', '"genre"'),
-        (*BLEND, "runs/one", "runs/fewer"),
-        "runs/fewer is a genre run; only emotion runs can be blended",
+        BLEND_TWO,
+        "fewer is a genre run",
     ),
     "blend-of-a-damaged-table": (
         cut("runs/one/seed0/fold1/valid.csv", 100),
@@ -159,11 +149,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     # packages
     "package-of-no-blend": (nothing, (*PACKAGE[:1], "runs/one", *PACKAGE[2:]), "is not a blend. Make one"),
     "package-of-nothing": (nothing, (*PACKAGE[:1], "runs/none", *PACKAGE[2:]), "runs/none is not a folder"),
-    "package-without-a-fold": (
-        remove(MODEL),
-        PACKAGE,
-        "model.safetensors does not exist. Train the run again",
-    ),
+    "package-without-a-fold": (remove(MODEL), PACKAGE, "model.safetensors does not exist. Train the run"),
     "package-without-scores": (remove("runs/both/test.csv"), PACKAGE, "runs/both/test.csv does not exist"),
 }
 
@@ -182,8 +168,9 @@ def trained(competition, tmp_path_factory):
         patch.chdir(folder)
         for command in (["train.py", "one.toml"], ["ensemble.py", "runs/one", "--name", "both"]):
             patch.setattr(sys, "argv", command)
-            with pytest.raises(SystemExit, match=r"^0$"):
+            with suppress(SystemExit):
                 runpy.run_path(str(SCRIPTS / command[0]), run_name="__main__")
+    assert (folder / "runs/both/scores.json").exists()
     shutil.copytree(folder / "runs/one", folder / "runs/unfinished")
     shutil.rmtree(folder / "runs/unfinished/seed0/fold2")
     shutil.copytree(folder / "runs/one", folder / "runs/fewer")

@@ -1,8 +1,9 @@
-"""scripts/report.py on runs that were really trained, and the page that the repository shows."""
+"""Commands that read text files alone, on runs that were really trained; and the page of the repository."""
 
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from music_emotion.files import read_json
 
 ROOT = Path(__file__).parents[1]
 SMALL = """
-name = "{name}"
+name = "small"
 [excerpt]
 frames = 32
 test = 2
@@ -25,47 +26,57 @@ batch_size = 8
 n = 2
 """
 RIDGE = 'name = "ridge"\n[folds]\nn = 2\n[classical]\nkind = "ridge"\n'
+FRESH = """
+import atexit, sys
+from music_emotion.cli import main
+atexit.register(lambda: print("loaded:", *sorted({"torch", "accelerate", "matplotlib"} & sys.modules.keys())))
+main()
+"""
 
 
 @pytest.fixture
-def trained(competition, tmp_path, monkeypatch, run_script):
-    """A folder with runs, a blend and a submission, from which data, stores and weights have gone."""
+def _trained(competition, tmp_path, monkeypatch, run_script):
+    """A folder with runs and a blend, from which data, stores and weights have gone."""
     (tmp_path / "data").symlink_to(competition)
     monkeypatch.chdir(tmp_path)
-    Path("small.toml").write_text(SMALL.format(name="small"))
-    Path("ridge.toml").write_text(RIDGE)
-    assert run_script("train.py", "small.toml")[0] == 0
-    assert run_script("train.py", "ridge.toml")[0] == 0
+    for name, settings in (("small", SMALL), ("ridge", RIDGE)):
+        Path(f"{name}.toml").write_text(settings)
+        assert run_script("train.py", f"{name}.toml")[0] == 0
     assert run_script("ensemble.py", "runs/small", "runs/ridge", "--name", "both")[0] == 0
-    assert run_script("submit.py", "runs/both", "--day", "2026-01-02")[0] == 0
     Path("data").unlink()
     shutil.rmtree("stores")
     for path in Path("runs").rglob("*.safetensors"):
         path.unlink()
-    return run_script
 
 
-def test_a_page_needs_no_data_stores_or_weights(trained):
-    arguments = ("--headline", "valence", "energy", "--default", "small")
-    status, out, err = trained("report.py", *arguments)
-    assert status == 0, err
-    assert "RESULTS.md: 3 runs, 1 submissions; 0 without numbers." in out
+def run_fresh(*arguments: str) -> str:
+    """Run the command in a process of its own, which must not import torch."""
+    done = subprocess.run([sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("loaded:\n"), done.stdout
+    return done.stdout
+
+
+@pytest.mark.usefixtures("_trained")
+def test_submit_compare_and_report_need_no_data_stores_weights_or_torch():
+    run_fresh("submit", "runs/both", "--day", "2026-01-02")
+    assert "small less ridge, out of fold, n=40" in run_fresh("compare", "runs/small", "runs/ridge")
+    report = ("report", "--headline", "valence", "energy", "--default", "small")
+    assert "RESULTS.md: 3 runs, 1 submissions; 0 without numbers." in run_fresh(*report)
     page = Path("RESULTS.md").read_text(encoding="utf-8")
     assert page.startswith("<!-- music-emotion report --default small --headline valence energy -->\n")
     assert "## `data`: valence, energy and danceability, 40 clips" in page
     for name in ("small", "ridge", "both"):
         mean = read_json(Path(f"runs/{name}/scores.json"))["pooled"]["mean"]
-        shown = [f"{mean[end]:.3f}".replace("0.", ".") for end in ("value", "low", "high")]
-        assert f"| {shown[0]} [{shown[1]}, {shown[2]}] |" in page
+        assert f"| {mean['value']:z.3f} [{mean['low']:z.3f}, {mean['high']:z.3f}] " in page
     costs = {line.split("`")[1]: line for line in page.split("## Cost")[1].splitlines() if "| `" in line}
     cost = read_json(Path("runs/small/seed0/fold0/cost.json"))
-    assert f"| {cost['parameters']:,} |" in costs["small"]
+    assert f"| {cost['parameters']:,} " in costs["small"]
     seconds = sum(pd.read_csv(path)["seconds"].sum() for path in Path("runs/small").rglob("metrics.csv"))
-    assert float(costs["small"].split(" | ")[1]) == pytest.approx(seconds / 60, rel=0.06)
+    assert float(costs["small"].split("|")[3]) == pytest.approx(seconds / 60, rel=0.06)
     assert "`both-2026-01-02.csv`" in page.split("## Submissions")[1]
-    before = Path("RESULTS.md").read_bytes()
-    assert trained("report.py", *arguments)[0] == 0
-    assert Path("RESULTS.md").read_bytes() == before
+    run_fresh(*report)
+    assert Path("RESULTS.md").read_text(encoding="utf-8") == page
 
 
 def test_without_runs_there_is_a_sentence_and_no_page(tmp_path, monkeypatch, run_script):
@@ -88,15 +99,15 @@ def tracked(*folders: str) -> list[str]:
 
 
 def test_the_page_of_the_repository_is_made_from_its_files(tmp_path, monkeypatch, run_script):
-    for name in tracked("runs", "submissions", "experiments"):
+    for name in tracked("research", "submissions"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
-    page = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+    page = (ROOT / "research" / "RESULTS.md").read_text(encoding="utf-8")
     first = page.splitlines()[0].removeprefix("<!-- ").removesuffix(" -->")
-    program, script, *arguments = shlex.split(first)
-    assert (program, script) == ("music-emotion", "report")
-    monkeypatch.chdir(tmp_path)
+    program, command, *arguments = shlex.split(first)
+    assert (program, command) == ("music-emotion", "report")
+    monkeypatch.chdir(tmp_path / "research")
     status, _, err = run_script("report.py", *arguments)
     assert status == 0, err
-    made = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
-    assert made == page, f"RESULTS.md is not what its files say; run: {first}"
+    made = Path("RESULTS.md").read_text(encoding="utf-8")
+    assert made == page, f"research/RESULTS.md is not what its files say; run there: {first}"

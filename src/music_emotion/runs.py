@@ -9,24 +9,33 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from music_emotion import __version__
 from music_emotion.config import Experiment, build_experiment, differing_keys, experiment_to_dict
-from music_emotion.files import InputError, alone_at, first_five, read_json, remove_unfinished, write_json
+from music_emotion.files import (
+    InputError,
+    alone_at,
+    first_five,
+    read_json,
+    read_object,
+    remove_unfinished,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 RUN, BLEND, VOTE = "experiment.json", "blend.json", "vote.json"  # what tells their directories apart
 _PACKAGES = ("torch", "timm", "accelerate", "numpy", "pandas", "scipy", "scikit-learn", "librosa")
 
 
 @contextmanager
-def alone_in(directory: Path, accelerator: Accelerator) -> Iterator[None]:
+def alone_in(directory: Path, accelerator: "Accelerator") -> Iterator[None]:
     """Hold a run's directory for the launcher's processes together, and tidy what killed ones left.
 
     Raises
@@ -34,6 +43,8 @@ def alone_in(directory: Path, accelerator: Accelerator) -> Iterator[None]:
     InputError
         In all of them, when another process holds it, or it is a blend's or a vote's.
     """
+    from accelerate.utils import broadcast_object_list  # loads torch
+
     refusal = ""
     with ExitStack() as held:
         if accelerator.is_main_process:
@@ -62,7 +73,7 @@ def alone_in_folder(directory: Path, own: str) -> Iterator[None]:
         yield
 
 
-def open_run(directory: Path, experiment: Experiment, accelerator: Accelerator) -> None:
+def open_run(directory: Path, experiment: Experiment, accelerator: "Accelerator") -> None:
     """Make a run's directory, or go on in the one that is there.
 
     Writes `experiment.json` and `environment.json`.
@@ -110,10 +121,10 @@ def read_experiment(directory: Path) -> Experiment:
         When the file is missing or does not hold an experiment.
     """
     path = directory / RUN
-    return build_experiment(read_json(path), str(path))
+    return build_experiment(read_object(path), str(path))
 
 
-def environment(accelerator: Accelerator) -> dict[str, Any]:
+def environment(accelerator: "Accelerator") -> dict[str, Any]:
     """Commit, versions, device, processes and precision of this run."""
     return {
         "commit": commit(),

@@ -1,6 +1,13 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
+
+from music_emotion.config import build_experiment, experiment_to_dict
+from music_emotion.evaluation.scores import score_run
+from music_emotion.files import write_json, write_predictions
+from music_emotion.runs import Cost, write_cost
 
 TARGETS = ["valence", "energy"]
 
@@ -26,3 +33,27 @@ def noisy(truth):
 @pytest.fixture
 def folds(truth) -> pd.Series:
     return pd.Series(np.arange(len(truth)) % 5, truth.index)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def leave(runs, folds):
+    """Leave a scored run: `leave("one", truth, {0: predictions, 1: others}, {"train": {"epochs": 3}})`."""
+
+    def leave_run(name, truth, predictions, settings=None, only=range(5)):
+        data, seeds = {"root": "data/own"}, list(predictions)
+        experiment = build_experiment({"data": data, "seeds": seeds, **(settings or {}), "name": name}, name)
+        write_json(runs / name / "experiment.json", experiment_to_dict(experiment))
+        for seed, fold in itertools.product(seeds, only):
+            place, table = runs / name / f"seed{seed}" / f"fold{fold}", predictions[seed]
+            write_predictions(place / "valid.csv", table.loc[folds.loc[table.index] == fold])
+            write_predictions(place / "test.csv", table.iloc[:10])  # so that it can be blended
+            write_cost(place, Cost(90.0, "cpu", 2, 1, 1_540_000_000 + fold, None, "bf16", 100, 1_234_567))
+        score_run(runs / name, experiment, truth)
+        return runs / name
+
+    return leave_run

@@ -7,10 +7,8 @@ from pathlib import Path
 from music_emotion.evaluation.blend import Method, read_recipe
 from music_emotion.evaluation.blend_runs import blend_runs, check_current, vote
 from music_emotion.evaluation.compare import compare_runs
-from music_emotion.evaluation.compare_text import comparison_text
 from music_emotion.evaluation.report import read_report
-from music_emotion.evaluation.report_page import make_page
-from music_emotion.evaluation.report_sections import make_ablation, make_sections
+from music_emotion.evaluation.report_tables import make_page
 from music_emotion.evaluation.submission import default_sample, read_sample, write_submission
 from music_emotion.files import InputError, read_object, read_predictions, write_text
 from music_emotion.runs import commit, read_experiment
@@ -119,7 +117,7 @@ def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: b
     common
         Compare also unfinished runs and those of other clips, on the clips that both have predicted.
     """
-    print(comparison_text(compare_runs(one, other, headline, common)))
+    print(compare_runs(one, other, headline, common))
 
 
 def report(
@@ -151,15 +149,13 @@ def report(
         Runs, each of which gets a table of those that differ from it in one setting or two.
     """
     known = read_report(runs, submissions)
-    sections = make_sections(known, headline, default)
-    varied = [make_ablation(known, name, headline) for name in ablations]
     command = ["music-emotion", "report"]
     for flag, given, usual in (("--runs", runs, RUNS), ("--submissions", submissions, SUBMISSIONS)):
         command += [] if given == usual else [flag, str(given)]
     command += [] if default is None else ["--default", default]
     command += ["--headline", *headline] if headline else []
     command += ["--ablations", *ablations] if ablations else []
-    write_text(out, make_page(known, sections, shlex.join(command), Path("experiments"), default, varied))
+    write_text(out, make_page(known, shlex.join(command), Path("experiments"), headline, default, ablations))
     print(
         f"{out}: {len(known.runs)} runs, {len(known.submissions)} submissions; "
         f"{len(known.problems)} without numbers."

@@ -1,65 +1,135 @@
-"""Reading of runs and submissions from their text files alone: no data, stores or weights."""
+"""Runs and submissions, read from their text files. Data, stores and weights are not needed."""
 
-from dataclasses import field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, ValidationError
 
-from music_emotion.config import Experiment, build_experiment
+from music_emotion.config import Experiment
 from music_emotion.evaluation.blend import Recipe, read_recipe
 from music_emotion.evaluation.metrics import target_scores
-from music_emotion.evaluation.report_costs import read_run_cost
-from music_emotion.evaluation.report_parts import Report, Run, Scores, Submission
-from music_emotion.files import InputError, read_json, read_predictions
+from music_emotion.evaluation.scores import read_classes
+from music_emotion.files import InputError, read_object, read_predictions
+from music_emotion.runs import read_cost, read_experiment, seconds_of
 
-# one of them makes a folder a run
-_MARKS = ("experiment.json", "blend.json", "vote.json", "scores.json", "diverged.json")
-_TOLERANCE = 1e-6  # of scores computed by other versions of scipy
+_RUN_FILES = ("experiment.json", "blend.json", "vote.json", "scores.json", "diverged.json")
+_TOLERANCE = 1e-6  # other versions of scipy round scores differently
+_AGAIN = "Run the command that made it again."
 
-_Kind = TypeVar("_Kind")
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class _Repeat:
+class Score(BaseModel):
+    """A score in `scores.json`: its value, 95 % interval and number of clips.
+
+    Of repeated splits it is the mean, with the smallest and largest value, and the standard deviation ``sd``.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    sd: float | None = None
+
+
+class _Repeat(BaseModel):
     n_test: int
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class _Fold:
+class _Fold(BaseModel):
     seed: int
     scores: dict[str, float]
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class _PerFold:
-    scores: tuple[_Fold, ...] = ()
+class _PerFold(BaseModel):
+    scores: list[_Fold] = []
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="ignore"))
-class _Held:
-    """What `scores.json` holds: of folds or a test split `pooled`, of repeats `repeated`."""
+class ScoreFile(BaseModel):
+    """The part of `scores.json` that reports and comparisons use."""
 
-    pooled: Scores | None = None
-    per_seed: dict[str, dict[str, float]] = field(default_factory=dict)
+    pooled: dict[str, Score] = {}
+    per_seed: dict[str, dict[str, float]] = {}
     per_fold: _PerFold = _PerFold()
-    repeated: dict[str, Scores] | None = None
-    repeats: tuple[_Repeat, ...] = ()
-    folds: dict[str, tuple[int, ...]] | None = None
-    classes: tuple[str, ...] = ()
+    repeated: dict[str, dict[str, Score]] = {}
+    repeats: list[_Repeat] = []
+    classes: list[str] = []
     selected_on_validation: bool = False
 
 
+class _Vote(BaseModel):
+    members: list[str] = []
+
+
+class Submission(BaseModel):
+    """The card of a submission."""
+
+    file: str
+    runs: list[str]
+    commit: str
+    out_of_fold: dict[str, Score]
+    leaderboard: float | None = None
+    selected_on_validation: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A scored run, blend or vote.
+
+    Attributes
+    ----------
+    name : str
+        Its folder, relative to the folder of all runs.
+    experiment : Experiment or None
+        None for blends and votes.
+    recipe : Recipe or None
+        None unless it is a blend.
+    members : list of str
+        Directories of the runs in a blend or vote.
+    file : ScoreFile
+    scores : dict of str to Score
+        Per target or measure; of repeated splits over their test clips.
+    predictions, truth : pd.DataFrame
+        Out-of-fold predictions (of genres probabilities) and the target values (of genres one-hot classes) of
+        the same clips and columns. Both are empty for a run that is not scored out of fold.
+    costs : list of dict
+        Of every finished fold what its `cost.json` tells, and the run's `environment.json` where it has none.
+    """
+
+    name: str
+    experiment: Experiment | None
+    recipe: Recipe | None
+    members: list[str]
+    file: ScoreFile
+    scores: dict[str, Score]
+    predictions: pd.DataFrame
+    truth: pd.DataFrame
+    costs: list[dict[str, Any]]
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets (of genre runs the classes) of the out-of-fold predictions."""
+        return [str(name) for name in self.truth]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All runs by name, all submissions, and a sentence for each name that can't be read."""
+
+    runs: list[Run]
+    submissions: list[Submission]
+    problems: list[tuple[str, str]]
+
+
 def read_report(runs: Path, submissions: Path) -> Report:
-    """Read every run and every card; those that can't be read become problems.
+    """Read every run and every submission's card. Those that can't be read become problems.
 
     Parameters
     ----------
     runs : Path
-        Folder of all runs, of studies' rows too.
+        Folder of all runs, nested ones included.
     submissions : Path
         Folder of the cards; may be missing.
 
@@ -70,159 +140,90 @@ def read_report(runs: Path, submissions: Path) -> Report:
     """
     if not runs.is_dir():
         raise InputError(f"The folder of runs {runs} does not exist. Give another --runs.")
-    report = Report()
-    places = sorted({path.parent for mark in _MARKS for path in runs.rglob(mark)} - {runs})
+    places = sorted({path.parent for name in _RUN_FILES for path in runs.rglob(name)} - {runs})
     if not places:
         raise InputError(f"{runs} holds no runs. Train one first, or give another --runs.")
-    for place in places:
-        name = place.relative_to(runs).as_posix()
-        try:
-            report.runs.append(read_run(place, name))
-        except (InputError, OSError) as error:
-            report.problems.append((name, _sentence(error, runs)))
-    for path in sorted(submissions.glob("*.json")):
-        try:
-            report.submissions.append(_parsed(Submission, read_json(path), path))
-        except (InputError, OSError) as error:
-            report.problems.append((path.name, _sentence(error, submissions)))
-    report.submissions.sort(key=lambda card: (card.date, card.file))
+    report = Report([], [], [])
+    for folder, paths in ((runs, places), (submissions, sorted(submissions.glob("*.json")))):
+        for path in paths:
+            name = path.relative_to(folder).as_posix()
+            try:
+                if folder is runs:
+                    report.runs.append(read_run(path, name))
+                else:
+                    report.submissions.append(_checked(Submission, read_object(path), path))
+            except (InputError, OSError) as error:
+                report.problems.append((name, str(error).replace(f"{folder}/", "")))
     return report
 
 
-def _sentence(error: Exception, folder: Path) -> str:
-    """An error in words that are the same wherever the folder is."""
-    return str(error).replace(f"{folder}/", "")
-
-
 def read_run(directory: Path, name: str) -> Run:
-    """Read the files of one run.
+    """Read the text files of a run.
 
     Raises
     ------
     InputError
         When it is not scored yet, or a file is damaged or contradicts another.
     """
-    _check_scored(directory, name)
-    held = _parsed(_Held, read_json(directory / "scores.json"), directory / "scores.json")
-    experiment, n_settings = _experiment(directory)
-    recipe = read_recipe(directory) if (directory / "blend.json").exists() else None
-    scores = held.pooled if held.repeated is None else held.repeated.get("test")
-    if not scores:
+    found = {path.name: path for path in directory.iterdir()}
+    folds = sorted(path.parent for path in directory.glob("seed*/fold*/valid.csv"))
+    if "scores.json" not in found and "diverged.json" in found:
+        raise InputError(f"Its training diverged. {read_object(found['diverged.json']).get('problem', '')}")
+    if "scores.json" not in found:
         raise InputError(
-            f"{directory / 'scores.json'} holds no scores. Run the command that trained it again."
+            f"{name} is not finished: it has no scores.json, and {len(folds)} trained folds. Run the "
+            f"command that makes it again."
         )
-    predictions, truth = None, None
-    if held.repeated is None and not held.classes:
-        predictions, truth = _tables(directory, scores)
-    folds, seeds = _finished(directory, held)
+    path = found["scores.json"]
+    file = _checked(ScoreFile, read_object(path), path)
+    scores = file.repeated.get("test", {}) if file.repeated else file.pooled
+    if not scores:
+        raise InputError(f"{path} holds no scores. {_AGAIN}")
+    for single in [*file.per_seed.values(), *(fold.scores for fold in file.per_fold.scores)]:
+        if lacking := scores.keys() - single.keys():
+            raise InputError(f"{path} holds no '{min(lacking)}' of a single seed or fold. {_AGAIN}")
+    recipe = read_recipe(directory) if "blend.json" in found else None
+    vote, machine = (
+        read_object(found[name]) if name in found else {} for name in ("vote.json", "environment.json")
+    )
     return Run(
         name,
-        experiment,
-        n_settings,
+        read_experiment(directory) if "experiment.json" in found else None,
+        recipe,
+        recipe.members if recipe else _checked(_Vote, vote, directory / "vote.json").members,
+        file,
         scores,
-        last_scores=(held.repeated or {}).get("last", {}),
-        single=_single(held, scores, directory / "scores.json"),
-        folds=folds,
-        seeds=seeds,
-        n_test=tuple(sorted({repeat.n_test for repeat in held.repeats})),
-        selected=held.selected_on_validation,
-        classes=held.classes,
-        out_of_fold=held.repeated is None and (directory / "oof.csv").exists(),
-        predictions=predictions,
-        truth=truth,
-        recipe=recipe,
-        members=_members(directory, recipe),
-        cost=read_run_cost(directory),
+        *_read_tables(directory, file),
+        [
+            machine | {"seconds": seconds_of(place)} | (asdict(cost) if (cost := read_cost(place)) else {})
+            for place in folds
+        ],
     )
 
 
-def _single(held: _Held, scores: Scores, path: Path) -> dict[str, Any]:
-    """The scores of single seeds and folds, each of which has all that the run has."""
-    rows = held.per_fold.scores
-    for each in [*held.per_seed.values(), *(row.scores for row in rows)]:
-        if lacking := [name for name in scores if name not in each]:
-            raise InputError(
-                f"{path} holds no '{lacking[0]}' of a single seed or fold. "
-                f"Run the command that made it again."
-            )
-    of_folds = [{"seed": row.seed, "scores": row.scores} for row in rows]
-    return {"per_seed": held.per_seed, "per_fold": {"scores": of_folds}}
-
-
-def _check_scored(directory: Path, name: str) -> None:
-    if (directory / "scores.json").exists():
-        return
-    if (directory / "diverged.json").exists():
-        noted = _parsed(dict[str, Any], read_json(directory / "diverged.json"), directory / "diverged.json")
-        raise InputError(f"Its training diverged. {noted.get('problem', '')}".strip())
-    finished = len(list(directory.glob("seed*/fold*/valid.csv")))
-    raise InputError(
-        f"{name} is not finished: it has no scores.json, and {finished} trained folds. Run the command that "
-        f"makes it again."
-    )
-
-
-def _experiment(directory: Path) -> tuple[Experiment | None, int]:
-    """What was run, and how many settings the file tells."""
-    path = directory / "experiment.json"
-    if not path.exists():
-        return None, 0
-    told = _parsed(dict[str, Any], read_json(path), path)
-    n_settings = sum(len(value) if isinstance(value, dict) else 1 for value in told.values())
-    return build_experiment(told, str(path)), n_settings
-
-
-def _tables(directory: Path, scores: Scores) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Out-of-fold predictions and truth, which the scores must be of."""
-    predictions, path = read_predictions(directory / "oof.csv"), directory / "truth.csv"
-    targets = [name for name in scores if name != "mean"]
-    remedy = "Run the command that made them again."
-    if set(predictions.columns) != set(targets):
-        raise InputError(f"{directory / 'oof.csv'} has other targets than scores.json. {remedy}")
-    predictions = predictions[targets]
-    if not path.exists():  # as in runs of earlier versions
-        return predictions, None
-    truth = read_predictions(path)
-    if not truth.index.equals(predictions.index) or set(truth.columns) != set(targets):
-        raise InputError(f"{path} is not of the clips and targets of oof.csv. {remedy}")
-    if not fits(scores, truth[targets], predictions):
+def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Out-of-fold predictions and truth, checked against each other and against the scores."""
+    oof, known = directory / "oof.csv", directory / "truth.csv"
+    if file.repeated or (file.classes and not oof.exists()):
+        return pd.DataFrame(), pd.DataFrame()
+    predictions = read_predictions(oof)
+    columns = file.classes or [name for name in file.pooled if name != "mean"]
+    truth = read_classes(known, columns) if file.classes else read_predictions(known)
+    if not truth.index.equals(predictions.index) or not set(truth) == set(predictions) == set(columns):
+        raise InputError(f"{oof}, truth.csv and scores.json are not of the same clips and columns. {_AGAIN}")
+    predictions, truth = predictions[columns], truth[columns]
+    values = {} if file.classes else target_scores(truth, predictions)
+    if not all(k in file.pooled and abs(file.pooled[k].value - v) <= _TOLERANCE for k, v in values.items()):
         raise InputError(
-            f"{directory / 'scores.json'} holds other scores than oof.csv and truth.csv give. {remedy}"
+            f"{directory / 'scores.json'} holds other scores than oof.csv and truth.csv give. {_AGAIN}"
         )
-    return predictions, truth[targets]
+    return predictions, truth
 
 
-def fits(scores: Scores, truth: pd.DataFrame, predictions: pd.DataFrame) -> bool:
-    """Whether scores are those of some predictions and target values."""
-    return all(
-        bool(np.isclose(value, scores[name].value, rtol=0, atol=_TOLERANCE))
-        for name, value in target_scores(truth, predictions).items()
-        if name in scores
-    )
-
-
-def _finished(directory: Path, held: _Held) -> tuple[int, int]:
-    """Numbers of folds and of seeds that were scored."""
-    if held.folds:
-        return max(len(folds) for folds in held.folds.values()), len(held.folds)
-    places = [path.parent for path in directory.glob("seed*/fold*/valid.csv")]
-    return len({place.name for place in places}), len({place.parent.name for place in places})
-
-
-def _members(directory: Path, recipe: Recipe | None) -> tuple[str, ...]:
-    if recipe is not None:
-        return tuple(recipe.members)
-    path = directory / "vote.json"
-    return tuple(_parsed(dict[str, list[str]], read_json(path), path)["members"]) if path.exists() else ()
-
-
-def _parsed(kind: type[_Kind], value: Any, path: Path) -> _Kind:
+def _checked(kind: type[_Model], value: dict[str, Any], path: Path) -> _Model:
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
-        raise InputError(
-            f"{path} does not hold what it should ({where}{first['msg']}). Run the command "
-            f"that wrote it again."
-        ) from None
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path} does not hold what it should ({where}: {first['msg']}). {_AGAIN}") from None

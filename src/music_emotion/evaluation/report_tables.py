@@ -1,0 +1,361 @@
+"""A report as a page of Markdown: runs on the same clips in one table, compared in pairs with the default."""
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from music_emotion.config import Experiment, build_experiment, experiment_to_dict
+from music_emotion.evaluation.intervals import mean_score, paired_difference, spread_of
+from music_emotion.evaluation.report import Report, Run, Score
+from music_emotion.experiment_files import read_differences
+from music_emotion.files import InputError, nearest
+
+_PLACES = ("name", "data.root", "data.stores", "folds.groups")
+_OF_THE_DATA = (*_PLACES, "data.target_range", "data.genres", "data.allow_bad_share", "folds.")
+_DECIMALS = 9  # to which target values are compared
+_MOST_CHANGED = 2  # settings of an ablation; a backbone needs its kind beside it
+_MOST_NAMED = 6
+_MEASURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1"}
+_NOTES = """\
+This page is made from the files of `runs/` and `submissions/` by `{command}`.
+
+- **Scores** are Spearman correlations over all clips, predicted out of fold. With several seeds, their mean
+  prediction is scored. Repeated splits have the mean ± standard deviation over splits [smallest, largest].
+- **[low, high]** is a 95 % interval from 2,000 bootstrap resamples of the clips. It is too narrow where many
+  clips share an artist, and for macro F1 on a hundred clips with rare classes.
+- **± seeds** and **± folds** are standard deviations of the mean that sorts the table: over single seeds, and
+  of single folds around the mean of their seed.
+- **Differences** compare a run with the default in the same resamples of the clips that both predict. Bold
+  ones have an interval without 0, as one in twenty has by chance. Another seed may give another difference.
+  The default is {default}.
+- The best of many rows is a little too good, because the same clips ranked them.
+- *Selected on validation*: the scored clips chose the epoch, so the score is too good.
+- **Blends** have nested scores: a clip's weights were chosen without it. Their members may not have been.
+- **Minutes** are those of all folds and seeds. **Memory** is the peak of a process since it started.
+- – means that the files do not tell."""
+_COSTS = {
+    **{"parameters": "weights", "peak_memory_bytes": "memory", "peak_device_memory_bytes": "GPU memory"},
+    **{name: name for name in ("device", "threads", "processes", "precision", "commit")},
+}
+
+Row = dict[str, str]
+
+
+def make_page(
+    report: Report,
+    command: str,
+    experiments: Path,
+    headline: Sequence[str] = (),
+    default: str | None = None,
+    ablations: Sequence[str] = (),
+) -> str:
+    """Write a report as Markdown. The same files give the same page.
+
+    Parameters
+    ----------
+    report : Report
+    command : str
+        The command that makes the page; its first line.
+    experiments : Path
+        Folder of experiment files, whose first comment describes a run; may be missing.
+    headline : sequence of str
+        Targets whose mean sorts the runs and is compared; all when empty. Runs with none of them are compared
+        by all of theirs.
+    default : str, optional
+        Run to compare with, where its clips allow it. Otherwise a run that differs from the default
+        experiment only in name, data and folds.
+    ablations : sequence of str
+        Runs that each get a table of the runs that differ from them in one or two settings.
+
+    Raises
+    ------
+    InputError
+        When no run has a target of the headline, or the default or an ablation names no suitable run.
+    """
+    runs = {run.name: run for run in report.runs if not run.predictions.empty and not run.file.classes}
+    targets = {target for run in runs.values() for target in run.targets}
+    for name in headline:
+        if name not in targets:
+            raise InputError(f"No run predicts the target '{name}' of --headline; {nearest(name, targets)}")
+    if default is not None and default not in runs:
+        raise InputError(
+            f"--default names no run with out-of-fold scores: '{default}'; {nearest(default, runs)}"
+        )
+    usual = "the run that differs from the default experiment only in name, data and folds"
+    usual = usual if default is None else f"`{default}`, or on other clips {usual}"
+    page = [f"<!-- {command} -->", "# Results", _NOTES.format(command=command, default=usual)]
+    groups = _same_clips(list(runs.values()))
+    for group in sorted(groups, key=lambda group: (-len(group[0].truth), _title(group, report.runs))):
+        title = f"## {_title(group, report.runs)}, {len(group[0].truth)} clips"
+        again = sum(part.startswith(title) for part in page) + 1  # of labels that have changed
+        page.append(title if again == 1 else f"{title} (other labels, {again})")
+        against = _default_of(group, list(runs.values()), headline, default)
+        cells = {run.name: _run_cells(run, experiments) for run in group}
+        page.append(_target_table(group, headline, against, cells))
+    for name in ablations:
+        page += _ablation(name, runs, headline)
+    page += _blends(report.runs) + _not_paired(report.runs, experiments) + _costs(report.runs)
+    page += _submissions(report)
+    if report.problems:
+        lines = [f"- `{name}`: {' '.join(sentence.split())}" for name, sentence in report.problems]
+        page += ["## Without numbers", "\n".join(lines)]
+    return "\n\n".join(page) + "\n"
+
+
+def _same_clips(runs: list[Run]) -> list[list[Run]]:
+    """Runs grouped by clips, targets and target values; ids can be the same in another set."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.truth[sorted(run.targets)].round(_DECIMALS).to_csv(), []).append(run)
+    return list(groups.values())
+
+
+def _default_of(group: list[Run], runs: list[Run], headline: Sequence[str], name: str | None) -> Run | None:
+    """The named run, or one of the default experiment, if it has predicted the same values of these clips."""
+    truth = group[0].truth[_chosen(group[0], headline)].round(_DECIMALS)
+    fitting = [
+        run
+        for run in [*group, *runs]
+        if set(truth) <= set(run.truth)
+        and run.truth[list(truth)].round(_DECIMALS).reindex(truth.index).equals(truth)
+    ]
+    usual = [
+        run
+        for run in fitting
+        if run.experiment is not None
+        and all(key.startswith(_OF_THE_DATA) for key in _differences(run.experiment, Experiment()))
+    ]
+    return next(iter([run for run in fitting if run.name == name] + usual), None)
+
+
+def _chosen(run: Run, headline: Sequence[str]) -> list[str]:
+    return [name for name in headline if name in run.targets] or run.targets
+
+
+def _target_table(
+    group: list[Run], headline: Sequence[str], default: Run | None, cells: dict[str, Row]
+) -> str:
+    """A table of runs on the same clips, the best mean first; `cells` begin the row of a run's name."""
+    targets, chosen = group[0].targets, _chosen(group[0], headline)
+    rows = []
+    for run in group:
+        mean = Score(**mean_score(run.truth, run.predictions, chosen))
+        row = cells[run.name] | {name: interval(run.scores[name]) for name in targets}
+        if set(chosen) != set(targets):
+            row[f"mean of {listed(chosen)}"] = interval(mean)
+        if len(targets) > 1:
+            row["mean"] = interval(run.scores["mean"])
+        row |= _spread_cells(run, chosen)
+        if default is not None:
+            row[f"difference to `{default.name}`"] = _difference(run, default, chosen)
+        rows.append((-mean.value, run.name, row))
+    return markdown([row for _, _, row in sorted(rows, key=lambda row: row[:2])])
+
+
+def _difference(run: Run, default: Run, targets: list[str]) -> str:
+    if run is default:
+        return "the default"
+    found = paired_difference(run.truth, run.predictions, default.predictions, targets)
+    text = f"{found['value']:+z.3f} [{found['low']:z.3f}, {found['high']:z.3f}]"
+    return f"{f'**{text}**' if found['low'] > 0 or found['high'] < 0 else text}, n = {found['n']}"
+
+
+def _ablation(name: str, runs: dict[str, Run], headline: Sequence[str]) -> list[str]:
+    """A table of a run and those on the same clips and folds that differ from it in one or two settings."""
+    experiments = {run.name: run.experiment for run in runs.values() if run.experiment is not None}
+    if name not in experiments:
+        raise InputError(
+            f"--ablations names no run with out-of-fold scores and settings, as blends have none: '{name}'; "
+            f"{nearest(name, experiments)}"
+        )
+    usual, base = experiments[name], runs[name]
+    changed = {name: ""}
+    for other, experiment in experiments.items():
+        different = {k: v for k, v in _differences(experiment, usual).items() if k != "name"}
+        if experiment.is_classical == usual.is_classical and 0 < len(different) <= _MOST_CHANGED:
+            changed[other] = _settings(different)
+    (group,) = (group for group in _same_clips(list(runs.values())) if base in group)
+    group = [run for run in group if run.name in changed and _n_folds(run) == _n_folds(base)]
+    how = (
+        f"Runs on the same clips and folds that differ from `{name}` only in the settings named. It has "
+        f"{usual.train.epochs} passes over the training clips, {usual.folds.n} folds, seeds "
+        f"{', '.join(map(str, usual.seeds))}."
+    )
+    cells = {run.name: {"setting": changed[run.name], "run": _name(run)} for run in group}
+    return [f"## Ablations of `{name}`", how, _target_table(group, headline, base, cells)]
+
+
+def _blends(runs: list[Run]) -> list[str]:
+    rows = [
+        {"blend": f"`{run.name}`", "member": f"`{member}`", "scale": run.recipe.method}
+        | {"shrinkage": f"{run.recipe.shrinkage:g}"}
+        | {f"weight of {target}": f"{weight:.3f}" for target, weight in weights.items()}
+        for run in runs
+        if run.recipe is not None
+        for member, weights in run.recipe.weights.items()
+    ]
+    return ["## Blends", markdown(rows)] if rows else []
+
+
+def _not_paired(runs: list[Run], experiments: Path) -> list[str]:
+    """Tables of genre runs, the best first, and of repeated splits, by data."""
+    tables: dict[str, list[Row]] = {}
+    for run in sorted(runs, key=lambda run: -run.scores.get("macro_f1", Score(value=0)).value):
+        if not run.file.classes and not run.file.repeated:
+            continue
+        title = f"## {_title([run], runs)}{', repeated splits' * bool(run.file.repeated)}"
+        parts = [(run.scores, ""), (run.file.repeated.get("last", {}), ", last epoch")]
+        for scores, mark in [part for part in parts if part[0]]:
+            row = _run_cells(run, experiments)
+            row["run"] += mark
+            sizes = [each.n_test for each in run.file.repeats] or [each.n or 0 for each in scores.values()]
+            size = " to ".join(map(str, sorted({min(sizes), max(sizes)})))
+            row["clips"] = f"{size}, {'test split' if run.truth.empty else 'out of fold'}"
+            row["classes"] = str(len(run.file.classes) or "")
+            row |= {_MEASURES.get(name, name): interval(score) for name, score in scores.items()}
+            tables.setdefault(title, []).append(row | _spread_cells(run, ["macro_f1"]))
+    return [part for title in sorted(tables) for part in (title, markdown(tables[title]))]
+
+
+def _costs(runs: list[Run]) -> list[str]:
+    rows: list[Row] = []
+    seconds: list[float] = []
+    for run in runs:
+        if run.experiment is None:
+            continue
+        costs = pd.DataFrame(run.costs, dtype=object)
+        row = {"run": f"`{run.name}`", "folds": str(len(costs))}
+        if len(costs) and costs["seconds"].notna().all():
+            seconds.append(costs["seconds"].sum())
+            row |= {"minutes": _minutes(seconds[-1]), "per fold": _minutes(seconds[-1] / len(costs))}
+        for name, title in _COSTS.items():
+            values = costs.get(name, pd.Series(dtype=object)).dropna()
+            if name.endswith("bytes") and len(values):
+                values = pd.Series([f"{values.max() / 1e9:.2f} GB"])
+            row[title] = ", ".join(f"{v:,}" if isinstance(v, int) else v for v in values.unique())
+        rows.append(row)
+    together = f"{_minutes(sum(seconds))} minutes together, of {len(seconds)} runs that tell their time."
+    return ["## Cost", markdown(rows), together] if rows else []
+
+
+def _submissions(report: Report) -> list[str]:
+    rows = []
+    for card in report.submissions:
+        mark, day = " *(selected on validation)*", re.search(r"\d{4}-\d{2}-\d{2}(?=\.csv$)", card.file)
+        row = {"date": day[0] if day else "", "file": f"`{card.file}`{mark * card.selected_on_validation}"}
+        row |= {"runs": ", ".join(f"`{Path(path).name}`" for path in card.runs), "commit": card.commit}
+        row |= {name: interval(score) for name, score in card.out_of_fold.items()}
+        rows.append(row | {"leaderboard": "" if card.leaderboard is None else f"{card.leaderboard:g}"})
+    rows.sort(key=lambda row: (row["date"], row["file"]))
+    return ["## Submissions", markdown(rows)] if rows else []
+
+
+def _run_cells(run: Run, experiments: Path) -> Row:
+    """The first cells of a run's row: name, description, scored folds and seeds."""
+    seeds = {fold.seed for fold in run.file.per_fold.scores} or run.file.repeats
+    folds = str(_n_folds(run))
+    if run.experiment is not None and not run.truth.empty and _n_folds(run) < run.experiment.folds.n:
+        folds += f" of {run.experiment.folds.n}"
+    row = {"run": _name(run), "what": _description(run, experiments), "folds": folds}
+    return row | {"seeds": "" if run.recipe else str(len(seeds))}  # a blend has no seeds of its own
+
+
+def _n_folds(run: Run) -> int:
+    """The largest number of scored folds of a seed."""
+    seeds = [fold.seed for fold in run.file.per_fold.scores]
+    return max(map(seeds.count, seeds), default=1)
+
+
+def _spread_cells(run: Run, names: Sequence[str]) -> Row:
+    """Standard deviations over seeds and over folds, each with its number."""
+    spread = spread_of(run.file.model_dump(), names)
+    if spread is None:
+        return {}
+    seeds, folds = (
+        "unknown" if value is None else f"{value:z.3f}" for value in (spread.over_seeds, spread.over_folds)
+    )
+    return {"± seeds": f"{seeds}, n = {spread.n_seeds}", "± folds": f"{folds}, n = {spread.n_folds}"}
+
+
+def _title(group: list[Run], runs: list[Run]) -> str:
+    """Where the data of some runs was (of a vote, that of its members), and what they predict."""
+    members = [f"/{path}" for run in group for path in run.members]
+    known = [run for run in runs if run in group or any(path.endswith(f"/{run.name}") for path in members)]
+    data = [run.experiment.data for run in known if run.experiment is not None]
+    roots = sorted({f"`{each.windows or each.root}`" for each in data})
+    scores = group[0].scores
+    learnt = "genres" if "macro_f1" in scores else listed([name for name in scores if name != "mean"])
+    return f"{', '.join(roots) or 'Unknown data'}: {learnt}"
+
+
+def _name(run: Run) -> str:
+    return f"`{run.name}`" + " *(selected on validation)*" * run.file.selected_on_validation
+
+
+def _description(run: Run, experiments: Path) -> str:
+    """The first comment of a run's experiment file, or else its settings that differ from the default's."""
+    if run.experiment is None:
+        members = ", ".join(f"`{Path(path).name}`" for path in run.members)
+        return f"{'blend' if run.recipe else 'vote'} of {members}" if members else ""
+    comment, usual, path = "", Experiment(), experiments / f"{run.name}.toml"
+    with suppress(InputError, OSError):  # there is none, or this version can't read it
+        named = build_experiment(read_differences(path), str(path))
+        if lines := re.match(r"(#.*\n)+", path.read_text(encoding="utf-8")):
+            comment, usual = " ".join(re.sub("^#+", "", lines[0], flags=re.MULTILINE).split()), named
+    own = _settings(_differences(run.experiment, usual))
+    if comment:
+        return f"{comment} Here with {own}." if own else comment
+    return own or "the default"
+
+
+def _differences(experiment: Experiment, other: Experiment) -> dict[str, Any]:
+    """Settings of an experiment that differ from another's, by their dotted keys."""
+    own, others = (
+        {
+            f"{section}.{key}".removesuffix("."): value
+            for section, held in experiment_to_dict(each).items()
+            for key, value in (held.items() if isinstance(held, dict) else [("", held)])
+        }
+        for each in (experiment, other)
+    )
+    return {key: value for key, value in own.items() if value != others[key]}
+
+
+def _settings(different: dict[str, Any]) -> str:
+    """Settings with their values, without those that only name places."""
+    cells = []
+    for key, value in different.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = "off" if value is None else text
+        if key not in _PLACES:
+            cells.append(f"`{key} {text if len(text) <= 60 else '…'}`")
+    more = [f"{len(cells) - _MOST_NAMED} more settings"] * (len(cells) > _MOST_NAMED)
+    return ", ".join(cells[:_MOST_NAMED] + more)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}" if seconds >= 60 else f"{seconds / 60:.2g}"
+
+
+def interval(score: Score) -> str:
+    """A score with its deviation and interval, where they are known."""
+    text = f"{score.value:z.3f}" + ("" if score.sd is None else f" ± {score.sd:.3f}")
+    if score.low is None or score.high is None:
+        return text
+    return f"{text} [{score.low:z.3f}, {score.high:z.3f}]"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def markdown(rows: list[Row]) -> str:
+    """Rows as a Markdown table; – stands for an empty cell."""
+    table = pd.DataFrame(rows).fillna("").replace("", "–").map(lambda cell: cell.replace("|", "\\|"))
+    return table.to_markdown(index=False, disable_numparse=True)
