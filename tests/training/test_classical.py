@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scrambled import with_scrambled_labels
 
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets import statistics_table
@@ -84,7 +85,7 @@ def written(directory: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_a_run_leaves_two_tables_per_fold_and_no_model(run_of):
+def test_a_run_leaves_two_tables_and_its_cost_per_fold_and_no_model(run_of):
     _, directory = run_of
     of_folds = {
         f"seed{seed}/fold{number}/{name}"
@@ -93,10 +94,6 @@ def test_a_run_leaves_two_tables_per_fold_and_no_model(run_of):
         for name in ("valid.csv", "test.csv", "cost.json")
     }
     assert set(written(directory)) == {*of_folds, "experiment.json", "environment.json"}
-
-
-def test_every_fold_says_what_it_cost(run_of):
-    _, directory = run_of
     for place in directory.glob("seed*/fold*"):
         cost = read_json(place / "cost.json")
         assert set(cost) == {"seconds", "device", "threads", "processes", "peak_memory_bytes"}
@@ -173,23 +170,10 @@ def test_statistics_are_computed_once_per_clip_however_many_fits(classical, sets
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_a_fold_do_not_reach_its_own_predictions(classical, sets, tmp_path, kind):
-    clips, test = sets
     experiment = classical(kind)
-    folds = folds_of_run(experiment, clips)
-    held_out = np.isin(clips.ids, folds[0].valid.ids)
-    values = clips.values.copy()
-    values[held_out] = np.random.default_rng(0).permutation(values[held_out])
-    scrambled = replace(clips, values=values)
-    other_folds = [
-        replace(
-            fold,
-            training=scrambled.select(np.isin(clips.ids, fold.training.ids)),
-            valid=scrambled.select(np.isin(clips.ids, fold.valid.ids)),
-        )
-        for fold in folds
-    ]
+    folds = folds_of_run(experiment, sets[0])
     fit(experiment, sets, tmp_path / "one", folds)
-    fit(experiment, (scrambled, test), tmp_path / "other", other_folds)
+    fit(experiment, sets, tmp_path / "other", with_scrambled_labels(folds, sets[0]))
     one, other = written(tmp_path / "one"), written(tmp_path / "other")
     for number in range(3):
         for table in ("valid", "test"):

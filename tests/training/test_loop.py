@@ -17,7 +17,7 @@ from music_emotion.training.folds import make_network, start_from_trunk
 from music_emotion.training.loop import Trainer
 from music_emotion.training.objectives import make_objective
 from music_emotion.training.overfit import NEAR_ZERO, overfit_batch
-from music_emotion.training.predict import predict_clips, predict_with
+from music_emotion.training.predict import predict_with
 
 NO_AUGMENTATION = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
 
@@ -40,23 +40,14 @@ def fit(experiment, directory: Path, seed: int = 0, trunk: bool = False) -> pd.D
     return pd.read_csv(directory / "metrics.csv")
 
 
-def test_a_fold_leaves_its_files(small, tmp_path):
+def test_a_fold_leaves_its_files_and_says_what_it_cost(small, tmp_path):
     metrics = fit(small(train={"epochs": 3, "valid_every": 2}), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
-        "cost.json",
-        "metrics.csv",
-        "model.safetensors",
-        STATE,
-        "valid.csv",
-    ]
+    expected = ["cost.json", "metrics.csv", "model.safetensors", STATE, "valid.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == expected
     assert metrics["epoch"].tolist() == [1, 2, 3]
     assert metrics["score"].isna().tolist() == [True, False, False]  # every second, and the last
     _, valid = sets(small())
     assert read_predictions(tmp_path / "valid.csv").index.tolist() == sorted(valid.ids)
-
-
-def test_a_fold_says_what_it_cost(small, tmp_path):
-    metrics = fit(small(train={"epochs": 3}), tmp_path)
     cost = read_json(tmp_path / "cost.json")
     assert cost["seconds"] == pytest.approx(metrics["seconds"].sum())
     assert cost["updates"] == metrics["updates"].iloc[-1] > 0
@@ -64,11 +55,9 @@ def test_a_fold_says_what_it_cost(small, tmp_path):
     assert cost["parameters"] == sum(np.prod(values.shape) for _, values in weights)
     # of what imports torch, in bytes and not in units of 1024, and no more than this process ever held
     assert 100e6 < cost["peak_memory_bytes"] <= psutil.virtual_memory().total
-    held = psutil.Process().memory_info().rss
-    assert cost["peak_memory_bytes"] > 0.5 * held
-    accelerator = make_accelerator()
+    assert cost["peak_memory_bytes"] > 0.5 * psutil.Process().memory_info().rss
     machine = {"device": "cpu", "threads": torch.get_num_threads(), "processes": 1}
-    assert cost.items() >= (machine | {"precision": accelerator.mixed_precision}).items()
+    assert cost.items() >= (machine | {"precision": make_accelerator().mixed_precision}).items()
 
 
 def test_what_a_fold_cost_is_known_before_it_is_finished(small, tmp_path, monkeypatch):
@@ -91,22 +80,13 @@ def test_the_same_seed_twice_gives_the_same_loss_in_every_epoch(small, tmp_path)
     assert third["train_loss"].tolist() != one["train_loss"].tolist()
 
 
-def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch):
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, interrupt):
     experiment = small(train={"epochs": 4, "select": "best-score"})
     whole = fit(experiment, tmp_path / "whole")
-    run_epoch = Trainer._run_epoch
-
-    def interrupted(trainer):
-        if trainer.progress.epoch == 2:
-            raise KeyboardInterrupt
-        return run_epoch(trainer)
-
-    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupt(epoch=2):
         fit(experiment, tmp_path / "cut")
     assert len(pd.read_csv(tmp_path / "cut" / "metrics.csv")) == 2
     assert not (tmp_path / "cut" / "model.safetensors").exists()
-    monkeypatch.setattr(Trainer, "_run_epoch", run_epoch)
     resumed = fit(experiment, tmp_path / "cut")
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), whole.drop(columns="seconds"))
     cost = read_json(tmp_path / "cut" / "cost.json")
@@ -168,7 +148,7 @@ def test_normal_scores_near_partners_and_attention_train_together(small, tmp_pat
 def test_partners_are_drawn_with_the_experiments_bandwidth(small, tmp_path):
     losses = [
         fit(small(augment={"mixup_bandwidth": bandwidth}), tmp_path / str(bandwidth))["train_loss"].tolist()
-        for bandwidth in (0, 0.2)
+        for bandwidth in (None, 0.2)
     ]
     assert losses[0] != losses[1]
 
@@ -191,15 +171,6 @@ def test_a_saved_model_predicts_to_the_bit_as_it_did(small, tmp_path):
     copy = predict_with(tmp_path / "copy.safetensors", valid, make_accelerator())
     pd.testing.assert_frame_equal(again, copy, check_exact=True)
     pd.testing.assert_frame_equal(again, read_predictions(tmp_path / "valid.csv"), rtol=1e-12)
-
-
-def test_validating_twice_gives_the_same_numbers(small):
-    experiment = small()
-    training, valid = sets(experiment)
-    network = make_network(experiment, training, 0).train()
-    accelerator = make_accelerator()
-    one, other = (predict_clips(network, valid, accelerator) for _ in range(2))
-    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_genre_training_scores_macro_f1_and_gives_probabilities(small, tmp_path):

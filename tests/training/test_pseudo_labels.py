@@ -3,12 +3,12 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scrambled import with_scrambled_labels
 
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict
 from music_emotion.datasets.clip_set import ClipSet
@@ -125,24 +125,11 @@ def test_labels_of_a_fold_reach_no_pseudo_label_that_it_learns_from(build, sets,
     clips, test = sets
     experiment = build(teacher, **(RIDGE if teacher == "ridge" else {}))
     folds = folds_of_run(experiment, clips)
-    values = clips.values.copy()
-    held_out = np.isin(clips.ids, folds[0].valid.ids)
-    values[held_out] = np.random.default_rng(0).permutation(values[held_out])
-    scrambled = replace(clips, values=values)
-    other_folds = [
-        replace(
-            fold,
-            training=scrambled.select(np.isin(clips.ids, fold.training.ids)),
-            valid=scrambled.select(np.isin(clips.ids, fold.valid.ids)),
-        )
-        for fold in folds
-    ]
     made = {}
-    for name, known, own_folds in (("one", clips, folds), ("other", scrambled, other_folds)):
+    for name, own_folds in (("one", folds), ("other", with_scrambled_labels(folds, clips))):
         runs = tmp_path / name
         train(experiment, own_folds, test, runs / teacher)
-        both = taught(student_of(build, runs, teacher), known, runs, own_folds)
-        for fold in both:
+        for fold in taught(student_of(build, runs, teacher), clips, runs, own_folds):
             made[name, fold.number] = (runs / "student" / fold.folder / PSEUDO_LABELS).read_bytes()
     assert made["one", 0] == made["other", 0]
     assert made["one", 1] != made["other", 1]

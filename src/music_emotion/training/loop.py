@@ -135,8 +135,11 @@ class Trainer:
             In all processes, when the loss is no longer finite.
         """
         progress, train = self.progress, self.experiment.train
-        fold = "/".join(self.directory.parts[-2:])
-        with self._progress_bar() as bar:
+        names = self.directory.parts[-3:]  # of run, seed and fold
+        hidden = not self.accelerator.is_main_process
+        with tqdm(
+            total=train.epochs, initial=progress.epoch, desc=" ".join(names), unit="epoch", disable=hidden
+        ) as bar:
             while progress.epoch < train.epochs and not 0 < (train.patience or 0) <= progress.waited:
                 if self._ends_after(deadline):
                     if progress.epoch and self.accelerator.is_main_process:
@@ -150,21 +153,12 @@ class Trainer:
                     self._select(row)
                 progress.metrics.append(row | {"seconds": time.perf_counter() - started})
                 self._save()
-                self.accelerator.log({f"{fold}/{name}": value for name, value in row.items()}, row["epoch"])
+                values = {f"{names[-2]}/{names[-1]}/{name}": value for name, value in row.items()}
+                self.accelerator.log(values, row["epoch"])
                 bar.update()
                 bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
         self._finish()
         return True
-
-    def _progress_bar(self) -> tqdm:
-        run, seed, fold = self.directory.parent.parent.name, self.directory.parent.name, self.directory.name
-        return tqdm(
-            total=self.experiment.train.epochs,
-            initial=self.progress.epoch,
-            desc=f"{run} {seed} {fold}",
-            unit="epoch",
-            disable=not self.accelerator.is_main_process,
-        )
 
     def _ends_after(self, deadline: float) -> bool:
         """Whether another epoch would probably end too late."""

@@ -135,14 +135,13 @@ def _teacher(path: Path, student: Experiment) -> Experiment:
     teacher = read_experiment(path)
     data = teacher.data
     foreign = data.rate != student.data.rate or not data.of_layout
-    problems = {
-        f"has the task '{teacher.task}'. Name a run of emotion": teacher.task != "emotion",
-        "is of repeats. Name a run of folds": teacher.has_repeats,
-        f"does not read arrays of data.rate '{student.data.rate}'. Name a run that does": foreign,
-        f"has chosen its epoch on validation clips (train.select '{teacher.train.select}'). Name a run with "
-        f"'last'": teacher.selects_on_validation,
-    }
-    for problem, is_so in problems.items():
+    selected = f"has chosen its epoch on validation clips (train.select '{teacher.train.select}')"
+    for is_so, problem in (
+        (teacher.task != "emotion", f"has the task '{teacher.task}'. Name a run of emotion"),
+        (teacher.has_repeats, "is of repeats. Name a run of folds"),
+        (foreign, f"does not read arrays of data.rate '{student.data.rate}'. Name a run that does"),
+        (teacher.selects_on_validation, f"{selected}. Name a run with 'last'"),
+    ):
         if is_so:
             raise InputError(f"The teacher {path} {problem} in pseudo.teachers.")
     return teacher

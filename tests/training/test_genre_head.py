@@ -1,4 +1,4 @@
-"""Genres learnt beside emotion: what is trained, what is kept, and what is refused."""
+"""Genre as an auxiliary head beside emotion: what is trained, what is kept, and what is refused."""
 
 import shutil
 
@@ -19,84 +19,60 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.folds import load_sets, make_network, train_folds
 from music_emotion.training.loop import UNFINISHED, Trainer
-from music_emotion.training.objectives import (
-    EmotionObjective,
-    PairedExcerpts,
-    WithGenreHead,
-    load_genres,
-)
+from music_emotion.training.objectives import EmotionObjective, PairedExcerpts, WithGenreHead, load_genres
 from music_emotion.training.predict import predict_with
 
 PLAIN = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
 GENRES = {"loss": {"genre": 0.5}}
+FOLD = "seed0/fold0"
 
 
-@pytest.fixture
-def kept(monkeypatch):
-    """The trainers of this test."""
-    trainers = []
-    finish = Trainer._finish
-
-    def keep(trainer):
-        trainers.append(trainer)
-        finish(trainer)
-
-    monkeypatch.setattr(Trainer, "_finish", keep)
-    return trainers
-
-
-def train(experiment, directory, n_folds: int = 1) -> pd.DataFrame:
+def train(experiment, directory, n_folds: int = 1, **limit) -> pd.DataFrame:
     """Train the first folds as a run does; returns the metrics of the first."""
     accelerator = make_accelerator()
     clips, test = load_sets(experiment, accelerator)
-    train_folds(experiment, folds_of_run(experiment, clips)[:n_folds], test, accelerator, directory)
-    return pd.read_csv(directory / "seed0" / "fold0" / "metrics.csv")
+    train_folds(experiment, folds_of_run(experiment, clips)[:n_folds], test, accelerator, directory, **limit)
+    return pd.read_csv(directory / FOLD / "metrics.csv")
 
 
 def weights_of(directory, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
-    return load_model(directory / "seed0" / "fold0" / name).state_dict()
+    return load_model(directory / FOLD / name).state_dict()
 
 
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def genre_set(experiment):
-    return load_clip_set(experiment.data, "genre", "train")
-
-
-def emotion_set(experiment):
-    return load_clip_set(experiment.data, "emotion", "train")
+def set_of(experiment, task: str):
+    return load_clip_set(experiment.data, task, "train")
 
 
 def pairs(experiment, genres=None) -> PairedExcerpts:
-    genres = genre_set(experiment) if genres is None else genres
-    return PairedExcerpts(emotion_set(experiment), genres, experiment.data, experiment.excerpt, seed=3)
+    emotion, genres = set_of(experiment, "emotion"), genres or set_of(experiment, "genre")
+    return PairedExcerpts(emotion, genres, experiment.data, experiment.excerpt, seed=3)
 
 
-def trainer_of(experiment, training, genres, directory) -> Trainer:
+def trainer_of(experiment, genres, directory) -> Trainer:
+    training = set_of(experiment, "emotion")
     network = make_network(experiment, training, 0)
     objective = EmotionObjective(experiment.loss, network.card)
-    accelerator = make_accelerator()
-    return Trainer(network, objective, training, training, accelerator, directory, 0, genres)
+    return Trainer(network, objective, training, training, make_accelerator(), directory, 0, genres)
 
 
-def test_the_genre_head_learns_and_the_emotion_head_too(small, tmp_path, kept):
+@pytest.fixture
+def trainers(monkeypatch) -> list[Trainer]:
+    """The trainers of this test that have finished."""
+    finished, finish = [], Trainer._finish
+    monkeypatch.setattr(Trainer, "_finish", lambda trainer: (finished.append(trainer), finish(trainer)))
+    return finished
+
+
+def test_the_genre_head_learns_and_the_emotion_head_too(small, tmp_path, trainers):
     experiment = small(**GENRES, augment=PLAIN, train={"epochs": 25, "valid_every": 25}, model={"dropout": 0})
     metrics = train(experiment, tmp_path)
-    columns = metrics.columns.tolist()
-    assert columns[: columns.index("genre_loss") + 1] == [
-        "epoch",
-        "updates",
-        "learning_rate",
-        "train_loss",
-        "genre_loss",
-    ]
+    first = ["epoch", "updates", "learning_rate", "train_loss", "genre_loss"]
+    assert metrics.columns[:5].tolist() == first
     assert metrics["genre_loss"].iloc[0] > 0.9
     assert metrics["genre_loss"].iloc[-1] < 0.3
     assert metrics["score"].iloc[-1] > 0.5
-    average, genres = kept[0].members["averaged"].eval(), genre_set(experiment)
-    excerpts = pairs(experiment, genres).__getitems__(list(range(64)))
+    average = trainers[0].members["averaged"].eval()
+    excerpts = pairs(experiment).__getitems__(list(range(64)))
     both = (torch.cat([excerpts[of + name] for of in ("", "genre_")]) for name in ("frames", "lengths"))
     with torch.inference_mode():
         outputs, logits = average(*both)
@@ -108,26 +84,25 @@ def test_the_genre_head_learns_and_the_emotion_head_too(small, tmp_path, kept):
 
 def test_an_epoch_pairs_excerpts_of_both_sets_in_orders_of_their_own(small):
     experiment = small()
+    emotion, genres = set_of(experiment, "emotion"), set_of(experiment, "genre")
     excerpts = pairs(experiment)
     everything = list(range(len(excerpts)))
     batch = excerpts.__getitems__(everything)
-    plain = TrainingExcerpts(emotion_set(experiment), experiment.data, experiment.excerpt, seed=3)
+    plain = TrainingExcerpts(emotion, experiment.data, experiment.excerpt, seed=3)
     for name, values in plain.__getitems__(everything).items():
         assert torch.equal(values, batch[name]), name  # the emotion set as without genres
     counts = batch["genre_ids"].unique(return_counts=True)[1]
     assert len(batch["genre_ids"]) == 80  # 40 clips, two excerpts each
-    genres = genre_set(experiment)
     assert len(counts) == len(genres) == 24
     assert counts.max() <= 4  # 96 excerpts to take 80 from
     for clip_id, values in zip(batch["genre_ids"].tolist(), batch["genre_values"], strict=True):
         assert values.tolist() == genres.truth.loc[clip_id].tolist()
-    with_itself = pairs(experiment, emotion_set(experiment)).__getitems__(everything)
+    with_itself = pairs(experiment, emotion).__getitems__(everything)
     assert (with_itself["ids"] == with_itself["genre_ids"]).float().mean() < 0.2
 
 
 def test_excerpts_of_genres_follow_from_seed_and_epoch_alone(small):
-    experiment = small()
-    one, other = pairs(experiment), pairs(experiment)
+    one, other = pairs(small()), pairs(small())
     other.set_epoch(1)
     items = list(range(16))
     first, second = one.__getitems__(items), other.__getitems__(items)
@@ -141,10 +116,10 @@ def test_excerpts_of_genres_follow_from_seed_and_epoch_alone(small):
 @pytest.mark.parametrize("n_genres", [3, 20])
 def test_a_genre_set_of_any_size_gives_as_many_excerpts(small, n_genres):
     experiment = small(excerpt={"per_clip": 1})
-    genres = genre_set(experiment).select(np.arange(n_genres))
-    excerpts = PairedExcerpts(
-        emotion_set(experiment).select(np.arange(10)), genres, experiment.data, experiment.excerpt, seed=0
+    emotion, genres = (
+        set_of(experiment, task).select(np.arange(n)) for task, n in (("emotion", 10), ("genre", n_genres))
     )
+    excerpts = PairedExcerpts(emotion, genres, experiment.data, experiment.excerpt, seed=0)
     seen: set[int] = set()
     for epoch in range(12):
         excerpts.set_epoch(epoch)
@@ -155,28 +130,25 @@ def test_a_genre_set_of_any_size_gives_as_many_excerpts(small, n_genres):
     assert len(seen) == n_genres  # what one epoch leaves out, others take
 
 
-def test_the_loss_is_the_sum_and_its_gradient_reaches_trunk_and_both_heads(small, tmp_path):
+def test_the_gradient_of_the_genre_loss_reaches_the_trunk_and_its_own_head(small, tmp_path):
     experiment = small(**GENRES, augment=PLAIN, model={"dropout": 0})
-    training, genres = emotion_set(experiment), genre_set(experiment)
-    trainer = trainer_of(experiment, training, genres, tmp_path)
-    network, learner, objective = trainer.network, trainer.learner, trainer.objective
-    batch = pairs(experiment, genres).__getitems__(list(range(8)))
+    trainer = trainer_of(experiment, set_of(experiment, "genre"), tmp_path)
+    network, learner = trainer.network, trainer.learner
+    batch = pairs(experiment).__getitems__(list(range(8)))
     losses = trainer._losses(batch)
-    frames = torch.cat([batch["frames"], batch["genre_frames"]])
-    lengths = torch.cat([batch["lengths"], batch["genre_lengths"]])
-    features = network.features(frames, lengths)
+    both = (torch.cat([batch[of + name] for of in ("", "genre_")]) for name in ("frames", "lengths"))
+    features = network.features(*both)
     expected = torch.nn.functional.cross_entropy(learner.genre_head(features[8:]), batch["genre_values"])
     torch.testing.assert_close(losses["genre_loss"], expected)
-    torch.testing.assert_close(
-        losses["train_loss"], objective.loss(network.head(features[:8]), batch["values"])
-    )
+    expected = trainer.objective.loss(network.head(features[:8]), batch["values"])
+    torch.testing.assert_close(losses["train_loss"], expected)
     losses["genre_loss"].backward()
     assert all(weights.grad is None for weights in network.head.parameters())
     for part in (network.trunk, learner.genre_head):
         assert all(weights.grad.abs().sum() > 0 for weights in part.parameters())
 
 
-def test_both_sets_are_mixed_up_among_themselves(small, tmp_path, monkeypatch):
+def test_mixup_stays_within_each_set(small, tmp_path, monkeypatch):
     mixed = []
 
     def watch(frames, lengths, values, alpha, bandwidth):
@@ -185,105 +157,82 @@ def test_both_sets_are_mixed_up_among_themselves(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "mixup", watch)
     experiment = small(**GENRES, augment={"mixup": 0.3, "mixup_bandwidth": 0.5})
-    genres = genre_set(experiment)
-    batch = pairs(experiment, genres).__getitems__(list(range(8)))
-    trainer_of(experiment, emotion_set(experiment), genres, tmp_path)._losses(batch)
+    genres = set_of(experiment, "genre")
+    trainer_of(experiment, genres, tmp_path)._losses(pairs(experiment).__getitems__(list(range(8))))
     assert mixed == [(8, 3, 0.3, 0.5), (8, len(genres.outputs), 0.3, 0.5)]
 
 
-def test_classes_are_weighed_as_in_a_genre_training(small, tmp_path):
-    loss = {"genre": 1, "class_weights": "balanced"}
-    experiment = small(loss=loss)
-    genres = genre_set(experiment).select(np.arange(20))
-    objective = trainer_of(experiment, emotion_set(experiment), genres, tmp_path).genre_objective
+def test_classes_are_weighted_as_in_a_genre_training(small, tmp_path):
+    experiment = small(loss={"genre": 1, "class_weights": "balanced"})
+    genres = set_of(experiment, "genre").select(np.arange(20))
+    objective = trainer_of(experiment, genres, tmp_path).genre_objective
     assert objective.outputs == genres.outputs
     counts = genres.values.sum(axis=0)
     np.testing.assert_allclose(objective.weights, counts.sum() / len(counts) / counts, rtol=1e-6)
 
 
 @pytest.mark.parametrize("model", [{}, {"kind": "lstm", "lstm_width": 8}])
-def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, monkeypatch, model):
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, interrupt, model):
     experiment = small(**GENRES, model=model, train={"epochs": 3, "valid_every": 1, "select": "best-loss"})
     whole = train(experiment, tmp_path / "whole")
-    run_epoch = Trainer._run_epoch
-
-    def interrupted(trainer):
-        if trainer.progress.epoch == 2:
-            raise KeyboardInterrupt
-        return run_epoch(trainer)
-
-    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupt(epoch=2):
         train(experiment, tmp_path / "cut")
-    state = torch.load(tmp_path / "cut" / "seed0" / "fold0" / STATE, weights_only=True)
+    state = torch.load(tmp_path / "cut" / FOLD / STATE, weights_only=True)
     heads = [state[held]["genre_head.1.weight"] for held in ("network", "averaged")]
     assert not torch.equal(*heads)
-    monkeypatch.setattr(Trainer, "_run_epoch", run_epoch)
     resumed = train(experiment, tmp_path / "cut")
     pd.testing.assert_frame_equal(
         resumed.drop(columns="seconds"), whole.drop(columns="seconds"), check_exact=True
     )
-    assert equal(weights_of(tmp_path / "cut"), weights_of(tmp_path / "whole"))
+    one, other = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_is_saved_is_a_plain_emotion_network(small, tmp_path):
+def test_a_plain_emotion_network_is_saved(small, tmp_path):
     experiment = small(**GENRES, train={"epochs": 1})
     train(experiment, tmp_path / "genres")
     train(small(train={"epochs": 1}), tmp_path / "plain")
-    files = [tmp_path / run / "seed0" / "fold0" / "model.safetensors" for run in ("genres", "plain")]
+    files = [tmp_path / run / FOLD / "model.safetensors" for run in ("genres", "plain")]
     names = [set(safe_open(path, framework="pt").keys()) for path in files]
     assert names[0] == names[1]
-    assert not equal(*(weights_of(tmp_path / run) for run in ("genres", "plain")))  # genres had a say
-    network = load_model(files[0])
+    one, other = (weights_of(tmp_path / run) for run in ("genres", "plain"))
+    assert not all(torch.equal(one[name], other[name]) for name in one)  # genres had a say
+    network, accelerator = load_model(files[0]), make_accelerator()
     assert network.card.experiment == experiment
-    assert network.card.outputs == emotion_set(experiment).outputs
-    accelerator = make_accelerator()
     clips, _ = load_sets(experiment, accelerator)
-    valid = folds_of_run(experiment, clips)[0].valid
-    again = predict_with(files[0], valid, accelerator)
+    assert network.card.outputs == clips.outputs
+    again = predict_with(files[0], folds_of_run(experiment, clips)[0].valid, accelerator)
     pd.testing.assert_frame_equal(again, read_predictions(files[0].with_name("valid.csv")), rtol=1e-12)
     assert pd.read_csv(files[0].with_name("test.csv")).columns.tolist() == ["Id", *network.card.outputs]
 
 
-def test_a_paused_training_leaves_a_plain_network(small, tmp_path):
-    experiment = small(**GENRES, train={"epochs": 2})
-    accelerator = make_accelerator()
-    clips, test = load_sets(experiment, accelerator)
-    fold = folds_of_run(experiment, clips)[:1]
-    times = iter([0.0, 10.0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_ends_after", lambda *_: next(times) > 5)
-        assert train_folds(experiment, fold, test, accelerator, tmp_path, deadline=5.0) is False
-    network = load_model(tmp_path / "seed0" / "fold0" / UNFINISHED)
-    state = torch.load(tmp_path / "seed0" / "fold0" / STATE, weights_only=True)
-    for name, weights in network.state_dict().items():
+def test_a_paused_training_leaves_a_plain_network(small, tmp_path, monkeypatch):
+    ends = iter([False, True])
+    monkeypatch.setattr(Trainer, "_ends_after", lambda *_: next(ends))
+    train(small(**GENRES, train={"epochs": 2}), tmp_path, deadline=5.0)
+    state = torch.load(tmp_path / FOLD / STATE, weights_only=True)
+    for name, weights in weights_of(tmp_path, UNFINISHED).items():
         assert torch.equal(weights, state["averaged"][f"network.{name}"]), name
 
 
-def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tmp_path, kept):
-    trunk = tmp_path / "genre" / "seed0" / "fold0" / "model.safetensors"
+def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tmp_path, trainers):
+    trunk = tmp_path / "genre" / FOLD / "model.safetensors"
     train(small(task="genre", train={"epochs": 1}), tmp_path / "genre")
-    experiment = small(
-        **GENRES, model={"trunk": str(trunk)}, train={"epochs": 2, "frozen_epochs": 2, "ema": None}
-    )
+    frozen = {"epochs": 2, "frozen_epochs": 2, "ema": None}
+    experiment = small(**GENRES, model={"trunk": str(trunk)}, train=frozen)
     train(experiment, tmp_path / "frozen")
     before, after = weights_of(tmp_path / "genre"), weights_of(tmp_path / "frozen")
     for name in [name for name in before if name.startswith("trunk.")]:
         assert torch.equal(before[name], after[name]), name
-    fresh = WithGenreHead(make_network(experiment, emotion_set(experiment), 0), 3, seed=0)
-    for one, other in zip(
-        fresh.genre_head.parameters(), kept[-1].learner.genre_head.parameters(), strict=True
-    ):
-        assert (one - other).abs().max() > 1e-4
+    fresh = WithGenreHead(make_network(experiment, set_of(experiment, "emotion"), 0), 3, seed=0)
+    heads = (fresh.genre_head.parameters(), trainers[-1].learner.genre_head.parameters())
+    assert all((one - other).abs().max() > 1e-4 for one, other in zip(*heads, strict=True))
 
 
-def test_without_genres_nothing_of_them_is_read_or_written(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(objectives, "load_clip_set", lambda *_: pytest.fail("read the genre set"))
-    metrics = train(small(train={"epochs": 1}), tmp_path)
-    assert "genre_loss" not in metrics
-
-
-def test_the_genre_set_is_loaded_once_for_all_folds(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("sections", "expected"), [({}, []), (GENRES, [("genre", "train")])])
+def test_the_genre_set_is_loaded_once_for_all_folds_if_at_all(
+    small, tmp_path, monkeypatch, sections, expected
+):
     loaded = []
 
     def load(*arguments):
@@ -291,8 +240,9 @@ def test_the_genre_set_is_loaded_once_for_all_folds(small, tmp_path, monkeypatch
         return load_clip_set(*arguments)
 
     monkeypatch.setattr(objectives, "load_clip_set", load)
-    train(small(**GENRES, train={"epochs": 1}), tmp_path, n_folds=2)
-    assert loaded == [("genre", "train")]
+    metrics = train(small(**sections, train={"epochs": 1}), tmp_path, n_folds=2)
+    assert loaded == expected
+    assert ("genre_loss" in metrics) == bool(expected)
     assert (tmp_path / "seed0" / "fold1" / "model.safetensors").exists()
 
 
