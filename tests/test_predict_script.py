@@ -5,15 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import soundfile
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from matplotlib.image import imread
 
@@ -22,11 +21,9 @@ from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.config import build_experiment
 from music_emotion.datasets.synthesis import draw_music, synthesise
 from music_emotion.files import read_json
-from music_emotion.listen.inference import predict_array
-from music_emotion.listen.timeline import Sliding, predict_file
+from music_emotion.listen.predict import predict_array
 from music_emotion.models.build import ModelCard, build_network, load_model, save_model
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "predict.py"
 EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
 GENRE = ["--genre", "genre.safetensors"]
 GENRES = ("Folk", "Jazz", "Rock")
@@ -90,7 +87,6 @@ def made(tmp_path_factory) -> Path:
     (folder / "damaged").mkdir()
     (folder / "damaged" / "broken.wav").write_bytes((folder / "two" / "song.wav").read_bytes()[:40])
     soundfile.write(folder / "damaged" / "short.wav", music(0.05), 22050)
-    soundfile.write(folder / "long.wav", np.tile(music(15), 5), 22050)  # worth a second process
     return folder
 
 
@@ -169,7 +165,7 @@ def test_the_same_command_goes_on_and_finished_does_nothing_again(call, monkeypa
     written = Path("predictions/song.json").stat().st_mtime_ns
     _, out, _ = call("one", "two", *asked)
     assert out.startswith("predictions/song.csv is there already.\npredictions/two-song.csv: 3.0 s")
-    monkeypatch.setattr("music_emotion.models.build.load_model", None)  # not even that is needed
+    monkeypatch.setattr("music_emotion.listen.songs.load_model", None)  # not even that is needed
     status, out, _ = call("one", "two", *asked)
     assert status == 0
     assert out == "predictions/song.csv is there already.\npredictions/two-song.csv is there already.\n"
@@ -202,7 +198,7 @@ def test_half_written_results_of_another_recipe_are_not_taken_for_finished(call,
     asked = ("one", "--emotion", "fold0.safetensors", "--no-picture")
     call(*asked)
     with monkeypatch.context() as patch:
-        patch.setattr("music_emotion.listen.timeline_files.write_json", raise_interrupt)
+        patch.setattr("music_emotion.listen.results.write_json", raise_interrupt)
         assert call(*asked, "--window", "0.5")[0] == 130
     assert "predictions/song.csv: 1.0 s" in call(*asked)[1]
 
@@ -320,47 +316,22 @@ def test_a_file_where_the_folder_should_be_gets_a_sentence(call):
     assert "Traceback" not in errors
 
 
-@pytest.fixture
-def start(place):  # noqa: ARG001 (its folder)
-    """Start the script as a process of its own, which has a second one for a long file."""
-
-    # a job in the background ignores Ctrl-C, and so would what it starts
-    heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def start(*arguments: str, audio: str = "long.wav") -> subprocess.Popen:
-        command = [sys.executable, str(SCRIPT), audio, *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, **pipes, text=True, start_new_session=True, preexec_fn=heed)
-
-    return start
-
-
-def test_a_long_file_is_predicted_by_two_processes_as_by_one(start):
-    process = start("one", *EMOTION, *GENRE, "--out", "new/folder")
-    out, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "new/folder/long.csv: 75.0 s in 34 windows" in out
-    names = {f"{name}.{ending}" for name in ("long", "song") for ending in ("csv", "json", "png")}
-    assert {path.name for path in Path("new/folder").iterdir()} == names
-    networks = [load_model(Path(path)) for path in EMOTION[1:]]
-    expected = predict_file(Path("long.wav"), networks, Sliding(), FeatureSettings(), Accelerator(cpu=True))
-    table = pd.read_csv("new/folder/long.csv")
-    np.testing.assert_allclose(table[["valence", "energy"]], expected.targets, atol=1e-5)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
-def test_ctrl_c_leaves_a_sentence_and_no_process_behind(start):
-    soundfile.write("longer.wav", np.tile(music(15), 40), 22050)  # work for some seconds
-    process = start(*EMOTION, "--no-picture", "--hop", "0.1", audio="longer.wav")
+@pytest.mark.usefixtures("place")
+def test_ctrl_c_leaves_a_sentence():
+    soundfile.write("longer.wav", np.tile(music(15), 20), 22050)  # work for some seconds
+    command = [sys.executable, "-m", "music_emotion", "predict", "longer.wav", *EMOTION, "--hop", "0.1"]
+    # a job in the background ignores Ctrl-C, and so would what it starts
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    )
     errors = ""
     while "longer.wav: " not in errors and process.poll() is None:  # its progress
         errors += process.stderr.read(1)
     assert process.poll() is None, errors + process.stderr.read()
-    children = psutil.Process(process.pid).children()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     errors += process.communicate(timeout=60)[1]
     assert process.returncode == 130, errors
     assert "interrupted: what was finished is kept" in errors.splitlines()[-1]
     assert "Traceback" not in errors
-    assert children
-    assert not psutil.wait_procs(children, timeout=20)[1]

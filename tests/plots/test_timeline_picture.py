@@ -9,19 +9,15 @@ from matplotlib.image import imread
 from music_emotion.audio.constant_q import short_time_spectrum
 from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
 from music_emotion.datasets.synthesis import Music, synthesise
-from music_emotion.listen.sound_overview import Overview
-from music_emotion.listen.timeline import Sliding, Timeline
+from music_emotion.listen.overview import Overview, overview_of
+from music_emotion.listen.predict import Sliding, Song, Timeline
 from music_emotion.plots.timeline_picture import draw_timeline
 
 SETTINGS = FeatureSettings()
 
 
-def overview_of(decibels: np.ndarray, n_per_block: int = 10**6) -> Overview:
-    overview = Overview(SETTINGS)
-    for first in range(0, len(decibels), n_per_block):
-        overview.listen(decibels[first : first + n_per_block], len(decibels))
-    overview.finish()
-    return overview
+def overview_of_mel(decibels: np.ndarray) -> Overview:
+    return overview_of(Song(len(decibels) * 512 / 22050, decibels, SETTINGS))
 
 
 def noise(n_frames: int) -> np.ndarray:
@@ -45,7 +41,7 @@ def test_beats_are_those_of_the_percussive_part():
     waveform = synthesise(music, 30, 22050, np.random.default_rng(3))
     spectrum = short_time_spectrum(waveform)
     decibels = 10 * np.log10(np.maximum(mel_power(np.abs(spectrum), SETTINGS), 1e-10)).T
-    beats = overview_of(decibels, 300).beats
+    beats = overview_of_mel(decibels).beats
     expected = beat_frames(waveform, SETTINGS) * 512 / 22050
     near = [np.abs(beats - beat).min() < 0.07 for beat in expected]
     assert len(expected) > 40
@@ -53,25 +49,17 @@ def test_beats_are_those_of_the_percussive_part():
     assert abs(len(beats) - len(expected)) <= 3
 
 
-def test_the_overview_does_not_hang_on_blocks():
-    decibels = noise(4000)
-    one, many = overview_of(decibels), overview_of(decibels, 333)
-    np.testing.assert_allclose(one.spectrogram(), many.spectrogram(), atol=1e-6)
-    np.testing.assert_array_equal(one.beats, many.beats)
-
-
 def test_an_hour_is_reduced_and_has_no_beats():
-    overview = overview_of(np.tile(noise(5000), (31, 1)), 5000)
-    assert overview.spectrogram().shape == (128, 1500)
-    assert overview.spectrogram().max() == 0
-    assert not overview.onsets
+    overview = overview_of_mel(np.tile(noise(5000), (31, 1)))
+    assert overview.spectrogram.shape == (128, 1500)
+    assert overview.spectrogram.max() == 0
     assert not len(overview.beats)
 
 
 @pytest.mark.parametrize(("seconds", "n_frames"), [(1, 44), (25, 1077), (700, 30000)])
 def test_the_picture_is_a_png_of_sensible_size(tmp_path, seconds, n_frames):
     timeline = timeline_of(seconds, 24, ("valence", "energy"))
-    draw_timeline(tmp_path / "picture.png", "a $name_ 曲", timeline, overview_of(noise(n_frames)))
+    draw_timeline(tmp_path / "picture.png", "a $name_ 曲", timeline, overview_of_mel(noise(n_frames)))
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     picture = imread(tmp_path / "picture.png")
     height, width = picture.shape[:2]
@@ -82,7 +70,7 @@ def test_the_picture_is_a_png_of_sensible_size(tmp_path, seconds, n_frames):
 
 
 def test_what_no_network_gives_has_no_panel_and_gaps_are_left(tmp_path):
-    overview, heights = overview_of(noise(1077)), []
+    overview, heights = overview_of_mel(noise(1077)), []
     for n_genres, targets in [(3, ("valence",)), (0, ("valence",)), (3, ())]:
         timeline = timeline_of(25, n_genres, targets)
         timeline.targets.iloc[-3:] = timeline.genres.iloc[-3:] = np.nan  # silence

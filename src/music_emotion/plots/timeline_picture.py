@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from music_emotion.audio.features import N_MELS, SILENCE_DB
-from music_emotion.listen.sound_overview import Overview
-from music_emotion.listen.timeline import Timeline
+from music_emotion.listen.overview import Overview
+from music_emotion.listen.predict import Timeline
 from music_emotion.plots.figures import draw_rows, save_figure
 
 _NAMES_IN_A_COLUMN = 6  # of a legend, which is then no higher than its panel
@@ -80,7 +80,7 @@ def _draw_targets(panel: Axes, seconds: np.ndarray, targets: pd.DataFrame) -> No
 
 
 def _draw_sound(panel: Axes, overview: Overview) -> None:
-    spectrogram = overview.spectrogram()
+    spectrogram = overview.spectrogram
     edges = np.linspace(0, overview.seconds, spectrogram.shape[1] + 1)
     draw_rows(panel, spectrogram, edges, (SILENCE_DB, 0.0), "magma")
     panel.set_yticks(list(overview.ticks.values()), list(map(str, overview.ticks)))

@@ -1,8 +1,9 @@
-"""Predictions over time: of windows and whole files, block by block, as networks were trained to hear."""
+"""Predictions over time: frames of a whole file, windows and the file, as networks were trained to hear."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -10,24 +11,24 @@ import torch
 from accelerate import Accelerator
 
 from music_emotion.audio.decode import read_waveform
-from music_emotion.audio.features import FeatureSettings, full_features, fused_features
+from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.config import build_experiment
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
-from music_emotion.listen import excerpt_plan, feature_blocks
-from music_emotion.listen.inference import predict_array
-from music_emotion.listen.timeline import Sliding, Timeline, predict_file
+from music_emotion.listen import predict as module
+from music_emotion.listen.predict import Sliding, Timeline, predict_array, predict_song, read_song
 from music_emotion.models.build import ModelCard, Network, build_network
 
 SETTINGS = FeatureSettings()
 MUSIC = Music(0, 1, False, 120.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
-N_ROWS = {"mel": 128, "chroma": 12, "fused": 140}
+
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
 def network_of(
     task="emotion", outputs=("valence", "energy"), rows="mel", seed=0, frames=64, **model
 ) -> Network:
-    """A small network whose outputs hang on every frame."""
+    """A small network whose outputs depend on every frame."""
     differences = {
         "task": task,
         "data": {"rows": rows},
@@ -36,7 +37,7 @@ def network_of(
     }
     torch.manual_seed(seed)
     mean, deviation = [-40.0] * 128 + [0.4] * 12, [18.0] * 128 + [0.3] * 12
-    part = slice(128, 140) if rows == "chroma" else slice(0, N_ROWS[rows])
+    part = {"mel": slice(0, 128), "chroma": slice(128, 140), "fused": slice(0, 140)}[rows]
     card = ModelCard(
         *(build_experiment(differences, "test"), outputs, tuple(mean[part]), tuple(deviation[part])),
         *((0.0,) * len(outputs), (1.0,) * len(outputs)),
@@ -44,11 +45,8 @@ def network_of(
     return build_network(card).eval()
 
 
-def music(seconds: float, sample_rate_hz: int = 22050) -> np.ndarray:
-    return synthesise(MUSIC, seconds, sample_rate_hz, np.random.default_rng(3))
-
-
-pytestmark = pytest.mark.usefixtures("own_accelerate")
+def music(seconds: float, rate_hz: int = 22050) -> np.ndarray:
+    return synthesise(MUSIC, seconds, rate_hz, np.random.default_rng(3))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +74,53 @@ def array_of(audio):
 
 
 def predict(path: Path, *networks: Network, **sliding) -> Timeline:
-    return predict_file(path, networks, Sliding(**sliding), SETTINGS, Accelerator(cpu=True))
+    with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
+    song = read_song(path, SETTINGS, with_chroma)
+    return predict_song(song, networks, Sliding(**sliding), Accelerator(cpu=True))
+
+
+@pytest.mark.parametrize("name", ["22050.wav", "44100.wav", "48000.flac", "32000.mp3"])
+def test_frames_are_those_of_the_extraction_and_librosas_without_borders(tmp_path, monkeypatch, name):
+    rate_hz = int(name.split(".")[0])
+    mono = music(12.5, rate_hz)
+    soundfile.write(tmp_path / name, np.stack([mono, 0.5 * mono], axis=1), rate_hz)
+    monkeypatch.setattr(module, "_BLOCK_SECONDS", 3.7)
+    song = read_song(tmp_path / name, SETTINGS, with_chroma=True)
+    assert song.seconds == pytest.approx(12.5, abs=0.1)
+    waveform = read_waveform(tmp_path / name)
+    arrays = [full_features(waveform, SETTINGS)]
+    if name == "22050.wav":
+        mel = librosa.power_to_db(librosa.feature.melspectrogram(y=waveform), ref=np.max)
+        arrays.append(np.concatenate([mel, librosa.feature.chroma_cqt(y=waveform)]))
+    for array in arrays:
+        assert song.rows.shape == array.T.shape
+        mel = song.rows[:, :128] - song.rows[:, :128].max()
+        np.testing.assert_allclose(np.maximum(mel, -80).T, array[:128], atol=2e-3)  # dB
+        np.testing.assert_allclose(song.rows[:, 128:].T, array[128:], atol=2e-3)
+
+
+@pytest.mark.parametrize("settings", [FeatureSettings(16000, 1024, 160), FeatureSettings(44100, 4096, 1024)])
+def test_other_settings_have_no_borders_either(tmp_path, monkeypatch, settings):
+    soundfile.write(tmp_path / "a.wav", music(6, 44100), 44100)
+    whole = read_song(tmp_path / "a.wav", settings, with_chroma=True)
+    monkeypatch.setattr(module, "_BLOCK_SECONDS", 1.3)
+    np.testing.assert_allclose(read_song(tmp_path / "a.wav", settings, True).rows, whole.rows, atol=5e-3)
+
+
+def test_chroma_is_computed_only_where_it_is_asked_for(audio, monkeypatch):
+    monkeypatch.setattr(module, "chroma", None)
+    assert not read_song(audio / "3.wav", SETTINGS, with_chroma=False).rows[:, 128:].any()
+    with pytest.raises(TypeError):
+        read_song(audio / "3.wav", SETTINGS, with_chroma=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 2e6])
+def test_damaged_samples_get_a_sentence(tmp_path, value):
+    waveform = music(1)
+    waveform[5000] = value
+    soundfile.write(tmp_path / "a.wav", waveform, 22050, subtype="FLOAT")
+    with pytest.raises(InputError, match=r"a\.wav: the audio holds values that are not finite, or far"):
+        read_song(tmp_path / "a.wav", SETTINGS, with_chroma=False)
 
 
 @pytest.mark.parametrize("seconds", [1, 3, 25])
@@ -148,68 +192,34 @@ def test_windows_ascend_from_the_beginning_to_the_end(seconds, window, hop):
 
 @pytest.mark.parametrize(("window", "hop"), [(10, 3), (3, 20), (0.5, 0.5), (100, 2)])
 def test_every_window_has_predictions_whatever_its_length(audio, window, hop):
-    timeline = predict(audio / "45.wav", network_of(widths=(2,)), window_seconds=window, hop_seconds=hop)
+    sizes, network = [], network_of(widths=(2,))
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    timeline = predict(audio / "45.wav", network, window_seconds=window, hop_seconds=hop)
     assert len(timeline.targets) == len(timeline.times)
     assert np.isfinite(timeline.targets.to_numpy()).all()
-
-
-def test_the_whole_file_does_not_hang_on_the_windows(audio):
-    network = network_of()
-    wholes = [
-        predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop).whole_targets
-        for window, hop in [(10, 2), (1, 7), (25, 25)]
-    ]
-    assert wholes[0] == pytest.approx(wholes[1], abs=1e-6)
-    assert wholes[0] == pytest.approx(wholes[2], abs=1e-6)
-
-
-def test_a_window_is_the_mean_over_excerpts_that_lie_in_it():
-    offsets = excerpt_plan._offsets(431, 256, 86.1)
-    assert offsets[0] >= 0
-    assert offsets[-1] + 256 <= 431
-    assert np.diff(offsets) == pytest.approx(86.1)
-    assert excerpt_plan._offsets(256, 256, 86.1) == pytest.approx([0])
-    wide = excerpt_plan._offsets(2000, 256, 5000.0)
-    assert np.diff(wide).max() <= 128
-    assert wide[0] < 128
-    assert 2000 - 256 - wide[-1] < 128
-
-
-def test_no_border_of_a_block_is_heard(audio):
-    networks = [network_of(rows="fused", widths=(8,)), network_of("genre", ("Folk", "Rock"), seed=1)]
-    whole, blocks = (
-        predict(audio / "45.wav", *networks, window_seconds=4, hop_seconds=1, block_seconds=block)
-        for block in (100, 3.7)
-    )
-    np.testing.assert_allclose(whole.targets, blocks.targets, atol=1e-3)
-    np.testing.assert_allclose(whole.genres, blocks.genres, atol=1e-3)
-    assert whole.whole_targets == pytest.approx(blocks.whole_targets, abs=1e-3)
-
-
-def test_a_long_file_is_never_held_whole(tmp_path, monkeypatch):
-    soundfile.write(tmp_path / "long.wav", np.tile(music(20), 15), 22050)  # 5 minutes
-    kept, sizes, drop = [], [], excerpt_plan.DecodedFrames.drop_before
-
-    def dropping(self, frame: int) -> None:
-        kept.append(len(self.frames))
-        drop(self, frame)
-
-    monkeypatch.setattr(excerpt_plan.DecodedFrames, "drop_before", dropping)
-    network = network_of(widths=(2,))
-    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    predict(tmp_path / "long.wav", network, block_seconds=20)
-    assert len(kept) == 16
-    assert max(kept) < 60 * 22050 / 512  # a block, and the clip around an excerpt
     assert max(sizes) <= 8
 
 
-def test_chroma_is_computed_only_for_networks_that_read_it(audio, monkeypatch):
-    calls, chroma = [], feature_blocks.chroma
-    monkeypatch.setattr(feature_blocks, "chroma", lambda *given: calls.append(1) or chroma(*given))
-    predict(audio / "3.wav", network_of(), network_of("genre", ("Folk", "Rock")))
-    assert not calls
-    predict(audio / "3.wav", network_of(), network_of(rows="fused"), network_of(rows="chroma", widths=(4,)))
-    assert len(calls) == 1
+def test_the_whole_file_does_not_depend_on_the_windows(audio):
+    network = network_of()
+    first, *others = (
+        predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop).whole_targets
+        for window, hop in [(10, 2), (1, 7), (25, 25)]
+    )
+    assert all(other == pytest.approx(first, abs=1e-6) for other in others)
+
+
+def test_a_window_is_the_mean_over_excerpts_that_lie_in_it():
+    for window, length, hop, step in ((431, 256, 86.1, 86.1), (2000, 256, 5000.0, 128)):
+        starts, within = module._starts_in_windows(
+            np.array([[0.0, window - 1], [hop, hop + window - 1]]), hop, length, 10**4
+        )
+        assert within == length
+        assert starts[0, 0] < step + 1
+        assert 0 <= window - (starts[0, -1] + length) < step + 1
+        assert np.diff(starts[0]).max() <= step + 1
+    alone, within = module._starts_in_windows(np.array([[0.0, 255.0]]), 86.1, 300, 10**4)
+    assert (alone.tolist(), within) == ([[0]], 256)
 
 
 def test_networks_of_one_output_are_averaged(audio):
@@ -256,9 +266,3 @@ def test_impossible_windows_get_a_sentence(given):
     name = next(iter(given)).removesuffix("_seconds")
     with pytest.raises(InputError, match=rf"--{name} is .* s; give a number of seconds from 0\.1 up"):
         Sliding(**given)
-
-
-def test_the_fused_array_and_the_full_one_have_the_same_full_rate(audio, array_of):
-    """`predict_array` on either must be what the tests above compare with."""
-    waveform = read_waveform(audio / "3.wav")
-    np.testing.assert_array_equal(fused_features(waveform, SETTINGS)[0], array_of(3))

@@ -1,16 +1,16 @@
-"""The files that hold a timeline: a table over time, and a card of the whole."""
+"""The files that hold a song's predictions: a table over time, a card of the whole, a picture."""
 
 import math
 import os
-from collections.abc import Iterable, Iterator
-from itertools import count
+from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from music_emotion.files import read_json, write_json, write_table
-from music_emotion.listen.timeline import Timeline
+from music_emotion.listen.predict import Timeline
 
 
 def free_place(folder: Path, path: Path, taken: set[str]) -> Path:
@@ -28,30 +28,24 @@ def free_place(folder: Path, path: Path, taken: set[str]) -> Path:
     Returns
     -------
     Path
-        `<name>`, else `<folder>-<name>`, else that with a number: the first that neither another
-        file of this run has nor, by its card, one of an earlier run.
+        `<name>`, else `<folder>-<name>`, else that with a number: the first that neither another file of
+        this run has nor, by its card, one of an earlier run.
     """
-    own = readable(path.resolve())
-    name = next(
-        name for name in _names(path) if name.casefold() not in taken and _is_of(own, folder / f"{name}.json")
-    )
+    own, longer = readable(path.resolve()), f"{path.resolve().parent.name}-{path.stem}"
+
+    def is_free(name: str) -> bool:
+        card = folder / f"{name}.json"
+        return name.casefold() not in taken and (not card.exists() or _holds(card, {"file": own}))
+
+    names = chain([path.stem, longer], (f"{longer}-{number}" for number in count(2)))
+    name = next(filter(is_free, names))
     taken.add(name.casefold())
     return folder / name
 
 
-def _names(path: Path) -> Iterator[str]:
-    yield path.stem
-    longer = f"{path.resolve().parent.name}-{path.stem}"
-    yield longer
-    yield from (f"{longer}-{number}" for number in count(2))
-
-
-def _is_of(own: str, card: Path) -> bool:
-    """Whether a card is not there, or one of the same file."""
-    if not card.exists():
-        return True
+def _holds(card: Path, entries: dict[str, Any]) -> bool:
     there = read_json(card)
-    return isinstance(there, dict) and there.get("file") == own
+    return isinstance(there, dict) and there.items() >= entries.items()
 
 
 def readable(path: Path) -> str:
@@ -81,38 +75,34 @@ def stamp(path: Path) -> dict[str, Any]:
 
 
 def is_written(place: Path, origin: dict[str, Any], endings: Iterable[str]) -> bool:
-    """Whether a place holds a card that says all that `origin` does, and files of these endings."""
+    """Whether a place holds a card with all entries of `origin`, and files of these endings."""
     card = with_ending(place, "json")
-    if not all(with_ending(place, ending).exists() for ending in ("json", *endings)):
-        return False
-    there = read_json(card)
-    return isinstance(there, dict) and there.items() >= origin.items()
+    return card.exists() and all(with_ending(place, e).exists() for e in endings) and _holds(card, origin)
 
 
 def write_timeline(place: Path, timeline: Timeline, origin: dict[str, Any]) -> None:
-    """Write `<place>.csv` and, last, `<place>.json`, which says whose they are.
+    """Write `<place>.csv` and, last, the card `<place>.json`.
 
     Parameters
     ----------
     place : Path
         As `free_place` gives it.
     timeline : Timeline
-        What was predicted.
     origin : dict
-        Of what and how: the `stamp` of the audio file, and more; the card gets it as it is.
+        What was predicted and how: the `stamp` of the audio file, and more. The card gets it as it is.
     """
     genres = timeline.genres.add_prefix("genre_")
     table = pd.concat([timeline.times, timeline.targets, genres], axis=1)
     write_table(with_ending(place, "csv"), table.round(6))
-    said = {
+    card = {
         "seconds": round(timeline.seconds, 6),
-        "targets": _known(timeline.whole_targets),
-        "genres": _known(timeline.whole_genres),
+        "targets": _finite(timeline.whole_targets),
+        "genres": _finite(timeline.whole_genres),
         "genre": timeline.likeliest_genre,
     }
-    write_json(with_ending(place, "json"), origin | said)
+    write_json(with_ending(place, "json"), origin | card)
 
 
-def _known(values: dict[str, float]) -> dict[str, float | None]:
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """JSON has no nan."""
     return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,342 @@
+"""Predict an audio file over time and as a whole.
+
+Conventions
+-----------
+Networks were trained on clips of up to 30 s, whose mel rows are in dB below the clip's own maximum. So every
+excerpt of a song is treated as part of a clip: its mel rows are in dB below the loudest frame of the 31 s
+around it (at the file's ends, of the first or last 31 s). A shorter file is one clip, and its predictions
+are those of `predict_array` on its array.
+
+The prediction of a window is the mean over excerpts at the network's own length, spread over the window so
+that windows share them. A shorter window is a single excerpt, padded as in training. The prediction of the
+file is the mean over evenly spaced excerpts, as many for every 31 s as the experiment takes of a test clip.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from music_emotion.audio.constant_q import chroma, estimate_tuning, short_time_spectrum
+from music_emotion.audio.decode import read_waveform, recording_seconds
+from music_emotion.audio.features import (
+    N_MELS,
+    N_ROWS,
+    SILENCE_DB,
+    FeatureSettings,
+    mel_power,
+    row_slice,
+    silent_rows,
+)
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.store import Store, check_array
+from music_emotion.files import InputError
+from music_emotion.models.build import Network
+from music_emotion.training.predict import predict_clips
+
+CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds
+SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
+_LOUDEST = 1e6  # full scale is 1; beyond, a file is damaged
+_BLOCK_SECONDS = 60.0
+_CHROMA_MARGIN_SECONDS = 3.0  # twice what the lowest filter reads beyond its frame
+_AT_ONCE = 8  # excerpts in a batch, of which layers still find their input in the cache
+
+
+@dataclass(frozen=True)
+class Song:
+    """The frames of a whole file.
+
+    Attributes
+    ----------
+    seconds : float
+        Length of the file.
+    rows : np.ndarray [shape=(n_frames, 140)], float32
+        Mel rows in absolute dB, and chroma rows, which are 0 unless asked for.
+    settings : FeatureSettings
+    """
+
+    seconds: float
+    rows: np.ndarray
+    settings: FeatureSettings
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """Windows over a file.
+
+    Attributes
+    ----------
+    window_seconds : float
+        Length of a window; a shorter file is one window.
+    hop_seconds : float
+        From one window's start to the next one's; longer than a window, it leaves gaps.
+
+    Raises
+    ------
+    InputError
+        When a length is below 0.1 s or not finite.
+    """
+
+    window_seconds: float = 10.0
+    hop_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0.1 <= value < math.inf:
+                flag = f"--{name.removesuffix('_seconds')}"
+                raise InputError(f"{flag} is {value:g} s; give a number of seconds from 0.1 up.")
+
+    def windows(self, seconds: float) -> np.ndarray:
+        """Start and end of every window in seconds [shape=(n, 2)]; the last ends where the file does."""
+        length = min(self.window_seconds, seconds)
+        # the millionth makes up for rounding, lest a window be followed by itself
+        n_before = max(0, math.ceil((seconds - length) / self.hop_seconds - 1e-6))
+        starts = np.append(np.arange(n_before) * self.hop_seconds, seconds - length)
+        return np.stack([starts, np.minimum(starts + length, seconds)], axis=1)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Predictions of a file.
+
+    Attributes
+    ----------
+    seconds : float
+        Length of the file.
+    times : pd.DataFrame
+        `start_seconds` and `end_seconds`, one row per window.
+    targets, genres : pd.DataFrame
+        One row per window: targets in their own units, class probabilities. Without columns where no network
+        gives them; nan where all around a window is silent.
+    whole_targets, whole_genres : dict of str to float
+        The same of the whole file.
+    """
+
+    seconds: float
+    times: pd.DataFrame
+    targets: pd.DataFrame
+    genres: pd.DataFrame
+    whole_targets: dict[str, float]
+    whole_genres: dict[str, float]
+
+    @property
+    def likeliest_genre(self) -> str | None:
+        """The most probable class of the whole file."""
+        return max(self.whole_genres, key=lambda name: self.whole_genres[name], default=None)
+
+
+def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
+    """Decode a file and compute its frames, in blocks so that only waveform and frames grow with the file.
+
+    Parameters
+    ----------
+    path : Path
+        Any file that `read_waveform` reads.
+    settings : FeatureSettings
+    with_chroma : bool
+        Whether to compute the chroma rows. Their tuning is that of the middle 31 s.
+
+    Raises
+    ------
+    InputError
+        When the file can't be decoded, is shorter than a frame, silent, or not finite.
+    """
+    seconds, waveform = recording_seconds(path), read_waveform(path, settings.sample_rate_hz)
+    if len(waveform) < settings.n_fft:
+        raise InputError(
+            f"{path}: the recording has {len(waveform)} samples at {settings.sample_rate_hz} Hz; at least "
+            f"{settings.n_fft} are needed."
+        )
+    if not max(waveform.max(), -waveform.min()) < _LOUDEST:
+        raise InputError(f"{path}: the audio holds values that are not finite, or far beyond full scale.")
+    rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS), np.float32)
+    for place, block in tqdm(_blocks(waveform, settings, with_chroma), path.name, leave=False, unit="block"):
+        rows[place, : block.shape[1]] = block
+    if rows[:, :N_MELS].max() <= SILENT_DB:
+        raise InputError(f"{path}: the recording is silent.")
+    return Song(seconds, rows, settings)
+
+
+def _blocks(
+    waveform: np.ndarray, settings: FeatureSettings, with_chroma: bool
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Frames of a minute at a time, computed with a margin at either end and so equal to the whole file's."""
+    rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
+    n_frames, per_second = 1 + len(waveform) // hop_length, rate_hz / hop_length
+    n_per_block, margin = max(1, round(_BLOCK_SECONDS * per_second)), math.ceil(n_fft / hop_length)
+    tuning = 0.0
+    if with_chroma:
+        margin += math.ceil(_CHROMA_MARGIN_SECONDS * per_second)
+        first = max(0, (n_frames - round(CLIP_SECONDS * per_second)) // 2) * hop_length
+        middle = waveform[first : first + round(CLIP_SECONDS * rate_hz)]
+        tuning = estimate_tuning(np.abs(short_time_spectrum(middle)), rate_hz)
+    for first in range(0, n_frames, n_per_block):
+        last, start = min(first + n_per_block, n_frames), max(0, first - margin)
+        part = waveform[start * hop_length : (last + margin) * hop_length]
+        inner = slice(first - start, last - start)
+        magnitude = np.abs(short_time_spectrum(part, n_fft, hop_length))[:, inner]
+        block = librosa.power_to_db(mel_power(magnitude, settings), top_db=None)
+        if with_chroma:
+            block = np.concatenate([block, chroma(part, tuning, rate_hz, hop_length)[:, inner]])
+        yield slice(first, last), block.T
+
+
+def predict_song(
+    song: Song, networks: Sequence[Network], sliding: Sliding, accelerator: Accelerator
+) -> Timeline:
+    """Predict a song over time and as a whole.
+
+    Parameters
+    ----------
+    song : Song
+        With chroma if any network reads it.
+    networks : sequence of Network
+        On the accelerator's device, of full-rate arrays made with the song's settings. Those of one output
+        are averaged.
+    sliding : Sliding
+    accelerator : Accelerator
+        Gives the device and, where it is no CPU, the precision.
+
+    Returns
+    -------
+    Timeline
+    """
+    times = sliding.windows(song.seconds)
+    columns: dict[str, dict[str, list[np.ndarray]]] = {"emotion": {}, "genre": {}}
+    for network in networks:
+        outputs = _predict_excerpts(song, network, times, sliding.hop_seconds, accelerator)
+        for name, column in zip(network.card.outputs, outputs.T, strict=True):
+            columns[network.card.experiment.task].setdefault(name, []).append(column)
+    targets, genres = (
+        pd.DataFrame({name: np.mean(of_networks, axis=0) for name, of_networks in named.items()})
+        for named in columns.values()
+    )
+    spans = pd.DataFrame(times, columns=["start_seconds", "end_seconds"])
+    # the row after the windows' is the file's
+    whole = [{str(name): float(table[name].iloc[-1]) for name in table} for table in (targets, genres)]
+    return Timeline(song.seconds, spans, targets.reindex(spans.index), genres.reindex(spans.index), *whole)
+
+
+def _predict_excerpts(
+    song: Song, network: Network, times: np.ndarray, hop_seconds: float, accelerator: Accelerator
+) -> np.ndarray:
+    """Predictions of every window and, last, of the file [shape=(n_windows + 1, n_outputs)].
+
+    They are means over the excerpts that are not silent; nan where all are.
+    """
+    excerpt, n_frames = network.card.experiment.excerpt, len(song.rows)
+    per_second = song.settings.sample_rate_hz / song.settings.hop_length
+    clip = max(math.ceil(CLIP_SECONDS * per_second), excerpt.frames or 0)
+    length = min(excerpt.frames or clip, n_frames)
+    starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
+    planned = np.unique(starts) if within == length else np.empty(0, np.int64)
+    per_clip = excerpt.test if excerpt.frames else 1
+    whole = _starts_in_file(n_frames, length, clip, per_clip, planned)
+    wanted = [(start, within) for start in starts.ravel()] + [(start, length) for start in whole]
+    places, at = np.unique(np.array(wanted), axis=0, return_inverse=True)  # first frame and length
+    # the clip around an excerpt
+    first = np.clip(places[:, 0] + places[:, 1] // 2 - clip // 2, 0, max(0, n_frames - clip))
+    loudest = song.rows[:, :N_MELS].max(axis=1)
+    peaks = np.array([loudest[start : start + clip].max() for start in first])
+    values = np.full((len(places), len(network.card.outputs)), np.nan)
+    is_cpu = accelerator.device.type == "cpu"  # on which written predictions are in single precision
+    batches = [*_batched(places[:, 1], peaks > SILENT_DB)]
+    for chosen in tqdm(batches, "predict", leave=False, unit="batch"):
+        frames = _excerpts(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
+        lengths = torch.from_numpy(places[chosen, 1]).to(accelerator.device)
+        with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
+            values[chosen] = network.predict(frames, lengths).cpu().numpy()
+    of_windows, of_file = np.split(np.ma.masked_invalid(values)[at], [starts.size])
+    means = of_windows.reshape(*starts.shape, -1).mean(axis=1), of_file.mean(axis=0, keepdims=True)
+    return np.ma.concatenate(means).filled(np.nan)
+
+
+def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:
+    """Excerpts in dB below their peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
+    experiment = network.card.experiment
+    padding = silent_rows() if experiment.excerpt.padding == "silence" else np.zeros(N_ROWS, np.float32)
+    n_frames = experiment.excerpt.frames or places[0, 1]
+    batch = np.tile(padding[:, None], (len(places), 1, n_frames))
+    for excerpt, (first, length), peak in zip(batch, places, peaks, strict=True):
+        excerpt[:, :length] = song.rows[first : first + length].T
+        excerpt[:N_MELS, :length] = np.maximum(excerpt[:N_MELS, :length] - peak, SILENCE_DB)
+    return torch.from_numpy(np.ascontiguousarray(batch[:, row_slice(experiment.data.rows)]))
+
+
+def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int) -> tuple[np.ndarray, int]:
+    """First frames of the excerpts of every window [shape=(n_windows, n)], and their length.
+
+    Windows and hop are given in frames. Excerpts lie in the middle of a window, a whole part of a hop apart,
+    so windows share them. Each overlaps the next by half at least.
+    """
+    window = min(n_frames, 1 + math.floor(times[0, 1] - times[0, 0]))
+    within = min(length, window)
+    step = hop / math.ceil(hop / max(1, within / 2))
+    n_steps = math.floor((window - within) / step)
+    offsets = (window - within - n_steps * step) / 2 + np.arange(n_steps + 1) * step
+    starts = np.rint(times[:, :1] + offsets)
+    return np.clip(starts, 0, n_frames - within).astype(np.int64), within
+
+
+def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planned: np.ndarray) -> np.ndarray:
+    """First frames of excerpts evenly spaced over a file, as `EvenExcerpts` spaces those of a clip.
+
+    In a file longer than a clip they move to planned ones, which are predicted anyway, within a quarter of
+    their length.
+    """
+    n = per_clip * math.ceil(n_frames / clip)
+    shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
+    wanted = np.rint((n_frames - length) * shares).astype(np.int64)
+    if n_frames <= clip or not len(planned):
+        return wanted
+    nearest = planned[pd.Index(planned).get_indexer(wanted, method="nearest")]
+    return np.where(np.abs(nearest - wanted) <= length // 4, nearest, wanted)
+
+
+def _batched(lengths: np.ndarray, is_heard: np.ndarray) -> Iterator[np.ndarray]:
+    """Positions of excerpts, in batches of equal length, lest networks of whole clips get padding."""
+    for length in np.unique(lengths):
+        chosen = np.flatnonzero((lengths == length) & is_heard)
+        yield from (chosen[first : first + _AT_ONCE] for first in range(0, len(chosen), _AT_ONCE))
+
+
+def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:
+    """Predict one clip from its fused array.
+
+    Parameters
+    ----------
+    network : Network
+        As `load_model` gives it.
+    fused : np.ndarray [shape=(140, n_frames)]
+        As `fused_features` computes it, or as the competition gives it; at the rate, full or
+        beat-synchronous, that the network was trained on.
+
+    Returns
+    -------
+    dict of str to float
+        Every target in its own units, or every class's probability.
+
+    Raises
+    ------
+    InputError
+        When the array has another shape or values that are not finite.
+
+    Examples
+    --------
+    >>> network = load_model(Path("runs/multitask/seed0/fold0/model.safetensors"))  # doctest: +SKIP
+    >>> predict_array(network, np.load("1004.fused.full.npy"))  # doctest: +SKIP
+    {'valence': 0.55, 'energy': 0.81, 'danceability': 0.62}
+    """
+    check_array(fused, "The array")
+    outputs = network.card.outputs
+    clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]), outputs)
+    predictions = predict_clips(network, clip, Accelerator())
+    return {name: float(value) for name, value in zip(outputs, predictions.iloc[0], strict=True)}
