@@ -1,5 +1,7 @@
 """Families of statistics: known answers on made-up clips, and what does and does not change them."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -59,8 +61,8 @@ def families(fused: np.ndarray, frame_seconds: float = FRAME_SECONDS) -> dict[st
     return statistic_families(fused, frame_seconds)
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, 10, 257, 258, 259, 646])
-@pytest.mark.parametrize("frame_seconds", [0.005, FRAME_SECONDS, 0.1, 0.5, 1.0, 3.0, 20.0])
+@pytest.mark.parametrize("n_frames", [1, 2, 259])
+@pytest.mark.parametrize("frame_seconds", [0.005, FRAME_SECONDS, 0.5, 3.0, 20.0])
 @pytest.mark.parametrize("clip", [noisy, steady, lambda n: np.zeros((140, n)), lambda n: np.ones((140, n))])
 @pytest.mark.filterwarnings("error")
 def test_every_clip_has_the_same_families_all_finite(clip, frame_seconds, n_frames):
@@ -80,37 +82,23 @@ def test_a_transposed_clip_of_a_store_has_the_same_families_to_the_bit():
         np.testing.assert_array_equal(families(fused.astype(np.float64))[name], values)
 
 
-def test_a_clip_is_left_as_it_was():
-    fused = noisy()
-    before = fused.copy()
-    families(fused)
-    np.testing.assert_array_equal(fused, before)
-
-
 def test_a_short_clip_is_repeated():
     whole = families(np.tile(clicks(n_frames=88), 3))
     for name, values in families(clicks(n_frames=88)).items():
         np.testing.assert_array_equal(values, whole[name])
 
 
-@pytest.mark.parametrize("shape", [(128, 10), (140,), (140, 0), (1, 140, 10), (10, 140)])
-def test_other_shapes_are_refused(shape):
-    with pytest.raises(InputError, match="140"):
-        families(np.zeros(shape))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite_are_refused(value):
-    fused = steady(5)
-    fused[130, 2] = value
-    with pytest.raises(InputError, match="has 1 values that are not finite"):
-        families(fused)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_a_frame_must_last(value):
-    with pytest.raises(InputError, match=r"frame_seconds is .*positive"):
-        families(steady(5), value)
+@pytest.mark.parametrize(
+    ("fused", "frame_seconds", "sentence"),
+    [
+        (np.zeros((128, 10)), FRAME_SECONDS, "need (140, n_frames)"),
+        (np.full((140, 1), np.nan), FRAME_SECONDS, "has 140 values that are not finite"),
+        (np.zeros((140, 5)), -1.0, "frame_seconds is -1.0; it must be positive"),
+    ],
+)
+def test_what_is_no_clip_is_refused(fused, frame_seconds, sentence):
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        families(fused, frame_seconds)
 
 
 def test_a_change_of_level_moves_the_levels_and_nothing_else():
@@ -122,7 +110,7 @@ def test_a_change_of_level_moves_the_levels_and_nothing_else():
         np.testing.assert_allclose(soft[name], expected, atol=2e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("semitones", [1, 3, 6, 7, 11])
+@pytest.mark.parametrize("semitones", [1, 7])
 def test_another_key_changes_no_family(semitones):
     fused = noisy()
     fused[128:] *= np.linspace(0, 1, 12)[[0, 5, 10, 2, 8, 7, 3, 11, 1, 6, 4, 9], None]
@@ -291,7 +279,7 @@ def test_rows_that_sound_in_turn_move_centroid_and_roll_off():
     assert changes[1, :2] == pytest.approx([0, 0], abs=1e-3)  # two frames later
 
 
-@pytest.mark.parametrize("every", [18, 22, 30])
+@pytest.mark.parametrize("every", [18, 30])
 def test_pulse_and_onsets_of_clicks_have_their_rate(every):
     found = families(clicks(every))
     seconds = every * FRAME_SECONDS
@@ -418,7 +406,7 @@ def test_chords_in_turn_have_their_own_spectra_and_the_clip_that_of_their_sum():
     np.testing.assert_allclose(found["pitch_spectrum"], [0, 1] * 3, atol=1e-6)
 
 
-@pytest.mark.parametrize("tonic", [0, 5, 11])
+@pytest.mark.parametrize("tonic", [0, 5])
 def test_a_major_triad_is_major_and_a_minor_one_minor(tonic):
     for chord, sign in ((MAJOR_TRIAD, 1), (MINOR_TRIAD, -1)):
         notes = tuple((tonic + note) % 12 for note in chord)

@@ -1,19 +1,15 @@
 """The competition's arrays, against librosa called directly in the ordinary way."""
 
-from itertools import pairwise
-
 import librosa
 import numpy as np
 import pytest
 
-from music_emotion.audio.constant_q import short_time_spectrum
 from music_emotion.audio.features import (
     FeatureSettings,
     beat_frames,
     full_features,
     fuse,
     fused_features,
-    mel_power,
     row_slice,
     silent_rows,
 )
@@ -24,9 +20,9 @@ RATE_HZ = 22050
 
 
 def melody(rate_hz: int = RATE_HZ) -> np.ndarray:
-    """Eight seconds: a click every .5 s over a melody with a note every .36 s."""
-    seconds = np.arange(8 * rate_hz) / rate_hz
-    clicks = librosa.clicks(times=np.arange(0.25, 8, 0.5), sr=rate_hz, length=8 * rate_hz)
+    """Six seconds: a click every .5 s over a melody with a note every .36 s."""
+    seconds = np.arange(6 * rate_hz) / rate_hz
+    clicks = librosa.clicks(times=np.arange(0.25, 6, 0.5), sr=rate_hz, length=6 * rate_hz)
     pitch_hz = 220 * 2 ** ((seconds // 0.36 * 7 % 12) / 12)
     notes = sum(np.sin(2 * np.pi * pitch_hz * partial * seconds) / partial for partial in (1, 2, 3, 4))
     return (0.5 * clicks + 0.1 * notes).astype(np.float32)
@@ -34,7 +30,7 @@ def melody(rate_hz: int = RATE_HZ) -> np.ndarray:
 
 def demo_music(genre: str, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return synthesise(draw_music(genre, rng), 10.0, RATE_HZ, rng)
+    return synthesise(draw_music(genre, rng), 6.0, RATE_HZ, rng)
 
 
 def with_silence() -> np.ndarray:
@@ -123,7 +119,7 @@ def test_so_they_are_at_other_settings(settings):
     check_equal(melody(settings.sample_rate_hz), settings)
 
 
-@pytest.mark.parametrize("detune_cents", [-40, -17, 0, 8, 33])
+@pytest.mark.parametrize("detune_cents", [-40, 8, 33])
 def test_so_they_are_at_other_tunings(detune_cents):
     seconds = np.arange(4 * RATE_HZ) / RATE_HZ
     pitch_hz = 440 * 2 ** (detune_cents / 1200) * 2 ** (np.array([0, 4, 7, 12]) / 12)
@@ -157,30 +153,11 @@ def test_full_arrays_have_one_column_per_hop_in_the_competitions_ranges():
 
 def test_beats_are_those_of_the_percussive_part():
     beats = our_beats(melody(), SETTINGS)
-    assert len(beats) >= 10
+    assert len(beats) >= 8
     spans_seconds = np.diff(beats) * 512 / RATE_HZ
     assert np.median(spans_seconds) == pytest.approx(0.5, abs=0.02)
     _, of_the_whole = librosa.beat.beat_track(y=melody(), sr=RATE_HZ)
     assert list(of_the_whole) != list(beats)  # so that leaving the separation out would show
-
-
-def test_a_beat_synchronous_column_is_the_median_of_its_frames():
-    waveform = melody()
-    mel = librosa.feature.melspectrogram(y=waveform, sr=RATE_HZ)
-    chroma = librosa.feature.chroma_cqt(y=waveform, sr=RATE_HZ)
-    edges = [0, *our_beats(waveform, SETTINGS), mel.shape[1]]
-    medians = [
-        np.stack([np.median(rows[:, one:other], axis=1) for one, other in pairwise(edges)], axis=1)
-        for rows in (mel, chroma)
-    ]
-    np.testing.assert_allclose(fused_features(waveform, SETTINGS)[1], fuse(*medians), atol=1e-4)
-
-
-def test_mel_power_is_librosas_from_the_magnitudes():
-    waveform = melody()
-    expected = librosa.feature.melspectrogram(y=waveform, sr=RATE_HZ, n_fft=1024, hop_length=256)
-    magnitude = np.abs(short_time_spectrum(waveform, 1024, 256))
-    np.testing.assert_allclose(mel_power(magnitude, SETTINGS), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
