@@ -16,7 +16,7 @@ from music_emotion.evaluation.report import read_run
 from music_emotion.experiment_files import experiment_toml, read_differences, to_toml
 from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
-from music_emotion.studies.study import read_study
+from music_emotion.study_file import read_study
 
 EXPERIMENT = b"""name = "small"
 task = "emotion"

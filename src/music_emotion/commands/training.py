@@ -13,8 +13,8 @@ from music_emotion.config import Experiment
 from music_emotion.evaluation import shift
 from music_emotion.files import InputError
 from music_emotion.plots.pictures import draw_scores
-from music_emotion.studies.search import BEST
-from music_emotion.studies.study import read_study, run_study
+from music_emotion.studies import BEST, run_study
+from music_emotion.study_file import read_study
 from music_emotion.training import overfit
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment, run_pretraining
@@ -178,7 +178,7 @@ def study(
     described = read_study(file, {key: value for key, value in given.items() if value is not None})
     table = run_study(described, runs, make_accelerator())
     if not table.empty:  # as it is in all processes but the main one
-        print_table(table, runs / described.name)
+        print_table(table, runs / described.file.name)
 
 
 def read_genres(text: str | None) -> dict[str, Any] | None:
@@ -202,9 +202,7 @@ def print_table(table: pd.DataFrame, folder: Path) -> None:
     )
     print(f"\n{shown}\n\nThe table is {folder / 'table.csv'}; each row's run lies beside it.")
     if "problem" in table:
-        print(
-            f"\nNo score, since the training diverged (to try a row again, delete its directory in {folder}):"
-        )
+        print("\nNo score, since the training diverged (delete the directory that is named to try again):")
         for line in table[table["problem"] != ""].drop_duplicates("row").to_dict("records"):
             print(f"  {line['row']}: {line['problem']}")
     if "searched" in table and (folder / BEST).exists():

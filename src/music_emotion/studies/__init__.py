@@ -1,1 +1,0 @@
-"""One experiment in many settings."""
