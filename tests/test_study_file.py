@@ -128,7 +128,7 @@ def test_proposals_are_rounded_numbers_whole_ones_and_choices(read):
         ('"data.rows" = ["mel", "mel"]', "can't be searched: it holds one of mel, mel twice"),
         ('"data.rows" = ["mel", "rows"]', "data.rows is 'rows'"),
         (
-            '"train.patience" = [0, 5]\n"train.select" = ["best-loss", "last"]',
+            '"train.patience" = [3, 5]\n"train.select" = ["best-loss", "last"]',
             "train.patience needs a best epoch",
         ),
         ("", "space is {}"),
