@@ -144,7 +144,7 @@ def test_classes_that_differ_from_the_truths_are_refused(genres):
     with pytest.raises(InputError, match="are of Blues, Folk, but the truth is of Blues, Rock"):
         genre_scores_of_folds(truth.rename(columns={"Folk": "Rock"}), {0: {0: truth}})
     (folder / "truth.csv").write_text("Id,valence\n1,0.5\n")
-    with pytest.raises(InputError, match=r"is not a table of Id and Genre"):
+    with pytest.raises(InputError, match=r"truth\.csv has the classes 0\.5, which were not"):
         read_classes(folder / "truth.csv", list(truth))
     (folder / "truth.csv").unlink()
     with pytest.raises(InputError, match=r"truth\.csv does not exist"):

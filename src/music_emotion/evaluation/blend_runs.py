@@ -7,41 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from music_emotion import files
 from music_emotion.config import Experiment, Task
-from music_emotion.evaluation.blend import (
-    Method,
-    Recipe,
-    aligned,
-    blend,
-    choose_weights,
-    chosen_weights,
-    in_target_units,
-    nested_blend,
-)
-from music_emotion.evaluation.scores import (
-    SCORES,
-    check_known,
-    emotion_scores,
-    every_fold,
-    fold_numbers,
-    mean_table,
-    read_classes,
-    read_folds,
-    score_repeats,
-    score_run,
-    summary,
-    write_truth,
-)
-from music_emotion.files import (
-    InputError,
-    first_five,
-    read_object,
-    read_predictions,
-    together,
-    write_json,
-    write_predictions,
-    write_table,
-)
+from music_emotion.evaluation import blend, scores
+from music_emotion.evaluation.blend import Method, Recipe
+from music_emotion.evaluation.scores import SCORES
+from music_emotion.files import InputError, first_five, read_predictions, write_predictions
 from music_emotion.runs import BLEND, VOTE, alone_in_folder, read_experiment
 
 
@@ -84,27 +55,19 @@ def blend_runs(
         raise InputError("Two of the runs have the same name. Name each run once.")
     experiments = [_finished(path, "emotion") for path in members]
     with alone_in_folder(directory, BLEND):
-        # every seed of a run predicts each clip once
-        seeds = {path.name: read_folds(path, "valid") for path in members}
-        runs = {
-            name: blend([pd.concat(tables.values()) for tables in found.values()], method)
-            for name, found in seeds.items()
-        }
-        first, folds = aligned(runs)[0], fold_numbers(next(iter(seeds[members[0].name].values())))
-        truth = read_predictions(members[0] / "truth.csv")
-        check_known(first.index, truth.index, f"{members[0]}", "truth in its truth.csv")
-        truth = truth.loc[first.index, list(first.columns)]
+        runs, truth, folds = _read_members(members, method)
         units = truth.mean(), truth.std(ddof=0)
-        nested = in_target_units(nested_blend(truth, runs, folds, method, shrinkage, choose), *units)
-        scores = emotion_scores(truth, {0: dict(list(nested.groupby(folds)))})
-        scores["selected_on_validation"] = any(each.selects_on_validation for each in experiments)
-        with together(directory, SCORES) as fresh:
+        nested = blend.nested_blend(truth, runs, folds, method, shrinkage, choose)
+        nested = blend.in_target_units(nested, *units)
+        scored = scores.emotion_scores(truth, {0: dict(list(nested.groupby(folds)))})
+        scored["selected_on_validation"] = any(each.selects_on_validation for each in experiments)
+        with files.together(directory, SCORES) as fresh:
             if choose:
-                weights, order = chosen_weights(truth, runs, folds, method, shrinkage)
-                write_table(fresh / "members.csv", order)
+                weights, order = blend.chosen_weights(truth, runs, folds, method, shrinkage)
+                files.write_table(fresh / "members.csv", order)
                 weights = weights[(weights > 0).any(axis=1)]
             else:
-                weights = choose_weights(truth, runs, method, shrinkage)
+                weights = blend.choose_weights(truth, runs, method, shrinkage)
             recipe = Recipe(
                 members=[str(path) for path in members if path.name in weights.index],
                 method=method,
@@ -114,17 +77,30 @@ def blend_runs(
                 target_deviation=_by_name(units[1]),
             )
             write_predictions(fresh / "oof.csv", nested)
-            write_truth(fresh / "truth.csv", truth, "emotion")
+            scores.write_truth(fresh / "truth.csv", truth, "emotion")
             write_predictions(fresh / "test.csv", _predict(recipe))
-            write_json(fresh / BLEND, asdict(recipe))
-            write_json(fresh / SCORES, scores)
+            files.write_json(fresh / BLEND, asdict(recipe))
+            files.write_json(fresh / SCORES, scored)
         if not choose:
             (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
-    lines = [
-        f"  {name}: " + ", ".join(f"{target} {weight:.2f}" for target, weight in row.items())
-        for name, row in recipe.weights.items()
-    ]
-    return "\n".join(["weights:", *lines, summary(directory.name, scores, "nested out-of-fold")])
+    lines = ["weights:"]
+    for name, row in recipe.weights.items():
+        lines.append(f"  {name}: " + ", ".join(f"{target} {weight:.2f}" for target, weight in row.items()))
+    return "\n".join([*lines, scores.summary(directory.name, scored, "nested out-of-fold")])
+
+
+def _read_members(
+    members: list[Path], method: Method
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.Series]:
+    """Out-of-fold predictions of every run; truth and folds of the first run's clips."""
+    runs, folds = {}, []
+    for path in members:
+        seeds = list(scores.read_folds(path, "valid").values())  # each predicts every clip once
+        runs[path.name] = blend.blend([pd.concat(tables.values()) for tables in seeds], method)
+        folds.append(scores.fold_numbers(seeds[0]))
+    first, truth = blend.aligned(runs)[0], read_predictions(members[0] / "truth.csv")
+    scores.check_known(first.index, truth.index, str(members[0]), "truth in its truth.csv")
+    return runs, truth.loc[first.index, list(first.columns)], folds[0]
 
 
 def _by_name(values: pd.Series) -> dict[str, float]:
@@ -133,7 +109,7 @@ def _by_name(values: pd.Series) -> dict[str, float]:
 
 def _predict(recipe: Recipe) -> pd.DataFrame:
     """The blend of the members' test predictions."""
-    return recipe.predict({Path(run).name: every_fold(Path(run), "test") for run in recipe.members})
+    return recipe.predict({Path(run).name: scores.every_fold(Path(run), "test") for run in recipe.members})
 
 
 def check_current(blended: Path, recipe: Recipe) -> None:
@@ -215,18 +191,20 @@ def vote(members: list[Path], directory: Path) -> str:
                 if (first / fold / part).exists() or part == "valid.csv":  # a set may have no test split
                     tables = [read_predictions(path / fold / part) for path in members]
                     _check_same(members, tables, f"{fold}/{part}")
-                    means[f"{fold}/{part}"] = mean_table(tables)[list(tables[0])]
+                    means[f"{fold}/{part}"] = scores.mean_table(tables)[list(tables[0])]
         for folder in directory.glob("seed*"):  # of an earlier vote, which may have had other folds
             shutil.rmtree(folder)
         for file, mean in means.items():
             write_predictions(directory / file, mean)
-        write_json(directory / VOTE, {"members": [str(path) for path in members]})
+        files.write_json(directory / VOTE, {"members": [str(path) for path in members]})
         classes = [str(name) for name in tables[0]]
         if not experiment.has_repeats:
-            return score_run(directory, experiment, read_classes(first / "truth.csv", classes))
-        truth = {split: read_classes(first / f"truth-{split}.csv", classes) for split in ("valid", "test")}
-        repeats = read_object(first / SCORES)["repeats"]
-        return score_repeats(directory, experiment, truth, [repeat["n_train"] for repeat in repeats])
+            return scores.score_run(directory, experiment, scores.read_classes(first / "truth.csv", classes))
+        truth = {
+            split: scores.read_classes(first / f"truth-{split}.csv", classes) for split in ("valid", "test")
+        }
+        repeats = files.read_object(first / SCORES)["repeats"]
+        return scores.score_repeats(directory, experiment, truth, [repeat["n_train"] for repeat in repeats])
 
 
 def _check_same(members: list[Path], tables: list[pd.DataFrame], file: str) -> None:

@@ -8,20 +8,19 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report, confusion_matrix, log_loss
 
+from music_emotion import files
 from music_emotion.config import Experiment, Task
+from music_emotion.datasets.labels import read_genres
 from music_emotion.evaluation.blend import blend, in_target_units
 from music_emotion.evaluation.intervals import class_intervals, pooled_scores, spread_of
 from music_emotion.evaluation.metrics import class_scores, is_constant, target_scores
 from music_emotion.files import (
     InputError,
-    check_predictions,
     first_five,
     read_predictions,
     together,
     write_json,
     write_predictions,
-    write_table,
-    write_text,
 )
 
 SCORES = "scores.json"
@@ -201,7 +200,7 @@ def _of_each(
 
 def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFrame:
     """A table with the columns of the truth, after its ids and columns were checked."""
-    check_predictions(table, place)
+    files.check_predictions(table, place)
     check_known(table.index, truth.index, place, "truth")
     if sorted(table.columns) != sorted(truth.columns):
         raise InputError(
@@ -230,7 +229,7 @@ def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
     if task == "emotion":
         write_predictions(path, truth)
     else:
-        write_table(path, truth.idxmax(axis=1).rename_axis("Id").rename("Genre").reset_index())
+        files.write_table(path, truth.idxmax(axis=1).rename_axis("Id").rename("Genre").reset_index())
 
 
 def read_classes(path: Path, classes: Sequence[str]) -> pd.DataFrame:
@@ -242,13 +241,10 @@ def read_classes(path: Path, classes: Sequence[str]) -> pd.DataFrame:
         When the file is missing or damaged, or has other classes.
     """
     remedy = "Run the command that trains the run again; it trains only what is missing."
-    try:
-        genres = pd.read_csv(path, index_col="Id", keep_default_na=False)["Genre"]
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist. {remedy}") from None
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{path} is not a table of Id and Genre ({error}). {remedy}") from None
-    if unknown := sorted(set(map(str, genres)) - set(classes)):
+    if not path.exists():
+        raise InputError(f"{path} does not exist. {remedy}")
+    genres = read_genres(path)
+    if unknown := sorted(set(genres) - set(classes)):
         raise InputError(f"{path} has the classes {first_five(unknown)}, which were not predicted. {remedy}")
     return pd.DataFrame({name: (genres == name).astype(float) for name in classes}, genres.index)
 
@@ -292,9 +288,9 @@ def _write_report(directory: Path, truth: pd.DataFrame, table: pd.DataFrame, mar
     text = classification_report(
         known, predicted, labels=labels, target_names=classes, digits=3, zero_division=0
     )
-    write_text(directory / f"report{mark}.txt", text)
+    files.write_text(directory / f"report{mark}.txt", text)
     counts = pd.DataFrame(confusion_matrix(known, predicted, labels=labels), classes, classes)
-    write_table(directory / f"confusion{mark}.csv", counts.rename_axis("truth").reset_index())
+    files.write_table(directory / f"confusion{mark}.csv", counts.rename_axis("truth").reset_index())
 
 
 def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:
