@@ -11,7 +11,6 @@ from music_emotion.evaluation.blend import (
     blend,
     choose_weights,
     chosen_weights,
-    in_target_units,
     nested_blend,
     rank_members,
     standardise,
@@ -60,18 +59,6 @@ def test_the_better_run_gets_the_larger_weight_and_shrinkage_evens_it_out(truth,
 def test_runs_that_only_harm_get_equal_weights(truth):
     weights = choose_weights(truth, {"a": -truth, "b": -2 * truth}, "z-score", shrinkage=0)
     assert (weights == 0.5).all(axis=None)
-
-
-def test_a_nested_blend_of_two_runs_ranks_better_than_either(truth, noisy, folds):
-    members = {"one": noisy(0.4, 1), "two": noisy(0.4, 2)}
-    nested = target_scores(truth, nested_blend(truth, members, folds, "z-score", 0))["valence"]
-    assert nested > max(target_scores(truth, member)["valence"] for member in members.values())
-
-
-def test_target_units_keep_the_order(truth, noisy):
-    scaled = in_target_units(blend([noisy(0.1)], "z-score"), truth.mean(), truth.std(ddof=0))
-    np.testing.assert_allclose(scaled.mean(), truth.mean())
-    assert target_scores(truth, scaled)["energy"] > 0.8
 
 
 @pytest.mark.parametrize(

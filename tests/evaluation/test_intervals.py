@@ -12,7 +12,6 @@ from music_emotion.evaluation.intervals import (
     mean_score,
     paired_difference,
     resampled_spearman,
-    with_interval,
 )
 from music_emotion.evaluation.metrics import spearman, target_scores
 from music_emotion.files import InputError
@@ -24,19 +23,6 @@ def test_resampled_scores_are_scipys_on_the_same_draws(truth, noisy, decimals):
     drawn = np.random.default_rng(3).integers(0, len(one), (20, len(one)))
     by_hand = [[spearman(one[rows, k], other[rows, k]) for k in range(2)] for rows in drawn]
     np.testing.assert_allclose(resampled_spearman(one, other, n_resamples=20, seed=3), by_hand)
-
-
-def test_the_interval_holds_the_score_and_narrows_with_more_clips():
-    rng = np.random.default_rng(0)
-    widths = []
-    for n in (50, 800):
-        truth = rng.random((n, 1))
-        prediction = truth + rng.normal(0, 0.3, (n, 1))
-        score = spearman(truth[:, 0], prediction[:, 0])
-        found = with_interval(score, resampled_spearman(truth, prediction, 500)[:, 0], n)
-        assert found["low"] < score < found["high"]
-        widths.append(found["high"] - found["low"])
-    assert widths[1] < widths[0] / 2
 
 
 def by_hand(truth, *tables) -> np.ndarray:
