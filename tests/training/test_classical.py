@@ -173,7 +173,8 @@ def test_labels_of_a_fold_do_not_reach_its_own_predictions(classical, sets, tmp_
     experiment = classical(kind)
     folds = folds_of_run(experiment, sets[0])
     fit(experiment, sets, tmp_path / "one", folds)
-    fit(experiment, sets, tmp_path / "other", with_scrambled_labels(folds, sets[0]))
+    scrambled, _ = with_scrambled_labels(folds, sets[0])
+    fit(experiment, sets, tmp_path / "other", scrambled)
     one, other = written(tmp_path / "one"), written(tmp_path / "other")
     for number in range(3):
         for table in ("valid", "test"):

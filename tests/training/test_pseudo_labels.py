@@ -126,10 +126,10 @@ def test_labels_of_a_fold_reach_no_pseudo_label_that_it_learns_from(build, sets,
     experiment = build(teacher, **(RIDGE if teacher == "ridge" else {}))
     folds = folds_of_run(experiment, clips)
     made = {}
-    for name, own_folds in (("one", folds), ("other", with_scrambled_labels(folds, clips))):
+    for name, (own_folds, known) in (("one", (folds, clips)), ("other", with_scrambled_labels(folds, clips))):
         runs = tmp_path / name
         train(experiment, own_folds, test, runs / teacher)
-        for fold in taught(student_of(build, runs, teacher), clips, runs, own_folds):
+        for fold in taught(student_of(build, runs, teacher), known, runs, own_folds):
             made[name, fold.number] = (runs / "student" / fold.folder / PSEUDO_LABELS).read_bytes()
     assert made["one", 0] == made["other", 0]
     assert made["one", 1] != made["other", 1]
