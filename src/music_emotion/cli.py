@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import cyclopts
 from cyclopts import Parameter
@@ -142,8 +142,20 @@ def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentC
             from music_emotion.experiment_files import read_differences
 
             path = argument.tokens[0].value
-            differences = cyclopts.config.Dict(
-                read_differences(path), source=path, use_commands_as_keys=False
-            )
-            differences(app, commands, arguments)
+            differences = read_differences(path)
+            _switch_off(differences, arguments, path)
+            source = cyclopts.config.Dict(differences, source=path, use_commands_as_keys=False)
+            source(app, commands, arguments)
             return
+
+
+def _switch_off(differences: dict[str, Any], arguments: cyclopts.ArgumentCollection, path: str) -> None:
+    """Give pairs that a file switches off with `false` as None, since cyclopts reads two numbers there."""
+    for argument in arguments:
+        section, _, setting = argument.name.removeprefix("--").replace("-", "_").partition(".")
+        is_pair = "tuple" in str(argument.hint) and type(None) in get_args(argument.hint)
+        table = differences.get(section)
+        if is_pair and isinstance(table, dict) and table.get(setting) is False:
+            del table[setting]
+            if not argument.tokens:
+                argument.append(cyclopts.Token(keyword=argument.name, implicit_value=None, source=path))

@@ -21,7 +21,7 @@ from music_emotion import files
 from music_emotion.config import Experiment, experiment_to_dict
 from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import Diverged, InputError
-from music_emotion.plots.pictures import draw_scores
+from music_emotion.plots import draw_scores
 from music_emotion.runs import read_experiment, seconds_of
 from music_emotion.study_file import Row, Study
 from music_emotion.training.folds import run_experiment, run_pretraining

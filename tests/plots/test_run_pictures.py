@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from music_emotion.audio.features import FeatureSettings
+from music_emotion.commands.clip_arrays import ClipArrays
+from music_emotion.commands.show import read_metrics, saved_confusion
 from music_emotion.files import InputError
 from music_emotion.models.build import ModelCard, build_network
 from music_emotion.models.layer_outputs import activations
-from music_emotion.plots.activation_pictures import activations_figure
-from music_emotion.plots.clip_arrays import ClipArrays
-from music_emotion.plots.confusion_picture import confusion_figure
-from music_emotion.plots.run_pictures import curves_figure, read_metrics, runs_confusion_figure
+from music_emotion.plots import activations_figure, confusion_figure, curves_figure
 
 
 def write_metrics(place, n_epochs, shift=0.0, **more) -> pd.DataFrame:
@@ -35,7 +34,7 @@ def lines(panel) -> list[tuple[list[float], list[float]]]:
 def test_every_training_is_a_thin_line_and_their_mean_a_thick_one(tmp_path):
     one = write_metrics(tmp_path / "a/seed0/fold0", 6)
     other = write_metrics(tmp_path / "a/seed1/fold0", 6, shift=0.5)
-    figure = curves_figure([read_metrics(tmp_path / "a")])
+    figure = curves_figure({"a": read_metrics(tmp_path / "a")})
     assert [panel.get_title() for panel in figure.axes] == [
         "training loss",
         "validation loss",
@@ -53,7 +52,7 @@ def test_every_training_is_a_thin_line_and_their_mean_a_thick_one(tmp_path):
 
 def test_epochs_that_were_not_validated_are_left_out_not_zero(tmp_path):
     table = write_metrics(tmp_path / "a/seed0/fold0", 6)
-    score = curves_figure([read_metrics(tmp_path / "a")]).axes[2]
+    score = curves_figure({"a": read_metrics(tmp_path / "a")}).axes[2]
     for epochs, values in lines(score):
         assert epochs == [2, 4, 6]
         np.testing.assert_allclose(values, table["score"].dropna())
@@ -62,14 +61,14 @@ def test_epochs_that_were_not_validated_are_left_out_not_zero(tmp_path):
 def test_a_mean_goes_as_far_as_all_its_trainings(tmp_path):
     write_metrics(tmp_path / "a/seed0/fold0", 6)
     write_metrics(tmp_path / "a/seed0/fold1", 3)
-    long, short, mean = lines(curves_figure([read_metrics(tmp_path / "a")]).axes[0])
+    long, short, mean = lines(curves_figure({"a": read_metrics(tmp_path / "a")}).axes[0])
     assert [len(line[0]) for line in (long, short, mean)] == [6, 3, 3]
 
 
 def test_runs_have_their_own_colours_and_names(tmp_path):
     write_metrics(tmp_path / "a/seed0/fold0", 4)
     write_metrics(tmp_path / "b/seed0/fold0", 4, macro_f1=0.5)
-    figure = curves_figure([read_metrics(tmp_path / name) for name in ("a", "b")])
+    figure = curves_figure({name: read_metrics(tmp_path / name) for name in ("a", "b")})
     a, a_mean, b, b_mean = figure.axes[0].get_lines()
     assert a.get_color() == a_mean.get_color() != b.get_color() == b_mean.get_color()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a (1 training)", "b (1 training)"]
@@ -81,7 +80,7 @@ def test_a_training_that_was_not_validated_yet_is_drawn(tmp_path):
     place = tmp_path / "a/seed0/fold0"
     table = write_metrics(place, 1)
     table[["epoch", "train_loss", "learning_rate"]].to_csv(place / "metrics.csv", index=False)
-    figure = curves_figure([read_metrics(tmp_path / "a")])
+    figure = curves_figure({"a": read_metrics(tmp_path / "a")})
     assert lines(figure.axes[0])[0] == ([1], [1.0])
     assert lines(figure.axes[1])[0] == ([], [])
 
@@ -128,7 +127,7 @@ def test_genre_runs_stand_side_by_side_with_their_saved_scores(tmp_path):
     write_genre_run(tmp_path / "a", counts)
     write_genre_run(tmp_path / "b", counts * 2)
     (tmp_path / "b/oof.csv").touch()
-    a, b, _ = runs_confusion_figure([tmp_path / "a", tmp_path / "b"]).axes
+    a, b, _ = confusion_figure([saved_confusion(tmp_path / name) for name in ("a", "b")]).axes
     assert a.get_title() == "a: 6 test clips\naccuracy 0.50 [0.40, 0.62]\nmacro F1 0.50 [0.40, 0.62]"
     assert b.get_title().startswith("b: 12 out-of-fold clips")
     assert [text.get_text() for text in b.texts] == ["6", "2", "0", "4"]
@@ -137,11 +136,11 @@ def test_genre_runs_stand_side_by_side_with_their_saved_scores(tmp_path):
 def test_confusion_needs_a_finished_genre_run(tmp_path):
     write_genre_run(tmp_path / "emotion", pd.DataFrame([[1]], ["Folk"], ["Folk"]), task="emotion")
     with pytest.raises(InputError, match="has the task 'emotion'; a confusion matrix needs a run of genres"):
-        runs_confusion_figure([tmp_path / "emotion"])
+        saved_confusion(tmp_path / "emotion")
     write_genre_run(tmp_path / "begun", pd.DataFrame([[1]], ["Folk"], ["Folk"]))
     (tmp_path / "begun/confusion.csv").unlink()
     with pytest.raises(InputError, match="Finish the run first"):
-        runs_confusion_figure([tmp_path / "begun"])
+        saved_confusion(tmp_path / "begun")
 
 
 @pytest.fixture
@@ -189,7 +188,7 @@ def test_maps_are_drawn_below_the_excerpt_over_the_same_time(network, clip):
     figure = activations_figure("a network", clip, kept, conv.card.experiment.data)
     parts = figure.subfigs
     assert len(parts) == 3
-    np.testing.assert_array_equal(parts[0].axes[0].images[0].get_array(), kept.excerpt)
+    np.testing.assert_array_equal(parts[0].axes[0].collections[0].get_array(), kept.excerpt)
     assert parts[0].axes[0].get_xlim() == pytest.approx((34 * 512 / 22050, 66 * 512 / 22050))
     assert parts[1].get_suptitle() == "after block 1: 8 maps of 32 rows × 8 frames"
     assert parts[2].get_suptitle() == "after block 2: 20 maps of 16 rows × 4 frames (the 16 that vary most)"
@@ -219,8 +218,8 @@ def test_an_lstms_hidden_states_are_drawn_for_each_direction(network, clip):
     forward, backward = kept.layers.values()
     np.testing.assert_allclose(read_out, np.concatenate([forward[:, -1], backward[:, 0]]), atol=1e-6)
     figure = activations_figure("a network", clip, kept, lstm.card.experiment.data)
-    mel, chroma = (panel for panel in figure.subfigs[0].axes if panel.images)
-    np.testing.assert_array_equal(chroma.images[0].get_array(), clip.beat_synchronous[128:])
+    mel, chroma = figure.subfigs[0].axes[:2]
+    np.testing.assert_array_equal(chroma.collections[0].get_array(), clip.beat_synchronous[128:])
     assert "the whole clip" in mel.get_title()
     np.testing.assert_array_equal(figure.subfigs[2].axes[0].images[0].get_array(), backward)
     assert figure.subfigs[1].axes[0].get_xlabel() == "span between beats"

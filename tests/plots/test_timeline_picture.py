@@ -11,7 +11,7 @@ from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.listen.overview import Overview, overview_of
 from music_emotion.listen.predict import Sliding, Song, Timeline
-from music_emotion.plots.timeline_picture import draw_timeline
+from music_emotion.plots import draw_timeline
 
 SETTINGS = FeatureSettings()
 

@@ -43,7 +43,7 @@ def blend(
         Folder of all runs.
     """
     if members and read_experiment(members[0]).task == "genre":
-        from music_emotion.plots.pictures import draw_scores
+        from music_emotion.plots import draw_scores
 
         print(vote(list(members), runs / name))
         draw_scores(runs / name)

@@ -37,7 +37,7 @@ def predict(
     """
     from music_emotion.listen.predict import Sliding
     from music_emotion.listen.songs import predict_songs
-    from music_emotion.plots.timeline_picture import draw_timeline
+    from music_emotion.plots import draw_timeline
     from music_emotion.training.accelerator import make_accelerator
 
     accelerator = make_accelerator()

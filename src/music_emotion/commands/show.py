@@ -1,24 +1,29 @@
 """Pictures of clips, classes, learning curves, activations and confusion matrices."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 from cyclopts import Parameter
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands import ExperimentFlags, FeatureFlags
+from music_emotion.commands.clip_arrays import read_clip_arrays
 from music_emotion.config import Experiment
-from music_emotion.datasets.labels import read_genres
+from music_emotion.datasets.labels import map_genres, read_genres
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
-from music_emotion.files import InputError
+from music_emotion.files import InputError, nearest, read_json
 from music_emotion.models.build import load_model
 from music_emotion.models.layer_outputs import activations as layer_activations
-from music_emotion.plots.activation_pictures import activations_figure
-from music_emotion.plots.class_pictures import classes_figure
-from music_emotion.plots.clip_arrays import read_clip_arrays
-from music_emotion.plots.feature_pictures import features_figure
-from music_emotion.plots.figures import picture_path, save_figure
-from music_emotion.plots.run_pictures import curves_figure, model_name, read_metrics, runs_confusion_figure
+from music_emotion.plots import (
+    activations_figure,
+    classes_figure,
+    confusion_figure,
+    curves_figure,
+    features_figure,
+    save_figure,
+)
 
 Root = Annotated[Path, Parameter(name="--data.root")]
 OwnRoot = Annotated[Path | None, Parameter(name="--data.root")]
@@ -81,7 +86,11 @@ def classes(
     genres = {str(split): read_genres(path) for split, path in labels.items() if path}
     if not genres:
         raise InputError(f"{folder} has no label files, train_labels.txt or test_labels.txt.")
-    figure = classes_figure(experiment.name, genres, experiment.data.genres)
+    mapping = experiment.data.genres
+    classes = {split: map_genres(raw, mapping, f"the {split} split") for split, raw in genres.items()}
+    known = {str(genre) for raw in genres.values() for genre in raw}
+    mapped = {genre: target for genre in known if (target := mapping.get(genre, genre)) is not None}
+    figure = classes_figure(experiment.name, genres, classes, mapped)
     print(f"classes: {save_figure(picture_path(out, 'classes', [experiment.name]), figure)}")
 
 
@@ -95,8 +104,8 @@ def curves(runs: list[Path], *, out: Path = Path("pictures")) -> None:
     out
         Folder for the picture.
     """
-    metrics = [read_metrics(run) for run in runs]
-    path = picture_path(out, "curves", [run.name for run in metrics])
+    metrics = {run.resolve().name: read_metrics(run) for run in runs}
+    path = picture_path(out, "curves", list(metrics))
     print(f"learning curves: {save_figure(path, curves_figure(metrics))}")
 
 
@@ -145,6 +154,95 @@ def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
     out
         Folder for the picture.
     """
-    figure = runs_confusion_figure(runs)
+    figure = confusion_figure([saved_confusion(run) for run in runs])
     path = picture_path(out, "confusion", [run.resolve().name for run in runs])
     print(f"confusion matrices: {save_figure(path, figure)}")
+
+
+def picture_path(folder: Path, kind: str, names: Sequence[str]) -> Path:
+    """Name a picture by its kind and by the first three names in it.
+
+    Examples
+    --------
+    >>> picture_path(Path("pictures"), "curves", ["slow", "fast"]).name
+    'curves-slow-fast.png'
+    """
+    more = [f"and-{len(names) - 3}-more"] if len(names) > 3 else []
+    return folder / ("-".join([kind, *names[:3], *more]) + ".png")
+
+
+def model_name(path: Path) -> str:
+    """Call a model by its run, seed and fold, or by its file where it lies elsewhere."""
+    in_run = path.parent.name.startswith("fold") and path.parent.parent.name.startswith("seed")
+    return "-".join(path.absolute().parts[-4:-1]) if in_run else path.stem
+
+
+def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
+    """Read `metrics.csv` of every seed and fold of a run, finished or not.
+
+    Returns
+    -------
+    dict of str to pd.DataFrame
+        ``seed0/fold1`` to its table: one row per epoch, which is its index; NaN where an epoch was
+        not validated.
+
+    Raises
+    ------
+    InputError
+        When the run does not exist, has no metrics, or a table lacks a column.
+    """
+    _check_run(directory)
+    paths = sorted(directory.glob("seed*/fold*/metrics.csv"))
+    if not paths:
+        raise InputError(
+            f"{directory} has no metrics (seed*/fold*/metrics.csv). Only trained networks have learning "
+            f"curves: estimators on statistics and blends have none."
+        )
+    tables = {}
+    for path in paths:
+        try:
+            table = pd.read_csv(path).astype(float)
+        except ValueError as error:
+            raise InputError(f"{path} is not a table of metrics: {error}.") from None
+        if missing := sorted({"epoch", "train_loss", "learning_rate"} - set(table)):
+            raise InputError(f"{path} has no column {' or '.join(missing)}, so it holds no metrics.")
+        # a training that has not been validated yet lacks two columns
+        columns = table.columns.union(["valid_loss", "score"])
+        tables[path.parent.relative_to(directory).as_posix()] = table.reindex(columns=columns).set_index(
+            "epoch"
+        )
+    return tables
+
+
+def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
+    """Read a finished genre run's scores, in words, and its confusion matrix.
+
+    Raises
+    ------
+    InputError
+        When the run does not exist, is not a genre run or is not finished.
+    """
+    _check_run(directory)
+    task = read_json(directory / "experiment.json").get("task")
+    if task != "genre":
+        raise InputError(f"{directory} has the task '{task}'; a confusion matrix needs a run of genres.")
+    path = directory / "confusion.csv"
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Finish the run first, with the command that began it.")
+    counts = pd.read_csv(path, index_col="truth")
+    clips = "out-of-fold" if (directory / "oof.csv").exists() else "test"
+    pooled = read_json(directory / "scores.json")["pooled"]
+    scores = [
+        f"{words} {pooled[key]['value']:.2f} [{pooled[key]['low']:.2f}, {pooled[key]['high']:.2f}]"
+        for key, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1"))
+    ]
+    heading = f"{directory.resolve().name}: {counts.to_numpy().sum()} {clips} clips"
+    return "\n".join([heading, *scores]), counts
+
+
+def _check_run(directory: Path) -> None:
+    if not directory.is_dir():
+        runs = directory.parent
+        names = [path.name for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
+        hint = nearest(directory.name, names) if names else "train it first."
+        raise InputError(f"There is no run {directory}; {hint}")

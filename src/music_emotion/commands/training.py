@@ -12,7 +12,7 @@ from music_emotion.commands import ExperimentFlags
 from music_emotion.config import Experiment
 from music_emotion.evaluation import shift
 from music_emotion.files import InputError
-from music_emotion.plots.pictures import draw_scores
+from music_emotion.plots import draw_scores
 from music_emotion.studies import BEST, run_study
 from music_emotion.study_file import read_study
 from music_emotion.training import overfit

@@ -19,7 +19,7 @@ from music_emotion.kaggle.early import Sets, hand_in_early
 from music_emotion.kaggle.plan import Plan, read_plan
 from music_emotion.kaggle.train_share import PLAN, RUNS, planned_folds
 from music_emotion.kaggle.train_share import main as train_share
-from music_emotion.plots.pictures import draw_scores
+from music_emotion.plots import draw_scores
 from music_emotion.training.folds import load_sets
 from music_emotion.training.leaks import check_leaks
 

@@ -50,7 +50,7 @@ def predict_songs(
     accelerator : Accelerator
         One process.
     draw : callable, optional
-        Draws the picture, like `plots.timeline_picture.draw_timeline`. Without it there is none.
+        Draws the picture, like `plots.draw_timeline`. Without it there is none.
 
     Raises
     ------

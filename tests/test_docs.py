@@ -1,8 +1,7 @@
-"""Every command of the README runs, the long ones in a smaller size."""
+"""Every command of the README and the docs runs, the long ones in a smaller size."""
 
 import ast
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -13,28 +12,38 @@ import pandas as pd
 import pytest
 import soundfile
 
+from music_emotion.cli import _COMMANDS, _GROUPS, main
 from music_emotion.files import read_json
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"(?:python|accelerate launch|nproc_per_node 2) (scripts/\w+\.py[^`\n]*)", README)
+PAGES = {
+    path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+}
+COMMAND = re.compile(
+    r"music-emotion ((?:train|pretrain|extract|statistics|blend|submit|compare|report|study|show|predict"
+    r"|kaggle|demo|bench) [^`\n|#]*|report|demo)"
+)
 SMALLER = {
-    "extract.py": "--jobs 1",
-    "pretrain.py": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 1 --train.batch-size 8",
-    "train.py": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 2 --train.batch-size 8 --folds.n 2",
+    "extract": "--jobs 1",
+    "pretrain": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 1 --train.batch-size 8",
+    "train": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 2 --train.batch-size 8 --folds.n 2",
 }
 # What keeps its own shape: the public baselines, and the checks that need the whole recipe.
 OWN_SHAPE = {
-    "public-cnn.toml": "--train.epochs 1 --folds.n 2 --excerpt.frames 250",
-    "timm.toml": "--train.epochs 1 --folds.n 2 --excerpt.frames 64",
+    "train public-cnn": "--train.epochs 1 --folds.n 2 --excerpt.frames 250",
+    "train timm": "--train.epochs 1 --folds.n 2 --excerpt.frames 64",
     "--overfit-batch": "--model.widths 4 8 --excerpt.frames 32",
-    "transfer.toml": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 3 --folds.n 2",
+    "train transfer": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 3 --folds.n 2",
 }
+
+
+def commands(text: str) -> list[str]:
+    return list(dict.fromkeys(found.strip() for found in COMMAND.findall(text)))
 
 
 STUDY = """
 name = "tiny"
-base = "experiments/multitask.toml"
+base = "multitask"
 [[grid]]
 "model.activation" = [false, "relu"]
 "model.widths" = [[4, 8]]
@@ -46,25 +55,26 @@ base = "experiments/multitask.toml"
 
 
 def smaller(command: str) -> list[str]:
-    if command.startswith("scripts/study.py"):
-        return shlex.split(command.replace("experiments/studies/activations.toml", "tiny.toml"))
+    if command.startswith("study"):
+        return shlex.split(command.replace("activations", "tiny.toml"))
     for mark, flags in OWN_SHAPE.items():
-        if mark in command and command.startswith("scripts/train.py"):
+        if mark in command:
             return shlex.split(f"{command} {flags}")
-    return shlex.split(f"{command} {SMALLER.get(Path(shlex.split(command)[0]).name, '')}")
+    return shlex.split(f"{command} {SMALLER.get(command.split()[0], '')}")
 
 
-FAMILY = re.findall(r"scripts/\w+\.py[^`\n]*", README.split("## The family")[1].split("\n## ")[0])
+EXPERIMENTS, FAMILY_PAGE = PAGES["experiments.md"].split("## The systems this one grew from")
+FAMILY = [command for command in commands(FAMILY_PAGE) if not command.startswith("extract --")]
 # The same networks and splits on clips and windows of less than a second, for a pass or two.
 FAMILY_SMALLER = {
-    "extract.py": "--jobs 1",
-    "summarise.py": "--jobs 1",
-    "cut-clips.toml": "--seeds 0 1 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
-    "cut-clips-unpadded.toml": "--seeds 0 --model.widths 4 4 8 --excerpt.frames 43 --train.epochs 2",
-    "cut-clips-transfer.toml": "--seeds 0 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
-    "one-second-mlp.toml": "--train.epochs 3",
-    "one-second-cnn.toml": "--train.epochs 2",
-    "one-second-cnn-bare.toml": "--train.epochs 1 --model.head-widths 4",
+    "extract ": "--jobs 1",
+    "statistics audio": "--jobs 1",
+    "train cut-clips ": "--seeds 0 1 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
+    "cut-clips-unpadded": "--seeds 0 --model.widths 4 4 8 --excerpt.frames 43 --train.epochs 2",
+    "cut-clips-transfer": "--seeds 0 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
+    "one-second-mlp": "--train.epochs 3",
+    "one-second-cnn ": "--train.epochs 2",
+    "one-second-cnn-bare": "--train.epochs 1 --model.head-widths 4",
 }
 FEWER_ROWS = {
     '["mel", "chroma", "fused"]': '["fused"]',
@@ -85,21 +95,18 @@ FEWER_ROWS = {
 
 
 def family_smaller(command: str) -> list[str]:
-    command = command.replace("--window 8 --hop 1", "--window 1").replace(
-        "experiments/studies", "few/studies"
-    )
+    command = re.sub(r"study ([\w-]+)", r"study few/studies/\1.toml", command)
+    command = command.replace("--window 8 --hop 1", "--window 1")
     for mark, flags in FAMILY_SMALLER.items():
-        if mark in command and "bench.py" not in command:
+        if mark in command and not command.startswith("bench"):
             command = f"{command} {flags}"
     return shlex.split(command.replace("devices", "devices --epochs 1"))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, competition):
-    """A working folder as the README assumes it: experiments, scripts, data, a table of clips."""
-    place = tmp_path_factory.mktemp("readme")
-    (place / "experiments").symlink_to(ROOT / "experiments")
-    (place / "scripts").symlink_to(ROOT / "scripts")
+    """A working folder as the docs assume it: data and a table of clips."""
+    place = tmp_path_factory.mktemp("docs")
     data = place / "data"
     data.mkdir()
     for child in competition.iterdir():
@@ -112,46 +119,42 @@ def folder(tmp_path_factory, competition):
 
 @pytest.fixture
 def run(folder, monkeypatch):
-    def script(command: list[str]) -> int:
+    def call(command: list[str]) -> int:
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", command)
+        monkeypatch.setattr(sys, "argv", ["music-emotion"])
         try:
-            runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+            main(*command)
         except SystemExit as left:
             return int(left.code or 0)
         return 0
 
-    return script
+    return call
 
 
-def test_the_readme_shows_every_script():
-    shown = {Path(command.split()[0]).name for command in COMMANDS}
-    runnable = {path.name for path in (ROOT / "scripts").glob("*.py")}
-    assert shown == runnable
+def test_the_docs_show_every_command():
+    shown = {command.split()[0] for page in PAGES.values() for command in commands(page)}
+    assert shown == {*_COMMANDS, *_GROUPS}
 
 
-def test_the_commands_of_the_readme_run_in_its_order(run, capsys):
-    """Each on what those before it left; what starts from audio or goes to Kaggle is tested elsewhere."""
-    elsewhere = ("scripts/demo.py", "scripts/extract.py", "scripts/bench.py", "scripts/summarise.py audio")
-    elsewhere = (
-        *elsewhere,
-        "scripts/push.py",
-        "scripts/predict.py",
-        "scripts/compare.py research/runs/bench-",
-    )
-    commands = [c for c in COMMANDS if not c.startswith(elsewhere) and c not in FAMILY]
-    assert len(commands) >= 10
-    for command in commands:
+def test_the_experiment_commands_run_in_their_order(run, capsys):
+    """Each on what those before it left, in smaller sizes."""
+    pretraining = [command for command in commands(EXPERIMENTS) if command.startswith("pretrain")]
+    others = [command for command in commands(EXPERIMENTS) if command not in pretraining]
+    others.append("statistics arrays data --out array-statistics.csv")
+    others += [command for command in commands(PAGES["predict.md"]) if command.startswith("show")]
+    assert len(others) >= 20
+    for command in [*pretraining, *others]:
         assert run(smaller(command)) == 0, f"{command}: {capsys.readouterr().err}"
 
 
-def test_the_comparison_of_the_readme_is_what_the_tracked_runs_give(monkeypatch, run_script):
+def test_the_comparison_of_the_docs_is_what_the_tracked_runs_give(run, capsys):
     shown = re.search(
-        r"python scripts/(compare\.py research/runs/bench-[^\n]*)\n```\n\n```text\n(.*?)```", README, re.S
+        r"music-emotion (compare research/[^\n]*)\n```\n\n```text\n(.*?)```", PAGES["results.md"], re.S
     )
     assert shown is not None
-    monkeypatch.chdir(ROOT)
-    assert run_script(*shlex.split(shown[1])) == (0, shown[2], "")
+    command = [str(ROOT / word) if word.startswith("research/") else word for word in shlex.split(shown[1])]
+    assert run(command) == 0
+    assert capsys.readouterr().out == shown[2]
 
 
 def test_the_commands_that_start_from_audio_run(run, folder, capsys):
@@ -160,11 +163,13 @@ def test_the_commands_that_start_from_audio_run(run, folder, capsys):
         soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 3 * 22050), 22050)
     clips = pd.DataFrame({"path": ["1.wav", "2.wav"], "label": ["Rock", "Folk"]})
     clips.to_csv(folder / "clips.csv", index=False)
-    command = next(command for command in COMMANDS if command.startswith("scripts/extract.py"))
+    command = commands(PAGES["audio.md"])[0]
     assert run(smaller(command.replace("--out data", "--out own"))) == 0, capsys.readouterr().err
     array = np.load(folder / "own" / "fma_genre_spectrograms" / "train" / "1.fused.full.npy")
     assert array.shape == (140, 130)
-    command = next(command for command in COMMANDS if command.startswith("scripts/summarise.py audio"))
+    command = next(
+        command for command in commands(PAGES["audio.md"]) if command.startswith("statistics audio")
+    )
     assert run([*smaller(command), "--jobs", "1"]) == 0, capsys.readouterr().err
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == [1, 2]
 
@@ -205,11 +210,10 @@ def test_the_commands_of_the_family_run_in_their_order(run, folder, capsys):
 
 
 def test_an_audio_file_is_predicted_with_the_models_of_the_readme(run, folder, capsys):
-    command = next(command for command in COMMANDS if command.startswith("scripts/predict.py"))
+    command = commands(PAGES["predict.md"])[0]
     models = re.findall(r"runs/\S+", command)
     if not all((folder / model).exists() for model in models):  # as in a run of this test alone
-        for mark in ("scripts/pretrain.py", "experiments/multitask.toml --data.root data"):
-            training = next(command for command in COMMANDS if mark in command)
+        for training in ("pretrain pretrain --data.root data", "train multitask --data.root data"):
             assert run(smaller(training)) == 0, capsys.readouterr().err
     noise = np.random.default_rng(0).normal(0, 0.1, (4 * 44100, 2))
     soundfile.write(folder / "song.mp3", noise, 44100, format="mp3")
@@ -221,38 +225,45 @@ def test_an_audio_file_is_predicted_with_the_models_of_the_readme(run, folder, c
 
 def test_the_library_lines_of_the_readme_run(folder, competition, monkeypatch):
     monkeypatch.chdir(folder)
-    code = re.search(r"```python\n(.*?)```", README, re.S)
+    code = re.search(r"```python\n(.*?)```", PAGES["predict.md"], re.S)
     assert code is not None
     array = competition / "multitask_dataset/train/1004.fused.full.npy"
     program = ast.parse(code[1].replace("1004.fused.full.npy", array.as_posix()))
     call = program.body.pop()
     assert isinstance(call, ast.Expr)
     names: dict = {"Path": Path, "np": np}
-    exec(compile(program, "README.md", "exec"), names)
-    prediction = eval(compile(ast.Expression(call.value), "README.md", "eval"), names)
+    exec(compile(program, "predict.md", "exec"), names)
+    prediction = eval(compile(ast.Expression(call.value), "predict.md", "eval"), names)
     assert list(prediction) == ["valence", "energy", "danceability"]
     assert all(np.isfinite(value) for value in prediction.values())
 
 
-def test_accelerate_launches_a_training(folder):
-    command = next(command for command in COMMANDS if "single-valence" in command)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "no", "--cpu"]
+@pytest.mark.parametrize("start", [[str(ROOT / "scripts/train.py")], ["-m", "music_emotion", "train"]])
+def test_accelerate_launches_a_training(folder, start):
+    name = f"launched-{len(start)}"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "no", "--cpu", *start]
     done = subprocess.run(
-        [*launch, *smaller(command), "--name", "launched"],
+        [*launch, *smaller("train single-valence --data.root data")[1:], "--name", name],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "launched (out-of-fold):" in done.stdout
-    environment = read_json(folder / "runs" / "launched" / "environment.json")
+    assert f"{name} (out-of-fold):" in done.stdout
+    environment = read_json(folder / "runs" / name / "environment.json")
     assert environment["precision"] == "no"  # the launcher's, where the CPU alone may choose bf16
 
 
-def test_every_path_the_readme_names_exists():
-    rooms = {path.name for path in (ROOT / "src/music_emotion").iterdir() if (path / "__init__.py").exists()}
-    assert len(rooms) >= 5
-    assert rooms <= set(re.findall(r"\| `(\w+)/` \|", README))
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+def test_every_link_of_the_docs_exists():
+    for name, page in PAGES.items():
+        for link in re.findall(r"\]\((?!http)([^)]+)\)", page):
+            assert ((ROOT if name == "README.md" else ROOT / "docs") / link).exists(), (name, link)
+
+
+def test_the_design_page_names_every_room():
+    package = ROOT / "src/music_emotion"
+    rooms = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    named = set(re.findall(r"`([\w.]+)/?`", PAGES["design.md"]))
+    assert rooms | files <= named
