@@ -1,10 +1,10 @@
-"""Find the bundle, install its wheel, and let it predict the test clips, or first train what does."""
+"""Find the bundle, unpack its package, and predict the test clips, or first train what does."""
 
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 BUNDLE = "@bundle@"  # the hash of the bundle this script was made for
@@ -38,21 +38,23 @@ def hash_of(manifest: Path) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def install(bundle: Path) -> None:
-    """Install the wheel where nothing else is, since the image has all that it depends on."""
+def unpack(bundle: Path) -> None:
+    """Unpack the package where nothing else is; the image has all that it depends on."""
     files = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["files"]
-    wheel = bundle / next(name for name in files if name.endswith(".whl"))
-    if not wheel.is_file() or hashlib.sha256(wheel.read_bytes()).hexdigest() != files[wheel.name]["sha256"]:
-        sys.exit(f"{wheel} is missing or damaged. Upload the dataset again.")
+    package = bundle / next(name for name in files if name.endswith(".whl"))
+    if (
+        not package.is_file()
+        or hashlib.sha256(package.read_bytes()).hexdigest() != files[package.name]["sha256"]
+    ):
+        sys.exit(f"{package} is missing or damaged. Upload the dataset again.")
     target = tempfile.mkdtemp(prefix="music-emotion-")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, "--target", target, str(wheel)], check=True)
+    zipfile.ZipFile(package).extractall(target)
     sys.path.insert(0, target)
 
 
 if __name__ == "__main__":
     folder = find_bundle()
-    install(folder)
+    unpack(folder)
     from music_emotion.files import InputError
     from music_emotion.kaggle.kernel import run_bundle
 

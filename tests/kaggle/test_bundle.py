@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import replace
-from functools import partial
+import shutil
 from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
+from music_emotion import files
 from music_emotion.config import (
     ClassicalSection,
     Experiment,
@@ -21,15 +21,28 @@ from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.scores import every_fold
 from music_emotion.files import InputError, prediction_table, read_json, write_json, write_predictions
 from music_emotion.kaggle import bundle
-from music_emotion.kaggle.blend import add_blend
-from music_emotion.kaggle.bundle import check_dataset, write_bundle
-from music_emotion.kaggle.metadata import Names, check_metadata, dataset_metadata, kernel_metadata
-from music_emotion.kaggle.plan import Plan, add_plan, read_plan
+from music_emotion.kaggle.bundle import PACKAGE, check_dataset, package, write_package
+from music_emotion.kaggle.metadata import check_metadata, make_metadata
+from music_emotion.kaggle.plan import read_plan
 
 PROJECT = Path(__file__).parents[2]
-NAMES = Names(
-    "somebody", "music-emotion-both", "music-emotion-both-inference", "some-lab-2022", ("a/b-data",)
-)
+NAMES = {
+    "owner": "somebody",
+    "dataset": "music-emotion-both",
+    "kernel": "music-emotion-both-inference",
+    "competition": "some-lab-2022",
+    "sources": ("a/b-data",),
+    "resume": None,
+}
+
+
+def pack(tmp_path: Path, *what: Path, **more: object) -> str:
+    """Package below build/, and return the bundle's hash."""
+    given = {"owner": "somebody", "competition": "some-lab-2022", "sources": ["a/b-data"], "name": "both"}
+    said = package(what, out=tmp_path / "build", **{**given, **more})
+    found = read_json(tmp_path / "build/both/dataset/manifest.json")["bundle"]
+    assert f"bundle {found[:12]}" in said
+    return found
 
 
 @pytest.fixture
@@ -62,18 +75,18 @@ def blended(tmp_path) -> Path:
 
 @pytest.fixture
 def fast(monkeypatch):
-    """A wheel that takes no time."""
-    monkeypatch.setattr(bundle, "_build_wheel", lambda _, folder: (folder / "m-1.whl").write_bytes(b"wheel"))
+    """A package that takes no time."""
+    monkeypatch.setattr(bundle, "write_package", lambda path: path.write_bytes(b"package"))
 
 
 @pytest.mark.usefixtures("fast")
 def test_the_dataset_is_flat_and_the_manifest_tells_of_every_file(blended, tmp_path):
-    found = write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
-    dataset = tmp_path / "build" / "dataset"
+    found = pack(tmp_path, blended)
+    dataset = tmp_path / "build" / "both" / "dataset"
     manifest = read_json(dataset / "manifest.json")
     models = [f"one-seed{seed}-fold{fold}.safetensors" for seed in (0, 1) for fold in (0, 1)]
     assert manifest["models"] == {"one": models, "two": [f"two-seed3-fold{n}.safetensors" for n in (0, 1)]}
-    assert set(manifest["files"]) == {*models, *manifest["models"]["two"], "m-1.whl"}
+    assert set(manifest["files"]) == {*models, *manifest["models"]["two"], PACKAGE}
     named = {*manifest["files"], "manifest.json", "dataset-metadata.json"}
     assert {path.name for path in dataset.iterdir()} == named
     for name, facts in manifest["files"].items():
@@ -91,8 +104,8 @@ def test_the_dataset_is_flat_and_the_manifest_tells_of_every_file(blended, tmp_p
 
 @pytest.mark.usefixtures("fast")
 def test_the_kernel_is_offline_private_and_on_a_gpu_that_works(blended, tmp_path):
-    found = write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
-    kernel = tmp_path / "build" / "kernel"
+    found = pack(tmp_path, blended)
+    kernel = tmp_path / "build" / "both" / "kernel"
     metadata = read_json(kernel / "kernel-metadata.json")
     assert metadata["id"] == "somebody/music-emotion-both-inference"
     assert metadata["title"].replace(" ", "-") == "music-emotion-both-inference"
@@ -108,25 +121,33 @@ def test_the_kernel_is_offline_private_and_on_a_gpu_that_works(blended, tmp_path
 
 @pytest.mark.usefixtures("fast")
 def test_the_same_blend_is_the_same_bundle_and_another_is_not(blended, tmp_path):
-    first = write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
-    assert write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT) == first
+    first = pack(tmp_path, blended)
+    assert pack(tmp_path, blended) == first
     (tmp_path / "runs/one/seed0/fold0/model.safetensors").write_bytes(b"trained longer")
-    assert write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT) != first
-    assert sorted(path.name for path in (tmp_path / "build").iterdir()) == ["dataset", "kernel"]
+    assert pack(tmp_path, blended) != first
+    assert sorted(path.name for path in (tmp_path / "build" / "both").iterdir()) == ["dataset", "kernel"]
 
 
-def test_the_wheel_holds_the_package_alone_and_is_the_same_again(tmp_path):
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        bundle._build_wheel(PROJECT, tmp_path / name)
-    (one,), (two,) = (list((tmp_path / name).iterdir()) for name in ("one", "two"))
-    assert one.name == two.name
-    assert one.name.endswith("-py3-none-any.whl")
-    assert one.read_bytes() == two.read_bytes()
-    with ZipFile(one) as wheel:
-        rooms = {Path(name).parts[0] for name in wheel.namelist()}
-        assert "music_emotion/kaggle/kernel.py" in wheel.namelist()
-    assert rooms == {"music_emotion", one.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
+def test_the_package_is_the_same_from_a_checkout_as_from_a_wheel(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    for source, place in (
+        ("src/music_emotion", "."),
+        ("experiments", "experiments"),
+        ("kaggle", "kaggle/templates"),
+    ):
+        shutil.copytree(PROJECT / source, site / "music_emotion" / place, dirs_exist_ok=True)
+    write_package(tmp_path / "checkout.whl")
+    for module in (bundle, files):
+        place = site / Path(str(module.__file__)).relative_to(PROJECT / "src")
+        monkeypatch.setattr(module, "__file__", str(place))
+    write_package(tmp_path / "wheel.whl")
+    assert (tmp_path / "wheel.whl").read_bytes() == (tmp_path / "checkout.whl").read_bytes()
+    with ZipFile(tmp_path / "checkout.whl") as archive:
+        names = archive.namelist()
+    templates = ["kernel.py", "kernel-metadata.json", "dataset-metadata.json"]
+    assert {f"music_emotion/kaggle/templates/{name}" for name in templates} < set(names)
+    assert {"music_emotion/kaggle/kernel.py", "music_emotion/experiments/multitask.toml"} < set(names)
+    assert not [name for name in names if "__pycache__" in name or not name.startswith("music_emotion/")]
 
 
 @pytest.mark.usefixtures("fast")
@@ -140,8 +161,8 @@ def test_a_classical_member_travels_as_the_folds_it_is_fitted_to_again(blended, 
             ids = [1 + fold, 3 + fold] if seed == 0 else [1 + 2 * fold, 2 + 2 * fold]
             table = prediction_table(np.array(ids), np.zeros((2, 1)), ("valence",))
             write_predictions(run / f"seed{seed}" / f"fold{fold}" / "valid.csv", table)
-    write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
-    dataset = tmp_path / "build" / "dataset"
+    pack(tmp_path, blended)
+    dataset = tmp_path / "build" / "both" / "dataset"
     manifest = read_json(dataset / "manifest.json")
     assert list(manifest["models"]) == ["two"]
     assert build_experiment(manifest["refits"]["one"]["experiment"], "manifest") == experiment
@@ -149,69 +170,89 @@ def test_a_classical_member_travels_as_the_folds_it_is_fitted_to_again(blended, 
     assert folds.read_text().split() == ["Id,0,1", "1,0,0", "2,1,0", "3,0,1", "4,1,1"]
     (run / "seed1" / "fold0" / "valid.csv").unlink()
     with pytest.raises(InputError, match=r"one/seed1/fold0/valid\.csv does not exist.*lacks a fold"):
-        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+        pack(tmp_path, blended)
 
 
 @pytest.mark.usefixtures("fast")
 def test_a_plan_has_no_weights_and_its_kernel_the_output_to_go_on_from(tmp_path):
-    plan = Plan("kaggle", 8.0, (Experiment(),), resume="somebody/some-kernel")
-    names = replace(NAMES, resume="somebody/some-kernel")
-    write_bundle(partial(add_plan, plan), tmp_path / "build", names, PROJECT)
-    dataset, kernel = tmp_path / "build" / "dataset", tmp_path / "build" / "kernel"
-    named = {"dataset-metadata.json", "m-1.whl", "manifest.json"}
-    assert {path.name for path in dataset.iterdir()} == named
-    assert read_plan(read_json(dataset / "manifest.json")["plan"]) == plan
-    assert read_json(kernel / "kernel-metadata.json")["kernel_sources"] == ["somebody/some-kernel"]
+    (tmp_path / "plain.toml").write_text('name = "plain"\n')
+    pack(tmp_path, tmp_path / "plain.toml", hours=8.0, resume="somebody/some-kernel")
+    build = tmp_path / "build" / "both"
+    named = {"dataset-metadata.json", PACKAGE, "manifest.json"}
+    assert {path.name for path in (build / "dataset").iterdir()} == named
+    plan = read_plan(read_json(build / "dataset" / "manifest.json")["plan"])
+    assert (plan.name, plan.hours, plan.resume) == ("both", 8.0, "somebody/some-kernel")
+    metadata = read_json(build / "kernel" / "kernel-metadata.json")
+    assert metadata["kernel_sources"] == ["somebody/some-kernel"]
+    assert metadata["id"] == "somebody/music-emotion-both-run"
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "sentence"),
+    [
+        ([], {}, "nothing to package. Name a blend"),
+        (["a", "b"], {}, "Several runs are packaged as a blend of them"),
+        (["a.toml"], {}, "a.toml is an experiment. To train it on Kaggle, give --hours"),
+        (["a"], {"resume": "a/kernel"}, "--resume goes on with a training. Give --hours"),
+        (["a"], {"competition": None, "sources": ()}, "find no data. Give --competition, or --sources"),
+        (["a"], {"name": "a/b"}, "name 'a/b' is not of letters"),
+    ],
+)
+def test_what_can_not_be_packaged_gets_a_sentence(tmp_path, what, more, sentence):
+    with pytest.raises(InputError, match=sentence):
+        pack(tmp_path, *map(Path, what), **more)
 
 
 @pytest.mark.usefixtures("fast")
 def test_what_is_missing_gets_a_sentence(blended, tmp_path):
     with pytest.raises(InputError, match=r"runs/none is not a folder"):
-        write_bundle(partial(add_blend, tmp_path / "runs" / "none"), tmp_path / "build", NAMES, PROJECT)
+        pack(tmp_path, tmp_path / "runs" / "none")
     with pytest.raises(InputError, match=r"runs/one is not a blend\. Name one that"):
-        write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
+        pack(tmp_path, tmp_path / "runs" / "one")
     (tmp_path / "runs" / "one" / "oof.csv").touch()
     with pytest.raises(InputError, match=r"runs/one is not a blend.*music-emotion blend .*runs/one"):
-        write_bundle(partial(add_blend, tmp_path / "runs" / "one"), tmp_path / "build", NAMES, PROJECT)
+        pack(tmp_path, tmp_path / "runs" / "one")
     (tmp_path / "runs/two/seed3/fold1/model.safetensors").unlink()
     with pytest.raises(InputError, match=r"two/seed3/fold1/model\.safetensors does not exist.*lacks a fold"):
-        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+        pack(tmp_path, blended)
     retrained = tmp_path / "runs/one/seed0/fold0/test.csv"
     retrained.write_text(retrained.read_text().replace("0.5", "0.05"))
     with pytest.raises(InputError, match=r"The runs of .*both have changed since it was made\. Blend"):
-        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
+        pack(tmp_path, blended)
     recipe = json.loads((blended / "blend.json").read_text())
     del recipe["target_mean"]
     write_json(blended / "blend.json", recipe)
     with pytest.raises(InputError, match=r"blend\.json does not hold a whole recipe .*target_mean"):
-        write_bundle(partial(add_blend, blended), tmp_path / "build", NAMES, PROJECT)
-    assert not (tmp_path / "build").exists()
+        pack(tmp_path, blended)
+    assert not (tmp_path / "build" / "both").exists()
 
 
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"dataset": "short"}, "dataset slug 'short' is not 6 to 50"),
-        ({"dataset": "a" * 51}, "6 to 50"),
-        ({"dataset": "Capital-Letters"}, "a-z, 0-9 and single hyphens"),
-        ({"dataset": "two--hyphens"}, "single hyphens"),
-        ({"kernel": "under_score"}, "kernel slug 'under_score'"),
-        ({"kernel": "music-emotion-both"}, "both called 'music-emotion-both'"),
-        ({"owner": "some body"}, "'some body' is not the name of a Kaggle user"),
-        ({"owner": ""}, "is not the name of a Kaggle user"),
-        ({"competition": "https://x"}, "not the slug of a competition"),
-        ({"sources": ("nobody",)}, "'nobody' is not owner/slug"),
-        ({"resume": "nobody"}, "'nobody' is not owner/slug of a kernel"),
         (
-            {"resume": "somebody/music-emotion-kernel"},
-            "its own output.*--kernel, such as music-emotion-kernel-2",
+            {"dataset": "short"},
+            "slug of somebody/short is not 6 to 50 characters long. Correct --owner, --dataset",
+        ),
+        ({"dataset": "a" * 51}, "title is .*at most 50"),
+        ({"dataset": "Capital-Letters"}, "id is 'somebody/Capital-Letters'"),
+        ({"dataset": "two--hyphens"}, "id is 'somebody/two--hyphens'"),
+        ({"kernel": "under_score"}, "kernel-metadata.json: id is 'somebody/under_score'"),
+        ({"kernel": "music-emotion-both"}, "both called somebody/music-emotion-both"),
+        ({"owner": "some body"}, "id is 'some body/"),
+        ({"owner": ""}, "id is '/music-emotion-both'"),
+        ({"competition": "https://x"}, r"competition_sources.0 is 'https://x'"),
+        ({"sources": ("nobody",)}, r"dataset_sources.1 is 'nobody'"),
+        ({"resume": "nobody"}, r"kernel_sources.0 is 'nobody'"),
+        (
+            {"resume": "somebody/music-emotion-both-inference"},
+            "the kernel itself, whose output each push replaces",
         ),
     ],
 )
 def test_names_that_kaggle_refuses_get_a_sentence(fields, sentence):
-    right = {"owner": "somebody", "dataset": "music-emotion-both", "kernel": "music-emotion-kernel"}
     with pytest.raises(InputError, match=sentence):
-        Names(**{**right, **fields})
+        make_metadata(**{**NAMES, **fields})
 
 
 @pytest.mark.parametrize(
@@ -243,18 +284,17 @@ def test_names_that_kaggle_refuses_get_a_sentence(fields, sentence):
     ],
 )
 def test_metadata_that_kaggle_refuses_or_changes_gets_a_sentence(dataset, kernel, sentence):
-    right = dataset_metadata(NAMES, PROJECT), kernel_metadata(NAMES, PROJECT)
-    check_metadata(*right)
+    right = make_metadata(**NAMES)
     with pytest.raises(InputError, match=sentence):
         check_metadata(right[0] | dataset, right[1] | kernel)
 
 
 @pytest.mark.parametrize("key", ["is_private", "enable_internet", "enable_gpu", "code_file", "title"])
 def test_metadata_that_must_be_said_is_missed(key):
-    kernel = kernel_metadata(NAMES, PROJECT)
+    about, kernel = make_metadata(**NAMES)
     del kernel[key]
     with pytest.raises(InputError, match=rf"kernel-metadata\.json: {key} is missing"):
-        check_metadata(dataset_metadata(NAMES, PROJECT), kernel)
+        check_metadata(about, kernel)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +318,7 @@ def test_files_that_kaggle_would_lose_or_change_are_refused(tmp_path, name, cont
 
 def test_folders_and_too_many_files_are_refused(tmp_path):
     (tmp_path / "inner").mkdir()
-    with pytest.raises(InputError, match="is a folder; the CLI leaves folders out"):
+    with pytest.raises(InputError, match="is a folder; Kaggle's package leaves folders out"):
         check_dataset(tmp_path)
     (tmp_path / "inner").rmdir()
     for number in range(51):

@@ -16,10 +16,11 @@ from accelerate.state import AcceleratorState
 from home import script
 from kaggle_tree import GUARD, PROJECT, KaggleTree
 
+from music_emotion.evaluation.blend import parse_recipe
 from music_emotion.files import InputError, read_json, read_predictions
-from music_emotion.kaggle import bundle, devices, predict_blend
-from music_emotion.kaggle.form import find_form
-from music_emotion.kaggle.kernel import _find_data
+from music_emotion.kaggle import bundle, train
+from music_emotion.kaggle.kernel import find_data, find_form, predict_blend, predict_models
+from music_emotion.kaggle.metadata import make_metadata
 
 SMALL = [
     *("--model.widths", "4", "8", "--excerpt.frames", "32", "--folds.n", "2"),
@@ -158,9 +159,10 @@ def test_two_gpus_share_the_models(handed_in, tmp_path, monkeypatch):
     folder, inputs = handed_in / "build" / "both" / "dataset", handed_in / "data"
     manifest = read_json(folder / "manifest.json")
     AcceleratorState._reset_state(reset_partial_state=True)
-    alone, _, _ = predict_blend.predict_blend(folder, manifest, inputs, inputs, tmp_path / "alone")
-    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
-    shared, _, _ = predict_blend.predict_blend(folder, manifest, inputs, inputs, tmp_path / "shared")
+    recipe = parse_recipe(manifest["recipe"], folder / "manifest.json")
+    alone, _ = predict_blend(recipe, folder, manifest, inputs, tmp_path / "alone")
+    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
+    shared, _ = predict_blend(recipe, folder, manifest, inputs, tmp_path / "shared")
     pd.testing.assert_frame_equal(shared, alone, rtol=0, atol=1e-9)
     tables = sorted((tmp_path / "shared").glob("*.safetensors.csv"))
     assert len(tables) == 6
@@ -170,7 +172,7 @@ def test_two_gpus_share_the_models(handed_in, tmp_path, monkeypatch):
         ours, theirs = read_predictions(table), read_predictions(at_home)
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     with pytest.raises(InputError, match=r"The processes of GPUs \[0, 1\] failed"):
-        devices.run_shares(predict_blend.main, lambda share, _: [str(tmp_path), str(share), "x", "no.model"])
+        train.run_shares(predict_models, lambda share, _: [str(tmp_path), str(share), "x", "no.model"])
 
 
 @pytest.fixture
@@ -212,21 +214,22 @@ def test_the_form_is_the_competitions_and_no_others(attached):
 
 
 def test_the_competitions_data_is_taken_where_a_dataset_has_it_too(attached, make_emotion):
-    assert _find_data(attached, "the-lab") == attached
+    assert find_data(attached, "the-lab") == attached
     make_emotion(attached / "competitions/the-lab/data", n_train=2, n_test=3)
-    assert _find_data(attached, "the-lab") == attached / "competitions/the-lab"
+    assert find_data(attached, "the-lab") == attached / "competitions/the-lab"
     with pytest.raises(InputError, match=r"Several folders multitask_dataset.*--competition and --sources"):
-        _find_data(attached, "none")
+        find_data(attached, None)
     (attached / "empty").mkdir()
     with pytest.raises(InputError, match=r"No folder multitask_dataset.*--competition and --sources"):
-        _find_data(attached / "empty", "none")
+        find_data(attached / "empty", None)
 
 
 def test_a_manifest_that_was_changed_is_no_bundle(tmp_path):
     script = runpy.run_path(str(PROJECT / "kaggle" / "kernel.py"), run_name="kernel")
-    (tmp_path / "m-1.whl").write_bytes(b"wheel")
-    found = bundle._write_manifest(tmp_path, "x", {"recipe": {"weights": 0.1}})
-    path = tmp_path / "manifest.json"
+    (tmp_path / "dataset").mkdir()
+    metadata = make_metadata("somebody", "some-dataset", "some-kernel", "the-lab", (), None)
+    found = bundle._write_files(tmp_path, "x", {"recipe": {"weights": 0.1}}, *metadata)
+    path = tmp_path / "dataset" / "manifest.json"
     assert script["hash_of"](path) == found
     path.write_text(path.read_text().replace("0.1", "0.9"))
     assert script["hash_of"](path) != found

@@ -37,7 +37,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def plan(*names: str, name: str = "kaggle", hours: float = 8.0, resume: str = "none"):
+def plan(*names: str, name: str = "kaggle", hours: float = 8.0, resume: str | None = None):
     return plan_training([Path(each) for each in names], name, hours, resume)
 
 

@@ -23,10 +23,9 @@ from music_emotion.datasets.synthesis import write_demo
 from music_emotion.evaluation.blend import blend
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
-from music_emotion.kaggle import devices
+from music_emotion.kaggle import train
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training, read_plan
-from music_emotion.kaggle.train_plan import _identity, _lay_out, _take_over
-from music_emotion.kaggle.train_stages import train_stages
+from music_emotion.kaggle.train import _identity, _lay_out, _take_over, train_stages
 from music_emotion.training import folds, loop
 from music_emotion.training.predict import predict_with
 
@@ -154,9 +153,9 @@ class Room:
         for folder in (self.scratch, dataset, place / "working" / "runs"):
             folder.mkdir(parents=True)
         monkeypatch.chdir(home)
-        self.plan = plan_training([Path(name) for name in what], "both", 1.0, "none")
+        self.plan = plan_training([Path(name) for name in what], "both", 1.0, None)
         described = add_plan(self.plan, dataset)
-        manifest = described | {"files": {path.name: {} for path in dataset.iterdir()}, "competition": "none"}
+        manifest = described | {"files": {path.name: {} for path in dataset.iterdir()}, "competition": None}
         _lay_out(self.scratch, dataset, manifest, home / "data", place / "working")
         self.plan = read_plan(manifest["plan"])
 
@@ -166,12 +165,8 @@ class Room:
         clock = SimpleNamespace(time=lambda: 1000 * next(ticks), perf_counter=time.perf_counter)
         self.monkeypatch.setattr(loop, "time", clock)
         self.monkeypatch.chdir(self.scratch)
-        train_stages(self.plan, 1000 * epochs - 500)
-        return read_json(Path("progress.json"))
-
-    @property
-    def predictions(self) -> pd.DataFrame:
-        return read_predictions(self.scratch / "predictions.csv")
+        self.predictions, progress = train_stages(self.plan, 1000 * epochs - 500)
+        return progress
 
 
 def test_a_training_cut_anywhere_ends_like_one_that_was_not(home, tmp_path, monkeypatch):
@@ -244,15 +239,15 @@ def test_a_failure_hands_in_what_there_is_and_says_so(home, tmp_path, monkeypatc
 def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     """The processes are real; without GPUs they train on the CPU."""
     room = Room(home, tmp_path, monkeypatch, "runs/both")
-    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
     started, popen = [], subprocess.Popen
 
     def start(command, **how):
-        if "music_emotion.kaggle.train_share" in command:
+        if "music_emotion.kaggle.train" in command:
             started.append((how["env"]["CUDA_VISIBLE_DEVICES"], *command[3:6]))
         return popen(command, **how)
 
-    monkeypatch.setattr(devices.subprocess, "Popen", start)
+    monkeypatch.setattr(train.subprocess, "Popen", start)
     assert room.train()["complete"] is True
     both = [("0", "0", "2"), ("1", "1", "2")]
     assert started == [(gpu, name, *share) for name in ("genres", "transfer") for gpu, *share in both]
@@ -264,30 +259,30 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
 def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, layout, capsys):
     inputs, working = tmp_path / "input", tmp_path / "working"
     inputs.mkdir()
-    assert _take_over("this", "none", inputs, working) is False
-    assert _take_over("this", "none", inputs, working) is True  # begun here already
+    assert _take_over("this", None, inputs, working) is False
+    assert _take_over("this", None, inputs, working) is True  # begun here already
     with pytest.raises(InputError, match="working/runs is of other experiments"):
-        _take_over("that", "none", inputs, working)
+        _take_over("that", None, inputs, working)
     begun, other = (inputs / layout.format(name) / "runs" for name in ("before", "other"))
     with pytest.raises(InputError, match="nothing of somebody/before is attached"):
         _take_over("this", "somebody/before", inputs, tmp_path / "two")
     write_json(other / "plan.json", {"hash": "another"})
     with pytest.raises(InputError, match=r"attached are others: .*other/runs\. Package the same"):
-        _take_over("this", "none", inputs, tmp_path / "two")
+        _take_over("this", None, inputs, tmp_path / "two")
     write_json(begun / "plan.json", {"hash": "this"})
     whole, damaged = begun / "x" / "seed0" / "fold0", begun / "x" / "seed0" / "fold1"
     for place in (whole, damaged):
         place.mkdir(parents=True)
         torch.save({"epoch": 3}, place / "state.pt")
     (damaged / "state.pt").write_bytes((whole / "state.pt").read_bytes()[:50])
-    assert _take_over("this", "none", inputs, tmp_path / "two") is True
+    assert _take_over("this", None, inputs, tmp_path / "two") is True
     copied = tmp_path / "two/runs/x/seed0"
     assert (copied / "fold0/state.pt").read_bytes() == (whole / "state.pt").read_bytes()
     assert not (copied / "fold1/state.pt").exists()
     assert "fold1/state.pt is damaged, so its fold begins anew" in capsys.readouterr().out
     write_json(other / "plan.json", {"hash": "this"})
     with pytest.raises(InputError, match=r"Several outputs of this plan are attached: .*Attach one"):
-        _take_over("this", "none", inputs, tmp_path / "three")
+        _take_over("this", None, inputs, tmp_path / "three")
 
 
 def test_a_training_is_known_by_its_experiments_and_the_files_they_name():

@@ -1,75 +1,20 @@
 """What things are called on Kaggle, and every known rule of their metadata."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
-from music_emotion.files import InputError, describe, read_json
+from music_emotion.files import InputError, describe, package_data, read_json
 
-_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/[a-z0-9]+(-[a-z0-9]+)*")  # owner/slug, no version
-
-Reference = Annotated[str, Field(pattern=f"^{_REFERENCE.pattern}$")]
+_SLUG = r"[a-z0-9]+(-[a-z0-9]+)*"
+Competition = Annotated[str, Field(pattern=f"^{_SLUG}$")]
+Reference = Annotated[str, Field(pattern=f"^[A-Za-z0-9]+([-_][A-Za-z0-9]+)*/{_SLUG}$")]  # no version
 # None of those that are retired: PyTorch there has no code for the P100.
 Shape = Literal[
     "NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000", ""
 ]
-
-
-@dataclass(frozen=True)
-class Names:
-    """What things are called on Kaggle. Titles are made from slugs, so that the two agree.
-
-    Attributes
-    ----------
-    owner : str
-        User or organisation.
-    dataset, kernel : str
-        Slugs: 6 to 50 of a-z, 0-9 and single hyphens; not the same.
-    competition : str
-        Slug of the competition whose data the kernel reads; "none" for data from `sources` alone.
-    sources : tuple of str
-        Further datasets as ``owner/slug``, such as the one the competition's data is in.
-    resume : str
-        ``owner/slug`` of another kernel, whose output a training goes on from; "none" to begin.
-    """
-
-    owner: str
-    dataset: str
-    kernel: str
-    competition: str = "none"
-    sources: tuple[str, ...] = ()
-    resume: str = "none"
-
-    def __post_init__(self) -> None:
-        for kind, slug in (("dataset", self.dataset), ("kernel", self.kernel)):
-            if not _SLUG.fullmatch(slug) or not 6 <= len(slug) <= 50:
-                raise InputError(
-                    f"The {kind} slug '{slug}' is not 6 to 50 characters of a-z, 0-9 and single hyphens. "
-                    f"Give another with --{kind}."
-                )
-        if self.dataset == self.kernel:
-            raise InputError(
-                f"Dataset and kernel are both called '{self.kernel}'; Kaggle refuses that. Give --kernel."
-            )
-        if not re.fullmatch(r"[A-Za-z0-9]+([-_][A-Za-z0-9]+)*", self.owner):
-            raise InputError(f"'{self.owner}' is not the name of a Kaggle user. Give --owner.")
-        if self.competition != "none" and not _SLUG.fullmatch(self.competition):
-            raise InputError(f"'{self.competition}' is not the slug of a competition. Give --competition.")
-        for source in self.sources:
-            if not _REFERENCE.fullmatch(source):
-                raise InputError(f"'{source}' is not owner/slug of a dataset. Give --sources again.")
-        if self.resume != "none" and not _REFERENCE.fullmatch(self.resume):
-            raise InputError(f"'{self.resume}' is not owner/slug of a kernel. Give --resume again.")
-        if self.resume == f"{self.owner}/{self.kernel}":
-            raise InputError(
-                f"The kernel would go on from its own output, which each push replaces. Give another name "
-                f"with --kernel, such as {self.kernel}-2."
-            )
 
 
 class _Named(BaseModel):
@@ -78,7 +23,7 @@ class _Named(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Reference
-    title: Annotated[str, Field(min_length=6, max_length=50)]
+    title: Annotated[str, Field(max_length=50)]
 
     @model_validator(mode="after")
     def _agrees(self) -> "_Named":
@@ -108,12 +53,12 @@ class _Kernel(_Named):
     is_private: StrictBool
     enable_gpu: StrictBool
     enable_tpu: Literal[False] = False
-    enable_internet: Literal[False]  # without it, Kaggle's command line turns it on
+    enable_internet: Literal[False]  # without it, Kaggle's package turns it on
     machine_shape: Shape = ""
     dataset_sources: list[Reference]
-    competition_sources: list[Annotated[str, Field(pattern=f"^{_SLUG.pattern}$")]] = []
+    competition_sources: list[Competition] = []
     kernel_sources: list[Reference] = []
-    model_sources: Annotated[list[str], Field(max_length=0)] = []  # the CLI hides it when one is refused
+    model_sources: Annotated[list[str], Field(max_length=0)] = []  # the kernel needs none
     keywords: list[str] = []
 
     @model_validator(mode="after")
@@ -124,40 +69,66 @@ class _Kernel(_Named):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
                 raise ValueError(f"{key} names one twice")
         if self.id in self.kernel_sources:
-            raise ValueError("kernel_sources holds the kernel itself")
+            raise ValueError("kernel_sources holds the kernel itself, whose output each push replaces")
         return self
 
 
-def dataset_metadata(names: Names, project: Path) -> dict[str, Any]:
-    """The dataset's metadata, from the template in ``kaggle/``."""
-    template: dict[str, Any] = read_json(project / "kaggle" / "dataset-metadata.json")
-    return template | {"id": f"{names.owner}/{names.dataset}", "title": _title(names.dataset)}
+def make_metadata(
+    owner: str, dataset: str, kernel: str, competition: str | None, sources: Sequence[str], resume: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill in the templates of the metadata, and check the result.
+
+    Parameters
+    ----------
+    owner : str
+        User or organisation on Kaggle.
+    dataset, kernel : str
+        Slugs: 6 to 50 of a-z, 0-9 and single hyphens; not the same. Titles are made from them, since Kaggle
+        makes the slug from the title, whatever the metadata say.
+    competition : str or None
+        Slug of the competition whose data the kernel reads.
+    sources : sequence of str
+        Further datasets as ``owner/slug``, such as the one that holds the competition's data.
+    resume : str or None
+        ``owner/slug`` of another kernel, whose output a training goes on from.
+
+    Returns
+    -------
+    dataset, kernel : dict
+        Of ``dataset-metadata.json`` and ``kernel-metadata.json``.
+
+    Raises
+    ------
+    InputError
+        As `check_metadata` does.
+    """
+    templates = [
+        read_json(package_data("kaggle") / f"{kind}-metadata.json") for kind in ("dataset", "kernel")
+    ]
+    about, run = (
+        template | {"id": f"{owner}/{slug}", "title": slug.replace("-", " ")}
+        for template, slug in zip(templates, (dataset, kernel), strict=True)
+    )
+    run["dataset_sources"] = [about["id"], *sources]
+    run["competition_sources"] = [competition] if competition else []
+    run["kernel_sources"] = [resume] if resume else []
+    check_metadata(about, run, "Correct --owner, --dataset, --kernel, --competition, --sources or --resume.")
+    return about, run
 
 
-def kernel_metadata(names: Names, project: Path) -> dict[str, Any]:
-    """The kernel's metadata, from the template in ``kaggle/``."""
-    template: dict[str, Any] = read_json(project / "kaggle" / "kernel-metadata.json")
-    return template | {
-        "id": f"{names.owner}/{names.kernel}",
-        "title": _title(names.kernel),
-        "dataset_sources": [f"{names.owner}/{names.dataset}", *names.sources],
-        "competition_sources": [] if names.competition == "none" else [names.competition],
-        "kernel_sources": [] if names.resume == "none" else [names.resume],
-    }
-
-
-def _title(slug: str) -> str:
-    """Kaggle makes the slug from the title, whatever the metadata say."""
-    return slug.replace("-", " ")
-
-
-def check_metadata(dataset: Mapping[str, Any], kernel: Mapping[str, Any]) -> None:
-    """Refuse metadata that Kaggle's command line takes but Kaggle refuses, changes or runs otherwise.
+def check_metadata(
+    dataset: Mapping[str, Any],
+    kernel: Mapping[str, Any],
+    remedy: str = "Correct it, or package the bundle again.",
+) -> None:
+    """Refuse metadata that Kaggle's package takes but Kaggle refuses, changes or runs otherwise.
 
     Parameters
     ----------
     dataset, kernel : mapping
-        Of `dataset-metadata.json` and `kernel-metadata.json`.
+        Of ``dataset-metadata.json`` and ``kernel-metadata.json``.
+    remedy : str
+        The last sentence of the error.
 
     Raises
     ------
@@ -171,10 +142,8 @@ def check_metadata(dataset: Mapping[str, Any], kernel: Mapping[str, Any]) -> Non
         try:
             rules.model_validate(held)
         except ValidationError as error:
-            raise InputError(f"{describe(error, place)} Correct it, or package the bundle again.") from None
+            raise InputError(f"{describe(error, place)} {remedy}") from None
     if dataset["id"] == kernel["id"]:
-        raise InputError(f"Dataset and kernel are both called {kernel['id']}; give one another name.")
+        raise InputError(f"Dataset and kernel are both called {kernel['id']}. {remedy}")
     if dataset["id"] not in kernel["dataset_sources"]:
-        raise InputError(
-            f"kernel-metadata.json: dataset_sources does not hold {dataset['id']}. Package anew."
-        )
+        raise InputError(f"kernel-metadata.json: dataset_sources does not hold {dataset['id']}. {remedy}")

@@ -40,8 +40,8 @@ class Plan:
         Scale on which folds, seeds and runs are averaged.
     shrinkage : float
         Of the blend's weights towards equal ones.
-    resume : str
-        ``owner/slug`` of the kernel whose output this one goes on from, or "none".
+    resume : str or None
+        ``owner/slug`` of the kernel whose output this one goes on from.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Plan:
     experiments: tuple[Experiment, ...]
     method: Method = "z-score"
     shrinkage: float = 0.5
-    resume: str = "none"
+    resume: str | None = None
 
     @property
     def genre(self) -> list[Experiment]:
@@ -74,7 +74,7 @@ def read_plan(fields: Any) -> Plan:
     return TypeAdapter(Plan).validate_python(fields | {"experiments": experiments})
 
 
-def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) -> Plan:
+def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | None) -> Plan:
     """Plan the training of experiments, or of all that a blend was made of.
 
     Parameters
@@ -85,8 +85,8 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str) ->
         Of the blend that comes out.
     hours : float
         Within which the kernel is to end.
-    resume : str
-        ``owner/slug`` of the kernel to go on from, or "none".
+    resume : str or None
+        ``owner/slug`` of the kernel to go on from.
 
     Returns
     -------
