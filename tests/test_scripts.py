@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from music_emotion import cli
 from music_emotion.files import read_json
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -297,3 +298,11 @@ def test_help_names_every_flag_with_its_meaning(call):
     assert status == 0
     assert "--optim.learning-rate" in out
     assert "The largest one." in out
+
+
+def test_a_section_called_like_a_command_is_read_from_the_experiment_file(tmp_path):
+    file = tmp_path / "short.toml"
+    file.write_text('name = "short"\n[train]\nepochs = 7\n[folds]\nn = 3\n')
+    _, bound, *_ = cli._app().parse_args(["train", str(file), "--seeds", "3"])
+    experiment = bound.arguments["experiment"]
+    assert (experiment.train.epochs, experiment.folds.n, experiment.seeds) == (7, 3, (3,))

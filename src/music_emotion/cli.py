@@ -144,8 +144,9 @@ def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentC
             path = argument.tokens[0].value
             differences = read_differences(path)
             _switch_off(differences, arguments, path)
-            source = cyclopts.config.Dict(differences, source=path, use_commands_as_keys=False)
-            source(app, commands, arguments)
+            for command in reversed(commands):  # else cyclopts takes the section [train] for the command
+                differences = {command: differences}
+            cyclopts.config.Dict(differences, source=path)(app, commands, arguments)
             return
 
 
