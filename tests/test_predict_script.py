@@ -22,7 +22,7 @@ from music_emotion.config import build_experiment
 from music_emotion.datasets.synthesis import draw_music, synthesise
 from music_emotion.files import read_json
 from music_emotion.listen.predict import predict_array
-from music_emotion.models.build import ModelCard, build_network, load_model, save_model
+from music_emotion.models.network import ModelCard, build_network, load_model, save_model
 
 EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
 GENRE = ["--genre", "genre.safetensors"]

@@ -9,7 +9,7 @@ import soundfile
 from matplotlib.image import imread
 
 from music_emotion.files import write_json
-from music_emotion.models.build import ModelCard, build_network, save_model
+from music_emotion.models.network import ModelCard, build_network, save_model
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "show.py"
 GENRE = """

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from music_emotion.files import InputError
-from music_emotion.models.build import ModelCard, build_network
+from music_emotion.models.network import ModelCard, build_network
 from music_emotion.study_file import read_study
 from music_emotion.training.optimisation import make_optimizer
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -96,7 +96,7 @@ def shortened(text: str, longest: int = 60) -> str:
 _MOST_NAMED = 10
 
 
-def describe(error: ValidationError, place: str, model: type[BaseModel] | None = None) -> str:
+def describe(error: ValidationError, place: str, model: type[Any] | None = None) -> str:
     """Say what pydantic refused, as sentences.
 
     Parameters
@@ -104,7 +104,7 @@ def describe(error: ValidationError, place: str, model: type[BaseModel] | None =
     error : ValidationError
     place : str
         Where the values come from.
-    model : type of BaseModel, optional
+    model : type, optional
         What was validated, to suggest the nearest right key.
     """
     sentences = [f"{place}: {_sentence(dict(item), model)}" for item in error.errors()[:_MOST_NAMED]]
@@ -118,8 +118,8 @@ def _sentence(item: dict[str, Any], model: Any) -> str:
     key, message = shortened(".".join(map(str, item["loc"]))), item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden" and model is not None:
         for name in item["loc"][:-1]:
-            model = model.model_fields[name].annotation
-        return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.model_fields)}"
+            model = model.__pydantic_fields__[name].annotation
+        return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.__pydantic_fields__)}"
     if item["type"] == "value_error" and message.endswith("."):  # a rule between settings, which it names
         return message
     held = "missing" if item["type"] == "missing" else _repr(item["input"])

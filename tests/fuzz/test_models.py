@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from music_emotion.config import build_experiment, experiment_to_dict
-from music_emotion.models.build import ModelCard, build_network, load_model, read_card, save_model
+from music_emotion.models.network import ModelCard, build_network, load_model, read_card, save_model
 from music_emotion.training.checkpoint import Progress, load_state, save_state
 
 EXPERIMENT = build_experiment({"name": "m", "model": {"widths": [2, 2]}, "excerpt": {"frames": 16}}, "here")

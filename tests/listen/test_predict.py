@@ -17,7 +17,7 @@ from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import predict as module
 from music_emotion.listen.predict import Sliding, Timeline, predict_array, predict_song, read_song
-from music_emotion.models.build import ModelCard, Network, build_network
+from music_emotion.models.network import ModelCard, Network, build_network
 
 SETTINGS = FeatureSettings()
 MUSIC = Music(0, 1, False, 120.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)

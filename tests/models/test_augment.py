@@ -8,22 +8,20 @@ from hypothesis import strategies as st
 
 from music_emotion.config import N_ROWS_OF, AugmentSection, DataSection, Experiment, ModelSection
 from music_emotion.models.augment import SpectrogramAugmentation, mixup
-from music_emotion.models.build import ModelCard, build_network
+from music_emotion.models.network import ModelCard, build_network
 
 
 def masked(seed: int = 0, n_rows: int = 40, n_frames: int = 50, n: int = 64, **settings) -> torch.Tensor:
     """Where ones became zeros."""
     torch.manual_seed(seed)
-    off = {"equaliser": None, "frequency_masks": None, "time_masks": None}
-    masks = SpectrogramAugmentation(AugmentSection(**{**off, **settings}), n_rows).train()
+    masks = SpectrogramAugmentation(n_rows, **settings).train()
     return masks(torch.ones(n, n_rows, n_frames)) == 0
 
 
 def varied(frames: torch.Tensor, n_mels: int, **settings) -> torch.Tensor:
     """Frames after shifts and equalisers alone."""
     torch.manual_seed(0)
-    off = {"equaliser": None, "frequency_masks": None, "time_masks": None}
-    return SpectrogramAugmentation(AugmentSection(**{**off, **settings}), n_mels).train()(frames)
+    return SpectrogramAugmentation(n_mels, **settings).train()(frames)
 
 
 def longest_run(line: torch.Tensor) -> int:
@@ -34,13 +32,13 @@ def longest_run(line: torch.Tensor) -> int:
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"equaliser": 0.4, "frequency_masks": None, "time_masks": None},
-        {"row_shift": 4, "time_masks": None},
+        {"equaliser": 0.4},
+        {"row_shift": 4, "frequency_masks": (2, 24)},
+        {"time_masks": (2, 48)},
     ],
 )
 def test_excerpts_vary_in_training_only(settings):
-    augmentation = SpectrogramAugmentation(AugmentSection(**settings), 128)
+    augmentation = SpectrogramAugmentation(128, **settings)
     frames = torch.randn(8, 128, 256)
     assert torch.equal(augmentation.eval()(frames), frames)
     assert not torch.equal(augmentation.train()(frames), frames)
@@ -90,8 +88,7 @@ def test_mixed_styles_lie_between_those_of_two_excerpts_and_keep_the_course_of_e
 
 def test_styles_are_mixed_in_some_batches():
     torch.manual_seed(0)
-    settings = AugmentSection(equaliser=None, frequency_masks=None, time_masks=None, style_mixing=0.3)
-    augmentation = SpectrogramAugmentation(settings, 8).train()
+    augmentation = SpectrogramAugmentation(8, style_mixing=0.3).train()
     frames = torch.randn(6, 8, 20)
     changed = [not torch.equal(augmentation(frames), frames) for _ in range(400)]
     assert 0.2 < np.mean(changed) < 0.4
@@ -118,7 +115,7 @@ def test_networks_equalise_mel_bands_and_leave_chroma(data, changes):
 def test_what_is_not_masked_is_left_as_it_was():
     torch.manual_seed(0)
     frames = torch.randn(8, 128, 256)
-    result = SpectrogramAugmentation(AugmentSection(equaliser=None), 128).train()(frames)
+    result = SpectrogramAugmentation(128, frequency_masks=(2, 24), time_masks=(2, 48)).train()(frames)
     assert torch.equal(result[result != 0], frames[result != 0])
     assert 0 < (result == 0).float().mean() < 0.8
 

@@ -9,8 +9,8 @@ from torch import nn
 from music_emotion.config import ExcerptSection, Experiment, ModelSection, build_experiment
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
-from music_emotion.models.build import ModelCard, Network, build_network
 from music_emotion.models.conv import ConvNet
+from music_emotion.models.network import ModelCard, Network, build_network, build_trunk
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -27,6 +27,10 @@ def network_of(model: ModelSection, n_rows: int = 128, n_outputs: int = 3) -> Ne
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return network.eval()
+
+
+def trunk_of(model: ModelSection, n_rows: int, n_frames: int) -> ConvNet:
+    return build_trunk(Experiment(model=model, excerpt=ExcerptSection(frames=n_frames)), n_rows)[0]
 
 
 def clips_of(n: int, n_frames: int, n_rows: int = 128) -> torch.Tensor:
@@ -80,7 +84,7 @@ def test_excerpts_of_a_batch_do_not_change_each_other():
 
 def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
     model = ModelSection(widths=(4, 8), stem_pool=(2, 2), channels=("spectrogram",))
-    trunk = ConvNet(model, 32, 64).eval()
+    trunk = trunk_of(model, 32, 64).eval()
     images = torch.randn(1, 1, 32, 64)
     maps = trunk.blocks(trunk.stem(images))[0]  # [width, rows, frames], 8 frames to one
     heard = maps[:, :, :5]
@@ -92,7 +96,7 @@ def test_the_readout_is_mean_beside_maximum_over_the_heard_frames():
 def test_attention_weighs_the_frames_of_the_mean_over_rows_that_are_heard():
     model = ModelSection(widths=(4, 8), stem_pool=(2, 2), channels=("spectrogram",), readout="attention")
     torch.manual_seed(0)
-    trunk = ConvNet(model, 32, 64).eval()
+    trunk = trunk_of(model, 32, 64).eval()
     images = torch.randn(1, 1, 32, 64)
     heard = trunk.blocks(trunk.stem(images)).mean(dim=2)[:, :, :5]  # 8 frames to one
     features = trunk(images, torch.tensor([33]))
@@ -175,14 +179,14 @@ def test_the_public_genre_cnn_has_the_same_trunk_on_128_rows_and_one_head_of_ten
 )
 def test_rows_that_are_too_few_are_refused_and_just_enough_are_not(model, rows, frames):
     assert model.smallest_input == (rows, frames)
-    with pytest.raises(InputError, match=rf"at least {rows} rows, but data\.rows gives {rows - 1}\."):
-        ConvNet(model, rows - 1, 200)
-    features = ConvNet(model, rows, 200).eval()(torch.zeros(1, 2, rows, frames), torch.tensor([frames]))
+    with pytest.raises(InputError, match=rf"pools more rows or frames than the input's {rows - 1} x"):
+        trunk_of(model, rows - 1, 200)
+    features = trunk_of(model, rows, 200).eval()(torch.zeros(1, 2, rows, frames), torch.tensor([frames]))
     assert features.shape == (1, 2 * model.widths[-1])
 
 
 def test_chroma_alone_is_refused_by_the_default_with_a_remedy():
-    with pytest.raises(InputError, match=r"data\.rows gives 12\. Give fewer model\.widths"):
+    with pytest.raises(InputError, match=r"the input's 12 x 256\. Give fewer model\.widths"):
         network_of(ModelSection(), n_rows=12)
 
 
@@ -203,7 +207,7 @@ PUBLISHED = {"convolutions": 1, "stem_pool": (1, 1), "pool": "max", "norm": None
 def test_published_networks_are_settings(settings, n_frames, map_shape):
     model = ModelSection(channels=("spectrogram",), **PUBLISHED, **settings)
     torch.manual_seed(0)
-    trunk = ConvNet(model, 128, n_frames)
+    trunk = trunk_of(model, 128, n_frames)
     pooling = ["MaxPool2d"] if model.pool_size > 1 else []
     assert [kinds(block) for block in trunk.blocks] == [["Conv2d", "ReLU", *pooling]] * len(model.widths)
     for block in trunk.blocks:
@@ -237,4 +241,4 @@ def test_kernel_5_with_padding_gives_the_1024_features_of_mel_windows():
 def test_whole_maps_are_read_at_one_length_only():
     model = ModelSection(widths=(4, 8), channels=("spectrogram",), **PUBLISHED)
     with pytest.raises(InputError, match=r"has 30 frames, but the readout 'flatten' reads only excerpts"):
-        ConvNet(model, 128, 21)(torch.zeros(1, 1, 128, 30), torch.tensor([30]))
+        trunk_of(model, 128, 21)(torch.zeros(1, 1, 128, 30), torch.tensor([30]))

@@ -10,8 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
 from music_emotion.config import ClassicalSection
-from music_emotion.models.classical import make_regressor
-from music_emotion.models.families import FamilyProcess, FamilyScaler
+from music_emotion.models.estimators import FamilyProcess, FamilyScaler, make_regressor
 
 FAMILIES = ("timbre",) * 4 + ("rhythm",) * 6 + ("key",) * 2
 RNG = np.random.default_rng(0)
@@ -106,7 +105,7 @@ def test_where_statistics_say_nothing_all_is_noise_and_predictions_are_the_mean(
 def reference(process: FamilyProcess, known: np.ndarray, target: np.ndarray) -> GaussianProcessRegressor:
     """Scikit-learn's, with the settings that the process of one family learnt."""
     (relevance,) = process.relevance_.values()
-    signal = float(process._logarithms[-2].exp())
+    signal = float(process.logarithms_[-2].exp())
     squares = ((known[:, None] - known[None]) ** 2).sum(axis=2)
     kernel = ConstantKernel(signal) * Matern((squares.mean() / relevance) ** 0.5, nu=0.5)
     return GaussianProcessRegressor(kernel, alpha=process.noise_, optimizer=None).fit(known, target)
@@ -198,7 +197,7 @@ def test_the_number_of_threads_changes_nothing_and_is_not_changed(threads):
 def test_the_number_of_threads_is_not_changed_by_an_error(threads):
     threads(2)
     process = fitted()
-    with pytest.raises(IndexError):
+    with pytest.raises(ValueError, match="3 features"):
         process.predict(NEW[:, :3])
     assert torch.get_num_threads() == 2
 

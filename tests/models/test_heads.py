@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from music_emotion.config import ModelSection
-from music_emotion.models.heads import PerTarget, build_head
+from music_emotion.config import Experiment, ModelSection
+from music_emotion.models.layers import PublicHeads
+from music_emotion.models.network import build_head
 
 
 def head_of(task: str = "emotion", n_features: int = 1024, n_outputs: int = 4, **settings) -> nn.Module:
     torch.manual_seed(0)
-    return build_head(ModelSection(**settings), task, n_features, n_outputs)
+    model = ModelSection(**settings)
+    return build_head(Experiment(task=task, model=model), n_features, n_outputs)
 
 
 def kinds(module: nn.Module) -> list[str]:
@@ -85,8 +87,8 @@ def test_targets_share_hidden_layers_in_all_heads_but_the_public_baselines(head,
 
 def test_genres_have_one_public_head_and_targets_one_each():
     genre, emotion = (head_of(task, head="mlp") for task in ("genre", "emotion"))
-    assert isinstance(genre, PerTarget)
-    assert isinstance(emotion, PerTarget)
+    assert isinstance(genre, PublicHeads)
+    assert isinstance(emotion, PublicHeads)
     assert [sizes(head)[-1] for head in genre.heads] == [(128, 4)]
     assert [sizes(head)[-1] for head in emotion.heads] == [(128, 1)] * 4
 

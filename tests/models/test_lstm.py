@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from music_emotion.config import ModelSection
-from music_emotion.models.lstm import Lstm
+from music_emotion.models.layers import Lstm
 
 
 def lstm_of(**settings) -> Lstm:
     torch.manual_seed(0)
-    return Lstm(ModelSection(kind="lstm", lstm_width=8, **settings), 12).eval()
+    return Lstm(12, 8, **{"bidirectional": True, "dropout": 0.0, **settings}).eval()
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from music_emotion.config import ModelSection, build_experiment
+from music_emotion.config import build_experiment
 from music_emotion.files import InputError
-from music_emotion.models.build import ModelCard, Network, build_network, load_trunk, save_model
-from music_emotion.models.mlp import Mlp, dense_layers
+from music_emotion.models.layers import Mlp, dense_layers
+from music_emotion.models.network import ModelCard, Network, build_network, load_trunk, save_model
 
 LENGTHS = torch.tensor([20, 20])
 
 
 def mlp_of(**settings) -> Mlp:
     torch.manual_seed(0)
-    return Mlp(ModelSection(kind="mlp", **{"widths": (16, 8), **settings}), 12, 20)
+    return Mlp(12, 20, **{"widths": (16, 8), "activation": "relu", "batch_norm": True, **settings})
 
 
 def kinds(layers) -> list[str]:
@@ -22,7 +22,7 @@ def kinds(layers) -> list[str]:
 
 
 def test_layers_are_linear_normalised_and_activated():
-    layers = dense_layers(240, (16, 8), "gelu", "batch")
+    layers = dense_layers(240, (16, 8), "gelu", batch_norm=True)
     assert kinds(layers) == ["Linear", "BatchNorm1d", "GELU"] * 2
     assert [tuple(layers[place].weight.shape) for place in (0, 3)] == [(16, 240), (8, 16)]
     assert kinds(dense_layers(240, (16, 8), "relu")) == ["Linear", "ReLU"] * 2
@@ -30,9 +30,9 @@ def test_layers_are_linear_normalised_and_activated():
     assert kinds(mlp_of(activation="silu").layers) == ["Linear", "BatchNorm1d", "SiLU"] * 2
 
 
-@pytest.mark.parametrize("norm", ["batch", None])
-def test_every_row_of_every_frame_counts_and_excerpts_do_not_change_each_other(norm):
-    mlp = mlp_of(norm=norm, activation="silu").eval()  # whose slope is nowhere 0
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_every_row_of_every_frame_counts_and_excerpts_do_not_change_each_other(batch_norm):
+    mlp = mlp_of(batch_norm=batch_norm, activation="silu").eval()  # whose slope is nowhere 0
     frames = torch.randn(2, 12, 20, requires_grad=True)
     features = mlp(frames, LENGTHS)
     assert features.shape == (2, mlp.n_features) == (2, 8)
@@ -42,11 +42,11 @@ def test_every_row_of_every_frame_counts_and_excerpts_do_not_change_each_other(n
 
 
 def test_norm_and_activation_none_leave_one_line():
-    mlp = mlp_of(norm=None, activation=None).eval()
+    mlp = mlp_of(batch_norm=False, activation=None).eval()
     one, other = torch.randn(2, 2, 12, 20)
     middle = (mlp(one, LENGTHS) + mlp(other, LENGTHS)) / 2
     torch.testing.assert_close(mlp((one + other) / 2, LENGTHS), middle)
-    assert (mlp_of(norm=None).eval()((one + other) / 2, LENGTHS) - middle).abs().max() > 1e-2
+    assert (mlp_of(batch_norm=False).eval()((one + other) / 2, LENGTHS) - middle).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("n_frames", [1, 19, 21])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from music_emotion.models.readout import AttentiveStatistics, MeanMax
+from music_emotion.models.layers import AttentiveStatistics, MeanMax
 
 HEARD = torch.tensor([6, 1, 4])
 

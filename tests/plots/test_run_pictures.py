@@ -11,8 +11,8 @@ from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands.clip_arrays import ClipArrays
 from music_emotion.commands.show import read_metrics, saved_confusion
 from music_emotion.files import InputError
-from music_emotion.models.build import ModelCard, build_network
 from music_emotion.models.layer_outputs import activations
+from music_emotion.models.network import ModelCard, build_network
 from music_emotion.plots import activations_figure, confusion_figure, curves_figure
 
 

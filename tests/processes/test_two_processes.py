@@ -17,7 +17,7 @@ from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.excerpts import EvenExcerpts
 from music_emotion.files import alone_at, prediction_table, read_predictions
-from music_emotion.models.build import load_model
+from music_emotion.models.network import load_model
 
 FOLD = Path("seed0", "fold0")
 SCRIPTS = Path(__file__).parents[2] / "scripts"

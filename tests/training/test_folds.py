@@ -11,7 +11,7 @@ import torch
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, folds_of_seed
 from music_emotion.files import InputError
-from music_emotion.models.build import load_model
+from music_emotion.models.network import load_model
 from music_emotion.runs import read_cost
 from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator

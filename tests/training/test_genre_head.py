@@ -13,7 +13,7 @@ from music_emotion.datasets.excerpts import TrainingExcerpts
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.files import Diverged, InputError, read_predictions
 from music_emotion.models.augment import mixup
-from music_emotion.models.build import load_model
+from music_emotion.models.network import load_model
 from music_emotion.training import loop, objectives
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE

@@ -12,7 +12,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError
-from music_emotion.models.build import save_model
+from music_emotion.models.network import save_model
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.folds import load_sets, make_network, run_experiment, train_folds

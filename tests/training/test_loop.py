@@ -10,7 +10,7 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import folds_of_seed
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions
-from music_emotion.models.build import load_model, save_model
+from music_emotion.models.network import load_model, save_model
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.folds import make_network, start_from_trunk

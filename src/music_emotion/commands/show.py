@@ -14,8 +14,8 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.labels import map_genres, read_genres
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.files import InputError, nearest, read_json
-from music_emotion.models.build import load_model
 from music_emotion.models.layer_outputs import activations as layer_activations
+from music_emotion.models.network import load_model
 from music_emotion.plots import (
     activations_figure,
     classes_figure,

@@ -38,7 +38,7 @@ from music_emotion.files import (
 )
 from music_emotion.kaggle.plan import read_plan
 from music_emotion.kaggle.train import make_accelerator, precision, run_shares, train_plan
-from music_emotion.models.build import load_model, read_card
+from music_emotion.models.network import load_model, read_card
 from music_emotion.runs import package_versions
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.predict import predict_clips

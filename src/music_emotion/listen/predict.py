@@ -39,7 +39,7 @@ from music_emotion.audio.features import (
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store, check_array
 from music_emotion.files import InputError
-from music_emotion.models.build import Network
+from music_emotion.models.network import Network
 from music_emotion.training.predict import predict_clips
 
 CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds

@@ -22,7 +22,7 @@ from music_emotion.listen.results import (
     with_ending,
     write_timeline,
 )
-from music_emotion.models.build import Network, load_model
+from music_emotion.models.network import Network, load_model
 
 _Draw = Callable[[Path, str, Timeline, Overview], None]
 

@@ -1,78 +1,88 @@
-"""Changes to training batches: shifts, equalisers, styles, masks over bands and spans, and mixup."""
+"""Augmentation of training batches: SpecAugment, FilterAugment, MixStyle, mixup and C-Mixup."""
 
 import torch
 from torch import nn
 
-from music_emotion.config import AugmentSection
-
-_EQUALISER_POINTS = 6  # from the lowest row to the highest
+_FILTER_POINTS = 6  # from the lowest row to the highest
 _STYLE_ALPHA = 0.3  # of the Beta distribution of shares: most excerpts keep or change their style whole
 _LEAST_DEVIATION = 1e-3
+Masks = tuple[int, int] | None
 
 
 class SpectrogramAugmentation(nn.Module):
-    """Vary standardised excerpts: shift their rows, equalise them, mix their styles, then mask.
+    """Vary standardised excerpts in training: row shifts, FilterAugment, MixStyle, SpecAugment.
 
-    Works in training mode only. Every excerpt gets its own shift, curve, style and masks. A mask puts
-    the mean, which is 0 after standardising, in place of a band or a span.
+    Every excerpt gets its own shift, curve, style and masks. All but masks vary mel bands alone.
 
     Parameters
     ----------
-    augment : AugmentSection
-        How much of each.
     n_mels : int
-        The first rows, which are mel bands. All but masks leave other rows alone: chroma is neither
-        loud nor soft, and has no ends.
+        The first rows, which are mel bands.
+    equaliser : float, optional
+        FilterAugment: deviation of the random curve over the mel bands [1]_.
+    row_shift : int, default 0
+        Largest number of rows that mel bands move up or down.
+    style_mixing : float, default 0
+        MixStyle: share of batches, 0 to 1 [2]_.
+    frequency_masks, time_masks : tuple of int, optional
+        SpecAugment: number of masks, and their largest width in rows or frames [3]_.
 
     References
     ----------
-    Park et al., 2019, "SpecAugment", section 2, without time warping.
-    Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method", section
-    2, of linear type, with points at even distances.
-    Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input in place
-    of channels within the network.
+    .. [1] Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method",
+       section 2, of linear type, with points at even distances.
+    .. [2] Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input
+       in place of channels within the network.
+    .. [3] Park et al., 2019, "SpecAugment", section 2, without time warping.
     """
 
-    def __init__(self, augment: AugmentSection, n_mels: int):
+    def __init__(
+        self,
+        n_mels: int,
+        equaliser: float | None = None,
+        row_shift: int = 0,
+        style_mixing: float = 0.0,
+        frequency_masks: Masks = None,
+        time_masks: Masks = None,
+    ):
         super().__init__()
-        self.augment, self.n_mels = augment, n_mels
+        self.n_mels, self.equaliser, self.row_shift = n_mels, equaliser, row_shift
+        self.style_mixing, self.masks = style_mixing, (frequency_masks, time_masks)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Change standardised frames [shape=(n, n_rows, n_frames)]."""
+        """Vary standardised frames [shape=(n, n_rows, n_frames)] in training mode."""
         if not self.training:
             return frames
         if self.n_mels:
-            mel, others = frames[:, : self.n_mels], frames[:, self.n_mels :]
-            mel = _equalised(_shifted(mel, self.augment.row_shift), self.augment.equaliser)
-            mel = _of_mixed_style(mel, self.augment.style_mixing)
-            frames = torch.cat([mel, others], dim=1) if others.shape[1] else mel
-        return _masked(frames, self.augment)
+            mel = frames[:, : self.n_mels]
+            if self.row_shift:
+                mel = shift_rows(mel, self.row_shift)
+            if self.equaliser is not None:
+                mel = filter_augment(mel, self.equaliser)
+            if self.style_mixing and torch.rand(()) < self.style_mixing:
+                mel = mix_style(mel)
+            frames = torch.cat([mel, frames[:, self.n_mels :]], dim=1)
+        return spec_augment(frames, *self.masks)
 
 
-def _shifted(frames: torch.Tensor, largest: int) -> torch.Tensor:
-    """Every excerpt some rows up or down; the row at the end repeats."""
-    if largest == 0:
-        return frames
+def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
+    """Move every excerpt some rows up or down; the row at the end repeats."""
     n, n_rows, n_frames = frames.shape
     shift = torch.randint(-largest, largest + 1, (n, 1), device=frames.device)
     rows = (torch.arange(n_rows, device=frames.device) + shift).clamp(0, n_rows - 1)
     return frames.gather(1, rows[:, :, None].expand(n, n_rows, n_frames))
 
 
-def _equalised(frames: torch.Tensor, deviation: float | None) -> torch.Tensor:
-    """Every excerpt louder here and softer there, along a curve over the rows."""
-    if deviation is None:
-        return frames
+def filter_augment(frames: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Add a random curve over the rows to every excerpt, straight between six points."""
     n, n_rows, _ = frames.shape
-    points = deviation * torch.randn(n, 1, _EQUALISER_POINTS, device=frames.device)
+    points = deviation * torch.randn(n, 1, _FILTER_POINTS, device=frames.device)
     curve = nn.functional.interpolate(points, n_rows, mode="linear", align_corners=True)
     return frames + curve.transpose(1, 2)
 
 
-def _of_mixed_style(frames: torch.Tensor, probability: float) -> torch.Tensor:
-    """In some batches, every excerpt with a row's level and range on the way to another excerpt's."""
-    if probability == 0 or torch.rand(()) >= probability:
-        return frames
+def mix_style(frames: torch.Tensor) -> torch.Tensor:
+    """Move every excerpt's mean and deviation over time, row by row, towards another excerpt's."""
     mean, deviation = frames.mean(dim=2, keepdim=True), frames.std(dim=2, keepdim=True) + _LEAST_DEVIATION
     n = len(frames)
     other = torch.randperm(n, device=frames.device)
@@ -81,24 +91,17 @@ def _of_mixed_style(frames: torch.Tensor, probability: float) -> torch.Tensor:
     return (frames - mean) / deviation * new_deviation + new_mean
 
 
-def _masked(frames: torch.Tensor, augment: AugmentSection) -> torch.Tensor:
+def spec_augment(frames: torch.Tensor, frequency_masks: Masks, time_masks: Masks) -> torch.Tensor:
+    """Set random bands and spans of every excerpt to 0, the mean of standardised frames."""
     n, n_rows, n_frames = frames.shape
-    kept = torch.ones(n, n_rows, 1, dtype=torch.bool, device=frames.device)
-    for count, width in filter(None, [augment.frequency_masks]):
+    for masks, size, shape in ((frequency_masks, n_rows, (n, -1, 1)), (time_masks, n_frames, (n, 1, -1))):
+        count, largest = masks or (0, 0)
         for _ in range(count):
-            kept = kept & ~_random_span(n, n_rows, width, frames.device)[:, :, None]
-    for count, width in filter(None, [augment.time_masks]):
-        for _ in range(count):
-            kept = kept & ~_random_span(n, n_frames, width, frames.device)[:, None, :]
-    return frames * kept
-
-
-def _random_span(n: int, size: int, largest: int, device: torch.device) -> torch.Tensor:
-    """For each of n excerpts, a span of random width and place, as a mask [shape=(n, size)]."""
-    width = (torch.rand(n, 1, device=device) * (min(largest, size) + 1)).floor()
-    start = (torch.rand(n, 1, device=device) * (size - width + 1)).floor()
-    place = torch.arange(size, device=device)
-    return (place >= start) & (place < start + width)
+            width = (torch.rand(n, 1, device=frames.device) * (min(largest, size) + 1)).floor()
+            start = (torch.rand(n, 1, device=frames.device) * (size - width + 1)).floor()
+            place = torch.arange(size, device=frames.device)
+            frames = frames * ((place < start) | (place >= start + width)).reshape(shape)
+    return frames
 
 
 def mixup(
@@ -120,7 +123,7 @@ def mixup(
     alpha : float or None
         Both parameters of the Beta distribution; None changes nothing.
     bandwidth : float, optional
-        C-Mixup: how near the other's values are, in deviations over the batch. Any other, if not given.
+        C-Mixup: how near the other's values are, in deviations over the batch.
 
     Returns
     -------
@@ -144,7 +147,7 @@ def mixup(
 
 
 def _near_partners(values: torch.Tensor, bandwidth: float) -> torch.Tensor:
-    """For every item another one, drawn by a Gaussian kernel over the distance of their values."""
+    """Draw another item for every item, by a Gaussian kernel over the distance of their values."""
     n = len(values)
     if n == 1:
         return torch.zeros(1, dtype=torch.long, device=values.device)

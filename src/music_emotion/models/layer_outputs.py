@@ -1,23 +1,18 @@
-"""What the first layers of a network make of a clip, taken with forward hooks."""
+"""The response of a network's first layers to a clip, taken with forward hooks."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.rnn import pad_packed_sequence
 
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import EvenExcerpts
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError
-from music_emotion.models.build import Network
-from music_emotion.models.conv import ConvNet
-from music_emotion.models.lstm import Lstm
-from music_emotion.models.mlp import Mlp
-from music_emotion.models.pretrained import TimmBackbone
+from music_emotion.models.network import Network
 
 _N_LAYERS = 2
 
@@ -61,9 +56,14 @@ def activations(network: Network, fused: np.ndarray) -> Activations:
     Raises
     ------
     InputError
-        When the layers of a timm backbone do not give feature maps.
+        When the network has no feature maps, as transformers and fully connected networks.
     """
-    frames, lengths = _middle_excerpt(network, fused)
+    experiment = network.card.experiment
+    # cut as in validation, so with the same rows, length and padding, but once
+    clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
+    excerpt = experiment.excerpt.model_copy(update={"test": 1})
+    batch = EvenExcerpts(clip, experiment.data, excerpt).__getitems__([0])
+    frames, lengths = batch["frames"], batch["lengths"]
     outputs: dict[str, Any] = {}
     handles = [layer.register_forward_hook(_keeper(outputs, name)) for name, layer in _first_layers(network)]
     try:
@@ -72,39 +72,31 @@ def activations(network: Network, fused: np.ndarray) -> Activations:
     finally:
         for handle in handles:
             handle.remove()
-    layers = {name: array for key, value in outputs.items() for name, array in _arrays(key, value, network)}
+    layers = {name: array for key, value in outputs.items() for name, array in _arrays(key, value).items()}
     return Activations(frames[0].numpy(), round((fused.shape[1] - int(lengths[0])) / 2), layers)
 
 
-def _middle_excerpt(network: Network, fused: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut as in validation, so with the same rows, length and padding, but once."""
-    experiment = network.card.experiment
-    clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
-    excerpt = experiment.excerpt.model_copy(update={"test": 1})
-    batch = EvenExcerpts(clip, experiment.data, excerpt).__getitems__([0])
-    return batch["frames"], batch["lengths"]
+def _first_layers(network: Network) -> list[tuple[str, nn.Module]]:
+    model, trunk = network.card.experiment.model, network.trunk
+    match model.kind:
+        case "conv":
+            return [(f"block {number}", block) for number, block in enumerate(trunk.blocks[:_N_LAYERS], 1)]
+        case "lstm":
+            return [("last LSTM layer", trunk.lstm)]
+        case "timm":
+            backbone = trunk.backbone
+            stages = [stage["module"] for stage in getattr(backbone, "feature_info", None) or []][:_N_LAYERS]
+            if stages and getattr(backbone, "output_fmt", "NCHW") == "NCHW":
+                return [(f"{model.backbone} {stage}", backbone.get_submodule(stage)) for stage in stages]
+            raise _no_maps(f"'{model.backbone}'")
+    raise InputError("A fully connected network has no feature maps that could be drawn.")
 
 
-def _first_layers(network: Network) -> Iterable[tuple[str, nn.Module]]:
-    match network.trunk:
-        case ConvNet():
-            blocks = list(network.trunk.blocks)[:_N_LAYERS]
-            return [(f"block {number}", block) for number, block in enumerate(blocks, start=1)]
-        case TimmBackbone():
-            backbone = network.trunk.backbone
-            name = network.card.experiment.model.backbone
-            stages = list(getattr(backbone, "feature_info", None) or [])[:_N_LAYERS]
-            if not stages or getattr(backbone, "output_fmt", "NCHW") != "NCHW":
-                raise _no_maps(network)
-            return [
-                (f"{name} {stage['module']}", backbone.get_submodule(stage["module"])) for stage in stages
-            ]
-        case Lstm():
-            return [("last LSTM layer", network.trunk.lstm)]
-        case Mlp():
-            raise InputError("A fully connected network has no feature maps that could be drawn.")
-        case _:
-            raise TypeError(f"no layers are known of {type(network.trunk).__name__}")
+def _no_maps(name: str) -> InputError:
+    return InputError(
+        f"{name} gives no feature maps that could be drawn, as transformers do not. "
+        f"Take a convolutional backbone, such as resnet18."
+    )
 
 
 def _keeper(outputs: dict[str, Any], name: str) -> Any:
@@ -115,23 +107,13 @@ def _keeper(outputs: dict[str, Any], name: str) -> Any:
     return keep
 
 
-def _arrays(name: str, output: Any, network: Network) -> list[tuple[str, np.ndarray]]:
+def _arrays(name: str, output: Any) -> dict[str, np.ndarray]:
     """One clip's output of a layer, as one array or, of an LSTM, one per direction."""
-    if isinstance(network.trunk, Lstm):
-        steps: PackedSequence = output[0]
-        states = pad_packed_sequence(steps, batch_first=True)[0][0].T  # [units of all directions, frames]
-        directions = ("forward", "backward")[: network.trunk.n_directions]
-        halves = states.chunk(network.trunk.n_directions)
-        return [
-            (f"{name}, {direction}", half.numpy()) for direction, half in zip(directions, halves, strict=True)
-        ]
+    if isinstance(output, tuple):  # packed steps, then hidden and cell state [layers * directions, n, width]
+        states = pad_packed_sequence(output[0])[0][:, 0].T.numpy()  # [units of all directions, frames]
+        width = output[1][0].shape[2]
+        directions = ("forward", "backward")[: len(states) // width]
+        return {f"{name}, {way}": states[i * width :][:width] for i, way in enumerate(directions)}
     if not isinstance(output, torch.Tensor) or output.ndim != 4:
-        raise _no_maps(network)
-    return [(name, output[0].float().numpy())]
-
-
-def _no_maps(network: Network) -> InputError:
-    return InputError(
-        f"'{network.card.experiment.model.backbone}' gives no feature maps that could be drawn, as "
-        f"transformers do not. Take a convolutional backbone, such as resnet18."
-    )
+        raise _no_maps(name)
+    return {name: output[0].float().numpy()}

@@ -15,7 +15,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics, families_of
 from music_emotion.files import prediction_table, write_predictions
-from music_emotion.models.classical import make_classifier, make_regressor
+from music_emotion.models.estimators import make_classifier, make_regressor
 from music_emotion.runs import Cost, peak_memory, write_cost
 from music_emotion.training.objectives import check_spread
 

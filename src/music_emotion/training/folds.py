@@ -26,7 +26,7 @@ from music_emotion.files import (
     write_json,
     write_predictions,
 )
-from music_emotion.models.build import ModelCard, Network, build_network, load_trunk
+from music_emotion.models.network import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.runs import alone_in, open_run
 from music_emotion.training.accelerator import tracking

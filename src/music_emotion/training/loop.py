@@ -19,7 +19,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import Batch, TrainingExcerpts, batches
 from music_emotion.files import Diverged, InputError, write_predictions, write_table
 from music_emotion.models.augment import mixup
-from music_emotion.models.build import Network, save_model
+from music_emotion.models.network import Network, save_model
 from music_emotion.runs import Cost, peak_memory, write_cost
 from music_emotion.training.checkpoint import STATE, check_same_clips, load_state, save_state
 from music_emotion.training.objectives import (

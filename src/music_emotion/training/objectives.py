@@ -13,7 +13,7 @@ from music_emotion.datasets.clip_set import ClipSet, load_clip_set
 from music_emotion.datasets.excerpts import Batch, TrainingExcerpts
 from music_emotion.evaluation.metrics import genre_scores, is_constant, spearman_per_target
 from music_emotion.files import InputError
-from music_emotion.models.build import ModelCard, Network
+from music_emotion.models.network import ModelCard, Network
 from music_emotion.models.target_scale import TargetScale
 
 GENRE = "genre_"  # prefix of what a batch holds of the genre set

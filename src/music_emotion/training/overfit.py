@@ -6,7 +6,7 @@ from torch import nn
 
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import TrainingExcerpts, batches
-from music_emotion.models.build import Network
+from music_emotion.models.network import Network
 from music_emotion.training.objectives import Objective
 from music_emotion.training.optimisation import make_optimizer
 

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import EvenExcerpts, batches
 from music_emotion.files import prediction_table
-from music_emotion.models.build import Network, load_model
+from music_emotion.models.network import Network, load_model
 
 _EXCERPTS_AT_ONCE = 60
 

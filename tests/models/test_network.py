@@ -26,7 +26,7 @@ from music_emotion.datasets.layout import SET_NAMES
 from music_emotion.datasets.store import Store
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, write_json
-from music_emotion.models.build import ModelCard, Network, build_network, load_model, load_trunk, save_model
+from music_emotion.models.network import ModelCard, Network, build_network, load_model, load_trunk, save_model
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.training.folds import make_network
 
@@ -315,7 +315,8 @@ def test_a_model_with_settings_this_version_does_not_know_gets_a_sentence(tmp_pa
     card["experiment"]["model"]["widhts"] = [1]
     save_file(load_file(path), path, metadata={"music_emotion": json.dumps(card)})
     with pytest.raises(
-        InputError, match=r"model\.safetensors: unknown key 'model\.widhts'; did you mean 'widths'"
+        InputError,
+        match=r"unknown key 'experiment\.model\.widhts'; did you mean 'widths'",
     ):
         load_model(path)
 

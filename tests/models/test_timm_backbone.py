@@ -7,18 +7,15 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from music_emotion.config import ModelSection
 from music_emotion.files import InputError
-from music_emotion.models.pretrained import TimmBackbone
+from music_emotion.models.timm_backbone import TimmBackbone
 
 NAME = "resnet10t"
-CHANNELS = ("spectrogram", "frequency", "delta")
 FIRST = "conv1.0.weight"
 
 
 def backbone_of(n_channels: int, weights: str | None = None, name: str = NAME) -> TimmBackbone:
-    model = ModelSection(kind="timm", backbone=name, weights=weights, channels=CHANNELS[:n_channels])
-    return TimmBackbone(model, 128, 64)
+    return TimmBackbone(name, n_channels, 128, 64, weights)
 
 
 @pytest.fixture(scope="module")

@@ -1,44 +1,31 @@
-"""The whole network of an experiment: standardise, vary, trunk, head; saved as one file."""
+"""The whole network of an experiment: standardise, augment, trunk, head; saved as one file."""
 
 import json
-from dataclasses import asdict, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from pydantic import ValidationError
-from pydantic.dataclasses import dataclass as checked
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from music_emotion.audio.features import FeatureSettings
-from music_emotion.config import (
-    N_MELS,
-    STRICT,
-    DataSection,
-    Experiment,
-    ModelSection,
-    build_experiment,
-    experiment_to_dict,
-)
+from music_emotion.config import N_MELS, STRICT, Experiment
 from music_emotion.files import InputError, atomic_path, describe, first_five, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
-from music_emotion.models.conv import ConvNet
-from music_emotion.models.heads import build_head
-from music_emotion.models.lstm import Lstm
-from music_emotion.models.mlp import Mlp
+from music_emotion.models.conv import ConvNet, ImageChannels
+from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_head
 from music_emotion.models.target_scale import TargetScale
-
-if TYPE_CHECKING:
-    from music_emotion.models.pretrained import TimmBackbone
 
 _METADATA_KEY = "music_emotion"
 
 
-@checked(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ModelCard:
-    """All that a network's weights mean nothing without.
+    """Everything needed to interpret a network's weights.
 
     Attributes
     ----------
@@ -71,30 +58,56 @@ class ModelCard:
                 raise ValueError(f"{name}_deviation is not a positive number for each of {name}_mean")
 
 
+_CARDS = TypeAdapter(ModelCard)
+
+
 class Network(nn.Module):
-    """Frames as the store has them to standardised targets, their normal scores, or class logits.
+    """Frames as the store has them to targets or class probabilities.
 
     Parameters
     ----------
+    trunk : nn.Module
+        Takes frames or images, and lengths; has `n_features`.
+    head : nn.Module
+        Takes the trunk's features.
+    row_mean, row_deviation : sequence of float
+        Standardise frames per row.
+    target_scale : TargetScale, optional
+        Maps outputs to targets; without it they are logits of classes.
+    augmentation : nn.Module, optional
+        Varies standardised frames.
+    channels : ImageChannels, optional
+        Turns frames into images.
+
+    Attributes
+    ----------
     card : ModelCard
-        Describes it whole.
+        What `build_network` built it from.
     """
 
     row_mean: torch.Tensor
     row_deviation: torch.Tensor
+    trunk: Any
+    head: Any
+    card: ModelCard
 
-    def __init__(self, card: ModelCard):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: nn.Module,
+        row_mean: tuple[float, ...],
+        row_deviation: tuple[float, ...],
+        target_scale: TargetScale | None = None,
+        augmentation: nn.Module | None = None,
+        channels: ImageChannels | None = None,
+    ):
         super().__init__()
-        self.card = card
-        experiment, model = card.experiment, card.experiment.model
-        n_rows = len(card.row_mean)
-        for name in ("row_mean", "row_deviation"):  # kept in the card, so not in the weights
-            values = torch.tensor(getattr(card, name), dtype=torch.float32)[:, None]
-            self.register_buffer(name, values, persistent=False)
-        self.target_scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
-        self.augmentation = SpectrogramAugmentation(experiment.augment, _n_mels(experiment.data, n_rows))
-        self.trunk = _build_trunk(model, n_rows, experiment.excerpt.frames)
-        self.head = build_head(model, experiment.task, self.trunk.n_features, len(card.outputs))
+        # the card keeps them, so the weights do not
+        self.register_buffer("row_mean", torch.tensor(row_mean)[:, None], persistent=False)
+        self.register_buffer("row_deviation", torch.tensor(row_deviation)[:, None], persistent=False)
+        self.trunk, self.head = trunk, head
+        self.target_scale = target_scale
+        self.augmentation, self.channels = augmentation or nn.Identity(), channels or nn.Identity()
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute outputs.
@@ -115,72 +128,98 @@ class Network(nn.Module):
 
     def features(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """What the trunk makes of frames, for a head [shape=(n, n_features)]."""
-        model = self.card.experiment.model
         standard = self.augmentation((frames - self.row_mean) / self.row_deviation)
-        if model.kind in ("lstm", "mlp"):
-            return self.trunk(standard, lengths)
-        images = _channels(standard, model)
-        return self.trunk(images.contiguous(memory_format=torch.channels_last), lengths)
+        return self.trunk(self.channels(standard), lengths)
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
         outputs = self(frames, lengths).float()
-        if self.card.experiment.task == "genre":
-            return outputs.softmax(dim=1)
-        return self.target_scale.targets_of(outputs)
-
-
-def _n_mels(data: DataSection, n_rows: int) -> int:
-    """How many of a network's rows are mel bands: none of windows', statistics' or chroma's."""
-    return min(n_rows, N_MELS) if data.of_layout and data.rows != "chroma" else 0
+        return outputs.softmax(dim=1) if self.target_scale is None else self.target_scale.targets_of(outputs)
 
 
 def build_network(card: ModelCard) -> Network:
-    """A network with random weights, in the memory format its experiment asks for."""
-    return Network(card).to(memory_format=torch.channels_last)
+    """The network that a card describes, with random weights.
+
+    Raises
+    ------
+    InputError
+        When the model's settings do not fit the input.
+    """
+    experiment, n_rows = card.experiment, len(card.row_mean)
+    data, augment = experiment.data, experiment.augment
+    has_mel = data.of_layout and data.rows != "chroma"
+    augmentation = SpectrogramAugmentation(
+        min(n_rows, N_MELS) if has_mel else 0,
+        augment.equaliser,
+        augment.row_shift,
+        augment.style_mixing,
+        augment.frequency_masks,
+        augment.time_masks,
+    )
+    trunk, channels = build_trunk(experiment, n_rows)
+    scale = None
+    if experiment.task == "emotion":
+        scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
+    head = build_head(experiment, trunk.n_features, len(card.outputs))
+    network = Network(trunk, head, card.row_mean, card.row_deviation, scale, augmentation, channels)
+    network.card = card
+    return network.to(memory_format=torch.channels_last)
 
 
-def _build_trunk(
-    model: ModelSection, n_rows: int, n_frames: int | None
-) -> "ConvNet | Lstm | Mlp | TimmBackbone":
+def build_trunk(experiment: Experiment, n_rows: int) -> tuple[Any, ImageChannels | None]:
+    """The trunk that an experiment asks for, and the image channels it reads."""
+    model, n_frames = experiment.model, experiment.excerpt.frames
+    batch_norm = model.norm == "batch"
     match model.kind:
-        case "conv":
-            return ConvNet(model, n_rows, n_frames or 1)
         case "lstm":
-            return Lstm(model, n_rows)
+            return Lstm(n_rows, model.lstm_width, model.bidirectional, model.dropout), None
         case "mlp":
-            return Mlp(model, n_rows, n_frames or 1)
+            return Mlp(n_rows, n_frames or 1, model.widths, model.activation, batch_norm), None
         case "timm":
-            from music_emotion.models.pretrained import TimmBackbone  # timm takes seconds to import
+            from music_emotion.models.timm_backbone import TimmBackbone  # timm takes seconds to import
 
-            return TimmBackbone(model, n_rows, n_frames or 256)
+            n_channels = len(model.channels)
+            trunk = TimmBackbone(model.backbone, n_channels, n_rows, n_frames or 256, model.weights)
+            return trunk, ImageChannels(model.channels)
+        case "conv":
+            fewest = model.smallest_input[1]
+            shape = (len(model.channels), n_rows, max(n_frames or 1, fewest))
+            named = (
+                "widths",
+                "convolutions",
+                "kernel",
+                "padded",
+                "pool",
+                "pool_size",
+                "stem_pool",
+                "readout",
+            )
+            settings: dict[str, Any] = {name: getattr(model, name) for name in named}
+            conv = ConvNet(*shape, batch_norm=batch_norm, activation=model.activation, **settings)
+            return conv, ImageChannels(model.channels, fewest)
 
 
-def _channels(frames: torch.Tensor, model: ModelSection) -> torch.Tensor:
-    """Standardised frames to images [shape=(n, n_channels, n_rows, n_frames)]."""
-    if model.kind == "conv":
-        fewest = model.smallest_input[1]
-        if frames.shape[2] < fewest:  # shorter than the pooling: the mean, which is 0 here
-            frames = nn.functional.pad(frames, (0, fewest - frames.shape[2]))
-    images = {"spectrogram": frames}
-    if "frequency" in model.channels:
-        rows = torch.linspace(-1, 1, frames.shape[1], device=frames.device, dtype=frames.dtype)
-        images["frequency"] = rows[:, None].expand_as(frames)
-    if "delta" in model.channels:
-        images["delta"] = torch.diff(frames, dim=2, prepend=frames[:, :, :1])
-    return torch.stack([images[name] for name in model.channels], dim=1)
+def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Module:
+    """The head that an experiment asks for; for genres, one head gives all classes."""
+    model = experiment.model
+    match model.head:
+        case "linear":
+            dropout = model.dropout if model.kind != "lstm" else 0.0  # the LSTM's is between layers
+            return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_features, n_outputs))
+        case "mlp":
+            n_heads = n_outputs if experiment.task == "emotion" else 1
+            return PublicHeads(n_features, n_outputs, n_heads, model.dropout)
+        case "dense":
+            hidden = (model.head_widths, model.activation, model.dropout, model.dropout_place)
+            return dense_head(n_features, n_outputs, *hidden)
 
 
 def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:
     """Write weights, with the card as JSON metadata, to one safetensors file, atomically."""
-    card = dict(
-        vars(network.card),
-        experiment=experiment_to_dict(network.card.experiment),
-        features=asdict(network.card.features),
-    )
+    card = _CARDS.dump_json(network.card).decode()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(contiguous, metadata={_METADATA_KEY: json.dumps(card)}))
+        temporary.write_bytes(save(contiguous, metadata={_METADATA_KEY: card}))
 
 
 def load_model(path: Path) -> Network:
@@ -192,11 +231,11 @@ def load_model(path: Path) -> Network:
         When the file is missing, damaged, not one of ours, or of another network.
     """
     card, weights = _read_model(path)
-    # The file holds every weight, so the files this network once started from aren't needed.
-    whole = card.experiment.model.model_copy(update={"weights": None, "trunk": None})
+    # the file holds every weight, so it needs no file that training started from
+    model = card.experiment.model.model_copy(update={"weights": None, "trunk": None})
     train = card.experiment.train.model_copy(update={"frozen_epochs": 0})
-    whole_experiment = card.experiment.model_copy(update={"model": whole, "train": train})
-    described = replace(card, experiment=whole_experiment)
+    experiment = card.experiment.model_copy(update={"model": model, "train": train})
+    described = replace(card, experiment=experiment)
     try:
         with torch.device("meta"):  # takes no memory, however large a network is described
             expected = build_network(described).state_dict()
@@ -214,7 +253,9 @@ def load_model(path: Path) -> Network:
 
 def _misfit(name: str, there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> str:
     """How a weight of a file differs in shape from that of a network; empty where it doesn't."""
-    theirs, ours = (_shape(weights.get(name)) for weights in (there, here))
+    theirs, ours = (
+        str(tuple(weights[name].shape)) if name in weights else "missing" for weights in (there, here)
+    )
     if name not in here:
         return f"{shortened(name)} is only there"
     return "" if theirs == ours else f"{shortened(name)} is {theirs} there, {ours} here"
@@ -244,20 +285,12 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
     if _METADATA_KEY not in metadata:
         raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
     try:
-        fields: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-        experiment = build_experiment(fields.pop("experiment"), str(path))
-        features = FeatureSettings(**fields.pop("features", {}))  # models of earlier versions lack them
-        card = ModelCard(experiment=experiment, features=features, **fields)
-    except InputError:
-        raise
+        return _CARDS.validate_python(json.loads(metadata[_METADATA_KEY])), weights
     except ValidationError as error:
-        reason = describe(error, "The description")
-        raise InputError(f"{path} describes its network in a way that can't be read. {reason}") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} describes its network in a way that can't be read ({shortened(repr(error), 200)})."
-        ) from None
-    return card, weights
+        reason = describe(error, "The description", ModelCard)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = f"{shortened(repr(error), 200)}."
+    raise InputError(f"{path} describes its network in a way that can't be read. {reason}")
 
 
 def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
@@ -293,7 +326,3 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     network.load_state_dict({**own, **{name: weights[name] for name in trunk}})
     new = [name for name in own if name not in trunk]
     return {"taken": trunk, "new": new, "unused": [name for name in weights if name not in trunk]}
-
-
-def _shape(tensor: torch.Tensor | None) -> str:
-    return "missing" if tensor is None else str(tuple(tensor.shape))

@@ -1,0 +1,199 @@
+"""Layers of networks: fully connected layers, the LSTM, readouts over time, and heads."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from music_emotion.files import InputError
+
+Activation = Literal["relu", "gelu", "silu"] | None
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, None: nn.Identity}
+_LEAST_VARIANCE = 1e-6  # whose root still has a gradient
+
+
+def dense_layers(
+    n_features: int, widths: Sequence[int], activation: Activation, batch_norm: bool = False
+) -> list[nn.Module]:
+    """Linear layers, each followed by batch normalisation, if asked for, and the activation.
+
+    Parameters
+    ----------
+    n_features : int
+        Size of the input.
+    widths : sequence of int
+        Units of each layer; the list is empty when there are none.
+    activation : {"relu", "gelu", "silu"} or None
+    batch_norm : bool, default False
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise([n_features, *widths]):
+        layers.append(nn.Linear(n_in, n_out))
+        if batch_norm:
+            layers.append(nn.BatchNorm1d(n_out))
+        layers.append(ACTIVATIONS[activation]())
+    return layers
+
+
+class Mlp(nn.Module):
+    """Fully connected layers over every row of every frame of an excerpt.
+
+    Parameters
+    ----------
+    n_rows, n_frames : int
+        Size of the input.
+    widths, activation, batch_norm
+        As for `dense_layers`.
+    """
+
+    def __init__(
+        self, n_rows: int, n_frames: int, widths: Sequence[int], activation: Activation, batch_norm: bool
+    ):
+        super().__init__()
+        self.n_frames = n_frames
+        self.layers = nn.Sequential(*dense_layers(n_rows * n_frames, widths, activation, batch_norm))
+        self.n_features = widths[-1]
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Read frames [shape=(n, n_rows, n_frames)] into features [shape=(n, n_features)].
+
+        It reads padding like any other sound.
+
+        Raises
+        ------
+        InputError
+            When the excerpts have another length.
+        """
+        if frames.shape[2] != self.n_frames:
+            raise InputError(
+                f"The excerpt has {frames.shape[2]} frames, but a network of model.kind 'mlp' reads only "
+                f"excerpts as long as those it was trained on, {self.n_frames} frames."
+            )
+        return self.layers(frames.flatten(1))
+
+
+class Lstm(nn.Module):
+    """Packed LSTM of two layers; the features are each direction's last valid step.
+
+    Parameters
+    ----------
+    n_rows : int
+        Values per frame.
+    width : int
+        Hidden units of each direction.
+    bidirectional : bool
+    dropout : float
+        Between the layers.
+    """
+
+    def __init__(self, n_rows: int, width: int, bidirectional: bool, dropout: float):
+        super().__init__()
+        self.lstm = nn.LSTM(n_rows, width, 2, batch_first=True, dropout=dropout, bidirectional=bidirectional)
+        self.n_directions = 1 + bidirectional
+        self.n_features = self.n_directions * width
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Read frames [shape=(n, n_rows, n_frames)] into features [shape=(n, n_features)]."""
+        steps = frames.transpose(1, 2)  # [n, frames, rows]
+        packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, (hidden, _) = self.lstm(packed)
+        return torch.cat(tuple(hidden[-self.n_directions :]), dim=1)
+
+
+class MeanMax(nn.Module):
+    """The mean over time beside the maximum, without the padding."""
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Read out features.
+
+        Parameters
+        ----------
+        frames : torch.Tensor [shape=(n, width, n_frames)]
+        lengths : torch.Tensor [shape=(n,)]
+            Frames before the padding, at least one.
+
+        Returns
+        -------
+        torch.Tensor [shape=(n, 2 * width)]
+        """
+        padding = _padding(frames, lengths)
+        mean = frames.masked_fill(padding, 0).sum(dim=2) / lengths[:, None]
+        largest = frames.masked_fill(padding, -torch.inf).amax(dim=2)
+        return torch.cat([mean, largest], dim=1)
+
+
+class AttentiveStatistics(nn.Module):
+    """Attentive statistics pooling: the weighted mean over time beside the weighted deviation.
+
+    Parameters
+    ----------
+    width : int
+        Values of a frame.
+
+    References
+    ----------
+    Okabe, Koshinaka and Shinoda, 2018, "Attentive statistics pooling for deep speaker embedding",
+    section 3.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.importance = nn.Sequential(nn.Linear(width, 64), nn.Tanh(), nn.Linear(64, 1))
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Read out features, as `MeanMax` does."""
+        importance = self.importance(frames.transpose(1, 2)).float().transpose(1, 2)  # [n, 1, n_frames]
+        weights = importance.masked_fill(_padding(frames, lengths), -torch.inf).softmax(dim=2)
+        mean = (weights * frames).sum(dim=2)
+        variance = (weights * (frames - mean[:, :, None]).square()).sum(dim=2)
+        return torch.cat([mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()], dim=1)
+
+
+def _padding(frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Where the padding is [shape=(n, 1, n_frames)]."""
+    return (torch.arange(frames.shape[2], device=frames.device) >= lengths[:, None])[:, None]
+
+
+class PublicHeads(nn.Module):
+    """The public baseline's heads, side by side: two layers each, with 128 hidden units.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+        Sizes of input and output.
+    n_heads : int
+        Each head gives ``n_outputs / n_heads`` outputs.
+    dropout : float
+        Before each of the two layers.
+    """
+
+    def __init__(self, n_features: int, n_outputs: int, n_heads: int, dropout: float):
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                *(nn.Dropout(dropout), nn.Linear(n_features, 128), nn.PReLU(), nn.BatchNorm1d(128)),
+                *(nn.Dropout(dropout), nn.Linear(128, n_outputs // n_heads)),
+            )
+            for _ in range(n_heads)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Features [shape=(n, n_features)] to outputs [shape=(n, n_outputs)]."""
+        return torch.cat([head(features) for head in self.heads], dim=1)
+
+
+def dense_head(
+    n_features: int,
+    n_outputs: int,
+    widths: Sequence[int],
+    activation: Activation,
+    dropout: float,
+    dropout_place: Literal["before", "after"],
+) -> nn.Sequential:
+    """Hidden layers that all outputs share, with dropout before or after them."""
+    hidden, drop = dense_layers(n_features, widths, activation), nn.Dropout(dropout)
+    last = nn.Linear([n_features, *widths][-1], n_outputs)
+    return nn.Sequential(*([drop, *hidden] if dropout_place == "before" else [*hidden, drop]), last)

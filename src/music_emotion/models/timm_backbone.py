@@ -1,0 +1,83 @@
+"""Any timm backbone, with random weights or weights from a local file; nothing is downloaded."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from music_emotion.files import InputError, first_five, nearest
+
+
+class TimmBackbone(nn.Module):
+    """A timm model without its classifier.
+
+    Parameters
+    ----------
+    name : str
+        The model's name in timm.
+    n_channels, n_rows, n_frames : int
+        Size of the input. Backbones with a fixed input size are made for it.
+    weights : str, optional
+        Local file with pretrained weights.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, a missing weights file, or weights that do not fit.
+    """
+
+    def __init__(self, name: str, n_channels: int, n_rows: int, n_frames: int, weights: str | None = None):
+        super().__init__()
+        if not timm.is_model(name):
+            raise InputError(f"timm has no model '{name}'; {nearest(name, timm.list_models())}")
+        if weights is not None and not Path(weights).is_file():
+            raise InputError(f"The weights file {weights} does not exist. Correct model.weights.")
+        settings: dict[str, Any] = {"in_chans": n_channels, "num_classes": 0}
+        pretrained = timm.get_pretrained_cfg(name)
+        if pretrained and pretrained.fixed_input_size:
+            settings["img_size"] = (n_rows, n_frames)
+        overlay = {"file": weights} if weights else None
+        try:
+            with torch.random.fork_rng(devices=[], enabled=weights is not None):
+                self.backbone = timm.create_model(
+                    name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **settings
+                )
+        except (RuntimeError, KeyError, ValueError, EOFError, SafetensorError, UnpicklingError) as error:
+            raise InputError(
+                f"timm's '{name}' can't be built with model.weights '{weights}' for "
+                f"{n_channels} channels of {n_rows} x {n_frames}: {error}"
+            ) from None
+        if weights is not None:
+            self._check_all_taken(timm.create_model(name, **settings), weights)
+        with torch.no_grad():  # timm's names for this number vary
+            features = self.backbone.eval()(torch.zeros(1, n_channels, n_rows, n_frames))
+        self.backbone.train()
+        self.n_features = features.shape[1]
+
+    def forward(self, images: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Read images [shape=(n, n_channels, n_rows, n_frames)] into features [shape=(n, n_features)].
+
+        timm models read padding like any other sound.
+        """
+        return self.backbone(images)
+
+    def _check_all_taken(self, random: nn.Module, weights: str) -> None:
+        """Refuse a file that lacks weights, which timm leaves random without a word.
+
+        `random` is made from the same random state, so a weight equal in both was not in the file.
+        """
+        drawn = dict(random.named_parameters())
+        untouched = [
+            name
+            for name, weight in self.backbone.named_parameters()
+            if weight.ndim > 1 and weight.std() > 0 and torch.equal(weight, drawn[name])
+        ]
+        if untouched:
+            raise InputError(
+                f"The weights file {weights} lacks weights of this backbone: {first_five(untouched)}. "
+                f"Give the file of the same timm model, or no model.weights."
+            )
