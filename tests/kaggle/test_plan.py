@@ -55,6 +55,11 @@ def test_what_takes_seconds_comes_first_and_genres_before_what_starts_from_them(
 
 
 @pytest.mark.usefixtures("folder")
+def test_built_in_experiments_are_named_without_a_file():
+    assert [e.name for e in plan("multitask", "ridge.toml").experiments] == ["ridge", "multitask"]
+
+
+@pytest.mark.usefixtures("folder")
 def test_the_files_that_experiments_name_travel_with_them():
     experiments = placed("transfer.toml", "genres.toml")
     assert experiments["transfer"].folds.groups == "transfer-groups.csv"

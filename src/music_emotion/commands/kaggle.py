@@ -32,7 +32,7 @@ def package(
     Parameters
     ----------
     what
-        Directory of a blend; with --hours, also experiment files.
+        Directory of a blend; with --hours, also experiments by name or file.
     owner
         Your name on Kaggle.
     hours

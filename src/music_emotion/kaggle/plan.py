@@ -80,7 +80,7 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | N
     Parameters
     ----------
     what : sequence of Path
-        Experiment files, or the directory of a blend.
+        Experiment files, names of built-in experiments, or the directory of a blend.
     name : str
         Of the blend that comes out.
     hours : float
@@ -140,8 +140,13 @@ def _check_plain(experiment: Experiment) -> None:
         )
 
 
+def _is_experiment(path: Path) -> bool:
+    """Whether it is an experiment file, or the name of a built-in one, and no blend."""
+    return path.suffix == ".toml" or (path.name == str(path) and not path.exists())
+
+
 def _way_of_blending(what: Sequence[Path]) -> tuple[Method, float]:
-    blends = [read_recipe(path) for path in what if path.suffix != ".toml"]
+    blends = [read_recipe(path) for path in what if not _is_experiment(path)]
     if len(blends) > 1 or (blends and len(what) > 1):
         raise InputError("Name either one blend or experiment files.")
     return (blends[0].method, blends[0].shrinkage) if blends else ("z-score", 0.5)
@@ -149,7 +154,7 @@ def _way_of_blending(what: Sequence[Path]) -> tuple[Method, float]:
 
 def _experiments(path: Path) -> list[Experiment]:
     """Those of a file, or of a blend's runs and the genre runs these started from."""
-    if path.suffix == ".toml":
+    if _is_experiment(path):
         return [build_experiment(read_differences(path), str(path))]
     runs = [read_experiment(Path(run)) for run in read_recipe(path).members]
     trunks = [_TRUNK.search(run.model.trunk or "") for run in runs]
