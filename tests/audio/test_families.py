@@ -322,14 +322,6 @@ def test_modulation_is_strongest_at_the_beat_whatever_the_tempo(every):
     assert modulation[1, 2] > modulation[1, 1] + 2
 
 
-def test_clicks_on_halves_of_the_beat_are_there_and_not_on_thirds():
-    fused = steady(1290)
-    for every, level in ((22, -10.0), (11, -40.0)):
-        fused[:128, ::every] = np.maximum(fused[:128, ::every], level)
-    found = families(fused)["beat_modulation"].reshape(8, 5)
-    assert (found[:, 2:4].min(axis=1) > found[:, :2].max(axis=1) + 2).all()
-
-
 def test_without_onsets_there_is_no_pulse_no_interval_and_no_attack():
     found = families(steady())
     assert (found["onset_intervals"] == 0).all()

@@ -6,19 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import skew
 
 from music_emotion.audio.constant_q import short_time_spectrum
 from music_emotion.audio.features import FeatureSettings, full_features, silent_rows
 from music_emotion.audio.statistics import (
     audio_statistics,
     autocorrelation,
-    correlations,
     fused_statistics,
-    lag_changes,
-    skewness,
     spectral_shape,
-    whole_frames,
 )
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
@@ -30,19 +25,10 @@ OTHER_SETTINGS = FeatureSettings(16000, 1024, 200)
 UNITS = ("dbfs", "db", "rows", "bpm", "hz")
 FUSED_RATIOS = ("chroma", "key", "major", "minor", "mode", "pulse_strength", "onset_autocorrelation")
 AUDIO_RATIOS = ("spectral_flatness", "onset_autocorrelation")
-ROWS = np.random.default_rng(0).exponential(size=(5, 300)).astype(np.float32) * [[1], [5], [10], [0.1], [3]]
 
 
-def played(seconds: float = 4.0, **changes: float) -> np.ndarray:
-    parameters = {
-        **{"tonic": 0, "tempo_bpm": 110.0, "minor": False, "brightness": 0.5, "density": 0.5},
-        **changes,
-    }
-    rest = (0.5, 0.5, 1.0, 0.4)
-    music = Music(
-        *(parameters["tonic"], 0, parameters["minor"], parameters["tempo_bpm"], parameters["brightness"]),
-        *(parameters["density"], *rest),
-    )
+def played(seconds: float = 4.0, tonic: int = 0, minor: bool = False) -> np.ndarray:
+    music = Music(tonic, 0, minor, 110.0, 0.5, 0.5, 0.5, 0.5, 1.0, 0.4)
     return synthesise(music, seconds, RATE_HZ, np.random.default_rng(0))
 
 
@@ -95,14 +81,6 @@ def music() -> np.ndarray:
 @pytest.fixture(scope="module")
 def music_statistics(music) -> dict[str, float]:
     return of_audio(music)
-
-
-@pytest.mark.parametrize("n_frames", [1, 2, 3, 10, 431])
-@pytest.mark.parametrize("clip", [quiet, noisy, lambda n: np.zeros((140, n))])
-def test_statistics_of_an_array_are_finite_however_short(clip, n_frames):
-    statistics = of_array(clip(n_frames))
-    assert np.isfinite(list(statistics.values())).all()
-    assert all(type(value) is float for value in statistics.values())
 
 
 @given(st.data(), st.integers(1, 40), st.floats(1e-3, 1.0))
@@ -224,14 +202,6 @@ def test_in_hertz_a_row_is_at_its_filters_peak(row, sample_rate_hz):
     assert statistics["mel_bandwidth_mean_hz"] < 0.01 * sample_rate_hz
 
 
-def test_white_noise_is_centred_at_a_quarter_of_the_sample_rate():
-    noise = np.random.default_rng(0).standard_normal(5 * RATE_HZ).astype(np.float32)
-    statistics = of_array(mel_only(noise))
-    assert statistics["mel_centroid_mean_hz"] == pytest.approx(22050 / 4, rel=0.01)
-    assert statistics["mel_bandwidth_mean_hz"] == pytest.approx(11025 / 12**0.5, rel=0.02)
-    assert statistics["mel_roll_off_mean_hz"] == pytest.approx(0.85 * 11025, rel=0.02)
-
-
 def test_percentiles_are_of_the_frames():
     fused = quiet(101)
     fused[32:48] = np.random.default_rng(0).permutation(np.linspace(-60, -10, 101))
@@ -244,19 +214,6 @@ def test_percentiles_are_of_the_frames():
     assert statistics["band4_p90_db"] == -80
 
 
-@pytest.mark.parametrize("order", [1, 4, 12])
-def test_a_cosine_over_the_mel_rows_is_one_mfcc(order):
-    fused = quiet(8)
-    cosine = np.cos(np.pi * order * (np.arange(128) + 0.5) / 128)
-    fused[:128] = -40 + 10 * cosine[:, None] * np.tile([1, 0.5], 4)
-    statistics = of_array(fused)
-    assert statistics["mfcc0_mean_db"] == pytest.approx(-40 * 128**0.5, abs=1e-3)
-    assert statistics[f"mfcc{order}_mean_db"] == pytest.approx(7.5 * 64**0.5, abs=1e-3)
-    assert statistics[f"mfcc{order}_std_db"] == pytest.approx(2.5 * 64**0.5, abs=1e-3)
-    others = [statistics[f"mfcc{number}_mean_db"] for number in range(1, 13) if number != order]
-    np.testing.assert_allclose(others, 0, atol=1e-3)
-
-
 def test_mfccs_are_librosas_but_for_the_level_of_the_0th(music):
     statistics = of_array(mel_only(music))
     expected = librosa.feature.mfcc(y=music, sr=RATE_HZ, n_mfcc=13)
@@ -264,7 +221,8 @@ def test_mfccs_are_librosas_but_for_the_level_of_the_0th(music):
     deviations = [statistics[f"mfcc{number}_std_db"] for number in range(13)]
     np.testing.assert_allclose(means[1:], expected[1:].mean(axis=1), atol=1e-3)
     np.testing.assert_allclose(deviations, expected.std(axis=1), atol=1e-3)
-    assert abs(means[0] - expected[0].mean()) > 10
+    loudest = librosa.power_to_db(librosa.feature.melspectrogram(y=music, sr=RATE_HZ)).max()
+    assert means[0] == pytest.approx(expected[0].mean() - loudest * 128**0.5, abs=0.01)
 
 
 def test_each_pitch_class_has_its_mean_and_deviation():
@@ -334,13 +292,6 @@ def test_a_key_profile_fits_its_own_key_whatever_the_tonic():
     assert 0.8 < strengths[0] <= 1
     fused[128:] = 0.1
     assert abs(of_array(fused)["key_strength"]) < 1e-3
-
-
-def test_brighter_music_has_a_higher_centroid_and_denser_music_more_onsets():
-    dark, bright = of_played(brightness=0.1), of_played(brightness=0.9)
-    assert dark["centroid_mean_rows"] < bright["centroid_mean_rows"]
-    assert dark["band8_mean_db"] < bright["band8_mean_db"]
-    assert of_played(density=0.9)["flux_mean_db"] > of_played(density=0.1)["flux_mean_db"]
 
 
 def test_silence_is_at_the_floor_and_has_no_tempo():
@@ -444,14 +395,6 @@ def test_clicks_have_their_tempo_and_repeat_at_it(bpm):
     assert of_audio(noise)["onset_autocorrelation_at_tempo"] < 0.3
 
 
-def test_two_equal_bins_have_their_centre_and_half_their_distance():
-    weights = np.array([[1, 0], [0, 0], [1, 0]], np.float32)  # and a silent frame
-    shape = spectral_shape(weights, np.array([100.0, 200.0, 300.0]), "", "hz")
-    assert shape["centroid_mean_hz"] == pytest.approx(200 / 2)
-    assert shape["bandwidth_mean_hz"] == pytest.approx(100 / 2)
-    assert shape["roll_off_mean_hz"] == 300 / 2
-
-
 def test_a_narrow_band_far_up_keeps_its_width():
     positions = np.arange(9990.0, 10011.0)
     shape = spectral_shape(np.ones((21, 1), np.float32), positions, "x_", "hz")
@@ -465,29 +408,3 @@ def test_autocorrelation_is_1_at_no_lag_and_falls_with_the_overlap():
     assert correlation.shape == (100,)
     assert correlation[[0, 1, 2, 50]] == pytest.approx([1, -0.99, 0.98, 0.5])
     assert not autocorrelation(np.full(1000, 3.3, np.float32)).any()
-
-
-def test_skewness_is_scipys_and_0_of_a_constant():
-    np.testing.assert_allclose(skewness(ROWS), skew(ROWS.astype(np.float64), axis=1), rtol=1e-10)
-    assert skewness(np.full((2, 9), -80 / 3, np.float32)).tolist() == [0, 0]
-
-
-def test_correlations_are_numpys_and_0_with_a_constant():
-    rows = np.vstack([ROWS, ROWS[:1] - 2 * ROWS[1:2]])
-    expected = np.corrcoef(rows)[np.triu_indices(6, 1)]
-    np.testing.assert_allclose(correlations(rows), expected, atol=1e-10)
-    rows[2] = -80 / 3
-    flat = np.array([2 in pair for pair in zip(*np.triu_indices(6, 1), strict=True)])
-    np.testing.assert_allclose(correlations(rows), np.where(flat, 0, expected), atol=1e-8)
-
-
-def test_lag_changes_of_a_line_are_its_slope_times_the_lag_and_of_a_few_frames_by_hand():
-    line = np.array([np.arange(50.0), -3 * np.arange(50.0)])
-    lags = np.array([1, 1, 1, 2, 4, 8, 15, 30])  # 3 s and its halves, of frames of 0.1 s; 0.75 s is 7.5
-    np.testing.assert_allclose(lag_changes(line, 0.1), np.stack([lags, 3 * lags], axis=1))
-    changes = lag_changes(np.array([[0.0, 1, 3, 3, 8]]), 1.0)
-    assert changes[:, 0].tolist() == [2] * 6 + [
-        (3 + 2 + 5) / 3,
-        (3 + 7) / 2,
-    ]  # after at most 0.75 s, 1.5 s, 3 s
-    assert [whole_frames(seconds, 0.1) for seconds in (0.01, 0.1, 0.26, 6.0)] == [1, 1, 3, 60]

@@ -90,13 +90,6 @@ def test_excerpts_carry_the_values_and_id_of_their_clip():
         assert batch["values"].dtype == batch["frames"].dtype == torch.float32
 
 
-def test_a_selection_of_clips_reads_only_those():
-    part = clip_set([50, 20, 70, 30]).select(np.array([3, 1]))
-    batch = items_of(TrainingExcerpts(part, FUSED, ExcerptSection(frames=16, per_clip=3), 0))
-    assert set(batch["ids"].tolist()) == {11, 13}
-    check_excerpts(batch, [50, 20, 70, 30], 16, -80)
-
-
 @pytest.mark.parametrize(
     ("rows", "n_rows", "first"), [("mel", 128, 10), ("chroma", 12, -40), ("fused", 140, 10)]
 )
@@ -147,11 +140,6 @@ def test_even_excerpts_cover_the_first_and_the_last_frame_at_equal_steps(n_excer
 def test_a_single_even_excerpt_is_the_middle():
     dataset = EvenExcerpts(clip_set([90]), FUSED, ExcerptSection(frames=20, test=1))
     assert items_of(dataset)["frames"][0, TIME_ROW].tolist() == list(range(35, 55))
-
-
-def test_whole_clips_are_one_even_excerpt_however_many_are_asked():
-    dataset = EvenExcerpts(clip_set([30, 40]), FUSED, ExcerptSection(frames=None, test=5))
-    assert items_of(dataset)["frames"].shape == (2, 140, 40)
 
 
 def test_a_short_last_batch_is_left_out_in_training_only():

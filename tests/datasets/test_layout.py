@@ -66,21 +66,10 @@ def test_a_root_inside_a_set_gets_the_right_one_named(tmp_path, task, rate, insi
         find_set(folder, task, rate)
 
 
-@pytest.mark.parametrize(
-    ("root", "sentence"),
-    [
-        ("", r"No folder multitask_dataset at or up to 5 levels below .*holds: a\)"),
-        ("empty", "holds: no folders"),
-        ("none", r"none is not a folder. Give the right one with --data\.root"),
-    ],
-)
-def test_a_root_without_the_set_names_what_it_holds(tmp_path, root, sentence):
-    if root:
-        (tmp_path / "empty").mkdir()
-    else:
-        make_sets(tmp_path / "a" / "b" / "c" / "d" / "e" / "f")
-    with pytest.raises(InputError, match=sentence):
-        find_set(tmp_path / root, "emotion")
+def test_a_root_without_the_set_names_what_it_holds(tmp_path):
+    make_sets(tmp_path / "a" / "b" / "c" / "d" / "e" / "f")
+    with pytest.raises(InputError, match=r"No folder multitask_dataset at or up to 5 levels .*holds: a\)"):
+        find_set(tmp_path, "emotion")
 
 
 @pytest.mark.parametrize(

@@ -61,19 +61,6 @@ def test_a_second_run_reads_only_what_changed(clips, tmp_path):
     assert (tmp_path / "s.csv").read_text() != before
 
 
-def test_other_settings_are_not_taken_for_the_same(clips, tmp_path):
-    summarise_clips(clips, tmp_path / "s.csv", SETTINGS, workers=HERE)
-    other = FeatureSettings(hop_length=1024)
-    assert summarise_clips(clips, tmp_path / "s.csv", other, workers=HERE).n_done == 3
-
-
-def test_a_users_own_table_is_not_replaced(clips, tmp_path):
-    before = (tmp_path / "clips.csv").read_text()
-    with pytest.raises(InputError, match=r"clips\.csv exists and is not what would be written there"):
-        summarise_clips(clips, tmp_path / "clips.csv", SETTINGS, workers=HERE)
-    assert (tmp_path / "clips.csv").read_text() == before
-
-
 def test_a_clip_that_fails_has_a_reason_and_no_numbers(clips, tmp_path):
     (tmp_path / "2.wav").write_bytes(b"no audio")
     with pytest.raises(InputError, match=r"(?s)1 of 3 clips failed.*2\.wav.*s\.csv"):

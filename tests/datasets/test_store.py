@@ -64,14 +64,6 @@ def test_a_store_holds_every_array_in_half_precision(opened, arrays):
     np.testing.assert_allclose(store.frames_of(100).T, arrays[100], atol=1 / 30)  # dB
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_any_float_type_and_memory_order_is_packed_alike(tmp_path, opened, arrays, dtype, order):
-    for clip_id, array in arrays.items():
-        np.save(array_path(tmp_path, clip_id), np.asarray(array, dtype=dtype, order=order))
-    check_contents(opened(), {clip_id: array.astype(dtype) for clip_id, array in arrays.items()})
-
-
 def compress(path: Path, change: Callable[[bytes], bytes] = bytes) -> None:
     path.with_name(path.name + ".gz").write_bytes(change(gzip.compress(path.read_bytes())))
     path.unlink()
@@ -122,10 +114,7 @@ SPOILT = {
         r"has shape \(128, 5\), expected \(140, frames\)",
     ),
     "flat": (lambda path: np.save(path, np.zeros(140)), r"has shape \(140,\), expected \(140, frames\)"),
-    "no frames": (lambda path: np.save(path, np.zeros((140, 0))), r"has shape \(140, 0\), expected"),
-    "complex": (lambda path: np.save(path, np.zeros((140, 5), complex)), "holds complex128, expected real"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "is not a whole array"),
-    "empty": (lambda path: path.write_bytes(b""), "is not a whole array"),
     "text": (lambda path: path.write_text("404: not found"), "is not a whole array"),
     "truncated gzip": (lambda path: compress(path, lambda c: c[: len(c) // 2]), "is not a whole array"),
     "spoilt gzip": (

@@ -14,18 +14,7 @@ from music_emotion.datasets.synthesis import GENRES, Music, draw_music, draw_tar
 
 RATE_HZ = 22050
 TARGETS = ["valence", "energy", "danceability"]
-PLAIN = Music(
-    tonic=0,
-    progression=0,
-    minor=False,
-    tempo_bpm=110.0,
-    brightness=0.5,
-    density=0.5,
-    drums=0.5,
-    bass=0.5,
-    regularity=0.8,
-    loudness=0.5,
-)
+PLAIN = Music(0, 0, False, 110.0, 0.5, 0.5, 0.5, 0.5, regularity=0.8, loudness=0.5)
 
 
 def play(music: Music, seconds: float = 4.0, seed: int = 0) -> np.ndarray:
@@ -53,11 +42,6 @@ def test_audio_is_finite_and_within_full_scale():
         assert np.isfinite(waveform).all()
         assert 0.1 < np.abs(waveform).max() <= 1
         assert waveform.std() > 0.01
-
-
-def test_same_seed_gives_the_same_audio_and_another_does_not():
-    assert np.array_equal(play(PLAIN, seed=5), play(PLAIN, seed=5))
-    assert not np.allclose(play(PLAIN, seed=5), play(PLAIN, seed=6))
 
 
 @pytest.mark.parametrize("tempo_bpm", [84.0, 112.0, 140.0])
@@ -107,14 +91,6 @@ def test_targets_are_in_range_and_spread():
     assert table.to_numpy().min() >= 0
     assert table.to_numpy().max() <= 1
     assert (table.std() > 0.1).all()
-
-
-def test_genres_overlap_but_differ():
-    rng = np.random.default_rng(4)
-    rock = np.array([draw_music("Rock", rng).loudness for _ in range(200)])
-    folk = np.array([draw_music("Folk", rng).loudness for _ in range(200)])
-    assert rock.mean() > folk.mean() + 0.2
-    assert np.percentile(folk, 95) > np.percentile(rock, 25)
 
 
 def test_files_and_tables_are_what_the_extraction_reads(tmp_path):

@@ -15,7 +15,9 @@ def masked(seed: int = 0, n_rows: int = 40, n_frames: int = 50, n: int = 64, **s
     """Where ones became zeros."""
     torch.manual_seed(seed)
     masks = SpectrogramAugmentation(n_rows, **settings).train()
-    return masks(torch.ones(n, n_rows, n_frames)) == 0
+    result = masks(torch.ones(n, n_rows, n_frames))
+    assert ((result == 0) | (result == 1)).all()
+    return result == 0
 
 
 def varied(frames: torch.Tensor, n_mels: int, **settings) -> torch.Tensor:
@@ -112,36 +114,15 @@ def test_networks_equalise_mel_bands_and_leave_chroma(data, changes):
     assert torch.equal(varied[:, 128:], frames[:, 128:])
 
 
-def test_what_is_not_masked_is_left_as_it_was():
-    torch.manual_seed(0)
-    frames = torch.randn(8, 128, 256)
-    result = SpectrogramAugmentation(128, frequency_masks=(2, 24), time_masks=(2, 48)).train()(frames)
-    assert torch.equal(result[result != 0], frames[result != 0])
-    assert 0 < (result == 0).float().mean() < 0.8
-
-
-def test_no_masks_change_nothing():
-    assert not masked().any()
-
-
-@given(st.integers(1, 60), st.integers(0, 1000))
+@pytest.mark.parametrize(("masks", "along", "across"), [("frequency_masks", 1, 2), ("time_masks", 2, 1)])
+@given(width=st.integers(1, 60), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_a_frequency_mask_is_one_band_of_at_most_its_width(width, seed):
-    mask = masked(seed, frequency_masks=(1, width))
-    rows = mask.any(dim=2)
-    assert torch.equal(mask, rows[:, :, None].expand_as(mask))
-    for line in rows:
-        assert longest_run(line) == line.sum() <= min(width, 40)
-
-
-@given(st.integers(1, 60), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_a_time_mask_is_one_span_of_at_most_its_width(width, seed):
-    mask = masked(seed, time_masks=(1, width))
-    frames = mask.any(dim=1)
-    assert torch.equal(mask, frames[:, None].expand_as(mask))
-    for line in frames:
-        assert longest_run(line) == line.sum() <= min(width, 50)
+def test_a_mask_is_one_band_or_span_of_at_most_its_width(masks, along, across, width, seed):
+    mask = masked(seed, **{masks: (1, width)})
+    lines = mask.any(dim=across, keepdim=True)
+    assert torch.equal(mask, lines.expand_as(mask))
+    for line in lines.squeeze(across):
+        assert longest_run(line) == line.sum() <= min(width, mask.shape[along])
 
 
 def test_every_width_and_every_place_occurs():
@@ -172,21 +153,6 @@ def test_no_alpha_changes_nothing():
     before = batch()
     after = mixup(*before, alpha=None)
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
-
-
-@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 5.0])
-def test_class_probabilities_still_sum_to_one(alpha):
-    _, _, values = mixup(*batch(), alpha)
-    torch.testing.assert_close(values.sum(dim=1), torch.ones(16))
-    assert (values >= 0).all()
-    assert ((values > 0).sum(dim=1) > 1).any()
-
-
-@pytest.mark.parametrize("alpha", [0.1, 1.0])
-def test_an_excerpt_keeps_at_least_half_of_its_own_label(alpha):
-    _, _, before = batch()
-    _, _, after = mixup(*batch(), alpha)
-    assert ((before * after).sum(dim=1) >= 0.5).all()
 
 
 @given(st.integers(2, 9), st.integers(0, 1000))
@@ -248,13 +214,6 @@ def test_a_small_bandwidth_takes_the_nearest_and_never_oneself():
     assert partners(values, 1e-6).tolist() == [[1, 0, 3, 2, 3]]
 
 
-def test_a_large_bandwidth_takes_all_others_alike():
-    drawn = partners(torch.arange(4.0)[:, None], 100.0, n_draws=1000)
-    for item in range(4):
-        shares = np.bincount(drawn[:, item], minlength=4) / len(drawn)
-        np.testing.assert_allclose(shares, (np.arange(4) != item) / 3, atol=0.05)
-
-
 def test_outputs_that_do_not_vary_do_not_count():
     values = torch.tensor([[0.1, 0.3], [0.1, 0.0], [0.1, 0.31]])
     assert partners(values, 1e-3).tolist() == [[2, 0, 0]]
@@ -266,9 +225,3 @@ def test_a_single_item_is_its_own_partner():
     torch.testing.assert_close(mixed, frames)
     assert torch.equal(longer, lengths)
     torch.testing.assert_close(mixed_values, values)
-
-
-def test_a_mixture_is_as_long_as_the_longer():
-    frames, _, values = batch(2)
-    seen = {tuple(mixup(frames, torch.tensor([3, 7]), values, 1.0)[1].tolist()) for _ in range(40)}
-    assert seen == {(3, 7), (7, 7)}

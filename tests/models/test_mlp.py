@@ -61,15 +61,8 @@ def network_of(n_frames: int, task: str = "emotion", head: str = "linear") -> Ne
     torch.manual_seed(0)
     model = {"kind": "mlp", "widths": (32,), "dropout": 0, "head": head}
     differences = {"task": task, "model": model, "excerpt": {"frames": n_frames}}
-    card = ModelCard(
-        build_experiment(differences, "test"),
-        outputs=("valence",),
-        row_mean=(3.0,) * 12,
-        row_deviation=(2.0,) * 12,
-        target_mean=(0.0,),
-        target_deviation=(1.0,),
-    )
-    return build_network(card)
+    scales = ((3.0,) * 12, (2.0,) * 12, (0.0,), (1.0,))
+    return build_network(ModelCard(build_experiment(differences, "test"), ("valence",), *scales))
 
 
 @pytest.mark.parametrize("n_frames", [1, 4])
