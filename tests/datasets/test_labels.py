@@ -45,7 +45,7 @@ def test_targets_and_genres_are_read_in_every_spelling(written, separator, heade
 
 
 def test_only_the_wanted_targets_are_kept_and_checked_in_the_order_asked(written):
-    path = written("Id,valence,energy,tempo", "5,0.1,0.2,128.0")
+    path = written("Id, valence ,energy,tempo", "", "5 , 0.1,0.2, 128.0 ", " ")
     table = read_targets(path, ["energy", "valence"])
     assert list(table.columns) == ["energy", "valence"]
     assert table.loc[5].tolist() == [0.2, 0.1]

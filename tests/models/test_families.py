@@ -95,13 +95,6 @@ def test_noise_is_estimated(noise):
     assert process.noise_ == pytest.approx(noise**2 / (1 + noise**2), abs=0.15)
 
 
-def test_where_statistics_say_nothing_all_is_noise_and_predictions_are_the_mean():
-    target = standardised(np.random.default_rng(4).normal(size=200))
-    process = FamilyProcess(FAMILIES, 1.5).fit(KNOWN, target)
-    assert process.noise_ > 0.75
-    assert process.predict(NEW).std() < 0.2
-
-
 def reference(process: FamilyProcess, known: np.ndarray, target: np.ndarray) -> GaussianProcessRegressor:
     """Scikit-learn's, with the settings that the process of one family learnt."""
     (relevance,) = process.relevance_.values()

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from music_emotion.config import Experiment, ModelSection
-from music_emotion.models.layers import PublicHeads
 from music_emotion.models.network import build_head
 
 
@@ -63,14 +62,6 @@ def test_targets_share_hidden_layers_in_all_heads_but_the_public_baselines(head,
     network(torch.randn(3, 6))[:, 0].sum().backward()
     untouched = [weight for weight in weights if weight.grad is None or not weight.grad.any()]
     assert (len(untouched) == 0) == shared
-
-
-def test_genres_have_one_public_head_and_targets_one_each():
-    genre, emotion = (head_of(task, head="mlp") for task in ("genre", "emotion"))
-    assert isinstance(genre, PublicHeads)
-    assert isinstance(emotion, PublicHeads)
-    assert [sizes(head)[-1] for head in genre.heads] == [(128, 4)]
-    assert [sizes(head)[-1] for head in emotion.heads] == [(128, 1)] * 4
 
 
 def test_the_lstms_dropout_is_between_its_layers_and_not_before_a_linear_head():

@@ -7,7 +7,7 @@ from torch import nn
 from music_emotion.config import build_experiment
 from music_emotion.files import InputError
 from music_emotion.models.layers import Mlp, dense_layers
-from music_emotion.models.network import ModelCard, Network, build_network, load_trunk, save_model
+from music_emotion.models.network import ModelCard, Network, build_network
 
 LENGTHS = torch.tensor([20, 20])
 
@@ -78,16 +78,3 @@ def test_a_network_learns_what_one_value_of_the_frames_tells(n_frames):
         optimiser.step()
     reached = network.eval().predict(new, lengths)[:, 0]
     assert torch.corrcoef(torch.stack([reached, new[:, 5, -1]]))[0, 1] > 0.5
-
-
-def test_the_trunk_of_a_genre_network_is_taken_under_a_new_dense_head(tmp_path):
-    genre, path = network_of(4, "genre"), tmp_path / "model.safetensors"
-    nn.init.normal_(genre.trunk.layers[0].weight)
-    save_model(path, genre, genre.state_dict())
-    network = network_of(4, head="dense")
-    names = load_trunk(network, path)
-    assert torch.equal(network.trunk.layers[0].weight, genre.trunk.layers[0].weight)
-    assert names["new"] == [f"head.{name}" for name in network.head.state_dict()]
-    assert len(names["new"]) == 4
-    with pytest.raises(InputError, match=r"trunk\.layers\.0\.weight is \(32, 48\) there, \(32, 60\) here"):
-        load_trunk(network_of(5), path)

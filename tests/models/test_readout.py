@@ -42,14 +42,6 @@ def test_attention_is_the_published_formula():
         assert n_heard == 1 or alpha.max() > 1.5 / n_heard  # not merely the plain mean
 
 
-def test_equal_importance_gives_plain_mean_and_deviation():
-    readout, frames = attention(), frames_of()
-    nn.init.zeros_(readout.importance[2].weight)
-    features = readout(frames, torch.tensor([6, 6, 6]))
-    plain = torch.cat([frames.mean(dim=2), frames.std(dim=2, correction=0)], dim=1)
-    torch.testing.assert_close(features, plain)
-
-
 @pytest.mark.parametrize("readout", [MeanMax(), attention()], ids=["mean-max", "attention"])
 def test_padding_is_not_read(readout):
     frames = frames_of()
