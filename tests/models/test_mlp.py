@@ -57,10 +57,10 @@ def test_another_length_is_refused(n_frames):
         mlp_of()(torch.zeros(2, 12, n_frames), LENGTHS)
 
 
-def network_of(n_frames: int, task: str = "emotion", head: str = "linear") -> Network:
+def network_of(n_frames: int) -> Network:
     torch.manual_seed(0)
-    model = {"kind": "mlp", "widths": (32,), "dropout": 0, "head": head}
-    differences = {"task": task, "model": model, "excerpt": {"frames": n_frames}}
+    model = {"kind": "mlp", "widths": (32,), "dropout": 0}
+    differences = {"model": model, "excerpt": {"frames": n_frames}}
     scales = ((3.0,) * 12, (2.0,) * 12, (0.0,), (1.0,))
     return build_network(ModelCard(build_experiment(differences, "test"), ("valence",), *scales))
 
