@@ -142,18 +142,15 @@ def test_a_single_even_excerpt_is_the_middle():
     assert items_of(dataset)["frames"][0, TIME_ROW].tolist() == list(range(35, 55))
 
 
-def test_a_short_last_batch_is_left_out_in_training_only():
+def test_a_short_last_batch_is_left_out_in_training_unless_it_is_the_only_one():
     clips, excerpt = clip_set([30] * 7), ExcerptSection(frames=8, per_clip=1, test=2)
-    training = [len(batch["ids"]) for batch in batches(TrainingExcerpts(clips, FUSED, excerpt, 0), 3)]
+    training, only = (
+        [len(batch["ids"]) for batch in batches(TrainingExcerpts(clips, FUSED, excerpt, 0), size)]
+        for size in (3, 100)
+    )
     even = [batch["ids"].tolist() for batch in batches(EvenExcerpts(clips, FUSED, excerpt), 3)]
-    assert training == [3, 3]
+    assert (training, only) == ([3, 3], [7])
     assert even == [[10, 11, 12], [13, 14, 15], [16]]
-
-
-def test_the_only_batch_is_kept_however_short():
-    clips, excerpt = clip_set([30] * 7), ExcerptSection(frames=8, per_clip=1)
-    sizes = [len(batch["ids"]) for batch in batches(TrainingExcerpts(clips, FUSED, excerpt, 0), 100)]
-    assert sizes == [7]
 
 
 @pytest.mark.parametrize("rows", ["mel", "chroma", "fused"])

@@ -104,8 +104,4 @@ def test_families_of_arrays_are_in_columns_of_their_names(clips, tmp_path, setti
 def test_columns_of_foreign_tables_are_one_family():
     assert families_of(pd.DataFrame(columns=[0, 1, 2])) == ("", "", "")
     assert families_of(pd.DataFrame(columns=["mfcc0_mean_db", "F0.rise", "x"])) == ("", "", "")
-    assert families_of(pd.DataFrame(columns=["peaks.0", "peaks.31", "attack.2"])) == (
-        "peaks",
-        "peaks",
-        "attack",
-    )
+    assert families_of(pd.DataFrame(columns=["peaks.31", "attack.2"])) == ("peaks", "attack")

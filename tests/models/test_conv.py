@@ -1,5 +1,6 @@
 """The ConvNet: any length for the excerpt CNN, the public CNN to the layer."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,8 @@ def test_the_public_cnns_trunk_is_the_published_one_layer_by_layer():
         ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
     ] * 4
     convolutions = [block[0] for block in network.trunk.blocks]
-    assert [(layer.in_channels, layer.out_channels) for layer in convolutions] == [
-        (1, 16),
-        (16, 32),
-        (32, 64),
-        (64, 128),
-    ]
+    channels = [(layer.in_channels, layer.out_channels) for layer in convolutions]
+    assert channels == [*pairwise((1, 16, 32, 64, 128))]
     for block in network.trunk.blocks:
         assert (block[0].kernel_size, block[0].padding, block[0].stride) == ((3, 3), (1, 1), (1, 1))
         assert (block[3].kernel_size, block[3].stride) == (3, 3)
