@@ -440,14 +440,11 @@ class TrainSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         remedy = "Give train.select 'best-score' or 'best-loss', or train."
-        if self.patience and self.select == "last":
-            raise ValueError(
-                f"train.patience needs a best epoch, but train.select is 'last'. {remedy}patience false."
-            )
-        if self.keep_last and self.select == "last":
-            raise ValueError(
-                f"train.keep_last needs a best epoch, but train.select is 'last'. {remedy}keep_last false."
-            )
+        for name in ("patience", "keep_last"):
+            if getattr(self, name) and self.select == "last":
+                raise ValueError(
+                    f"train.{name} needs a best epoch, but train.select is 'last'. {remedy}{name} false."
+                )
         return self
 
 

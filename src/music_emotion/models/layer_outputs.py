@@ -1,6 +1,8 @@
 """The response of a network's first layers to a clip, taken with forward hooks."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,15 +66,11 @@ def activations(network: Network, fused: np.ndarray) -> Activations:
     excerpt = experiment.excerpt.model_copy(update={"test": 1})
     batch = EvenExcerpts(clip, experiment.data, excerpt).__getitems__([0])
     frames, lengths = batch["frames"], batch["lengths"]
-    outputs: dict[str, Any] = {}
-    handles = [layer.register_forward_hook(_keeper(outputs, name)) for name, layer in _first_layers(network)]
-    try:
-        with torch.inference_mode():
-            network.eval()(frames, lengths)
-    finally:
-        for handle in handles:
-            handle.remove()
-    layers = {name: array for key, value in outputs.items() for name, array in _arrays(key, value).items()}
+    layers: dict[str, np.ndarray] = {}
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, layer in _first_layers(network):
+            hooks.enter_context(layer.register_forward_hook(partial(_keep, layers, name)))
+        network.eval()(frames, lengths)
     return Activations(frames[0].numpy(), round((fused.shape[1] - int(lengths[0])) / 2), layers)
 
 
@@ -99,21 +97,14 @@ def _no_maps(name: str) -> InputError:
     )
 
 
-def _keeper(outputs: dict[str, Any], name: str) -> Any:
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        # a copy, since the next layer may work in place
-        outputs[name] = output.clone() if isinstance(output, torch.Tensor) else output
-
-    return keep
-
-
-def _arrays(name: str, output: Any) -> dict[str, np.ndarray]:
-    """One clip's output of a layer, as one array or, of an LSTM, one per direction."""
+def _keep(layers: dict[str, np.ndarray], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Keep one clip's output of a layer, as one array or, of an LSTM, one per direction."""
     if isinstance(output, tuple):  # packed steps, then hidden and cell state [layers * directions, n, width]
         states = pad_packed_sequence(output[0])[0][:, 0].T.numpy()  # [units of all directions, frames]
         width = output[1][0].shape[2]
         directions = ("forward", "backward")[: len(states) // width]
-        return {f"{name}, {way}": states[i * width :][:width] for i, way in enumerate(directions)}
-    if not isinstance(output, torch.Tensor) or output.ndim != 4:
+        layers |= {f"{name}, {way}": states[i * width :][:width] for i, way in enumerate(directions)}
+    elif isinstance(output, torch.Tensor) and output.ndim == 4:
+        layers[name] = output[0].float().numpy().copy()  # since the next layer may work in place
+    else:
         raise _no_maps(name)
-    return {name: output[0].float().numpy()}

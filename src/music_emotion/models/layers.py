@@ -183,17 +183,3 @@ class PublicHeads(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Features [shape=(n, n_features)] to outputs [shape=(n, n_outputs)]."""
         return torch.cat([head(features) for head in self.heads], dim=1)
-
-
-def dense_head(
-    n_features: int,
-    n_outputs: int,
-    widths: Sequence[int],
-    activation: Activation,
-    dropout: float,
-    dropout_place: Literal["before", "after"],
-) -> nn.Sequential:
-    """Hidden layers that all outputs share, with dropout before or after them."""
-    hidden, drop = dense_layers(n_features, widths, activation), nn.Dropout(dropout)
-    last = nn.Linear([n_features, *widths][-1], n_outputs)
-    return nn.Sequential(*([drop, *hidden] if dropout_place == "before" else [*hidden, drop]), last)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from music_emotion.config import N_MELS, STRICT, Experiment
 from music_emotion.files import InputError, atomic_path, describe, first_five, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
 from music_emotion.models.conv import ConvNet, ImageChannels
-from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_head
+from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_layers
 from music_emotion.models.target_scale import TargetScale
 
 _METADATA_KEY = "music_emotion"
@@ -149,12 +150,7 @@ def build_network(card: ModelCard) -> Network:
     data, augment = experiment.data, experiment.augment
     has_mel = data.of_layout and data.rows != "chroma"
     augmentation = SpectrogramAugmentation(
-        min(n_rows, N_MELS) if has_mel else 0,
-        augment.equaliser,
-        augment.row_shift,
-        augment.style_mixing,
-        augment.frequency_masks,
-        augment.time_masks,
+        min(n_rows, N_MELS) if has_mel else 0, **augment.model_dump(exclude={"mixup", "mixup_bandwidth"})
     )
     trunk, channels = build_trunk(experiment, n_rows)
     scale = None
@@ -184,19 +180,8 @@ def build_trunk(experiment: Experiment, n_rows: int) -> tuple[Any, ImageChannels
         case "conv":
             fewest = model.smallest_input[1]
             shape = (len(model.channels), n_rows, max(n_frames or 1, fewest))
-            named = (
-                "widths",
-                "convolutions",
-                "kernel",
-                "padded",
-                "pool",
-                "pool_size",
-                "stem_pool",
-                "readout",
-            )
-            settings: dict[str, Any] = {name: getattr(model, name) for name in named}
-            conv = ConvNet(*shape, batch_norm=batch_norm, activation=model.activation, **settings)
-            return conv, ImageChannels(model.channels, fewest)
+            settings = model.model_dump(include=set(signature(ConvNet).parameters))
+            return ConvNet(*shape, batch_norm=batch_norm, **settings), ImageChannels(model.channels, fewest)
 
 
 def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Module:
@@ -210,8 +195,9 @@ def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Mo
             n_heads = n_outputs if experiment.task == "emotion" else 1
             return PublicHeads(n_features, n_outputs, n_heads, model.dropout)
         case "dense":
-            hidden = (model.head_widths, model.activation, model.dropout, model.dropout_place)
-            return dense_head(n_features, n_outputs, *hidden)
+            layers = dense_layers(n_features, model.head_widths, model.activation)
+            layers.insert(0 if model.dropout_place == "before" else len(layers), nn.Dropout(model.dropout))
+            return nn.Sequential(*layers, nn.Linear([n_features, *model.head_widths][-1], n_outputs))
 
 
 def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:

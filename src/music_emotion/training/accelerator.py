@@ -36,7 +36,9 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
             f"`pip install music-emotion[tensorboard]`, and give --tracker tensorboard."
         )
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    if precision is None and not torch.cuda.is_available() and _cpu_has_bf16():
+    # AVX512-BF16 and AMX; elsewhere PyTorch emulates it, slower than float32
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if precision is None and not torch.cuda.is_available() and has_bf16:
         precision = "bf16"
     # One batch is shared out, so that the number of updates does not depend on the processes.
     loading = DataLoaderConfiguration(split_batches=True)
@@ -68,8 +70,3 @@ def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
         for tracker in accelerator.trackers:
             tracker.finish()
         accelerator.trackers = []
-
-
-def _cpu_has_bf16() -> bool:
-    # AVX512-BF16 and AMX; elsewhere PyTorch emulates it, slower than float32
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

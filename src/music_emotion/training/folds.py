@@ -156,9 +156,8 @@ def train_folds(
     """
     open_run(directory, experiment, accelerator)
     for fold in folds:
-        for clips, name in ((fold.valid, "valid.csv"), (fold.test, "test.csv")):
-            if clips is not None:
-                _check_same_clips(clips, directory / fold.folder / name)
+        for clips, name in zip(fold.sets[1:], ("valid.csv", "test.csv"), strict=False):
+            _check_same_clips(clips, directory / fold.folder / name)
     if experiment.task == "emotion":
         for fold in folds:
             _check_order(fold)
@@ -188,14 +187,13 @@ def _check_same_clips(clips: ClipSet, path: Path) -> None:
 def _check_order(fold: Fold) -> None:
     """Refuse targets that do not vary, before other folds have trained for long."""
     check_spread(fold.training)
-    for part in (fold.valid, fold.test):
-        if part is not None and len(part.ids):
-            for name, values in part.truth.items():
-                if is_constant(values.to_numpy()):
-                    raise InputError(
-                        f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
-                        f"they have no order. Check the label file, or use fewer folds."
-                    )
+    for scored in fold.sets[1:]:
+        for name, values in scored.truth.items():
+            if len(values) and is_constant(values.to_numpy()):
+                raise InputError(
+                    f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
+                    f"they have no order. Check the label file, or use fewer folds."
+                )
 
 
 def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str:

@@ -22,13 +22,7 @@ from music_emotion.models.augment import mixup
 from music_emotion.models.network import Network, save_model
 from music_emotion.runs import Cost, peak_memory, write_cost
 from music_emotion.training.checkpoint import STATE, check_same_clips, load_state, save_state
-from music_emotion.training.objectives import (
-    GENRE,
-    GenreObjective,
-    Objective,
-    PairedExcerpts,
-    WithGenreHead,
-)
+from music_emotion.training.objectives import GENRE, GenreObjective, Objective, PairedExcerpts, WithGenreHead
 from music_emotion.training.optimisation import learning_rates, make_optimizer
 from music_emotion.training.predict import predict_clips
 
@@ -171,7 +165,7 @@ class Trainer:
     def _run_epoch(self) -> dict[str, float]:
         """Train on every clip once; returns the epoch's row of metrics."""
         progress = self.progress
-        frozen = progress.epoch < (self.experiment.train.frozen_epochs or 0)
+        frozen = progress.epoch < self.experiment.train.frozen_epochs
         # dropout, masks and mixup follow from seed, epoch and process alone
         entropy = [self.seed, progress.epoch, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))

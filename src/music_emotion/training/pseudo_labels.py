@@ -29,11 +29,7 @@ PSEUDO_LABELS = "pseudo-labels.csv"
 
 
 def with_pseudo_labels(
-    experiment: Experiment,
-    clips: ClipSet,
-    folds: Sequence[Fold],
-    accelerator: Accelerator,
-    directory: Path,
+    experiment: Experiment, clips: ClipSet, folds: Sequence[Fold], accelerator: Accelerator, directory: Path
 ) -> list[Fold]:
     """Add unlabelled clips, with the predictions of teachers, to the training clips of unfinished folds.
 
