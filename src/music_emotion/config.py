@@ -21,11 +21,8 @@ AboveZero = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-def _none_for_false(value: Any) -> Any:
-    return None if value is False or value in ("false", "False") else value
-
-
-Off = BeforeValidator(_none_for_false)  # TOML has no null: `false` switches an optional setting off
+# TOML has no null: `false` switches an optional setting off
+Off = BeforeValidator(lambda value: None if value is False or value in ("false", "False") else value)
 Place = Annotated[str | None, Off]
 CountAndWidth = Annotated[tuple[Positive, Positive] | None, Off]
 

@@ -86,15 +86,12 @@ def make_regressor(classical: ClassicalSection, seed: int, families: Families) -
     InputError
         When the estimator's package is missing.
     """
-    match classical.kind:
-        case "gp":
-            estimator: Any = FamilyProcess(families)
-        case "ridge":
-            estimator = Ridge(classical.alpha)
-        case "svr":
-            estimator = GaussianSvr(classical.c, classical.gamma)
-        case _:
-            estimator = _trees(classical, "Regressor", seed)
+    estimators = {
+        "gp": FamilyProcess(families),
+        "ridge": Ridge(classical.alpha),
+        "svr": GaussianSvr(classical.c, classical.gamma),
+    }
+    estimator = estimators.get(classical.kind or "") or _trees(classical, "Regressor", seed)
     # each target by itself, since scikit-learn 1.6 flattens a single one before scaling it
     standardised = make_pipeline(FamilyScaler(families), estimator)
     return MultiOutputRegressor(TransformedTargetRegressor(standardised, transformer=StandardScaler()))

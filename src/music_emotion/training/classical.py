@@ -105,10 +105,7 @@ def _fit(experiment: Experiment, fold: Fold, known: pd.DataFrame) -> Callable[[n
     if experiment.task == "emotion":
         check_spread(training)
         regressor = make_regressor(experiment.classical, fold.own_seed, families)
-        predict: Callable[[np.ndarray], np.ndarray] = regressor.fit(
-            known.to_numpy(), training.truth.to_numpy()
-        ).predict
-        return predict
+        return regressor.fit(known.to_numpy(), training.truth.to_numpy()).predict
     balanced = experiment.loss.class_weights == "balanced"
     classifier = make_classifier(experiment.classical, fold.own_seed, families, balanced)
     classifier.fit(known.to_numpy(), training.values.argmax(axis=1))

@@ -189,7 +189,7 @@ def _check_order(fold: Fold) -> None:
     check_spread(fold.training)
     for scored in fold.sets[1:]:
         for name, values in scored.truth.items():
-            if len(values) and is_constant(values.to_numpy()):
+            if is_constant(values.to_numpy()):
                 raise InputError(
                     f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
                     f"they have no order. Check the label file, or use fewer folds."
