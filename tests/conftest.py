@@ -1,8 +1,6 @@
 """A small competition on disk: arrays whose labels can be learnt from them, in the real layout."""
 
 import os
-import runpy
-import sys
 from pathlib import Path
 
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -13,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from command_line import call
 
 from music_emotion.config import Experiment, build_experiment
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TARGETS = ("valence", "energy", "danceability")
 GENRES = ("Blues", "Folk", "Psych-Rock", "Soundtrack")
 
@@ -39,16 +37,11 @@ def own_accelerate():
 
 
 @pytest.fixture
-def run_script(monkeypatch, capsys):
+def run_script(capsys):
     """Run a script here: `run_script("train.py", "small.toml")` gives status, output and errors."""
 
     def run(script: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [script, *arguments])
-        status = 0
-        try:
-            runpy.run_path(str(SCRIPTS / script), run_name="__main__")
-        except SystemExit as left:
-            status = int(left.code or 0)
+        status = call(script, *arguments)
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 

@@ -1,20 +1,17 @@
 """What may be wrong with models, runs, blends and samples: a sentence that helps, and nothing changes."""
 
 import re
-import runpy
 import shutil
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import call as run_command
 from mistakes import Damage, both, cut, nothing, remove, replace, write
 from safetensors.numpy import save_file
 from scipy.io import wavfile
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TOML = """
 name = "{}"
 [excerpt]
@@ -167,9 +164,7 @@ def trained(competition, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in (["train.py", "one.toml"], ["ensemble.py", "runs/one", "--name", "both"]):
-            patch.setattr(sys, "argv", command)
-            with suppress(SystemExit):
-                runpy.run_path(str(SCRIPTS / command[0]), run_name="__main__")
+            assert run_command(*command) == 0
     assert (folder / "runs/both/scores.json").exists()
     shutil.copytree(folder / "runs/one", folder / "runs/unfinished")
     shutil.rmtree(folder / "runs/unfinished/seed0/fold2")

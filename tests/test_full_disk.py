@@ -2,7 +2,6 @@
 
 import re
 import resource
-import runpy
 import shutil
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call as run_command
 from scipy.io import wavfile
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TOML = """
 name = "one"
 [excerpt]
@@ -71,9 +70,7 @@ def finished(competition, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for command in (TRAIN, BLEND, SUBMIT, PACKAGE, EXTRACT, PREDICT):
-            patch.setattr(sys, "argv", command)
-            with pytest.raises(SystemExit, match=r"^0$"):
-                runpy.run_path(str(SCRIPTS / command[0]), run_name="__main__")
+            assert run_command(*command) == 0
     return folder
 
 
@@ -144,15 +141,17 @@ def test_a_place_that_takes_nothing_gets_a_sentence(
 
 
 DRIVER = """
-import resource, runpy, subprocess, sys
-place, script, *mounted = sys.argv[1:]
+import resource, subprocess, sys
+from music_emotion.cli import main
+place, *mounted = sys.argv[1:]
 def call(name):
     folders = ["--data.stores", f"{place}/stores", "--runs", f"{place}/runs"]
     sys.argv = ["train.py", "one.toml", "--name", name, *folders]
     try:
-        runpy.run_path(script, run_name="__main__")
+        main("train")
     except SystemExit as left:
         return left.code
+    return 0
 def allow(options, n_bytes):
     if mounted:
         subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
@@ -176,7 +175,7 @@ def test_a_disk_that_is_really_full_and_one_that_is_read_only(finished, tmp_path
     Path("data").symlink_to((finished / "data").resolve())
     Path("small disk").mkdir()
     mount = 'mount -t tmpfs -o size=400k tmpfs "small disk"'
-    call = [sys.executable, "-c", DRIVER, "small disk", str(SCRIPTS / "train.py")]
+    call = [sys.executable, "-c", DRIVER, "small disk"]
     on_disk = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh", *call, "mounted"]
     may_mount = subprocess.run([*on_disk[:4], mount], capture_output=True).returncode == 0
     done = subprocess.run(on_disk if may_mount else call, capture_output=True, text=True, timeout=120)

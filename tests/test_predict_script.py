@@ -1,4 +1,4 @@
-"""`scripts/predict.py` as a user calls it: what it writes, what it refuses, and what it says."""
+"""`music-emotion predict` as a user calls it: what it writes, what it refuses, and what it says."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""scripts/show.py as a user calls it: pictures, where they are, and sentences for what can't be drawn."""
+"""`music-emotion show` as a user calls it: pictures, where they are, and sentences for mistakes."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from matplotlib.image import imread
 from music_emotion.files import write_json
 from music_emotion.models.network import ModelCard, build_network, save_model
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "show.py"
 GENRE = """
 name = "mine"
 task = "genre"

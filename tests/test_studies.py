@@ -27,7 +27,6 @@ from music_emotion.study_file import read_study
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import run_experiment
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "study.py"
 RIDGE = '[folds]\nsplit = "holdout"\n[classical]\nkind = "ridge"\n'
 SMALL = """
 [excerpt]
@@ -241,7 +240,9 @@ def test_two_processes_of_a_launcher_that_diverge_go_on_together(grid, flags, tm
     command = [
         sys.executable,
         *launcher,
-        str(SCRIPT),
+        "-m",
+        "music_emotion",
+        "study",
         str(path),
         *(w for pair in places.items() for w in pair),
     ]

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from accelerate.state import AcceleratorState
-from home import script
+from command_line import call as script
 from kaggle_tree import GUARD, PROJECT, KaggleTree
 
 from music_emotion.evaluation.blend import parse_recipe

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from home import script
+from command_line import call as script
 from kaggle_tree import KaggleTree
 from safetensors.torch import load_file
 

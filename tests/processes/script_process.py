@@ -6,7 +6,6 @@ before such a step leaves what it would leave if it were killed at any time sinc
 
 import multiprocessing
 import os
-import runpy
 import signal
 import sys
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from command_line import call
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(  # of what is not found there, nothing would be said
     [
@@ -106,5 +106,4 @@ def _run(
         steps.value += 1
 
     sys.addaudithook(count)
-    sys.argv = [script, *arguments]
-    runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+    sys.exit(call(script, *arguments))

@@ -1,6 +1,0 @@
-"""`music-emotion statistics`, for `accelerate launch` and for checkouts."""
-
-from music_emotion.cli import main
-
-if __name__ == "__main__":
-    main("statistics")
