@@ -207,11 +207,11 @@ def rank_members(
     taken: dict[str, float] = {}
     while len(taken) < len(members):
         scores = {}
-        for name in members.keys() - taken.keys():
+        for name in [name for name in members if name not in taken]:
             tables = {each: members[each] for each in [*taken, name]}
             nested = nested_blend(truth, tables, folds, method, shrinkage)
             scores[name] = target_scores(truth, nested)["mean"]
-        best = max((name for name in members if name in scores), key=lambda name: scores[name])
+        best = max(scores, key=scores.__getitem__)
         taken[best] = scores[best]
     return pd.Series(taken, name="score")
 

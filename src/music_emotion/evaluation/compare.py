@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from music_emotion.evaluation.intervals import (
-    class_intervals,
-    mean_score,
-    paired_classes,
-    paired_difference,
-    spread_of,
-)
+from music_emotion.evaluation import intervals
 from music_emotion.evaluation.report import Run, Score, read_run
 from music_emotion.evaluation.report_tables import interval, listed, markdown
 from music_emotion.files import InputError, first_five
@@ -111,8 +105,8 @@ def _rows(
     columns = [str(name) for name in truth]
     if is_genre:
         known, likely = truth.to_numpy().argmax(axis=1), (one.to_numpy(), other.to_numpy())
-        found = [class_intervals(known, each, columns) for each in likely]
-        found.append(paired_classes(known, likely[0], likely[1], columns))
+        found = [intervals.class_intervals(known, each, columns) for each in likely]
+        found.append(intervals.paired_classes(known, likely[0], likely[1], columns))
         return {(name,): [each[name] for each in found] for name in ("accuracy", "weighted_f1", "macro_f1")}
     if unknown := [name for name in headline if name not in columns]:
         raise InputError(
@@ -121,8 +115,8 @@ def _rows(
     chosen = columns if set(headline) in (set(), set(columns)) else headline
     rows = {}
     for names in reversed(dict.fromkeys(map(tuple, [chosen, columns, *([name] for name in columns[::-1])]))):
-        scores = [mean_score(truth, table, names) for table in (one, other)]
-        rows[names] = [*scores, paired_difference(truth, one, other, names)]
+        scores = [intervals.mean_score(truth, table, names) for table in (one, other)]
+        rows[names] = [*scores, intervals.paired_difference(truth, one, other, names)]
     return rows
 
 
@@ -155,7 +149,7 @@ def _notes(pair: list[Run], names: Sequence[str]) -> list[str]:
         )
         if run.file.selected_on_validation:
             notes.append(f"the scored clips chose the epoch of {run.name}, so its score is too good.")
-        spread = spread_of(run.file.model_dump(), names)
+        spread = intervals.spread_of(run.file.model_dump(), names)
         if run.experiment is None or spread is None or spread.over_seeds is None:
             notes.append(f"another training of {run.name} may score otherwise; it has no two seeds to tell.")
         else:

@@ -14,14 +14,7 @@ from music_emotion.datasets.labels import read_genres
 from music_emotion.evaluation.blend import blend, in_target_units
 from music_emotion.evaluation.intervals import class_intervals, pooled_scores, spread_of
 from music_emotion.evaluation.metrics import class_scores, is_constant, target_scores
-from music_emotion.files import (
-    InputError,
-    first_five,
-    read_predictions,
-    together,
-    write_json,
-    write_predictions,
-)
+from music_emotion.files import InputError, first_five
 
 SCORES = "scores.json"
 Folds = Mapping[int, Mapping[int, pd.DataFrame]]  # prediction tables by seed and fold
@@ -55,25 +48,22 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
         When no fold is finished, or predictions and truth do not fit.
     """
     folds = read_folds(directory, "valid")
-    with together(directory, SCORES) as fresh:
+    with files.together(directory, SCORES) as fresh:
         if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
             tests = every_fold(directory, "test")
             predictions = mean_table(tests)
             if experiment.task == "emotion":
                 units = predictions.mean(), predictions.std(ddof=0)
                 predictions = in_target_units(blend(tests, "z-score"), *units)
-            write_predictions(fresh / "test.csv", predictions)
+            files.write_predictions(fresh / "test.csv", predictions)
         score = genre_scores_of_folds if experiment.task == "genre" else emotion_scores
-        scores, known = (
-            score(truth, folds),
-            mean_table([t for tables in folds.values() for t in tables.values()]),
-        )
+        scores, known = score(truth, folds), mean_table([t for each in folds.values() for t in each.values()])
         scores["selected_on_validation"] = experiment.selects_on_validation
-        write_predictions(fresh / "oof.csv", known)
+        files.write_predictions(fresh / "oof.csv", known)
         write_truth(fresh / "truth.csv", truth.loc[known.index], experiment.task)
         if experiment.task == "genre":
             _write_report(fresh, truth.loc[known.index], known)
-        write_json(fresh / SCORES, scores)
+        files.write_json(fresh / SCORES, scores)
     return summary(directory.name, scores)
 
 
@@ -94,10 +84,10 @@ def score_split(directory: Path, truth: pd.DataFrame) -> str:
     """
     folds = read_folds(directory, "test")
     scores, predictions = genre_scores_of_folds(truth, folds), mean_table(every_fold(directory, "test"))
-    with together(directory, SCORES) as fresh:
-        write_predictions(fresh / "test.csv", predictions)
+    with files.together(directory, SCORES) as fresh:
+        files.write_predictions(fresh / "test.csv", predictions)
         _write_report(fresh, truth.loc[predictions.index], predictions)
-        write_json(fresh / SCORES, scores)
+        files.write_json(fresh / SCORES, scores)
     return summary(directory.name, scores, "test split")
 
 
@@ -227,7 +217,7 @@ def check_known(ids: pd.Index, known: pd.Index, place: str, what: str) -> None:
 def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
     """Write target values as predictions are written, or of one-hot classes the `Genre`."""
     if task == "emotion":
-        write_predictions(path, truth)
+        files.write_predictions(path, truth)
     else:
         files.write_table(path, truth.idxmax(axis=1).rename_axis("Id").rename("Genre").reset_index())
 
@@ -260,7 +250,7 @@ def read_folds(directory: Path, part: str) -> dict[int, dict[int, pd.DataFrame]]
     tables: dict[int, dict[int, pd.DataFrame]] = {}
     for path in sorted(directory.glob(f"seed*/fold*/{part}.csv")):
         seed, fold = (int(folder.name.lstrip("sedfol")) for folder in (path.parent.parent, path.parent))
-        tables.setdefault(seed, {})[fold] = read_predictions(path)
+        tables.setdefault(seed, {})[fold] = files.read_predictions(path)
     if not tables:
         raise InputError(f"{directory} has no finished folds (seed*/fold*/{part}.csv). Train it first.")
     return tables
@@ -331,29 +321,24 @@ def score_repeats(
     """
     folders = [directory / f"seed{seed}" / "fold0" for seed in experiment.seeds]
     parts = [part for part, file in _FILES.items() if (folders[0] / file).exists()]
-    tables = {part: [read_predictions(folder / _FILES[part]) for folder in folders] for part in parts}
+    tables = {part: [files.read_predictions(folder / _FILES[part]) for folder in folders] for part in parts}
     scored = {
         part: [
-            _repeat_scores(experiment.task, truth["valid" if part == "valid" else "test"], table)
-            for table in tables[part]
+            _repeat_scores(experiment.task, truth.get(part, truth["test"]), table) for table in tables[part]
         ]
         for part in parts
     }
     scores = {
         "repeats": [
-            {
-                "seed": seed,
-                "n_train": n_train[k],
-                "n_valid": len(tables["valid"][k]),
-                "n_test": len(tables["test"][k]),
-            }
+            {"seed": seed, "n_train": n_train[k]}
+            | {f"n_{part}": len(tables[part][k]) for part in ("valid", "test")}
             | {part: scored[part][k] for part in parts}
             for k, seed in enumerate(experiment.seeds)
         ],
         "repeated": {part: _over_repeats(scored[part]) for part in parts},
         "selected_on_validation": False,  # the clips that are scored have chosen nothing
     }
-    with together(directory, SCORES) as fresh:
+    with files.together(directory, SCORES) as fresh:
         for split, known in truth.items():
             write_truth(fresh / f"truth-{split}.csv", known, experiment.task)
         if experiment.task == "genre":
@@ -361,7 +346,7 @@ def score_repeats(
                 joined = pd.concat(tables[part])
                 mark = "-last" if part == "last" else ""
                 _write_report(fresh, truth["test"].loc[joined.index], joined, mark)
-        write_json(fresh / SCORES, scores)
+        files.write_json(fresh / SCORES, scores)
     return repeats_summary(directory.name, scores)
 
 

@@ -9,19 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from music_emotion import files
 from music_emotion.datasets.layout import leading_id
-from music_emotion.files import (
-    InputError,
-    alone_at,
-    atomic_path,
-    check_predictions,
-    first_five,
-    read_cells,
-    read_object,
-    remove_unfinished,
-    shortened,
-    write_json,
-)
+from music_emotion.files import InputError, first_five, shortened
 
 _EDITION_SUFFIX = ".fused.full.npy.gz"
 _NAME = re.compile(r"([0-9]+)(\..*)?")
@@ -58,7 +48,7 @@ def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
     """
     if not path.is_file():
         raise InputError(f"The sample submission {path} does not exist. Correct --sample, or leave it out.")
-    cells = read_cells(path, ",")
+    cells = files.read_cells(path, ",")
     names = cells.iloc[1:, 0]
     header, *columns = cells.iloc[0].dropna()
     if names.empty:
@@ -79,7 +69,7 @@ def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
             raise InputError(f"{path} line {line}: '{shortened(name)}' is not an integer id{end}.")
     ids = pd.Index(names.map(leading_id), dtype=np.int64, name="Id")
     sample = pd.DataFrame({header: names.to_numpy()}, ids, [header, *(columns or targets)])
-    check_predictions(sample[[]], str(path))  # ids are unique
+    files.check_predictions(sample[[]], str(path))  # ids are unique
     return sample
 
 
@@ -127,22 +117,22 @@ def write_submission(
     InputError
         When a rule is broken, a different submission has that name, or another process writes it.
     """
-    table = submission_table(check_predictions(predictions, "the test predictions"), sample)
+    table = submission_table(files.check_predictions(predictions, "the test predictions"), sample)
     content, card_path = table.to_csv(index=False).encode(), path.with_suffix(".json")
-    with alone_at(path, "give another --name"):
+    with files.alone_at(path, "give another --name"):
         for written in (path, card_path):
-            remove_unfinished(written)
+            files.remove_unfinished(written)
         if path.exists() and not overwrite and path.read_bytes() != content:
             raise InputError(f"{path} exists and is another submission. Give another --name, or --overwrite.")
-        with atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             temporary.write_bytes(content)
             check_submission(temporary, sample)  # a file that breaks a rule never gets its name
         sha256 = hashlib.sha256(content).hexdigest()
-        known = read_object(card_path) if card_path.exists() else {}
+        known = files.read_object(card_path) if card_path.exists() else {}
         if known.get("sha256") == sha256:
             card = card | {"leaderboard": known.get("leaderboard")}
         facts = {"file": path.name, "sha256": sha256, "rows": len(table)}
-        write_json(card_path, card | facts | {"targets": list(sample.columns[1:])})
+        files.write_json(card_path, card | facts | {"targets": list(sample.columns[1:])})
 
 
 def check_submission(path: Path, sample: pd.DataFrame) -> None:
