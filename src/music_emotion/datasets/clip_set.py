@@ -101,7 +101,12 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
     labels = None
     if label_file.exists():
-        listed, labels = _read_values(label_file, data, task, outputs)
+        if task == "emotion":
+            labels = read_targets(label_file, outputs or data.targets, data.target_range)
+            listed = labels.index
+        else:
+            raw = read_genres(label_file)
+            listed, labels = raw.index, _one_hot(raw, data, outputs, label_file)
         _check_match(label_file, listed, known, data.allow_bad_share)
     if is_table:
         store = Store.in_memory(table.to_numpy(np.float32), np.ones(len(table), int), known, is_fused=False)
@@ -193,17 +198,6 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
     frames = JoinedFrames([clips.store.frames for clips in sets])
     store = Store(frames, pd.concat(indexes), sets[0].store.is_fused)
     return ClipSet(np.concatenate(ids), store, sets[0].outputs, np.concatenate([c.values for c in sets]))
-
-
-def _read_values(
-    path: Path, data: DataSection, task: Task, outputs: tuple[str, ...]
-) -> tuple[pd.Index, pd.DataFrame]:
-    """All ids in a label file, and the values of those whose class is not left out."""
-    if task == "emotion":
-        table = read_targets(path, outputs or data.targets, data.target_range)
-        return table.index, table
-    raw = read_genres(path)
-    return raw.index, _one_hot(raw, data, outputs, path)
 
 
 def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path) -> pd.DataFrame:
@@ -334,7 +328,6 @@ def load_windows(
         )
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
     values = _one_hot(pd.Series(names), data, outputs, place / "labels.npy")
-    n_frames = 1 if features.ndim == 2 else features.shape[1]
     frames = features.reshape(-1, features.shape[-1])
-    store = Store.in_memory(frames, np.full(len(features), n_frames), is_fused=False)
+    store = Store.in_memory(frames, np.full(len(labels), len(frames) // len(labels)), is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())

@@ -116,8 +116,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
         kind = "A time is not a number" if column in OWN_COLUMNS else "A target is not a number"
         faults.add(kind, cells[column][wrong].map(lambda text, c=column: f"{c}: '{text}'"))
     _check_spans(clips, faults)
-    spans = clips.reindex(columns=["path", "start_seconds", "end_seconds"]).fillna({"start_seconds": 0.0})
-    spans = spans.dropna(subset="path")
+    spans = pd.concat([clips["path"], *_spans(clips)], axis=1).dropna(subset="path")
     names = spans["path"][spans.duplicated()].map(os.path.basename)
     faults.add("A row has the audio and the span of an earlier one", names)
     for column in cells.columns.intersection(["label", "group"]):

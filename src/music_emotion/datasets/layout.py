@@ -99,7 +99,16 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
         if found:
             return found[0]
         level = [child for folder in level for child in _folders(folder)]
-    raise InputError(_not_found(root, name, rate))
+    for folder in (root.resolve(), *root.resolve().parents):
+        if folder.name in _ALL_SETS:
+            right = f"Give --data.root {folder.parent} instead."
+            raise InputError(f"The data root {root} lies inside the set {folder.name}. {right}")
+    held = first_five(child.name for child in _folders(root)) or "no folders"
+    raise InputError(
+        f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "
+        f"(it holds: {held}). Give the folder that holds {name} with --data.root, or make one "
+        f"with music-emotion extract{' --beats' if rate == 'beat' else ''}."
+    )
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -109,20 +118,6 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(child for child in folder.iterdir() if child.is_dir())
     except PermissionError:
         return []
-
-
-def _not_found(root: Path, name: str, rate: Rate) -> str:
-    resolved = root.resolve()
-    for folder in (resolved, *resolved.parents):
-        if folder.name in _ALL_SETS:
-            right = f"Give --data.root {folder.parent} instead."
-            return f"The data root {root} lies inside the set {folder.name}. {right}"
-    found = first_five(child.name for child in _folders(root)) or "no folders"
-    return (
-        f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "
-        f"(it holds: {found}). Give the folder that holds {name} with --data.root, or make one "
-        f"with music-emotion extract{' --beats' if rate == 'beat' else ''}."
-    )
 
 
 def has_split(set_folder: Path, split: Split) -> bool:

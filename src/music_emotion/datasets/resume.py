@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class Journal:
         with self._part.open("a", encoding="utf-8", newline="") as file:
 
             def note(item: Item, values: dict[str, Any]) -> None:
-                noted = [values[name] for name in self.columns[1 + len(SOURCE_COLUMNS) :]]
+                noted = [values.get(name) for name in self.columns[1 + len(SOURCE_COLUMNS) :]]
                 self._lines[item.clip_id] = line = _line([item.clip_id, *item.source(), *noted])
                 file.write(line)
                 file.flush()
@@ -148,7 +149,7 @@ class Journal:
         self._write(self.path, clip_ids)
         self._part.unlink(missing_ok=True)
         table = pd.read_csv(self.path, dtype={"path": str, "settings": str, "reason": str})
-        return table.assign(reason=table["reason"].fillna(""))
+        return table.fillna({"reason": ""})
 
     def _write(self, path: Path, clip_ids: Iterable[int]) -> None:
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -211,8 +212,8 @@ def work_through(
     ----------
     items : sequence of Item
     function : callable
-        Does one, writes its outputs and returns what to note, `reason` among it: empty, or a
-        sentence that says why the clip can't be done.
+        Does one, writes its outputs and returns what to note. Raises `InputError` when the clip can't
+        be done; the sentence is noted as `reason`. `seconds` of work are noted where there is such a column.
     journal : Journal
         Clips that failed before are tried again.
     workers : Workers
@@ -251,4 +252,9 @@ def work_through(
 
 
 def _call(function: Callable[[Item], dict[str, Any]], item: Item) -> tuple[Item, dict[str, Any]]:
-    return item, function(item)
+    started, reason = time.perf_counter(), ""
+    try:
+        values = function(item)
+    except InputError as error:
+        values, reason = {}, str(error)
+    return item, {"seconds": round(time.perf_counter() - started, 3), **values, "reason": reason}

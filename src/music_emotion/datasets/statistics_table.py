@@ -143,11 +143,9 @@ def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFr
     edges = librosa.mel_frequencies(N_MELS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[:: N_MELS // _N_BANDS]
     rounded = [f"{round(edge, -1 if edge < 1000 else -2):,.0f}" for edge in edges]
     bands = [f"{low} to {high} Hz" for low, high in pairwise(rounded)]
+    kinds = ("mean level of {}", "level of {} in quiet moments", "level of {} in loud moments")
     names = [
-        *(f"mean level of {band}" for band in bands),
-        *(f"level of {band} in quiet moments" for band in bands),
-        *(f"level of {band} in loud moments" for band in bands),
-        *(f"changes of level of {band}" for band in bands),
+        *(kind.format(band) for kind in (*kinds, "changes of level of {}") for band in bands),
         *(f"strength of the note {note}" for note in _NOTES),
         "length in frames" if data.rate == "full" else "number of beats",
     ]
@@ -224,13 +222,9 @@ def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, f
 
 
 def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
-    try:
-        waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
-    except InputError as error:
-        return {**dict.fromkeys(_names(settings)), "reason": str(error)}
+    waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
     # six digits tell any two clips apart, and keep the table of a hundred thousand readable
-    rounded = {name: f"{value:.6g}" for name, value in _of_waveform(waveform, settings).items()}
-    return {**rounded, "reason": ""}
+    return {name: f"{value:.6g}" for name, value in _of_waveform(waveform, settings).items()}
 
 
 @cache

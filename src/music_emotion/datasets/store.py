@@ -202,7 +202,9 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     place = str(files.folder.resolve())
     short = hashlib.sha256(place.encode()).hexdigest()[:8]
     folder = stores / f"{files.folder.parent.name}-{files.folder.name}-{short}"
-    source = {"folder": place, "fingerprint": _state(files)}
+    stats = ((clip_id, path.name, path.stat()) for clip_id, path in files.arrays.items())
+    state = "".join(f"{clip_id} {name} {stat.st_size} {stat.st_mtime_ns}\n" for clip_id, name, stat in stats)
+    source = {"folder": place, "fingerprint": hashlib.sha256(state.encode()).hexdigest()}
     if not _is_current(folder, source, files, allow_bad_share):
         with in_turn(folder, f"packs {files.folder}"):
             if not _is_current(folder, source, files, allow_bad_share):  # another process may have packed it
@@ -228,15 +230,6 @@ def _frames_per_step(files: SplitFiles) -> int:
 
 def _stack(fingerprints: list[np.ndarray]) -> np.ndarray:
     return np.array(fingerprints, np.float16).reshape(-1, N_STEPS, N_BANDS)
-
-
-def _state(files: SplitFiles) -> str:
-    """A digest of the arrays' names, sizes and times."""
-    digest = hashlib.sha256()
-    for clip_id, path in files.arrays.items():
-        status = path.stat()
-        digest.update(f"{clip_id} {path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
 
 
 def _is_current(folder: Path, source: dict[str, Any], files: SplitFiles, allow_bad_share: float) -> bool:

@@ -59,11 +59,8 @@ def check_leaks(
         path = directory / "leaks.csv"
         if n:
             write_table(path, pairs)
-            listed = (
-                "all of them are"
-                if n <= duplicates.MOST_LISTED
-                else f"the {duplicates.MOST_LISTED:,} most similar are"
-            )
+            most = duplicates.MOST_LISTED
+            listed = "all of them are" if n <= most else f"the {most:,} most similar are"
             print(f"warning: {' '.join(_sentences(pairs))} ({listed} in {path}.)", flush=True)
         else:
             path.unlink(missing_ok=True)
@@ -89,18 +86,14 @@ def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
     path = groups_file(experiment) if pairs else None
     groups = pd.Series(dtype=object) if path is None else read_groups(path)
     for fold, one, other in pairs:
-        shared = np.intersect1d(one.ids, other.ids)
-        if len(shared):
-            raise InputError(
-                f"{fold.folder}: {len(shared)} clips are in two of training, validation and test: "
-                f"{first_five(shared)}. Give each clip to one of them."
-            )
+        clips = set(one.ids.tolist()) & set(other.ids.tolist())
         split = set(groups.reindex(one.ids).dropna()) & set(groups.reindex(other.ids).dropna())
-        if split:
-            raise InputError(
-                f"{fold.folder}: {len(split)} groups of {path} are in two of training, validation and test: "
-                f"{first_five(sorted(split))}. Give each group to one of them."
-            )
+        for shared, unit, where in ((clips, "clip", ""), (split, "group", f" of {path}")):
+            if shared:
+                raise InputError(
+                    f"{fold.folder}: {len(shared)} {unit}s{where} are in two of training, validation and "
+                    f"test: {first_five(sorted(shared))}. Give each {unit} to one of them."
+                )
 
 
 def _comparable(fold: Fold) -> list[tuple[ClipSet, ClipSet]]:
@@ -211,10 +204,8 @@ def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
 
 def _sentences(pairs: pd.DataFrame) -> Iterator[str]:
     for where, found in pairs.groupby("where", sort=True):
-        named = first_five(
-            f"{row.Id} and {row.duplicate} ({row.similarity:.2f})"
-            for row in found.head(6).itertuples(index=False)
-        )
+        rows = found.head(6).itertuples(index=False)
+        named = first_five(f"{row.Id} and {row.duplicate} ({row.similarity:.2f})" for row in rows)
         if where == FOLD_BORDER:
             yield (
                 f"{len(found)} pairs of clips seem to be one recording, but are trained on and validated in "
