@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from music_emotion.bench import coverage, populations
+from music_emotion.bench import coverage
 from music_emotion.evaluation import intervals
 from music_emotion.files import InputError
 
 
 @pytest.fixture
 def clips():
-    return coverage.Case("independent clips", 60, populations.normal)
+    return coverage.Case("independent clips", 60, coverage.normal)
 
 
 def test_intervals_hold_the_known_value_and_half_of_them_does_not(clips, monkeypatch):
@@ -33,7 +33,7 @@ def test_intervals_hold_the_known_value_and_half_of_them_does_not(clips, monkeyp
 
 
 def test_the_command_prints_every_kind_and_a_verdict(clips, monkeypatch, capsys):
-    of_genres = coverage.Case("genres", 60, populations.genres)
+    of_genres = coverage.Case("genres", 60, coverage.genres)
     monkeypatch.setattr(coverage, "cases", lambda: [clips, of_genres])
     monkeypatch.setattr(coverage, "_ENOUGH", 60)
     coverage.coverage(simulations=4, seed=3, jobs=1)
@@ -47,16 +47,16 @@ def test_the_command_prints_every_kind_and_a_verdict(clips, monkeypatch, capsys)
         coverage.coverage(simulations=1)
 
 
-@pytest.mark.parametrize("draw", [populations.normal, populations.folds])
+@pytest.mark.parametrize("draw", [coverage.normal, coverage.folds])
 def test_what_is_known_is_what_many_clips_have(draw):
     sample = draw(np.random.default_rng(5), 60_000)
-    found = populations._scores(sample)
+    found = coverage._scores(sample)
     assert found == pytest.approx(sample.known, abs=0.02)
     assert found["difference"] == pytest.approx(sample.known["difference"], abs=0.01)
 
 
 def test_what_is_known_of_genres_is_what_many_clips_have():
-    sample = populations.genres(np.random.default_rng(5), 100_000)
+    sample = coverage.genres(np.random.default_rng(5), 100_000)
     guessed = sample.one.argmax(axis=1)
     assert sample.known["accuracy"] == pytest.approx((guessed == sample.truth).mean(), abs=0.01)
     assert sample.known["macro_f1"] == pytest.approx(
@@ -65,7 +65,7 @@ def test_what_is_known_of_genres_is_what_many_clips_have():
 
 
 def test_clips_of_artists_are_as_many_as_those_of_the_bench_set_and_alike():
-    sample = populations.artists(np.random.default_rng(5), 600)
+    sample = coverage.artists(np.random.default_rng(5), 600)
     assert len(sample.truth) == 600
     last = sample.truth.iloc[-31:]  # of the three artists with most
     spread = np.mean([last.iloc[a:b].var().mean() for a, b in ((0, 9), (9, 19), (19, 31))])

@@ -1,5 +1,6 @@
 """The memory that data take, measured on real trainings of tiny sets."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,6 @@ import pandas as pd
 import pytest
 
 from music_emotion.bench import memory
-from music_emotion.bench.processes import own_peak_mb, peak_mb
 from music_emotion.datasets.labels import read_targets
 from music_emotion.datasets.layout import find_set, split_files
 from music_emotion.files import InputError
@@ -25,10 +25,10 @@ def test_the_peak_of_another_process_is_seen_after_it():
         [sys.executable, "-c", ALLOCATING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        assert 300 < peak_mb(process.pid) < 400
+        assert 300 < memory.peak_mb(process.pid) < 400
         process.communicate("\n")
-    assert peak_mb(process.pid) == 0
-    assert own_peak_mb() > 50
+    assert memory.peak_mb(process.pid) == 0
+    assert memory.peak_mb(os.getpid()) > 50
 
 
 def test_the_simulated_set_is_one_of_the_competition(tmp_path):

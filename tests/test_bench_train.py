@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from music_emotion.bench import processes, training
+from music_emotion.bench import memory, training
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.files import InputError, read_json, write_predictions, write_table
@@ -115,34 +115,25 @@ def test_the_headline_is_the_mean_of_its_targets_alone(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("which", "before", "after", "message"),
+    ("which", "before", "after", "flags", "message"),
     [
-        (1, '"fast"', '"slow"', "are both named 'slow'"),
-        (1, "n = 2", "n = 4", r"has 2 folds .* but .*fast\.toml 4 of"),
-        (1, '"fast"', '"fast"\nseeds = [1]', r"the seeds \(0,\), but .* of \(1,\)"),
-        (0, '"slow"', '"slow"\ntask = "genre"', r"slow\.toml trains no folds of networks"),
-        (1, "n = 2", 'n = 2\nsplit = "holdout"', r"fast\.toml trains no folds"),
-        (1, "[train]", '[classical]\nkind = "ridge"\n[train]', r"fast\.toml trains no folds"),
+        (1, '"fast"', '"slow"', {}, "are both named 'slow'"),
+        (1, "n = 2", "n = 4", {}, r"has 2 folds .* but .*fast\.toml 4 of"),
+        (1, '"fast"', '"fast"\nseeds = [1]', {}, r"the seeds \(0,\), but .* of \(1,\)"),
+        (0, '"slow"', '"slow"\ntask = "genre"', {}, r"slow\.toml trains no folds of networks"),
+        (1, "n = 2", 'n = 2\nsplit = "holdout"', {}, r"fast\.toml trains no folds"),
+        (1, "[train]", '[classical]\nkind = "ridge"\n[train]', {}, r"fast\.toml trains no folds"),
+        (1, "", "", {"folds": (0, 2)}, "--folds names 2; the folds are 0 to 1"),
+        (1, "", "", {"headline": ("joy",)}, "--headline names 'joy'; the targets are valence, energy"),
+        (1, "", "", {"epochs": -1}, "train.epochs"),
     ],
 )
-def test_what_can_not_be_compared_is_not_trained(files, pretended, tmp_path, which, before, after, message):
+def test_what_can_not_be_compared_is_not_trained(
+    files, pretended, tmp_path, which, before, after, flags, message
+):
     files[which].write_text(files[which].read_text().replace(before, after))
     with pytest.raises(InputError, match=message):
-        training.train(*files, out=tmp_path / "out")
-    assert pretended[0] == []
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"folds": (0, 2)}, "--folds names 2; the folds are 0 to 1"),
-        ({"headline": ("joy",)}, "--headline names 'joy'; the targets are valence, energy, danceability"),
-        ({"epochs": -1}, "train.epochs"),
-    ],
-)
-def test_a_wrong_flag_is_named(files, pretended, tmp_path, wrong, message):
-    with pytest.raises(InputError, match=message):
-        training.train(*files, out=tmp_path / "out", **wrong)
+        training.train(*files, out=tmp_path / "out", **flags)
     assert pretended[0] == []
 
 
@@ -187,29 +178,53 @@ def test_the_trainings_are_real_and_finished_ones_are_not_repeated(
     assert read_json(tmp_path / "out" / "fast-1-epochs" / "experiment.json")["train"]["epochs"] == 1
 
 
-def test_a_training_is_a_process_with_its_own_flags_and_environment(tmp_path, monkeypatch):
-    script = "import os, sys, time\nprint(sys.argv[1:], os.environ['MIXED'], file=open(sys.argv[2], 'w'))"
-    (tmp_path / "script.py").write_text(f"{script}\ntime.sleep(0.1)\nsys.exit(int(sys.argv[3]))\n")
-    monkeypatch.setattr(processes, "_TRAIN", (sys.executable, str(tmp_path / "script.py")))
-    out, seen = str(tmp_path / "out"), []
-    processes.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}, seen.append)
+def test_the_first_epoch_is_not_timed(monkeypatch, capsys):
+    seconds = [9.0, 1.0, 2.0, 4.0]
+
+    def pretend(_: Path, flags: list[str], environment: dict[str, str]) -> None:
+        assert flags[-2:] == ["--train.epochs", "4"]
+        factor = 10 if "ACCELERATE_USE_CPU" in environment else 1
+        table = pd.DataFrame({"seconds": [factor * each for each in seconds]})
+        write_table(Path(flags[flags.index("--runs") + 1], "a", "seed0", "fold0", "metrics.csv"), table)
+
+    monkeypatch.setattr(training, "run_train", pretend)
+    monkeypatch.setattr(training.torch.cuda, "is_available", lambda: True)
+    training.devices(Path("a.toml"), "--data.root", "data", epochs=3)
+    printed = capsys.readouterr().out
+    assert "CPU: 20.000 s per epoch [10.000, 40.000], validation included, n=3" in printed
+    assert printed.endswith("cpu_over_gpu 10.00\n")
+    monkeypatch.setattr(training, "run_train", lambda *_: None)
+    with pytest.raises(InputError, match="has no epochs to time"):
+        training.devices(Path("a.toml"))
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch) -> Path:
+    """A file that runs in place of the training."""
+    monkeypatch.setattr(memory, "_TRAIN", (sys.executable, str(tmp_path / "script.py")))
+    return tmp_path / "script.py"
+
+
+def test_a_training_is_a_process_with_its_own_flags_and_environment(tmp_path, script):
+    tell = "import os, sys, time\nprint(sys.argv[1:], os.environ['MIXED'], file=open(sys.argv[2], 'w'))"
+    script.write_text(f"{tell}\ntime.sleep(0.1)\nsys.exit(int(sys.argv[3]))\n")
+    out = str(tmp_path / "out")
+    assert 1 < memory.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}) < 100
     assert Path(out).read_text() == f"['a.toml', '{out}', '0'] no\n"
-    assert len(set(seen)) == 1
-    assert len(seen) > 2
     with pytest.raises(InputError, match=r"The training failed with status 2: .*script\.py a\.toml"):
-        processes.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
+        memory.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
 
 
-def test_an_interrupted_comparison_leaves_no_training_behind(tmp_path, monkeypatch):
-    (tmp_path / "script.py").write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setattr(processes, "_TRAIN", (sys.executable, str(tmp_path / "script.py")))
+def test_an_interrupted_comparison_leaves_no_training_behind(script, monkeypatch):
+    script.write_text("import time\ntime.sleep(600)\n")
     seen = []
 
     def interrupt(process: int) -> None:
         seen.append(process)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(memory, "peak_mb", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        processes.run_train(Path("a.toml"), [], watch=interrupt)
+        memory.run_train(Path("a.toml"), [])
     with pytest.raises(ChildProcessError):  # it has ended and was waited for
         os.waitpid(seen[0], 0)

@@ -1,5 +1,6 @@
 """Extraction beside librosa's ordinary calls: equal, and how much faster on one core."""
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,23 +24,12 @@ from music_emotion.audio.features import (
     fuse,
     fused_features,
 )
-from music_emotion.bench.processes import own_peak_mb
+from music_emotion.bench.memory import peak_mb
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.synthesis import write_demo
 
 SETTINGS = FeatureSettings()
-MEL_TOLERANCE_DB, CHROMA_TOLERANCE = 1e-3, 1e-4
-
-
-def ordinary_full(audio: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Mel power and chroma of a file by librosa's own calls."""
-    return _ordinary_rows(_ordinary_waveform(audio))
-
-
-def ordinary_beat_synchronous(audio: Path) -> np.ndarray:
-    """The beat-synchronous array of a file as the course made it, decoding once."""
-    waveform = _ordinary_waveform(audio)
-    return _between_beats(_ordinary_rows(waveform), _ordinary_beats(waveform))
+TOLERANCES = {"mel_db": 1e-3, "chroma": 1e-4, "beat_mel_db": 1e-3, "beat_chroma": 1e-4}
 
 
 def _ordinary_waveform(audio: Path) -> np.ndarray:
@@ -47,26 +37,25 @@ def _ordinary_waveform(audio: Path) -> np.ndarray:
 
 
 def _ordinary_rows(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mel power and chroma by librosa's own calls."""
     rate_hz = SETTINGS.sample_rate_hz
     mel = librosa.feature.melspectrogram(y=waveform, sr=rate_hz, n_fft=2048, hop_length=512, n_mels=128)
     return mel, librosa.feature.chroma_cqt(y=waveform, sr=rate_hz, hop_length=512)
 
 
-def _ordinary_beats(waveform: np.ndarray) -> np.ndarray:
+def _ordinary(audio: Path) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+    """Mel power and chroma, frames of beats, and the beat-synchronous array as the course made it."""
+    waveform = _ordinary_waveform(audio)
+    rows = _ordinary_rows(waveform)
     percussive = librosa.effects.percussive(waveform)
-    return librosa.beat.beat_track(y=percussive, sr=SETTINGS.sample_rate_hz)[1]
-
-
-def _between_beats(rows: tuple[np.ndarray, np.ndarray], frames: np.ndarray) -> np.ndarray:
+    frames = librosa.beat.beat_track(y=percussive, sr=SETTINGS.sample_rate_hz)[1]
     borders = [0, *frames.tolist()]  # librosa makes nothing of no beats
-    return fuse(*(librosa.util.sync(part, borders, aggregate=np.median) for part in rows))
+    return rows, frames, fuse(*(librosa.util.sync(part, borders, aggregate=np.median) for part in rows))
 
 
 def compare(audio: Path) -> dict[str, float]:
     """How far this project's arrays of a file are from librosa's."""
-    ordinary = _ordinary_waveform(audio)
-    rows, frames = _ordinary_rows(ordinary), _ordinary_beats(ordinary)
-    beat = _between_beats(rows, frames)
+    rows, frames, beat = _ordinary(audio)
     waveform = read_waveform(audio, SETTINGS.sample_rate_hz)
     our_full, our_beat = fused_features(waveform, SETTINGS)
     same_beats = np.array_equal(frames, beat_frames(waveform, SETTINGS))
@@ -89,12 +78,7 @@ def report_equality(paths: list[Path], jobs: int) -> None:
     same = len(table) - int(table["other_beats"].sum())
     print(f"{len(table)} clips beside librosa's ordinary calls:")
     print(f"  identical beat frames: {same} of {len(table)} ({100 * same / len(table):.2f} %)")
-    for column, tolerance in {
-        "mel_db": MEL_TOLERANCE_DB,
-        "chroma": CHROMA_TOLERANCE,
-        "beat_mel_db": MEL_TOLERANCE_DB,
-        "beat_chroma": CHROMA_TOLERANCE,
-    }.items():
+    for column, tolerance in TOLERANCES.items():
         values = table[column]
         beyond = int((values > tolerance).sum())
         print(
@@ -132,20 +116,13 @@ def extract(audio: Path | None = None, *, clips: int = 20, rounds: int = 3, jobs
             _report_speed(chosen, rounds)
 
 
-def _our_full(audio: Path) -> None:
-    full_features(read_waveform(audio, SETTINGS.sample_rate_hz), SETTINGS)
-
-
-def _our_beat_synchronous(audio: Path) -> None:
-    fused_features(read_waveform(audio, SETTINGS.sample_rate_hz), SETTINGS)
-
-
 def _report_speed(paths: list[Path], rounds: int) -> None:
+    rate_hz = SETTINGS.sample_rate_hz
     ways: dict[str, Callable[[Path], object]] = {
-        "ordinary full": ordinary_full,
-        "our full": _our_full,
-        "ordinary beat": ordinary_beat_synchronous,
-        "our beat": _our_beat_synchronous,
+        "ordinary full": lambda audio: _ordinary_rows(_ordinary_waveform(audio)),
+        "our full": lambda audio: full_features(read_waveform(audio, rate_hz), SETTINGS),
+        "ordinary beat": _ordinary,
+        "our beat": lambda audio: fused_features(read_waveform(audio, rate_hz), SETTINGS),
     }
     for way in ways.values():  # compiles
         way(paths[0])
@@ -155,7 +132,10 @@ def _report_speed(paths: list[Path], rounds: int) -> None:
     for name in ways:
         print(f"  {name:<14} {1 / seconds[name].median():6.2f} clips per second")
     for name in ("ordinary beat", "our beat"):
-        print(f"  {name:<14} {_worker_peak_mb(ways[name], paths):6.0f} MB at most in a worker process")
+        # a process that does nothing else, as the extraction's workers; it ends before the next begins
+        with get_reusable_executor(max_workers=1) as executor:
+            peak = max(executor.map(partial(_work_and_peak_mb, ways[name]), paths))
+        print(f"  {name:<14} {peak:6.0f} MB at most in a worker process")
     for rate, label in (("full", "full_rate_ratio"), ("beat", "beat_sync_ratio")):
         ratios = seconds[f"ordinary {rate}"] / seconds[f"our {rate}"]
         print(f"{label} {ratios.median():.2f} {ratios.min():.2f} {ratios.max():.2f} {len(ratios)}")
@@ -167,14 +147,6 @@ def _seconds(way: Callable[[Path], object], path: Path) -> float:
     return time.perf_counter() - started
 
 
-def _worker_peak_mb(way: Callable[[Path], object], paths: list[Path]) -> float:
-    """Largest resident size of a process that does nothing else, as the extraction's workers."""
-    executor = get_reusable_executor(max_workers=1)
-    peaks = list(executor.map(partial(_work_and_peak_mb, way), paths))
-    executor.shutdown(wait=True)  # so that the next way gets a fresh process
-    return max(peaks)
-
-
 def _work_and_peak_mb(way: Callable[[Path], object], path: Path) -> float:
     way(path)
-    return own_peak_mb()
+    return peak_mb(os.getpid())

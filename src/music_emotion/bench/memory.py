@@ -1,17 +1,24 @@
-"""The memory that the data of a training take: few arrays beside a whole competition set."""
+"""Memory of processes, and what the data of a training take: few arrays beside a whole competition set."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import psutil
 from tqdm import tqdm
 
-from music_emotion.bench.processes import peak_mb, run_train
 from music_emotion.config import N_CHROMA, N_MELS
 from music_emotion.datasets.layout import array_name, set_name
 from music_emotion.files import InputError
 
+_TRAIN = (sys.executable, "-m", "music_emotion", "train")
 _TEST_SHARE = 0.25  # of the competition's 1,497 clips, 375 are for test
 _BYTES_PER_FRAME = 2 * (N_MELS + N_CHROMA)  # half precision, in the arrays as in the store
 # The default, but shorter and with a small network, whose own memory is not what is asked for.
@@ -24,6 +31,58 @@ convolutions = 1
 [train]
 epochs = 1
 """
+
+
+def peak_mb(process: int) -> float:
+    """Largest resident memory of a process that runs, in MB; 0 once it has ended.
+
+    Touched pages of mapped files count. Outside Linux it is the memory of this moment, so ask often.
+    """
+    try:
+        if not Path("/proc/self/status").exists():
+            return psutil.Process(process).memory_info().rss / 1e6
+        # not ru_maxrss, which in a child begins with its parent's
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
+        return int(found[1]) * 1024 / 1e6 if found else 0.0
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return 0.0
+
+
+def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """Train in a process of its own, and wait for the end.
+
+    Parameters
+    ----------
+    experiment : Path
+        experiments/<name>.toml.
+    flags : sequence of str
+        For `music-emotion train`, such as --data.root data.
+    environment : mapping of str to str, optional
+        Variables that are added to this process's own.
+
+    Returns
+    -------
+    float
+        Its largest resident memory, in MB.
+
+    Raises
+    ------
+    InputError
+        When the training fails; it has said why.
+    """
+    command, peak = [*_TRAIN, str(experiment), *flags], 0.0
+    environment = os.environ | dict(environment or {})
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            while process.poll() is None:
+                peak = max(peak, peak_mb(process.pid))
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.02)
+        finally:
+            process.kill()  # interrupted; it does nothing to a process that has ended
+    if process.returncode:
+        raise InputError(f"The training failed with status {process.returncode}: {' '.join(command)}")
+    return peak
 
 
 def memory(*, arrays: int = 5300, frames: int = 1293, few: int = 60, folder: Path | None = None) -> None:
@@ -69,30 +128,23 @@ def _check_space(folder: Path, arrays: int, frames: int) -> None:
 def write_set(root: Path, arrays: int, frames: int) -> None:
     """Write an emotion set of random arrays, a quarter of them for test."""
     rng = np.random.default_rng(0)
+    folder = root / set_name("emotion", "full")
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+    scale = np.repeat(np.array([-80, 1], np.float32), [N_MELS, N_CHROMA])[:, None]
     n_test = round(_TEST_SHARE * arrays)
-    labels = ["Id,valence,energy,danceability"]
+    labels = ["Id,valence,energy,danceability\n"]
     for clip_id in tqdm(range(arrays), desc="simulate", unit="array"):
-        split = "test" if clip_id < n_test else "train"
-        path = root / set_name("emotion", "full") / split / array_name(clip_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
         n_frames = frames - int(rng.integers(0, 3))
-        scale = np.repeat(np.array([-80, 1], np.float32), [N_MELS, N_CHROMA])[:, None]
-        noise = rng.random((N_MELS + N_CHROMA, n_frames), np.float32)
-        np.save(path, (scale * noise).astype(np.float16))
-        if split == "train":
-            labels.append(",".join([str(clip_id), *(f"{value:.3f}" for value in rng.random(3))]))
-    (root / set_name("emotion", "full") / "train_labels.txt").write_text("\n".join(labels) + "\n")
+        array = (scale * rng.random((N_MELS + N_CHROMA, n_frames), np.float32)).astype(np.float16)
+        np.save(folder / ("test" if clip_id < n_test else "train") / array_name(clip_id), array)
+        if clip_id >= n_test:
+            labels.append("{},{:.3f},{:.3f},{:.3f}\n".format(clip_id, *rng.random(3)))
+    (folder / "train_labels.txt").write_text("".join(labels))
 
 
 def training_peak_mb(root: Path) -> float:
     """Pack and train the set below a folder in a process of its own; its largest resident memory."""
     (root / "memory.toml").write_text(_EXPERIMENT)
-    folders = {"--data.root": root, "--data.stores": root / "stores", "--runs": root / "runs"}
-    flags = [str(word) for flag in folders.items() for word in flag]
-    peaks: list[float] = []
-    run_train(
-        root / "memory.toml",
-        [*flags, "--only-fold", "0"],
-        watch=lambda process: peaks.append(peak_mb(process)),
-    )
-    return max(peaks)
+    flags = [f"--data.root={root}", f"--data.stores={root / 'stores'}", f"--runs={root / 'runs'}"]
+    return run_train(root / "memory.toml", [*flags, "--only-fold=0"])

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from cyclopts import Parameter
 
-from music_emotion.bench.processes import run_train
+from music_emotion.bench.memory import run_train
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.intervals import mean_score, paired_difference
@@ -197,9 +197,14 @@ def devices(
     if torch.cuda.is_available():
         ways["GPU"] = {}
     medians = {}
-    for device, settings in ways.items():
+    for device, environment in ways.items():
         with TemporaryDirectory() as runs:
-            seconds = _epoch_seconds(experiment, flags, epochs, Path(runs), settings)
+            own = ["--runs", runs, "--seeds", "0", "--only-fold", "0", "--train.epochs", str(epochs + 1)]
+            run_train(experiment, [*flags, *own], environment)
+            tables = [pd.read_csv(path) for path in Path(runs).glob("*/seed*/fold0/metrics.csv")]
+        if not tables:
+            raise InputError(f"{experiment} has no epochs to time. Give one that trains a network.")
+        seconds = tables[0]["seconds"].iloc[1:]
         medians[device] = seconds.median()
         print(
             f"{device}: {seconds.median():.3f} s per epoch [{seconds.min():.3f}, {seconds.max():.3f}], "
@@ -209,15 +214,3 @@ def devices(
         print(f"cpu_over_gpu {medians['CPU'] / medians['GPU']:.2f}")
     else:
         print("There is no GPU here.")
-
-
-def _epoch_seconds(
-    experiment: Path, flags: tuple[str, ...], epochs: int, runs: Path, settings: dict[str, str]
-) -> pd.Series:
-    """Train for so many epochs and one in a process of its own; of its epochs, all but the first."""
-    own = ("--runs", str(runs), "--seeds", "0", "--only-fold", "0", "--train.epochs", str(epochs + 1))
-    run_train(experiment, [*flags, *own], settings)
-    metrics = sorted(runs.glob("*/seed*/fold0/metrics.csv"))
-    if not metrics:
-        raise InputError(f"{experiment} has no epochs to time. Give one that trains a network.")
-    return pd.read_csv(metrics[0])["seconds"].iloc[1:]
