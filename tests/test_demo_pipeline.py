@@ -45,7 +45,7 @@ def test_the_demo_again_makes_nothing_again(folder):
         for path in folder.rglob("*")
         if path.suffix in {".npy", ".safetensors"} and folder / "build" not in path.parents  # packaged anew
     }
-    assert len(made) > 90
+    assert len(made) > 50
     done = demo("--out", str(folder), *SIZE)
     assert done.returncode == 0, done.stderr
     assert "0 done, 20 already there" in done.stdout
