@@ -117,7 +117,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "recipe-damaged": (
         replace("runs/both/blend.json", '"one": {', '"won": {'),
         SUBMIT,
-        "not hold a whole recipe .*runs of weights are not",
+        "blend.json: the runs of weights are not .* Blend the runs again",
     ),
     "member-trained-again": (
         replace("runs/one/seed0/fold0/test.csv", "\n1003,0", "\n1003,1"),

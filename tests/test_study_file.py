@@ -148,6 +148,8 @@ def test_a_wrong_space_gets_a_sentence_before_any_work(read, space, sentence):
         ('base = "emotion.toml"\ngrid = []', "gives no rows"),
         (grid('"model.kind" = ["conv"]').replace("emotion", "missing"), "missing.toml does not exist"),
         ("base = 3", "base is 3"),
+        ("bose = 3", "unknown key 'bose'; did you mean 'base'"),
+        (search('"seeds" = [[0]]', "trails = 1"), "unknown key 'search.trails'; did you mean 'trials'"),
         ('base = "emotion.toml"', r"either \[\[grid\]\] or \[search\], but this has neither"),
         (grid('"seeds" = [[0]]') + "\n" + search('"seeds" = [[0]]').partition("\n")[2], "but this has both"),
         (search('"seeds" = [[0]]', "trials = 0"), "trials is 0"),

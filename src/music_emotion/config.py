@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from music_emotion.files import InputError, describe, shortened
+from music_emotion.files import checked, shortened
 
 Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
@@ -633,10 +633,7 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
     InputError
         For an unknown key, a value of the wrong kind, or settings that exclude each other.
     """
-    try:
-        return Experiment.model_validate(differences)
-    except ValidationError as error:
-        raise InputError(describe(error, place, Experiment)) from None
+    return checked(Experiment, differences, place)
 
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:

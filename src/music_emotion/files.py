@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 
 class InputError(ValueError):
@@ -95,6 +95,33 @@ def shortened(text: str, longest: int = 60) -> str:
 
 _MOST_NAMED = 10
 
+_Checked = TypeVar("_Checked")
+
+
+def checked(kind: type[_Checked], value: Any, place: str | Path, remedy: str = "") -> _Checked:
+    """Validate a value that was read from a file.
+
+    Parameters
+    ----------
+    kind : type
+        A pydantic model or dataclass.
+    value : Any
+        What the file holds, usually a dict.
+    place : str or Path
+        The file, for messages.
+    remedy : str
+        What to do about a wrong value, as a sentence.
+
+    Raises
+    ------
+    InputError
+        With a sentence for each wrong field, and the remedy.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{describe(error, str(place), kind)} {remedy}".rstrip()) from None
+
 
 def describe(error: ValidationError, place: str, model: type[Any] | None = None) -> str:
     """Say what pydantic refused, as sentences.
@@ -116,9 +143,10 @@ def describe(error: ValidationError, place: str, model: type[Any] | None = None)
 def _sentence(item: dict[str, Any], model: Any) -> str:
     """One refusal, from the key to the remedy."""
     key, message = shortened(".".join(map(str, item["loc"]))), item["msg"].removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden" and model is not None:
-        for name in item["loc"][:-1]:
+    if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"} and model is not None:
+        for name in [part for part in item["loc"][:-1] if isinstance(part, str)]:
             model = model.__pydantic_fields__[name].annotation
+            model = next(iter(get_args(model)), model)  # of `Section | None` and `list[Section]`
         return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.__pydantic_fields__)}"
     if item["type"] == "value_error" and message.endswith("."):  # a rule between settings, which it names
         return message

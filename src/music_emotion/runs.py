@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from music_emotion import __version__
@@ -20,6 +20,7 @@ from music_emotion.config import Experiment, build_experiment, differing_keys, e
 from music_emotion.files import (
     InputError,
     alone_at,
+    checked,
     first_five,
     read_json,
     read_object,
@@ -226,14 +227,7 @@ def read_cost(place: Path) -> Cost | None:
     path = place / "cost.json"
     if not path.exists():
         return None
-    try:
-        return TypeAdapter(Cost).validate_python(read_json(path))
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(
-            f"{path} does not hold what a fold cost ({where}: {error.errors()[0]['msg']}). Delete it, or "
-            f"train the fold anew."
-        ) from None
+    return checked(Cost, read_json(path), path, "Delete it, or train the fold anew.")
 
 
 def seconds_of(place: Path) -> float | None:

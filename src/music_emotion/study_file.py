@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from pydantic.dataclasses import dataclass as checked
 
 from music_emotion import config, files
@@ -194,10 +194,7 @@ def read_study(path: Path, flags: Settings | None = None) -> Study:
             f"pip install 'music-emotion[study]'."
         ) from None
     path = find_experiment(path)
-    try:
-        file = TypeAdapter(StudyFile).validate_python(files.read_toml(path, "study", "experiments/studies/"))
-    except ValidationError as error:
-        raise InputError(files.describe(error, str(path))) from None
+    file = files.checked(StudyFile, files.read_toml(path, "study", "experiments/studies/"), path)
     if not config.names_folder(file.name):
         name = files.shortened(file.name)
         raise InputError(f"{path}: name is {name!r}; it names a folder, so give letters.")

@@ -300,7 +300,7 @@ DAMAGES = {  # by name: the file, what becomes of it, and a part of the sentence
     "no value": (
         "scores.json",
         b'{"pooled": {"energy": {"low": 0}}}',
-        r"should \(pooled\.energy\.value: Field req",
+        r"pooled\.energy\.value is missing; field required\.",
     ),
     "empty": ("scores.json", b"{}", "holds no scores"),
     "other scores": ("scores.json", other_value, r"holds other scores than oof\.csv and truth\.csv give"),
@@ -320,7 +320,7 @@ DAMAGES = {  # by name: the file, what becomes of it, and a part of the sentence
     "another cost": (
         "seed0/fold1/cost.json",
         b'{"seconds": "x"}',
-        r"/cost\.json does not hold what a fold cost",
+        r"/cost\.json: seconds is 'x'; input should be a valid number",
     ),
 }
 
@@ -371,7 +371,7 @@ def test_submissions_say_date_runs_commit_and_leaderboard(write, page, runs, tmp
     assert (second["date"], second["leaderboard"], second["commit"]) == ("2026-02-03", "0.6125", "abc")
     assert second["runs"] == "`usual`"
     assert second["mean"].startswith(f"{scores['mean']['value']:.3f} [")
-    assert "- `damaged.json`: damaged.json does not hold what it should (file" in text
+    assert "- `damaged.json`: damaged.json: file is 1; input should be a valid string. " in text
 
 
 def test_a_run_is_called_by_its_files_comment_or_by_its_settings(write, page, tmp_path):

@@ -222,7 +222,7 @@ def test_what_is_missing_gets_a_sentence(blended, tmp_path):
     recipe = json.loads((blended / "blend.json").read_text())
     del recipe["target_mean"]
     write_json(blended / "blend.json", recipe)
-    with pytest.raises(InputError, match=r"blend\.json does not hold a whole recipe .*target_mean"):
+    with pytest.raises(InputError, match=r"blend\.json: .*target_mean"):
         pack(tmp_path, blended)
     assert not (tmp_path / "build" / "both").exists()
 

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from command_line import call as script
 from kaggle_tree import GUARD, PROJECT, KaggleTree
 
-from music_emotion.evaluation.blend import parse_recipe
+from music_emotion.evaluation.blend import Recipe
 from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.kaggle import bundle, train
 from music_emotion.kaggle.kernel import find_data, find_form, predict_blend, predict_models
@@ -159,7 +159,7 @@ def test_two_gpus_share_the_models(handed_in, tmp_path, monkeypatch):
     folder, inputs = handed_in / "build" / "both" / "dataset", handed_in / "data"
     manifest = read_json(folder / "manifest.json")
     AcceleratorState._reset_state(reset_partial_state=True)
-    recipe = parse_recipe(manifest["recipe"], folder / "manifest.json")
+    recipe = Recipe(**manifest["recipe"])
     alone, _ = predict_blend(recipe, folder, manifest, inputs, tmp_path / "alone")
     monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
     shared, _ = predict_blend(recipe, folder, manifest, inputs, tmp_path / "shared")

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from scipy.optimize import nnls
 from scipy.stats import rankdata
 
 from music_emotion.config import STRICT
 from music_emotion.evaluation.metrics import target_scores
-from music_emotion.files import InputError, check_predictions, first_five, read_json, shortened
+from music_emotion.files import InputError, check_predictions, checked, first_five, read_json
 
 Method = Literal["z-score", "rank"]
 Members = Mapping[str, pd.DataFrame]  # name of a run to its out-of-fold predictions
@@ -322,21 +321,4 @@ def read_recipe(blended: Path) -> Recipe:
                 f"Make one, even of a single run: music-emotion blend {blended} --name {blended.name}-blend"
             )
         raise InputError(f"{blended} {what}. {remedy}")
-    return parse_recipe(read_json(path), path)
-
-
-def parse_recipe(fields: Any, place: Path) -> Recipe:
-    """Check the fields of a recipe that was read from `place`.
-
-    Raises
-    ------
-    InputError
-        When they are not whole.
-    """
-    try:
-        return TypeAdapter(Recipe).validate_python(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = shortened(".".join(map(str, first["loc"])))
-        what = first["msg"] + (f": {where}" if where else "")
-        raise InputError(f"{place} does not hold a whole recipe ({what}). Blend the runs again.") from None
+    return checked(Recipe, read_json(path), path, "Blend the runs again.")

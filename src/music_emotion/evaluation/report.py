@@ -2,23 +2,21 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from music_emotion.config import Experiment
 from music_emotion.evaluation.blend import Recipe, read_recipe
 from music_emotion.evaluation.metrics import target_scores
 from music_emotion.evaluation.scores import read_classes
-from music_emotion.files import InputError, read_object, read_predictions
+from music_emotion.files import InputError, checked, read_object, read_predictions
 from music_emotion.runs import read_cost, read_experiment, seconds_of
 
 _RUN_FILES = ("experiment.json", "blend.json", "vote.json", "scores.json", "diverged.json")
 _TOLERANCE = 1e-6  # other versions of scipy round scores differently
 _AGAIN = "Run the command that made it again."
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Score(BaseModel):
@@ -151,7 +149,7 @@ def read_report(runs: Path, submissions: Path) -> Report:
                 if folder is runs:
                     report.runs.append(read_run(path, name))
                 else:
-                    report.submissions.append(_checked(Submission, read_object(path), path))
+                    report.submissions.append(checked(Submission, read_object(path), path, _AGAIN))
             except (InputError, OSError) as error:
                 report.problems.append((name, str(error).replace(f"{folder}/", "")))
     return report
@@ -175,7 +173,7 @@ def read_run(directory: Path, name: str) -> Run:
             f"command that makes it again."
         )
     path = found["scores.json"]
-    file = _checked(ScoreFile, read_object(path), path)
+    file = checked(ScoreFile, read_object(path), path, _AGAIN)
     scores = file.repeated.get("test", {}) if file.repeated else file.pooled
     if not scores:
         raise InputError(f"{path} holds no scores. {_AGAIN}")
@@ -190,7 +188,7 @@ def read_run(directory: Path, name: str) -> Run:
         name,
         read_experiment(directory) if "experiment.json" in found else None,
         recipe,
-        recipe.members if recipe else _checked(_Vote, vote, directory / "vote.json").members,
+        recipe.members if recipe else checked(_Vote, vote, directory / "vote.json", _AGAIN).members,
         file,
         scores,
         *_read_tables(directory, file),
@@ -218,12 +216,3 @@ def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.Dat
             f"{directory / 'scores.json'} holds other scores than oof.csv and truth.csv give. {_AGAIN}"
         )
     return predictions, truth
-
-
-def _checked(kind: type[_Model], value: dict[str, Any], path: Path) -> _Model:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path} does not hold what it should ({where}: {first['msg']}). {_AGAIN}") from None

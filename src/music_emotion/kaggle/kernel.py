@@ -20,7 +20,7 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
-from music_emotion.evaluation.blend import Recipe, parse_recipe
+from music_emotion.evaluation.blend import Recipe
 from music_emotion.evaluation.submission import (
     check_submission,
     default_sample,
@@ -30,6 +30,7 @@ from music_emotion.evaluation.submission import (
 from music_emotion.files import (
     InputError,
     atomic_path,
+    checked,
     first_five,
     read_json,
     read_predictions,
@@ -81,7 +82,8 @@ def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
             form, sample = _form(inputs, manifest["competition"], data, section, targets)
             predictions, facts = train_plan(plan, folder, manifest, inputs, data, working, scratch, started)
         else:
-            recipe = parse_recipe(manifest["recipe"], folder / "manifest.json")
+            remedy = "Package the bundle again."
+            recipe = checked(Recipe, manifest["recipe"], folder / "manifest.json", remedy)
             sections = [_attached(data, scratch, section) for section in _sections(folder, manifest)]
             for section in sections:  # packed before several processes read them
                 form, sample = _form(inputs, manifest["competition"], data, section, recipe.targets)

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from music_emotion.files import InputError, describe, package_data, read_json
+from music_emotion.files import InputError, checked, package_data, read_json
 
 _SLUG = r"[a-z0-9]+(-[a-z0-9]+)*"
 Competition = Annotated[str, Field(pattern=f"^{_SLUG}$")]
@@ -139,10 +139,7 @@ def check_metadata(
         (_Dataset, dataset, "dataset-metadata.json"),
         (_Kernel, kernel, "kernel-metadata.json"),
     ):
-        try:
-            rules.model_validate(held)
-        except ValidationError as error:
-            raise InputError(f"{describe(error, place)} {remedy}") from None
+        checked(rules, held, place, remedy)
     if dataset["id"] == kernel["id"]:
         raise InputError(f"Dataset and kernel are both called {kernel['id']}. {remedy}")
     if dataset["id"] not in kernel["dataset_sources"]:
