@@ -1,98 +1,122 @@
-"""What was done, on disk line by line, and whole lines only."""
+"""Work on many clips: recorded line by line, continued after a stop, and failures on record."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from music_emotion.audio.features import FeatureSettings
-from music_emotion.datasets.resume import Item, Journal, items_of
+from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.files import InputError
 
 ONE = Item(1, "a, b.wav", 10, 5, 0.0, None, "x")
 SEVEN = Item(7, 'q"uote, ç.wav', 10, 5, 1.1, 30.2, "x")
+NINE = Item(9, "NA", 0, 0, 0.0, 2.0, "x")
+HEADER = "id,path,bytes,modified_ns,start_seconds,end_seconds,settings,level,reason\n"
 
 
-def open_journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "done.csv", ("seconds",))
+@pytest.fixture
+def run(tmp_path):
+    """Work on items, and give what was called and the outcome: `run([ONE], stop=7, fail=1)`."""
+
+    def work(items, stop=None, fail=None, max_failed=1.0, **settings) -> tuple[list, Outcome]:
+        called = []
+
+        def function(item: Item) -> dict[str, float]:
+            called.append(item.id)
+            if item.id == stop:
+                raise KeyboardInterrupt
+            if item.id == fail:
+                raise InputError("it is silent,\nnearly")
+            return {"level": item.id + 1e-9, "more": 1}
+
+        def prepare() -> None:
+            called.append("prepare")
+
+        path, workers = tmp_path / "done.csv", Workers(1)
+        outcome = work_through(items, function, path, ("level",), workers, prepare, max_failed, **settings)
+        return called, outcome
+
+    return work
 
 
-def test_what_was_noted_is_held_by_the_next_run_finished_or_not(tmp_path):
-    journal = open_journal(tmp_path)
-    with journal.open() as note:
-        note(ONE, {"seconds": 0.25, "reason": ""})
-        note(SEVEN, {"seconds": 0.5, "reason": ""})
-        assert open_journal(tmp_path).holds(SEVEN)  # as after a kill
-        assert not (tmp_path / "done.csv").exists()
-    assert journal.finish([7, 1])["seconds"].tolist() == [0.5, 0.25]
+def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(tmp_path, run):
+    with pytest.raises(KeyboardInterrupt, match="2 of 3 clips are done"):
+        run([ONE, SEVEN, NINE], stop=9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["done.csv.part"]
+    called, outcome = run([NINE, SEVEN, ONE])
+    assert called == ["prepare", 9]
+    assert str(outcome) == "3 clips: 1 done, 2 already there, 0 failed."
+    assert outcome.record["level"].tolist() == pytest.approx([9, 7, 1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["done.csv"]
-    again = open_journal(tmp_path)
-    assert again.holds(ONE)
-    assert again.holds(SEVEN)
-    with pytest.raises(InputError, match="1 clips did not come back: 8"):
-        again.finish([7, 8])
+    lines = ["9,NA,0,0,0.0,2.0,x,9,", '7,"q""uote, ç.wav",10,5,1.1,30.2,x,7,', '1,"a, b.wav",10,5,0.0,,x,1,']
+    assert (tmp_path / "done.csv").read_text(encoding="utf-8") == HEADER + "\n".join(lines) + "\n"
+    assert run([ONE, SEVEN])[0] == []
 
 
 @pytest.mark.parametrize(
     "change",
     [
         *({"path": "b.wav"}, {"bytes": 11}, {"modified_ns": 6}, {"start_seconds": 1.2}, {"settings": "y"}),
-        *({"end_seconds": None}, {"clip_id": 8}, {"outputs": (Path("gone.npy"),)}),
+        *({"end_seconds": None}, {"id": 8}),
     ],
 )
-def test_another_source_is_not_held(tmp_path, change):
-    with open_journal(tmp_path).open() as note:
-        note(SEVEN, {"seconds": 0.5, "reason": ""})
-    assert open_journal(tmp_path).holds(SEVEN)
-    assert not open_journal(tmp_path).holds(replace(SEVEN, **change))
+def test_another_source_is_worked_on_again(run, change):
+    run([SEVEN])
+    changed = SEVEN._replace(**change)
+    assert run([changed])[0] == ["prepare", changed.id]
+    assert run([changed])[0] == []  # the last line of a clip counts
 
 
-def test_the_last_line_of_a_clip_counts_and_what_failed_is_not_held(tmp_path):
-    with open_journal(tmp_path).open() as note:
-        note(replace(ONE, bytes=11), {"seconds": 0.5, "reason": ""})
-        note(ONE, {"seconds": 0.5, "reason": ""})
-        note(SEVEN, {"seconds": 0.5, "reason": "it is silent"})
-    again = open_journal(tmp_path)
-    assert again.holds(ONE)
-    assert not again.holds(replace(ONE, bytes=11))
-    assert not again.holds(SEVEN)
+def test_a_missing_output_is_made_again(tmp_path, run):
+    def outputs(clip_id: int) -> list[Path]:
+        return [tmp_path / f"{clip_id}.npy"]
+
+    run([ONE, SEVEN])
+    outputs(7)[0].touch()
+    assert run([ONE, SEVEN], outputs=outputs)[0] == ["prepare", 1]
 
 
-def test_a_line_cut_anywhere_costs_no_more_than_itself(tmp_path):
-    with open_journal(tmp_path).open() as note:
-        note(ONE, {"seconds": 0.25, "reason": ""})
-        note(SEVEN, {"seconds": 0.5, "reason": "a, b"})
+def test_what_failed_is_recorded_tried_again_and_refused_beyond_the_share(tmp_path, run):
+    called, outcome = run([ONE, SEVEN], fail=1, max_failed=0.5)
+    assert (outcome.n_done, outcome.n_kept, outcome.n_failed) == (1, 0, 1)
+    assert outcome.record["reason"].tolist() == ["it is silent, nearly", ""]
+    with pytest.raises(InputError, match=r"(?s)1 of 2 .*0\.4 allowed:\n  clip 1: it is silent.*done\.csv"):
+        run([ONE, SEVEN], fail=1, max_failed=0.4)
+    assert "it is silent" in (tmp_path / "done.csv").read_text()
+    called, outcome = run([ONE, SEVEN])
+    assert called == ["prepare", 1]
+    assert (outcome.n_done, outcome.n_kept, outcome.n_failed) == (1, 1, 0)
+
+
+def test_a_line_cut_anywhere_costs_no_more_than_itself(tmp_path, run):
+    with pytest.raises(KeyboardInterrupt):
+        run([ONE, SEVEN, NINE], stop=9)
     part = tmp_path / "done.csv.part"
     whole = part.read_bytes()
-    start = whole.index(b"7,")
-    for end in range(start, len(whole)):
+    for end in range(whole.index(b"7,"), len(whole), 3):
         part.write_bytes(whole[:end])
-        cut = open_journal(tmp_path)
-        assert cut.holds(ONE)
-        assert not cut.holds(SEVEN)
-        with cut.open() as note:
-            note(SEVEN, {"seconds": 1, "reason": ""})
-        assert open_journal(tmp_path).holds(SEVEN), end
+        assert run([ONE, SEVEN])[0] == ["prepare", 7], end
+        (tmp_path / "done.csv").unlink()
 
 
-@pytest.mark.parametrize("content", [b"id,path,valence\n7,c.wav,0.1\n", b"", b"\xff\xfe\0"])
-def test_a_file_that_is_another_table_is_not_replaced(tmp_path, content):
-    (tmp_path / "done.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"done\.csv exists and is not what would be written there"):
-        open_journal(tmp_path)
-    assert (tmp_path / "done.csv").read_bytes() == content
+@pytest.mark.parametrize("content", [b"id,path,valence\n7,c.wav,0.1\n", b"", b"\xff\xfe\0", None])
+def test_what_is_another_table_is_not_replaced(tmp_path, run, content):
+    if content is None:
+        (tmp_path / "done.csv").mkdir()
+    else:
+        (tmp_path / "done.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"done\.csv exists and is another table\. Give another name"):
+        run([ONE])
+    assert content is None or (tmp_path / "done.csv").read_bytes() == content
 
 
-def test_what_a_spreadsheet_saved_is_read(tmp_path):
-    journal = open_journal(tmp_path)
-    with journal.open() as note:
-        note(SEVEN, {"seconds": 0.5, "reason": ""})
-    journal.finish([7])
-    text = (tmp_path / "done.csv").read_text() + "seven,,,,,,,,\n"
+def test_what_a_spreadsheet_saved_is_read(tmp_path, run):
+    run([SEVEN])
+    text = (tmp_path / "done.csv").read_text(encoding="utf-8") + "seven,,,,,,,,,,\n"
     (tmp_path / "done.csv").write_text(text, encoding="utf-8-sig")
-    assert open_journal(tmp_path).holds(SEVEN)
+    assert run([SEVEN])[0] == []
 
 
 def test_an_item_is_what_the_file_is_now(tmp_path):
@@ -103,4 +127,4 @@ def test_an_item_is_what_the_file_is_now(tmp_path):
     item = Item(3, str(audio), 4, 17, 0.5, None, "22050 Hz / 2048 / 512 / version 1")
     assert items_of(clips, FeatureSettings()) == [item]
     audio.unlink()
-    assert items_of(clips, FeatureSettings()) == [replace(item, bytes=0, modified_ns=0)]
+    assert items_of(clips, FeatureSettings()) == [item._replace(bytes=0, modified_ns=0)]

@@ -13,6 +13,7 @@ from music_emotion.datasets.clip_table import read_clips, task_of
 from music_emotion.datasets.synthesis import GENRES, Music, draw_music, draw_targets, synthesise, write_demo
 
 RATE_HZ = 22050
+SIZES = (12, 3, 5, 5)
 TARGETS = ["valence", "energy", "danceability"]
 PLAIN = Music(0, 0, False, 110.0, 0.5, 0.5, 0.5, 0.5, regularity=0.8, loudness=0.5)
 
@@ -24,11 +25,6 @@ def play(music: Music, seconds: float = 4.0, seed: int = 0) -> np.ndarray:
 def mean_targets(music: Music, n_listeners: int = 400) -> dict[str, float]:
     rng = np.random.default_rng(0)
     return dict(pd.DataFrame([draw_targets(music, rng) for _ in range(n_listeners)]).mean())
-
-
-def write_small(folder: Path, seed: int = 3, shuffle_labels: bool = False) -> dict[str, Path]:
-    write_demo(folder, (12, 3, 5, 5), 1.0, seed, shuffle_labels)
-    return {path.stem: path for path in folder.glob("*.csv")}
 
 
 def test_audio_is_finite_and_within_full_scale():
@@ -77,61 +73,57 @@ def test_targets_follow_from_the_parameters(target, raised):
     assert mean_targets(replace(PLAIN, **{"minor": True, **raised}))[target] > before + 0.03
 
 
-def test_danceability_is_highest_at_a_middle_tempo():
-    slow, middle, fast = (
-        mean_targets(replace(PLAIN, tempo_bpm=tempo))["danceability"] for tempo in (75, 115, 165)
-    )
-    assert middle > max(slow, fast) + 0.1
-
-
-def test_targets_are_in_range_and_spread():
+def test_targets_are_in_range_and_spread_and_danceability_is_highest_at_a_middle_tempo():
     rng = np.random.default_rng(2)
     table = pd.DataFrame([draw_targets(draw_music(genre, rng), rng) for genre in GENRES * 60])
     assert list(table) == TARGETS
     assert table.to_numpy().min() >= 0
     assert table.to_numpy().max() <= 1
     assert (table.std() > 0.1).all()
+    tempi = [mean_targets(replace(PLAIN, tempo_bpm=tempo))["danceability"] for tempo in (75, 115, 165)]
+    assert tempi[1] > max(tempi[0], tempi[2]) + 0.1
 
 
-def test_files_and_tables_are_what_the_extraction_reads(tmp_path):
-    tables = write_small(tmp_path)
-    emotion, genre = read_clips(tables["emotion_train"]), read_clips(tables["genre_test"])
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo(folder, SIZES, 0.5, seed=3)
+    return folder
+
+
+def test_files_and_tables_are_what_the_extraction_reads(demo):
+    emotion, genre = read_clips(demo / "emotion_train.csv"), read_clips(demo / "genre_test.csv")
     assert list(emotion.columns) == ["id", "path", *TARGETS]
     assert (task_of(emotion), task_of(genre)) == ("emotion", "genre")
     assert set(genre["label"]) == set(GENRES)
-    assert list(read_clips(tables["emotion_test"]).columns) == ["id", "path"]
-    truth = pd.read_csv(tables["emotion_test_truth"])
-    assert truth["id"].tolist() == [13, 14, 15]
+    assert list(read_clips(demo / "emotion_test.csv").columns) == ["id", "path"]
+    assert pd.read_csv(demo / "emotion_test_truth.csv")["id"].tolist() == [13, 14, 15]
     audio = soundfile.info(emotion["path"][0])
-    assert (audio.format, audio.subtype, audio.samplerate, audio.frames) == ("FLAC", "PCM_16", 22050, 22050)
+    assert (audio.format, audio.subtype, audio.samplerate, audio.frames) == ("FLAC", "PCM_16", 22050, 11025)
+    assert len(list(demo.rglob("*.flac"))) == sum(SIZES)
 
 
-def test_rerun_keeps_the_audio_and_writes_the_same_tables(tmp_path):
-    tables = write_small(tmp_path)
-    audio = sorted(tmp_path.rglob("*.flac"))
-    first = audio[0].read_bytes()
-    audio[0].unlink()
-    before = {path: path.stat().st_mtime_ns for path in audio[1:]}
-    texts = [path.read_text() for path in tables.values()]
-    assert write_small(tmp_path) == tables
-    assert {path: path.stat().st_mtime_ns for path in audio[1:]} == before
-    assert audio[0].read_bytes() == first
-    assert [path.read_text() for path in tables.values()] == texts
-    assert len(audio) == 12 + 3 + 5 + 5
-
-
-def test_another_seed_makes_other_audio_in_the_same_folder(tmp_path):
-    first = read_clips(write_small(tmp_path, seed=1)["emotion_train"])
-    second = read_clips(write_small(tmp_path, seed=2)["emotion_train"])
-    assert Path(first["path"][0]).read_bytes() != Path(second["path"][0]).read_bytes()
-
-
-def test_shuffling_permutes_whole_rows_of_targets(tmp_path):
-    plain = pd.read_csv(write_small(tmp_path)["emotion_train"])
-    shuffled = pd.read_csv(write_small(tmp_path, shuffle_labels=True)["emotion_train"])
+def test_rerun_keeps_the_audio_and_another_seed_or_shuffled_labels_differ(demo):
+    tables = sorted(demo.glob("*.csv"))
+    texts = [path.read_text() for path in tables]
+    plain = pd.read_csv(demo / "emotion_train.csv")
+    lost, *kept = sorted(demo.rglob("*.flac"))
+    first, before = lost.read_bytes(), [path.stat().st_mtime_ns for path in kept]
+    lost.unlink()
+    write_demo(demo, SIZES, 0.5, seed=4, shuffle_labels=False)
+    other = read_clips(demo / "emotion_train.csv")["path"][0]
+    assert Path(other).read_bytes() != (demo / plain["path"][0]).read_bytes()
+    tables_of_runs = []
+    for _ in range(2):
+        write_demo(demo, SIZES, 0.5, seed=3, shuffle_labels=True)
+        tables_of_runs.append(pd.read_csv(demo / "emotion_train.csv"))
+    shuffled, again = tables_of_runs
+    assert shuffled.equals(again)
     assert plain[["id", "path"]].equals(shuffled[["id", "path"]])
     assert not plain[TARGETS].equals(shuffled[TARGETS])
     rows, shuffled_rows = (sorted(map(tuple, table[TARGETS].to_numpy())) for table in (plain, shuffled))
     assert rows == shuffled_rows
-    again = pd.read_csv(write_small(tmp_path, shuffle_labels=True)["emotion_train"])
-    assert again.equals(shuffled)
+    write_demo(demo, SIZES, 0.5, seed=3)
+    assert [path.read_text() for path in tables] == texts
+    assert lost.read_bytes() == first
+    assert [path.stat().st_mtime_ns for path in kept] == before

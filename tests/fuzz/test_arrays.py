@@ -3,6 +3,8 @@
 import gzip
 import io
 import struct
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,40 +44,23 @@ def folder(tmp_path_factory):
 
 
 @several
-@example(b"PK\3\4 not an archive")
-@given(damaged(ARRAY) | damaged(ZIP.getvalue()))
-def test_a_damaged_array(folder, content):
-    check_frames(folder, "1.fused.full.npy", content)
+@example(b"PK\3\4 not an archive", "1.npy")
+@given(damaged(ARRAY) | damaged(ZIP.getvalue()), st.sampled_from(["1.npy", "1.npy.gz"]))
+def test_a_damaged_array(folder, content, name):
+    check_frames(folder, name, gzip.compress(content, 1) if name.endswith("gz") else content)
 
 
 @several
-@given(damaged(ARRAY).map(gzip.compress) | damaged(gzip.compress(ARRAY)))
+@given(damaged(gzip.compress(ARRAY)))
 def test_a_damaged_packed_array(folder, content):
-    check_frames(folder, "1.fused.full.npy.gz", content)
+    check_frames(folder, "1.npy.gz", content)
 
 
 sides = st.sampled_from([0, 1, 2, 3, 140, -1, 2**31, 2**40, 2**62, 2**63, 10**30]) | st.integers(-3, 200)
 kinds = st.sampled_from(
     [
-        "<f4",
-        ">f8",
-        "<f2",
-        "<i4",
-        "|u1",
-        "|O",
-        "|b1",
-        "<c8",
-        "<U3",
-        "|S2",
-        "<M8[s]",
-        "|V8",
-        "f",
-        "?",
-        "",
-        "<f9",
-        "<f16",
-        "<f4,<f4",
-        "(140,)<f4",
+        *("<f4", ">f8", "<f2", "<i4", "|u1", "|O", "|b1", "<c8", "<U3", "|S2", "<M8[s]", "|V8", "f", "?", ""),
+        *("<f9", "<f16", "<f4,<f4", "(140,)<f4"),
     ]
 )
 LIE = {"descr": "<f4", "fortran_order": False, "shape": (140, 3)}
@@ -142,20 +127,14 @@ file_names = st.tuples(stems, st.sampled_from([".npy", ".npy.gz", ".NPY", "", ".
 )
 def test_names_of_files(tmp_path_factory, names, kind):
     root = tmp_path_factory.mktemp("root")
-    (root / "multitask_dataset" / "train").mkdir(parents=True)
+    folder = root / "multitask_dataset" / "train"
+    folder.mkdir(parents=True)
+    make = {"file": Path.touch, "folder": Path.mkdir, "link": lambda path: path.symlink_to("nowhere")}[kind]
     for name in names:
-        path = root / "multitask_dataset" / "train" / name
-        if kind == "file":
-            path.write_bytes(ARRAY)
-        elif kind == "folder":
-            path.mkdir()
-        else:
-            path.symlink_to("nowhere")
-    try:
-        files = split_files(find_set(root, "emotion"), "train")
-    except InputError as error:
-        said = str(error)
-        assert "multitask_dataset/train" in said
+        make(folder / name)
+    if kind != "file":
+        with pytest.raises(InputError, match="multitask_dataset/train has no arrays"):
+            split_files(find_set(root, "emotion"), "train")
         return
-    assert kind == "file"
-    assert all(0 <= clip_id < 2**63 for clip_id in files.arrays)
+    with suppress(InputError):  # two arrays of one id, or none
+        assert all(0 <= number < 2**63 for number in split_files(find_set(root, "emotion"), "train").arrays)

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from music_emotion.config import DataSection, Experiment, OptimSection, build_experiment, experiment_to_dict
 from music_emotion.evaluation.blend import Recipe, read_recipe
 from music_emotion.evaluation.report import read_run
-from music_emotion.experiment_files import experiment_toml, read_differences, to_toml
+from music_emotion.experiment_files import experiment_toml, read_differences
 from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
 from music_emotion.study_file import read_study
@@ -72,25 +71,62 @@ SCORES = {
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("documents")
     (place / "small.toml").write_bytes(EXPERIMENT)
+    (place / "run").mkdir()
+    for name in ("oof.csv", "truth.csv"):
+        (place / "run" / name).write_text("Id,valence\n1,0.5\n2,0.25\n")
     return place
 
 
-def toml(document: Any) -> bytes:
-    """Without null, which TOML lacks; of surrogates only what UTF-8 can hold."""
-    lines = [f"{json.dumps(key)} = {to_toml(value)}" for key, value in document.items() if value is not None]
-    return "\n".join(lines).encode("utf-8", "replace")
+def read_any_study(path):
+    try:
+        return read_study(path)
+    except InputError as error:
+        if "small.toml" in str(error) or "does not exist" in str(error):
+            return None  # it names the experiment, which a damaged study may name wrongly
+        raise
+
+
+def read_scores(path):
+    return read_run(path.parent, "run")
+
+
+READERS = {  # a valid document, what reads it, and content that once was a problem
+    "damaged.toml": (
+        *(EXPERIMENT, read_differences, b"task = 0x" + b"f" * 6000, b"seeds = [" + b"9" * 5000 + b"]"),
+        *(b"seeds = " + b"[" * 3000, b'name = "a\\u0000b"', b'name = "' + b"a" * 300 + b'"'),
+        b"seeds = [4294967296]",
+    ),
+    "experiment.json": (
+        *(json.dumps(experiment_to_dict(Experiment())).encode(), lambda path: read_experiment(path.parent)),
+        *(b"-1", b"[" * 100_000),
+    ),
+    "study.toml": (
+        *(STUDY, read_any_study, b"a" * 140_000 + b" = 1", STUDY.replace(b"small.toml", b"9" * 5000)),
+        STUDY.replace(b'"grid"', b'"../grid"'),
+    ),
+    "search.toml": (SEARCH, read_any_study),
+    "run/scores.json": (json.dumps(SCORES).encode(), read_scores),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@several
+@given(st.data())
+def test_a_damaged_document_is_read_or_refused_in_a_sentence(folder, name, data):
+    valid, read, *_ = READERS[name]
+    only_sentences(read, folder / name, data.draw(damaged(valid)))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_content_that_was_a_problem_once(folder, name):
+    for content in READERS[name][2:]:
+        only_sentences(READERS[name][1], folder / name, content)
 
 
 @several
-@example(b"task = 0x" + b"f" * 6000)
-@example(b"seeds = [" + b"9" * 5000 + b"]")
-@example(b"seeds = " + b"[" * 3000)
-@example(b'name = "a\\u0000b"')
-@example(b'name = "' + b"a" * 300 + b'"')
-@example(b"seeds = [4294967296]")
-@given(damaged(EXPERIMENT))
-def test_a_damaged_experiment_file(folder, content):
-    only_sentences(read_differences, folder / "damaged.toml", content)
+@given(altered(SCORES))
+def test_scores_of_other_values(folder, scores):
+    only_sentences(read_scores, folder / "run" / "scores.json", json.dumps(scores).encode())
 
 
 @several
@@ -111,14 +147,6 @@ def test_an_experiment_of_other_values(document):
 
 
 @several
-@example(b"-1")
-@example(b"[" * 100_000)
-@given(damaged(json.dumps(experiment_to_dict(Experiment())).encode()))
-def test_a_damaged_experiment_json(folder, content):
-    only_sentences(lambda path: read_experiment(path.parent), folder / "experiment.json", content)
-
-
-@several
 @given(
     st.text(st.characters(exclude_categories=["C"], exclude_characters="/"), min_size=1, max_size=20),
     st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
@@ -132,23 +160,6 @@ def test_an_experiment_file_is_read_as_it_was_written(folder, name, seeds, rate,
     experiment = Experiment(name=f"x{name}", task="genre", seeds=tuple(seeds), data=data, optim=optim)
     (folder / "written.toml").write_text(experiment_toml(experiment), encoding="utf-8")
     assert build_experiment(read_differences(folder / "written.toml"), "here") == experiment
-
-
-@several
-@example(b"a" * 140_000 + b" = 1")
-@example(STUDY.replace(b"small.toml", b"9" * 5000))
-@example(STUDY.replace(b'"grid"', b'"../grid"'))
-@given(damaged(STUDY) | damaged(SEARCH))
-def test_a_damaged_study(folder, content):
-    def read(path):
-        try:
-            return read_study(path)
-        except InputError as error:
-            if "small.toml" in str(error) or "does not exist" in str(error):
-                return None  # it names the experiment, which a damaged study may name wrongly
-            raise
-
-    only_sentences(read, folder / "study.toml", content)
 
 
 @several
@@ -167,12 +178,3 @@ def test_a_damaged_recipe(folder, content):
 def test_a_recipe_is_read_as_it_was_written(folder):
     (folder / "blend.json").write_text(json.dumps(asdict(RECIPE)))
     assert read_recipe(folder) == RECIPE
-
-
-@several
-@given(damaged(json.dumps(SCORES).encode()) | altered(SCORES).map(json.dumps).map(str.encode))
-def test_damaged_scores(folder, content):
-    run = folder / "run"
-    run.mkdir(exist_ok=True)
-    (run / "oof.csv").write_text("Id,valence\n1,0.5\n2,0.25\n")
-    only_sentences(lambda path: read_run(path.parent, "run"), run / "scores.json", content)

@@ -19,9 +19,6 @@ from music_emotion.training.checkpoint import Progress, load_state, save_state
 EXPERIMENT = build_experiment({"name": "m", "model": {"widths": [2, 2]}, "excerpt": {"frames": 16}}, "here")
 
 
-EXPERIMENT_DICT = experiment_to_dict(EXPERIMENT)
-
-
 def small_network() -> nn.Module:
     torch.manual_seed(0)
     card = ModelCard(EXPERIMENT, ("valence",), (0.0,) * 140, (1.0,) * 140, (0.5,), (0.2,))
@@ -61,14 +58,9 @@ def test_a_damaged_model(folder, model, data):
 @given(st.data())
 def test_a_model_of_a_damaged_description(folder, model, data):
     _, card, weights = model
-    description = data.draw(damaged(card.encode())) if data.draw(st.booleans()) else None
-    if description is None:
-        description = json.dumps(data.draw(altered(json.loads(card)))).encode()
-    metadata = {"music_emotion": description.decode("utf-8", "replace")}
-    check_model(folder, save(weights, metadata=metadata))
-
-
-WIDE = {"model": {"widths": [2, 2**31]}}
+    changed = altered(json.loads(card)).map(json.dumps).map(str.encode)
+    description = data.draw(damaged(card.encode()) | changed).decode("utf-8", "replace")
+    check_model(folder, save(weights, metadata={"music_emotion": description}))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +71,7 @@ WIDE = {"model": {"widths": [2, 2**31]}}
         ("row_deviation", [0.0] * 140),
         ("target_mean", [0.5, 0.5]),
         ("outputs", 3),
-        ("experiment", EXPERIMENT_DICT | WIDE),
+        ("experiment", experiment_to_dict(EXPERIMENT) | {"model": {"widths": [2, 2**31]}}),
         ("more", 1),
     ],
 )
@@ -89,7 +81,9 @@ def test_a_model_of_a_description_that_fits_no_network(folder, model, part, othe
     assert only_sentences(load_model, folder / "model.safetensors", content) is None
 
 
-def state_members():
+@pytest.fixture(scope="module")
+def members():
+    """What a state is loaded into, which a refused state may have changed."""
     network = small_network()
     optimizer = torch.optim.AdamW(network.parameters())
     return {"network": network, "averaged": small_network(), "optimizer": optimizer}
@@ -97,8 +91,7 @@ def state_members():
 
 @several
 @given(st.data())
-def test_a_damaged_state(folder, data):
-    members = state_members()
+def test_a_damaged_state(folder, members, data):
     whole = folder / "whole.pt"
     if not whole.exists():
         save_state(whole, members, Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))
@@ -108,21 +101,11 @@ def test_a_damaged_state(folder, data):
         assert progress.epoch >= 0
 
 
-state_parts = st.sampled_from(["network", "averaged", "optimizer", "scaler", "progress"])
-
-
 @several
-@given(st.data())
-def test_a_state_of_other_things(folder, data):
-    members = state_members()
+@given(st.data(), st.sampled_from(["network", "averaged", "optimizer", "scaler", "progress"]), st.booleans())
+def test_a_state_of_other_things(folder, members, data, part, is_part):
     state = {name: member.state_dict() for name, member in members.items()}
     state |= {"scaler": None, "progress": vars(Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))}
-    part = data.draw(state_parts)
-    other = data.draw(altered(dict(state[part] or {})))
-    content = io.BytesIO()
-    torch.save({**state, part: other} if data.draw(st.booleans()) else other, content)
-    only_sentences(
-        lambda path: load_state(path, members),
-        folder / "state.pt",
-        content.getvalue(),
-    )
+    other, content = data.draw(altered(dict(state[part] or {}))), io.BytesIO()
+    torch.save({**state, part: other} if is_part else other, content)
+    only_sentences(lambda path: load_state(path, members), folder / "state.pt", content.getvalue())

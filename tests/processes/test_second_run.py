@@ -149,11 +149,11 @@ def _packed_elsewhere(files, tmp_path: Path) -> Path:
 def test_what_a_killed_packing_left_is_removed(competition, tmp_path):
     files, stores = split_files(competition / "multitask_dataset", "train"), tmp_path / "stores"
     name = open_store(files, tmp_path / "elsewhere").frames.path.parent.name
-    left = stores / f".packing-{name}-abc" / name
+    left = stores / name / ".writing-abc-source.json"
     left.mkdir(parents=True)
     np.save(left / "frames.npy", np.zeros(3))
     open_store(files, stores)
-    assert [path.name for path in stores.iterdir() if path.is_dir()] == [name]
+    assert not left.exists()
 
 
 def test_an_extraction_tidies_what_killed_writers_left(tmp_path):

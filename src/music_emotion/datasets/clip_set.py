@@ -1,8 +1,8 @@
-"""Labelled clips of one split, from the competition's layout, a table of statistics, or windows."""
+"""Labelled clips of one split, from the competition's layout, a table of statistics, or windowed features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import filter as fitting
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +12,11 @@ import pandas as pd
 from music_emotion.config import DataSection, Task, Unlabelled
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
-from music_emotion.datasets.resume import SOURCE_COLUMNS
+from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import InputError, first_five
 
-_NOT_STATISTICS = ("id", *SOURCE_COLUMNS, "reason")
+_NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ClipSet:
 
 
 def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
-    """Find, check and read a split of the set that an experiment names. Pack its arrays if needed.
+    """Find, check and read one split of the data of an experiment. Pack its arrays if needed.
 
     Parameters
     ----------
@@ -83,31 +83,27 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     Raises
     ------
     InputError
-        When a folder or a file is missing or damaged; when clips lack arrays or labels beyond
-        ``data.allow_bad_share``.
+        When a folder or file is missing or damaged, or a larger share of clips than
+        ``data.allow_bad_share`` lacks arrays or labels.
     """
     if data.windows is not None:
         return load_windows(data, split, outputs)
     is_table = data.statistics is not None
     folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
-    label_file = folder / f"{split}_labels.txt"
     if is_table:
         table = read_statistics(statistics_file(data, split), data.columns)
         known = table.index
     else:
         files = split_files(folder, split)
         known = pd.Index(files.arrays)
-    if split == "train" and not label_file.exists():
-        raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
-    labels = None
+    label_file, labels = folder / f"{split}_labels.txt", None
     if label_file.exists():
-        if task == "emotion":
-            labels = read_targets(label_file, outputs or data.targets, data.target_range)
-            listed = labels.index
-        else:
-            raw = read_genres(label_file)
-            listed, labels = raw.index, _one_hot(raw, data, outputs, label_file)
-        _check_match(label_file, listed, known, data.allow_bad_share)
+        is_genre, targets = task == "genre", outputs or data.targets
+        raw = read_genres(label_file) if is_genre else read_targets(label_file, targets, data.target_range)
+        _check_match(label_file, raw.index, known, data.allow_bad_share)
+        labels = _one_hot(raw, data, outputs, label_file) if isinstance(raw, pd.Series) else raw
+    elif split == "train":
+        raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
     if is_table:
         store = Store.in_memory(table.to_numpy(np.float32), np.ones(len(table), int), known, is_fused=False)
     else:
@@ -119,7 +115,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
 
 
 def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
-    """Load the test split to a training split; empty if the set has none.
+    """Load the test split that belongs to a training split; empty if there is none.
 
     Raises
     ------
@@ -139,7 +135,7 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
 def load_unlabelled(
     data: DataSection, kinds: Sequence[Unlabelled], outputs: tuple[str, ...]
 ) -> dict[str, ClipSet]:
-    """Load clips whose targets are not known, by the name of their set.
+    """Load clips whose targets are unknown, by the name of their set.
 
     Parameters
     ----------
@@ -159,18 +155,16 @@ def load_unlabelled(
     InputError
         When a set is missing, or arrays are unusable.
     """
-    wanted: dict[str, tuple[Task, Split]] = {}
-    if "test" in kinds:
-        wanted["test"] = ("emotion", "test")
-    if "genre" in kinds:
-        wanted["genre-train"] = ("genre", "train")
-        if has_split(find_set(Path(data.root), "genre", data.rate), "test"):
-            wanted["genre-test"] = ("genre", "test")
     sets = {}
-    for name, (task, split) in wanted.items():
-        files = split_files(find_set(Path(data.root), task, data.rate), split)
-        store = open_store(files, Path(data.stores), data.allow_bad_share)
-        sets[name] = ClipSet.unlabelled(store, outputs)
+    named: dict[str, tuple[Task, Split]] = {
+        **({"test": ("emotion", "test")} if "test" in kinds else {}),
+        **({"genre-train": ("genre", "train"), "genre-test": ("genre", "test")} if "genre" in kinds else {}),
+    }
+    for name, (task, split) in named.items():
+        folder = find_set(Path(data.root), task, data.rate)
+        if name != "genre-test" or has_split(folder, split):
+            store = open_store(split_files(folder, split), Path(data.stores), data.allow_bad_share)
+            sets[name] = ClipSet.unlabelled(store, outputs)
     return sets
 
 
@@ -185,14 +179,15 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
     Returns
     -------
     ClipSet
-        In the order given. The first set keeps its ids; each other set's ids are shifted above all ids
-        before them.
+        In the order given. The first set keeps its ids. The ids of every other set are shifted above all
+        ids before them.
     """
-    ids, indexes, n_frames = [sets[0].ids], [], 0
-    for clips in sets[1:]:
-        ids.append(clips.ids + max(int(ids[-1].max()) + 1 - int(clips.ids.min()), 0))
-    for clips, new_ids in zip(sets, ids, strict=True):
-        index = clips.store.index.loc[clips.ids].set_axis(pd.Index(new_ids, name="Id"))
+    ids: list[np.ndarray] = []
+    indexes, n_frames = [], 0
+    for clips in sets:
+        shift = max(int(ids[-1].max()) + 1 - int(clips.ids.min()), 0) if ids else 0
+        ids.append(clips.ids + shift)
+        index = clips.store.index.loc[clips.ids].set_axis(pd.Index(ids[-1], name="Id"))
         indexes.append(index.assign(start=index["start"] + n_frames))
         n_frames += len(clips.store.frames)
     frames = JoinedFrames([clips.store.frames for clips in sets])
@@ -201,7 +196,7 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
 
 
 def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path) -> pd.DataFrame:
-    """Raw genres as a column per class that holds 1 or 0."""
+    """Map raw genres to classes, and encode these as one column of 1 and 0 per class."""
     genres = map_genres(raw, data.genres, str(path))
     classes = outputs or tuple(sorted(set(genres)))
     unknown = sorted(set(genres) - set(classes))
@@ -211,7 +206,7 @@ def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: 
 
 
 def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share: float) -> None:
-    """Refuse labels and arrays of which more than a share lack each other."""
+    """Refuse clips of which more than the allowed share has only a label or only an array."""
     fileless, unlabelled = listed.difference(known), known.difference(listed)
     n_bad, n = len(fileless) + len(unlabelled), len(listed.union(known))
     sentence = (
@@ -260,24 +255,22 @@ def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if "reason" in table:
         table = table[table["reason"].isna()]
     table = table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
-    idle = [pattern for pattern in columns if not fitting(table.columns, pattern)]
+    idle = [pattern for pattern in columns if not any(fnmatch(name, pattern) for name in table)]
     if idle:
         raise InputError(f"{path} has no columns like {first_five(idle)}. Correct data.columns.")
-    chosen = {name for pattern in columns or ["*"] for name in fitting(table.columns, pattern)}
-    numbers = table[[name for name in table if name in chosen]].apply(pd.to_numeric, errors="coerce")
+    chosen = [name for name in table if any(fnmatch(name, pattern) for pattern in columns or ["*"])]
+    numbers = table[chosen].apply(pd.to_numeric, errors="coerce")
     bad = numbers.columns[~np.isfinite(numbers.to_numpy(float)).all(axis=0)]
     if len(bad):
-        raise InputError(
-            f"{path}: values that are not finite numbers in {first_five(bad)}. Make the table anew, or "
-            f"choose others with data.columns."
-        )
+        problem = f"{path}: values that are not finite numbers in {first_five(bad)}."
+        raise InputError(f"{problem} Make the table again, or choose other columns with data.columns.")
     return numbers
 
 
 def load_windows(
     data: DataSection, split: Literal["train", "val", "test"], outputs: tuple[str, ...] = ()
 ) -> ClipSet:
-    """Load windows whose features others have computed.
+    """Load windows of ready-made features.
 
     Parameters
     ----------
@@ -292,7 +285,7 @@ def load_windows(
     Returns
     -------
     ClipSet
-        Windows are numbered from 0; a vector is a window of one frame. The features stay on the disk.
+        Windows are numbered from 0; a vector is a window of one frame. The features stay on disk.
 
     Raises
     ------
@@ -304,30 +297,25 @@ def load_windows(
     if "{split}" not in folder:
         raise InputError(f"data.windows is '{data.windows}'. Put {{split}} where train, val and test differ.")
     place = Path(folder.replace("{split}", split))
-    for path in (place / "X.npy", place / "labels.npy"):
+    paths = place / "X.npy", place / "labels.npy"
+    for path in paths:
         if not path.is_file():
             raise InputError(f"{path} does not exist. Correct data.windows; {{split}} stands for a split.")
-    features, labels = read_npy(place / "X.npy", mmap_mode="r"), read_npy(place / "labels.npy")
+    features, labels = read_npy(paths[0], mmap_mode="r"), read_npy(paths[1])
+    wrong = "{} has shape {} of {}; expected {}.".format
     if features.dtype.kind != "f" or features.ndim not in {2, 3} or 0 in features.shape:
-        raise InputError(
-            f"{place / 'X.npy'} has shape {features.shape} of {features.dtype}; expected floats of shape "
-            f"(windows, features) or (windows, frames, rows)."
-        )
+        expected = "floats of shape (windows, features) or (windows, frames, rows)"
+        raise InputError(wrong(paths[0], features.shape, features.dtype, expected))
     if labels.ndim != 1 or labels.dtype.kind not in "USiu":
-        raise InputError(
-            f"{place / 'labels.npy'} has shape {labels.shape} of {labels.dtype}; expected one name or number "
-            f"per window."
-        )
+        raise InputError(wrong(paths[1], labels.shape, labels.dtype, "one name or number per window"))
     if len(features) != len(labels):
         raise InputError(f"{place}: X.npy has {len(features)} windows, but labels.npy {len(labels)} labels.")
     broken = [number for number, window in enumerate(features) if not np.isfinite(window).all()]
     if broken:
-        raise InputError(
-            f"{place / 'X.npy'}: {len(broken)} windows have values that are not finite: "
-            f"{first_five(broken)}. Leave them out of X.npy and labels.npy."
-        )
+        problem = f"{paths[0]}: {len(broken)} windows have values that are not finite"
+        raise InputError(f"{problem}: {first_five(broken)}. Leave them out of X.npy and labels.npy.")
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
-    values = _one_hot(pd.Series(names), data, outputs, place / "labels.npy")
+    values = _one_hot(pd.Series(names), data, outputs, paths[1])
     frames = features.reshape(-1, features.shape[-1])
     store = Store.in_memory(frames, np.full(len(labels), len(frames) // len(labels)), is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())

@@ -37,20 +37,23 @@ class _Faults:
     def __init__(self) -> None:
         self.places: dict[str, list[str]] = defaultdict(list)
 
-    def add(self, kind: str, details: pd.Series) -> None:
-        """Note faults of one kind: what was found, indexed by line."""
-        for line, detail in details.items():
-            self.places[kind].append(f"line {line} ({detail})" if detail != "" else f"line {line}")
+    def add(self, kind: str, line: object, detail: str = "") -> None:
+        self.places[kind].append(f"line {line} ({detail})" if detail else f"line {line}")
+
+    def find(self, kind: str, wrong: pd.Series, detail: str = "", *columns: pd.Series) -> None:
+        """Add the lines where a mask is true; the detail is a format of what the columns hold there."""
+        for line, *values in zip(wrong.index[wrong], *(column[wrong] for column in columns), strict=True):
+            self.add(kind, line, detail.format(*values))
 
     def check(self, table: Path) -> None:
         """Raise one `InputError` with all faults, if there are any."""
-        n_faults = sum(map(len, self.places.values()))
-        if n_faults:
-            lines = [
-                f"  {kind}: {first_five(places)}" + (f" ({len(places)} in all)" if len(places) > 5 else "")
-                for kind, places in self.places.items()
-            ]
-            faults = "1 fault" if n_faults == 1 else f"{n_faults} faults"
+        lines = [
+            f"  {kind}: {first_five(places)}" + (f" ({len(places)} in all)" if len(places) > 5 else "")
+            for kind, places in self.places.items()
+        ]
+        if lines:
+            n = sum(map(len, self.places.values()))
+            faults = "1 fault" if n == 1 else f"{n} faults"
             raise InputError("\n".join([f"{table} has {faults}; nothing was done. Correct it:", *lines]))
 
 
@@ -110,20 +113,23 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
     cells = _read_table(path, faults)
     clips = pd.DataFrame({"id": _ids(cells, faults)}, cells.index)
     clips["path"] = _paths(cells, clips["id"], path.parent, audio_folder, faults)
-    for column in [*cells.columns.intersection(["start_seconds", "end_seconds"]), *target_columns(cells)]:
-        clips[column] = _numbers(cells[column])
-        wrong = clips[column].isna() & ((cells[column] != "") | (column not in OWN_COLUMNS))
-        kind = "A time is not a number" if column in OWN_COLUMNS else "A target is not a number"
-        faults.add(kind, cells[column][wrong].map(lambda text, c=column: f"{c}: '{text}'"))
-    _check_spans(clips, faults)
-    spans = pd.concat([clips["path"], *_spans(clips)], axis=1).dropna(subset="path")
-    names = spans["path"][spans.duplicated()].map(os.path.basename)
-    faults.add("A row has the audio and the span of an earlier one", names)
-    for column in cells.columns.intersection(["label", "group"]):
+    for column in cells.columns.difference(["id", "path"], sort=False):
         clips[column] = cells[column]
-        faults.add(f"A {column} is empty", cells[column][cells[column] == ""])
+        if column in ("label", "group"):
+            faults.find(f"A {column} is empty", cells[column] == "")
+            continue
+        clips[column], is_time = _numbers(cells[column]), column in OWN_COLUMNS
+        wrong = clips[column].isna() & ((cells[column] != "") | (not is_time))
+        faults.find(
+            f"A {'time' if is_time else 'target'} is not a number", wrong, f"{column}: '{{}}'", cells[column]
+        )
+    _check_spans(clips, faults)
+    spans = pd.concat([clips["path"], *spans_of(clips)], axis=1)
+    again = spans.duplicated() & clips["path"].notna()
+    names = clips["path"].map(os.path.basename, na_action="ignore")
+    faults.find("A row has the audio and the span of an earlier one", again, "{}", names)
     if "label" in clips:  # label files are separated by tabs
-        faults.add("A label has a tab", clips["label"][clips["label"].str.contains("\t")].map(repr))
+        faults.find("A label has a tab", clips["label"].str.contains("\t"), "{!r}", clips["label"])
     faults.check(path)
     clips = clips.astype({"id": np.int64, "path": str})
     if "group" not in clips and clips["path"].duplicated().any():
@@ -145,23 +151,21 @@ def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
         raise InputError(f"{path} has no rows.")
     cells = rows.fillna("")
     longer = (cells.iloc[:, len(header) :] != "").any(axis=1)
-    n_cells = rows.notna().sum(axis=1)[longer]
-    faults.add(f"A row is longer than the header of {len(header)} columns", n_cells.map("{} cells".format))
+    kind = f"A row is longer than the header of {len(header)} columns"
+    faults.find(kind, longer, "{} cells", rows.notna().sum(axis=1))
     columns: dict[str, pd.Series] = {}
     for number, written in enumerate(header):
         name, column = _SPELLINGS.get(written, written), cells[number]
-        detail, kind = "", ""
-        if not name and (column != "").any():
-            kind, detail = "A column has no name", f"column {number + 1}"
+        if not name:
+            if (column != "").any():
+                faults.add("A column has no name", header.name, f"column {number + 1}")
         elif name in columns:
-            kind, detail = "A column is there twice", written
-        elif name and name not in OWN_COLUMNS and (doubt := _doubt(name, column)):
+            faults.add("A column is there twice", header.name, written)
+        elif name not in OWN_COLUMNS and (doubt := _doubt(name, column)):
             kind = f"An unknown column, neither {', '.join(OWN_COLUMNS)} nor a target of numbers"
-            detail = f"'{name}', {doubt}"
-        elif name:
+            faults.add(kind, header.name, f"'{name}', {doubt}")
+        else:
             columns[name] = column
-        if kind:
-            faults.add(kind, pd.Series({table.index[0]: detail}))
     return pd.DataFrame(columns, cells.index)
 
 
@@ -188,10 +192,9 @@ def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
         return pd.Series(np.arange(1, len(cells) + 1), cells.index)
     values = _numbers(cells["id"])
     wrong = ~(values >= 0) | (values % 1 != 0) | (values >= 2**63)
-    faults.add("An id is not a whole number from 0 up", cells["id"][wrong].map("'{}'".format))
+    faults.find("An id is not a whole number from 0 up", wrong, "'{}'", cells["id"])
     ids = pd.to_numeric(cells["id"].where(~wrong))
-    known = ids.dropna()
-    faults.add("An id is used before", known[known.duplicated()].map(int))
+    faults.find("An id is used before", ids.duplicated() & ~wrong, "{:.0f}", ids)
     return ids
 
 
@@ -209,13 +212,13 @@ def _paths(
 
     written = cells.get("path", pd.Series("", cells.index))
     paths = written.where(written != "").map(find, na_action="ignore").astype(object)
-    faults.add("An audio file does not exist", written[(written != "") & paths.isna()])
+    faults.find("An audio file does not exist", (written != "") & paths.isna(), "{}", written)
     if audio_folder is not None:
         return paths.fillna(_paths_by_id(ids[written == ""].dropna(), audio_folder, faults))
     if "path" in cells:
-        faults.add("A path is empty", written[written == ""])
+        faults.find("A path is empty", written == "")
     else:
-        faults.add("A column is missing", pd.Series({1: "'path'; add it, or give --audio FOLDER"}))
+        faults.add("A column is missing", 1, "'path'; add it, or give --audio FOLDER")
     return paths
 
 
@@ -227,30 +230,26 @@ def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
     for name in sorted(filter(_is_audio, _file_names(folder))):
         names[_id_of(name)].append(name)
     found = ids.map(lambda clip_id: names.get(clip_id, []))
-    faults.add(f"An id has no audio file in {folder}", ids[found.map(len) == 0].map(int))
-    several = found[found.map(len) > 1]
-    faults.add(f"An id has several audio files in {folder}", several.map(", ".join))
+    n_found = found.map(len)
+    faults.find(f"An id has no audio file in {folder}", n_found == 0, "{:.0f}", ids)
+    faults.find(f"An id has several audio files in {folder}", n_found > 1, "{}", found.map(", ".join))
     return found.map(lambda names: str(folder.resolve() / names[0]) if names else np.nan)
 
 
 def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
     """Check that spans are in order and within recordings, as far as these can be opened."""
-    start, end = _spans(clips)
-
-    faults.add("A start is negative", start[start < 0].map("{:g} s".format))
+    start, end = spans_of(clips)
+    faults.find("A start is negative", start < 0, "{:g} s", start)
     backwards = (start >= 0) & (end <= start)
-    faults.add(
-        "An end is not after the start", start[backwards].combine(end[backwards], "{:g} s to {:g} s".format)
-    )
+    faults.find("An end is not after the start", backwards, "{:g} s to {:g} s", start, end)
     lengths = _lengths(clips["path"].where((start >= 0) & ~backwards & ((start > 0) | end.notna())))
     late = start >= lengths
-    of_length = "{:g} s of {:g} s".format
-    faults.add("A start is not before the recording's end", start[late].combine(lengths[late], of_length))
+    faults.find("A start is not before the recording's end", late, "{:g} s of {:g} s", start, lengths)
     long = ~late & (end > lengths + TOLERANCE_SECONDS)
-    faults.add("An end is after the recording's end", end[long].combine(lengths[long], of_length))
+    faults.find("An end is after the recording's end", long, "{:g} s of {:g} s", end, lengths)
 
 
-def _spans(clips: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def spans_of(clips: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Starts, 0 where there are none, and ends, nan where there are none, in seconds."""
     spans = clips.reindex(columns=["start_seconds", "end_seconds"]).astype(float)
     return spans["start_seconds"].fillna(0.0), spans["end_seconds"]
@@ -272,10 +271,10 @@ def _clips_of_folder(folder: Path) -> pd.DataFrame:
     classes = [name.split("/")[0] if "/" in name else "" for name in names]
     if len(set(classes)) > 1 and "" in classes:
         loose = [name for name in names if "/" not in name]
+        below = first_five(sorted(set(classes) - {""}))
         raise InputError(
-            f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders "
-            f"({first_five(sorted(set(classes) - {''}))}). Sub-folders are classes: put every file into one, "
-            f"or all files into one folder without any."
+            f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders ({below}). "
+            f"Sub-folders are classes: put every file into one, or all files into one folder without any."
         )
     wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
     if wrong:  # they could not be written into the tables that extraction makes
@@ -397,14 +396,12 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     if window is None:
         return clips
     hop = windows.hop_seconds or window
-    start, end = _spans(clips)
+    start, end = spans_of(clips)
     short = end - start < window - TOLERANCE_SECONDS
     if short.any():  # their windows would go on into the rest of the recording
         named = clips["id"][short].combine((end - start)[short], "{:g} ({:g} s)".format)
-        raise InputError(
-            f"The spans of {len(named)} clips are shorter than a window of {window:g} s: "
-            f"{first_five(named)}. Remove these clips, or lower --window."
-        )
+        shorter = f"The spans of {len(named)} clips are shorter than a window of {window:g} s"
+        raise InputError(f"{shorter}: {first_five(named)}. Remove these clips, or lower --window.")
     length = end.fillna(_lengths(clips["path"].where(end.isna()))) - start
     # the millionth makes up for rounding: 0.3 / 0.1 is a little less than 3
     counts = (np.floor((length - window) / hop + 1e-6) + 1).clip(lower=1).fillna(1).astype(int)

@@ -35,10 +35,8 @@ class _Excerpts(Dataset):
         place = clips.store.index.loc[clips.ids]
         self.starts, self.lengths = place["start"].to_numpy(), place["length"].to_numpy()
         if not clips.store.is_fused and self.n_frames and (self.lengths < self.n_frames).any():
-            raise InputError(
-                f"excerpt.frames is {self.n_frames}, but the shortest clip has {self.lengths.min()} frames, "
-                f"and what is silence in these is not known. Give excerpt.frames {self.lengths.min()}."
-            )
+            shortest = f"the shortest clip has {self.lengths.min()} frames and can't be padded with silence"
+            raise InputError(f"excerpt.frames is {self.n_frames}, but {shortest}. Lower excerpt.frames.")
 
     def _cut(self, excerpt_clips: np.ndarray, offsets: np.ndarray, item_clips: np.ndarray) -> Batch:
         """Excerpts of clips, each from an offset in frames, with the values and ids of some clips."""

@@ -1,6 +1,7 @@
-"""Audio files to the competition's layout: many clips in parallel, and again only what is missing."""
+"""From audio files to arrays in the competition's layout."""
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -9,24 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from music_emotion import files
 from music_emotion.audio.constant_q import ANALYSIS_N_FFT
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, compile_ahead, full_features, fused_features
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
 from music_emotion.datasets.layout import Split, array_name, leading_id, set_name
-from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.resume import Item, Journal, Outcome, items_of, work_through
-from music_emotion.files import (
-    InputError,
-    alone_at,
-    atomic_path,
-    first_five,
-    read_json,
-    remove_unfinished,
-    write_json,
-    write_table,
-)
+from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
+from music_emotion.files import InputError, first_five
 
 _ORIGIN = ["id", "path", "start_seconds", "end_seconds", "clip"]
 # How each edition's genre tables spell the file of a clip, faults included (see README, data).
@@ -51,26 +43,26 @@ def extract_clips(
     workers: Workers | None = None,
     max_failed: float = 0.01,
 ) -> Outcome:
-    """Extract arrays of clips into the competition's layout.
+    """Extract the arrays of clips into the competition's layout.
 
-    Only clips that are missing, or whose audio or span has changed, are extracted.
+    A second run extracts only clips that are missing, or whose audio or span has changed.
 
     Parameters
     ----------
     clips : pd.DataFrame
         As `read_clips` gives it.
     root : Path
-        Gets ``<set>/<split>/<id>.fused.full.npy``, label files, `settings.json`, `ids-<split>.csv`, the
-        record `extract-<split>.csv` and, where clips have groups, `groups-<split>.csv`.
+        Receives ``<set>/<split>/<id>.fused.full.npy``, label files, `settings.json`, `ids-<split>.csv`, the
+        record `extract-<split>.csv` and, if clips have groups, `groups-<split>.csv`.
     task : {"emotion", "genre"}
     split : {"train", "test"}
     settings : FeatureSettings, optional
-        The course's own by default.
+        Those of the course by default.
     windows : Windows, optional
-        Into which clips are cut; each is a clip of its own then.
+        Cut every clip into windows, each of which becomes a clip.
     beats : bool
-        Write the beat-synchronous set, too. A split that has one keeps getting it. Adding one
-        extracts all clips again.
+        Write the beat-synchronous set, too. A split that has one keeps it up to date. Adding one extracts
+        all clips again.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
@@ -83,8 +75,8 @@ def extract_clips(
     Raises
     ------
     InputError
-        When `root` holds arrays that were not extracted here, of other settings, or of clips that
-        are not in the table; when too many clips fail, or another process extracts into that set.
+        When `root` holds arrays that were not extracted by this function, with other settings, or of clips
+        that are not in the table; when too many clips fail; when another process extracts into that set.
     """
     settings, windows = settings or FeatureSettings(), windows or Windows()
     clips = cut_windows(clips, windows)
@@ -92,34 +84,36 @@ def extract_clips(
     folders: dict[Rate, Path] = {rate: root / set_name(task, rate) for rate in ("full", "beat")}
     if not (beats or (folders["beat"] / split).exists()):
         del folders["beat"]
-
-    def outputs(clip_id: int) -> tuple[Path, ...]:
-        return tuple(folder / split / array_name(clip_id) for folder in folders.values())
-
-    with alone_at(folders["full"], "give another --out"):
+    outputs = partial(_array_paths, [folder / split for folder in folders.values()])
+    with files.alone_at(folders["full"], "give another --out"):
         for folder in folders.values():
             _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
-            remove_unfinished(folder)
+            files.remove_unfinished(folder)
         outcome = work_through(
-            items_of(clips, settings, outputs),
-            partial(_extract_one, settings),
-            Journal(folders["full"] / f"extract-{split}.csv", ("seconds",)),
+            items_of(clips, settings),
+            partial(_extract_one, settings, outputs),
+            folders["full"] / f"extract-{split}.csv",
+            ("seconds",),
             workers or Workers(),
             partial(compile_ahead, settings),
-            f"extract {task} {split}",
             max_failed,
+            outputs,
         )
         failed = (outcome.record["reason"] != "").to_numpy()
         for clip_id in clips["id"][failed]:
-            for path in outputs(clip_id):  # of an earlier version of the clip
+            for path in outputs(clip_id):  # from an earlier version of the recording
                 path.unlink(missing_ok=True)
         for rate, folder in folders.items():
             _write_tables(folder, _GENRE_NAMES[rate, split], task, split, clips, failed)
     return outcome
 
 
+def _array_paths(folders: Sequence[Path], clip_id: int) -> list[Path]:
+    return [folder / array_name(clip_id) for folder in folders]
+
+
 def read_settings(set_folder: Path) -> FeatureSettings:
-    """How a set was extracted: as its `settings.json` says, or else as the course did it.
+    """Read the feature settings of a set from its `settings.json`; without one, those of the course.
 
     Raises
     ------
@@ -130,7 +124,7 @@ def read_settings(set_folder: Path) -> FeatureSettings:
     if not path.exists():
         return FeatureSettings()
     try:
-        held = read_json(path)
+        held = files.read_json(path)
         return FeatureSettings(**{field.name: held[field.name] for field in fields(FeatureSettings)})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold feature settings ({error}). Extract the set anew.") from None
@@ -139,7 +133,7 @@ def read_settings(set_folder: Path) -> FeatureSettings:
 def read_clip(
     path: Path, settings: FeatureSettings, start_seconds: float = 0.0, end_seconds: float | None = None
 ) -> np.ndarray:
-    """Read a clip that can be analysed.
+    """Read a clip, and check that it can be analysed.
 
     Parameters
     ----------
@@ -156,7 +150,7 @@ def read_clip(
     Raises
     ------
     InputError
-        When it can't be decoded, is shorter than a window, silent, or not finite.
+        When it can't be decoded, is shorter than a window of the analysis, is silent, or is not finite.
     """
     waveform = read_waveform(path, settings.sample_rate_hz, start_seconds, end_seconds)
     clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, ANALYSIS_N_FFT)
@@ -172,10 +166,10 @@ def read_clip(
 
 
 def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, Any]) -> None:
-    """Refuse a set that is not ours, not made this way, or not of this table's clips.
+    """Refuse a set that was made by others, with other settings, or of clips that are not in the table.
 
-    The last also stops a table of test clips on its way to the training clips. Without arrays,
-    what an earlier run asked for binds nobody.
+    The last check also stops a table of test clips from being written among the training clips. A set
+    without arrays may be made anew with any settings.
     """
     found = {
         name: {n for path in (folder / name).glob("[!.]*.npy*") if (n := leading_id(path.name)) is not None}
@@ -183,36 +177,31 @@ def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, An
     }
     path = folder / "settings.json"
     if not path.exists() and found[split]:
-        raise InputError(
-            f"{folder / split} holds arrays, but {path.name} does not lie in {folder}: they were not "
-            f"extracted here, and are not to be written over. Give another --out."
-        )
-    held = read_json(path) if path.exists() and any(found.values()) else {}
+        theirs = f"{folder / split} holds arrays, but {folder} has no {path.name}: others made them."
+        raise InputError(f"{theirs} Give another --out.")
+    held = files.read_json(path) if path.exists() and any(found.values()) else {}
     differing = [name for name in held if (held[name] or None) != asked.get(name)]
     if differing:
-        raise InputError(
-            f"{path} says that what is there was made with { {name: held[name] for name in differing} }, but "
-            f"this run asks for { {name: asked.get(name) for name in differing} }. Give another --out."
-        )
+        theirs, ours = ({name: values.get(name) for name in differing} for values in (held, asked))
+        raise InputError(f"{path} says {theirs}, but this run asks for {ours}. Give another --out.")
     strangers = sorted(found[split] - ids)
     if strangers:
-        raise InputError(
-            f"{folder / split} holds arrays of clips that are not in the table: {first_five(strangers)} "
-            f"({len(strangers)} in all). Check --split, give another --out, or remove these arrays there "
-            f"and in the other rate's folder."
-        )
-    write_json(path, asked)
+        problem = f"{folder / split} holds arrays of {len(strangers)} clips that are not in the table"
+        remedy = "Check --split, give another --out, or remove these arrays, of both rates."
+        raise InputError(f"{problem}: {first_five(strangers)}. {remedy}")
+    files.write_json(path, asked)
 
 
-def _extract_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
-    """Write the arrays of one clip."""
+def _extract_one(
+    settings: FeatureSettings, outputs: Callable[[int], list[Path]], item: Item
+) -> dict[str, Any]:
     waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
-    has_beats = len(item.outputs) > 1
-    arrays = fused_features(waveform, settings) if has_beats else [full_features(waveform, settings)]
-    for path, array in zip(item.outputs, arrays, strict=True):
-        whole = io.BytesIO()  # NumPy's own writing hides why a disk refused it
+    paths = outputs(item.id)
+    arrays = fused_features(waveform, settings) if len(paths) > 1 else [full_features(waveform, settings)]
+    for path, array in zip(paths, arrays, strict=True):
+        whole = io.BytesIO()  # np.save to a path hides why a disk refused it
         np.save(whole, array)
-        with atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             temporary.write_bytes(whole.getbuffer())
     return {}
 
@@ -220,15 +209,15 @@ def _extract_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
 def _write_tables(
     folder: Path, genre_name: str, task: Task, split: Split, clips: pd.DataFrame, failed: np.ndarray
 ) -> None:
-    write_table(folder / f"ids-{split}.csv", clips[clips.columns.intersection(_ORIGIN)])
+    files.write_table(folder / f"ids-{split}.csv", clips[clips.columns.intersection(_ORIGIN)])
     labels, groups = folder / f"{split}_labels.txt", folder / f"groups-{split}.csv"
-    for path in (labels, groups):  # those of an earlier table
+    for path in (labels, groups):  # from an earlier table
         path.unlink(missing_ok=True)
     good, targets = clips[~failed].rename(columns={"id": "Id"}), target_columns(clips)
     if task == "genre" and "label" in good:
         names = good["Id"].map(genre_name.format)
-        write_table(labels, pd.DataFrame({"Id": names, "Genre": good["label"]}), separator="\t")
+        files.write_table(labels, pd.DataFrame({"Id": names, "Genre": good["label"]}), separator="\t")
     elif task == "emotion" and targets:
-        write_table(labels, good[["Id", *targets]])
+        files.write_table(labels, good[["Id", *targets]])
     if "group" in good:
-        write_table(groups, good[["Id", "group"]])
+        files.write_table(groups, good[["Id", "group"]])

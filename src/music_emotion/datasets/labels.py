@@ -43,10 +43,8 @@ def read_targets(
     names = header[1:] if header else list(DEFAULT_TARGETS)
     if not names or any(not n or names.count(n) > 1 or math.isfinite(_number(n)) for n in names):
         held = first_five(f"'{shortened(name)}'" for name in names) or "no names"
-        raise InputError(
-            f"{path} line 1 has {held} after the id; expected the targets' names, each once, such as "
-            f"{', '.join(DEFAULT_TARGETS)}."
-        )
+        expected = f"the targets' names, each once, such as {', '.join(DEFAULT_TARGETS)}"
+        raise InputError(f"{path} line 1 has {held} after the id; expected {expected}.")
     wanted = list(targets) or names
     for name in wanted:
         if name not in names:
@@ -54,23 +52,21 @@ def read_targets(
     low, high = allowed
     rows, problems = [], []
     for line, row in zip(cells.index, cells.to_numpy(), strict=True):
-        given = [cell for cell in row if cell is not None]
-        rows.append([*map(_number, given[1:])])
-        if len(given) != len(names) + 1:
-            problems.append(f"line {line} has {len(given)} fields, expected {len(names) + 1}")
+        given = [cell for cell in row[1:] if cell is not None]
+        values = [_number(cell) for cell in given]
+        rows.append(values)
+        if len(given) != len(names):
+            problems.append(f"line {line} has {len(given) + 1} fields, expected {len(names) + 1}")
             continue
-        for name, cell, value in zip(names, given[1:], rows[-1], strict=True):
+        for name, cell, value in zip(names, given, values, strict=True):
             if name in wanted and not low <= value <= high:
                 expected = "a number" if math.isnan(value) else f"{low:g} to {high:g}"
-                problems.append(
-                    f"line {line}: {shortened(name)} is {shortened(cell) or 'empty'}; expected {expected}"
-                )
+                held = shortened(cell) or "empty"
+                problems.append(f"line {line}: {shortened(name)} is {held}; expected {expected}")
     if problems:
-        more = ["..."] if len(problems) > _MOST_NAMED else []
-        raise InputError(
-            f"{path}: {len(problems)} cells can't be used: {'; '.join(problems[:_MOST_NAMED] + more)}. "
-            f"Correct them, or set data.target_range."
-        )
+        named = "; ".join(problems[:_MOST_NAMED] + ["..."] * (len(problems) > _MOST_NAMED))
+        remedy = "Correct them, or set data.target_range."
+        raise InputError(f"{path}: {len(problems)} cells can't be used: {named}. {remedy}")
     return pd.DataFrame(rows, ids, names, dtype=np.float64)[wanted]
 
 
@@ -185,7 +181,6 @@ def _read(path: Path) -> tuple[list[str], pd.Index, pd.DataFrame]:
     index = pd.Index(ids, name="Id", dtype=np.int64)
     repeated = index[index.duplicated()].unique()
     if len(repeated):
-        raise InputError(
-            f"{path}: {len(repeated)} ids occur more than once: {first_five(repeated)}. Keep one."
-        )
+        named = first_five(repeated)
+        raise InputError(f"{path}: {len(repeated)} ids occur more than once: {named}. Keep one.")
     return header, index, cells

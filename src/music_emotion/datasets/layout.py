@@ -1,4 +1,4 @@
-"""Find the competition's folders and files under any root, whichever edition they are."""
+"""Find the folders and files of the competition's layout, in every edition."""
 
 import math
 import os
@@ -20,7 +20,7 @@ _LEVELS_TO_LOOK = 5  # Kaggle's newest mounts put the sets that deep under /kagg
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """What one split of a set holds.
+    """The files of one split of a set.
 
     Attributes
     ----------
@@ -70,8 +70,7 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
     Parameters
     ----------
     root : Path
-        The folder the user names; looked through a few levels deep, nearest first, without
-        entering the folders of arrays.
+        The folder that the user names. It is searched a few levels deep, nearest folders first.
     task : {"emotion", "genre"}
     rate : {"full", "beat"}
 
@@ -83,27 +82,26 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
     Raises
     ------
     InputError
-        When the root is missing or no such folder lies under it; the message says what was
-        found instead, and when the root given is inside a set.
+        When the root is missing, or not one such folder is found. The message says what was found instead,
+        and whether the root lies inside a set.
     """
     name = set_name(task, rate)
     if not root.is_dir():
         raise InputError(f"The data root {root} is not a folder. Give the right one with --data.root.")
-    level = [root]
-    for _ in range(_LEVELS_TO_LOOK):
-        found = [f if f.name == name else f / name for f in level if f.name == name or (f / name).is_dir()]
+    if root.name == name:
+        return root
+    for depth in range(_LEVELS_TO_LOOK):
+        found = sorted(folder for folder in root.glob("*/" * depth + name) if folder.is_dir())
         if len(found) > 1:
-            raise InputError(
-                f"Several folders {name} lie below {root}: {first_five(found)}. Name one of them."
-            )
+            named = first_five(found)
+            raise InputError(f"Several folders {name} lie below {root}: {named}. Name one of them.")
         if found:
             return found[0]
-        level = [child for folder in level for child in _folders(folder)]
     for folder in (root.resolve(), *root.resolve().parents):
         if folder.name in _ALL_SETS:
             right = f"Give --data.root {folder.parent} instead."
             raise InputError(f"The data root {root} lies inside the set {folder.name}. {right}")
-    held = first_five(child.name for child in _folders(root)) or "no folders"
+    held = first_five(sorted(child.name for child in root.iterdir() if child.is_dir())) or "no folders"
     raise InputError(
         f"No folder {name} at or up to {_LEVELS_TO_LOOK} levels below the data root {root} "
         f"(it holds: {held}). Give the folder that holds {name} with --data.root, or make one "
@@ -111,17 +109,8 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
     )
 
 
-def _folders(folder: Path) -> list[Path]:
-    if folder.name in {"train", "test"}:  # thousands of arrays and nothing to find
-        return []
-    try:
-        return sorted(child for child in folder.iterdir() if child.is_dir())
-    except PermissionError:
-        return []
-
-
 def has_split(set_folder: Path, split: Split) -> bool:
-    """Whether a set has a folder for a split; one's own clips may have nothing to test."""
+    """Whether a set has a folder for a split. Users' own sets may have no test split."""
     return (set_folder / split).is_dir()
 
 
@@ -155,10 +144,10 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
 
 
 def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:
-    """Whether more than a share of all clips is bad; not so at the very share that `leave_out` gives."""
+    """Whether more than the allowed share of clips is bad."""
     return n_bad > 0 and n_bad / n > allow_bad_share
 
 
 def leave_out(n_bad: int, n: int) -> str:
-    """The flag that does without so many of all clips, for messages."""
+    """The flag that allows so many bad clips, for messages."""
     return f"leave them out with --data.allow-bad-share {math.ceil(1000 * n_bad / n) / 1000:g}"

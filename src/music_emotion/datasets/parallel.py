@@ -1,38 +1,45 @@
-"""One function over many clips: on the cores of this machine, or on a Dask cluster."""
+"""Long work on many clips: on the cores of this machine or on a Dask cluster, and only on what is missing."""
 
+import csv
+import io
+import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import current_thread, main_thread
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import joblib
+import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from music_emotion.files import InputError, first_five
+from music_emotion.audio.features import FeatureSettings
+from music_emotion.datasets.clip_table import spans_of
+from music_emotion.files import InputError, atomic_path, first_five, telling_what_is_kept
 
 _PATIENCE_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Workers:
-    """Who does the work.
+    """Processes that share the work.
 
     Attributes
     ----------
     n_jobs : int
         Processes on this machine, as joblib counts them; -1 is one per core.
     scheduler : str, optional
-        Address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``, whose workers see the
-        same folders under the same names and have this package; None for this machine.
+        Address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``. Its workers need this package and
+        must see the same folders under the same names. None for this machine.
 
     Raises
     ------
@@ -48,71 +55,218 @@ class Workers:
             raise InputError("--jobs is 0. Give a number of processes, or -1 for one per core.")
 
 
-def map_clips(
-    function: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
+class Item(NamedTuple):
+    """The source of one clip. When any part changes, the clip is processed again.
+
+    Attributes
+    ----------
+    id : int
+    path : str
+        Absolute path of the recording, since workers may start in another folder.
+    bytes, modified_ns : int
+        Size and modification time of the file; 0 if it is missing.
+    start_seconds : float
+    end_seconds : float or None
+        The span of the recording; None for its end.
+    settings : str
+        The feature settings.
+    """
+
+    id: int
+    path: str
+    bytes: int
+    modified_ns: int
+    start_seconds: float
+    end_seconds: float | None
+    settings: str
+
+
+SOURCE_COLUMNS = Item._fields
+
+
+def items_of(clips: pd.DataFrame, settings: FeatureSettings) -> list[Item]:
+    """List the sources of the clips of a table (from `read_clips`), with their files as they are now."""
+    items = []
+    starts, ends = (column.tolist() for column in spans_of(clips))
+    for clip_id, path, start, end in zip(clips["id"].tolist(), clips["path"], starts, ends, strict=True):
+        audio = Path(path).absolute()
+        status = audio.stat() if audio.exists() else None
+        file = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+        items.append(Item(clip_id, str(audio), *file, start, None if math.isnan(end) else end, str(settings)))
+    return items
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did.
+
+    Attributes
+    ----------
+    record : pd.DataFrame
+        One row per clip, in the order given: `SOURCE_COLUMNS` as text, the results, and `reason`, which is
+        empty unless the clip failed.
+    n_done, n_kept, n_failed : int
+        Clips done now, clips done earlier, and clips that failed.
+    """
+
+    record: pd.DataFrame
+    n_done: int
+    n_kept: int
+    n_failed: int
+
+    def __str__(self) -> str:
+        n = len(self.record)
+        return f"{n} clips: {self.n_done} done, {self.n_kept} already there, {self.n_failed} failed."
+
+
+def work_through(
+    items: Sequence[Item],
+    function: Callable[[Item], dict[str, Any]],
+    path: Path,
+    columns: Sequence[str],
     workers: Workers,
     prepare: Callable[[], object],
-    folder: Path,
-    description: str,
-) -> Iterator[Any]:
-    """Call a function once per clip and give the results as they come, in any order.
+    max_failed: float,
+    outputs: Callable[[int], Sequence[Path]] = lambda _: (),
+) -> Outcome:
+    """Process the clips that a record does not hold yet.
+
+    While the work goes on, every finished clip adds a line to ``<path>.part``. A killed run loses only the
+    clips in work. `path` itself is only ever whole.
 
     Parameters
     ----------
+    items : sequence of Item
     function : callable
-        Of a module, so that other processes can import it. A clip whose worker died may be
-        given to it twice.
-    arguments : sequence of tuple
-        One for each call.
+        Processes one clip and returns its results. It must belong to a module, so that other processes can
+        import it. Raises `InputError` when the clip is unusable; the sentence becomes its `reason`. A clip
+        whose worker died may be processed twice.
+    path : Path
+        The record, a CSV file. Clips that failed earlier are tried again.
+    columns : sequence of str
+        The results to record. `seconds` is the time that the clip took.
     workers : Workers
     prepare : callable
-        Run once, before any call, where functions are compiled into a cache: on this machine,
-        or on one cluster worker after the other.
-    folder : Path
-        One that the calls write into.
-    description : str
-        What the progress bar says.
+        Compiles functions into a cache before any clip is processed: once on this machine, or on one
+        cluster worker after the other.
+    max_failed : float
+        Share of clips, 0 to 1, that may fail.
+    outputs : callable, optional
+        Gives the files that a clip, named by its id, leaves. A clip that lacks one is processed again.
 
-    Yields
-    ------
-    object
-        What the function returned.
+    Returns
+    -------
+    Outcome
 
     Raises
     ------
     InputError
-        When the cluster can't be reached or does not see `folder`, or a worker is lost for good.
+        When `path` is another table, more clips than allowed failed, or workers are unusable or lost.
     """
-    if not arguments:
-        return
-    calls = (joblib.delayed(_on_one_thread)(function, *each) for each in arguments)
-    with _cluster(workers.scheduler, prepare, folder) if workers.scheduler else _cores(workers, prepare):
-        # batches of one: a killed run then loses no more than the clips in flight
-        parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-        yield from tqdm(parallel(calls), total=len(arguments), desc=description, unit="clip")
+    record = _read_record(path, columns)
+    done = set(record.loc[record["reason"] == "", list(SOURCE_COLUMNS)].itertuples(index=False, name=None))
+    missing = [
+        item for item in items if _cells(item) not in done or not all(map(Path.exists, outputs(item.id)))
+    ]
+    n_kept, n_done = len(items) - len(missing), 0
+    part = _part_of(path)
+    _write_record(part, record)  # without the line that a kill cut short
+    if not missing:
+        place: AbstractContextManager[None] = nullcontext()
+    elif workers.scheduler:
+        place = _cluster(workers.scheduler, prepare, path.parent)
+    else:
+        place = _cores(workers, prepare)
+    with (
+        part.open("a", encoding="utf-8", newline="") as file,
+        telling_what_is_kept(lambda: f"{path.parent}: {n_kept + n_done} of {len(items)} clips are done"),
+        place,
+    ):
+        lines = csv.DictWriter(file, record.columns, extrasaction="ignore", lineterminator="\n")
+        calls = (joblib.delayed(_call)(function, item) for item in missing)
+        # batches of one: a killed run then loses no more than the clips in work
+        results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
+        for result in tqdm(results, path.stem, len(missing), disable=not missing, unit="clip"):
+            lines.writerow(result)
+            file.flush()
+            n_done += result["reason"] == ""
+    record = _read_record(path, columns).set_index("id").loc[[str(item.id) for item in items]].reset_index()
+    _write_record(path, record)
+    part.unlink()
+    failed = record[record["reason"] != ""]
+    if len(failed) > max_failed * len(record):
+        reasons = "".join(f"\n  clip {row.id}: {row.reason}" for row in failed.head().itertuples())
+        raise InputError(
+            f"{len(failed)} of {len(record)} clips failed, more than the share {max_failed} allowed:{reasons}"
+            f"\nAll reasons are in {path}. Repair or remove such clips, or raise --max-failed."
+        )
+    return Outcome(record, n_done, n_kept, len(failed))
 
 
-def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Workers that share a machine stay out of each other's way, and sums come out the same on all."""
+def _cells(item: Item) -> tuple[str, ...]:
+    return tuple("" if value is None else str(value) for value in item)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The last line of every clip in a record and its part, as far as these exist."""
+    names, tables = [*SOURCE_COLUMNS, *columns, "reason"], []
+    for place in (path, _part_of(path)):
+        if not place.exists():
+            continue
+        try:
+            # a kill may cut a line inside a letter, and spreadsheets put a byte order mark first
+            lines = place.read_text(encoding="utf-8-sig", errors="replace")
+            table = pd.read_csv(
+                io.StringIO(lines[: lines.rfind("\n") + 1]),
+                dtype=dict.fromkeys([*SOURCE_COLUMNS, "reason"], str),
+                keep_default_na=False,
+                na_values=dict.fromkeys(columns, ""),
+                on_bad_lines="skip",
+                index_col=False,
+            )
+        except (IsADirectoryError, ValueError):  # pandas' errors of parsing are ValueErrors
+            table = pd.DataFrame()
+        if list(table.columns) == names:
+            tables += [table[table["id"].str.isdigit()]] if len(table) else []
+        elif place == path:
+            raise InputError(f"{path} exists and is another table. Give another name, or remove it.")
+    return pd.concat(tables or [pd.DataFrame(columns=names)]).drop_duplicates("id", keep="last")
+
+
+def _write_record(path: Path, record: pd.DataFrame) -> None:
+    with atomic_path(path) as temporary:
+        # six digits tell any two clips apart, and keep the table of a hundred thousand readable
+        record.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _call(function: Callable[[Item], dict[str, Any]], item: Item) -> dict[str, Any]:
+    """Process one clip, on one thread: workers share the cores, and sums are rounded alike everywhere."""
     if parent_process() is not None and current_thread() is main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    with threadpool_limits(1):
-        return function(*arguments)
+    started, results, reason = time.perf_counter(), {}, ""
+    try:
+        with threadpool_limits(1):
+            results = function(item)
+    except InputError as error:
+        reason = " ".join(str(error).split("\n"))
+    seconds = round(time.perf_counter() - started, 3)
+    return {**item._asdict(), "seconds": seconds, **results, "reason": reason}
 
 
 @contextmanager
 def _cores(workers: Workers, prepare: Callable[[], object]) -> Iterator[None]:
-    tqdm.write("Preparing; the very first time, half a minute of compiling.")
+    tqdm.write("Preparing. The first time, compiling takes half a minute.")
     prepare()
     with joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1):
         try:
             yield
         except BrokenProcessPool:
-            raise InputError(
-                "A worker process was ended from outside, perhaps for want of memory. What was finished "
-                "is kept; give the same command fewer --jobs."
-            ) from None
+            problem = "A worker process was ended from outside, perhaps because memory ran out."
+            raise InputError(f"{problem} Give the same command fewer --jobs; it goes on.") from None
 
 
 @contextmanager
@@ -121,24 +275,20 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
         from distributed import CancelledError, Client
         from distributed.scheduler import KilledWorker
     except ImportError:
-        raise InputError(
-            "--scheduler needs Dask: pip install 'music-emotion[cluster]', here and on the workers."
-        ) from None
-    remedy = "Start one with 'dask scheduler' and give the tcp:// address it prints."
-    if not scheduler.startswith(("tcp://", "tls://")):
-        raise InputError(f"{scheduler} is not the address of a Dask scheduler. {remedy}")
+        remedy = "pip install 'music-emotion[cluster]', here and on the workers."
+        raise InputError(f"--scheduler needs Dask: {remedy}") from None
     tqdm.write(f"Connecting to {scheduler}.")
     try:
         client = Client(scheduler, timeout=_PATIENCE_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not an address
+        remedy = "Start one with 'dask scheduler' and give the tcp:// address that it prints."
         raise InputError(f"No Dask scheduler answers at {scheduler} ({error}). {remedy}") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
         except TimeoutError:
-            raise InputError(
-                f"The scheduler {scheduler} has no workers. Start some with 'dask worker {scheduler}'."
-            ) from None
+            remedy = f"Start some with 'dask worker {scheduler}'."
+            raise InputError(f"The scheduler {scheduler} has no workers. {remedy}") from None
         _check_workers(client, prepare, folder)
         try:
             with joblib.parallel_config("dask", n_jobs=-1):
@@ -146,30 +296,23 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
         except (KilledWorker, CancelledError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # a worker's full disk, say
                 raise
-            raise InputError(
-                f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error}). "
-                f"What was finished is kept; look at their own logs, then give the same command."
-            ) from None
+            lost = f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error})."
+            raise InputError(f"{lost} See their logs, then give the same command; it goes on.") from None
 
 
 def _check_workers(client: Any, prepare: Callable[[], object], folder: Path) -> None:
-    """Refuse workers that do not see a file made here, or can't do the work; prepare the others."""
+    """Refuse workers that do not see a file made here or lack a package; prepare the others."""
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(prefix=".seen-by-workers-", dir=folder) as probe:
         seen = client.run(os.path.exists, probe.name)
     blind = [worker for worker, sees in seen.items() if not sees]
     if blind:
-        raise InputError(
-            f"{len(blind)} of {len(seen)} workers do not see {folder}: {first_five(blind)}. "
-            f"Audio and output must lie in folders that all share."
-        )
+        named = f"{len(blind)} of {len(seen)} workers do not see {folder}: {first_five(blind)}."
+        raise InputError(f"{named} Audio and output must lie in folders that all share.")
     # one worker of each host after the other, since hosts may share a cache; then the rest
     first = {str(urlsplit(worker).hostname): worker for worker in seen}
     for workers in [*([worker] for worker in first.values()), None]:
         for worker, answer in client.run(prepare, workers=workers, on_error="return").items():
-            # one that is lost meanwhile is the scheduler's business
-            if isinstance(answer, Exception) and not isinstance(answer, OSError):
-                raise InputError(
-                    f"The worker {worker} can't do the work ({type(answer).__name__}: {answer}). Install "
-                    f"this package with the same versions there as here."
-                )
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: lost meanwhile
+                problem = f"The worker {worker} can't do the work ({type(answer).__name__}: {answer})."
+                raise InputError(f"{problem} Install the same versions of this package there as here.")

@@ -104,9 +104,8 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
         When the test split is missing or has no labels.
     """
     if not len(test) or not test.has_labels:
-        raise InputError(
-            f"{experiment.data.root} has no genre test_labels.txt, which pretraining is scored on."
-        )
+        root = experiment.data.root
+        raise InputError(f"{root} has no genre test_labels.txt, which pretraining is scored on.")
     if experiment.train.select == "last":
         return [Fold(seed, 0, clips, test) for seed in experiment.seeds]
     return [folds_of_seed(experiment, clips, seed)[0] for seed in experiment.seeds]
@@ -142,10 +141,8 @@ def groups_file(experiment: Experiment) -> Path | None:
     origin = folder / "ids-train.csv"  # the extraction writes where each clip comes from
     if origin.exists() and pd.read_csv(origin)["path"].is_unique:
         return None
-    raise InputError(
-        f"{folder} has no groups-train.csv, so which clips share a recording is not known. Give a table with "
-        f"--folds.groups, or false if none do."
-    )
+    unknown = f"{folder} has no groups-train.csv, so which clips share a recording is unknown."
+    raise InputError(f"{unknown} Give a table with --folds.groups, or false if none do.")
 
 
 def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
@@ -163,9 +160,8 @@ def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
     groups = read_groups(path)
     missing = pd.Index(clips.ids).difference(groups.index)
     if len(missing):
-        raise InputError(
-            f"{len(missing)} clips have no group in the group file ({first_five(missing)}). Add them to it."
-        )
+        named = first_five(missing)
+        raise InputError(f"{len(missing)} clips have no group in the group file ({named}). Add them to it.")
     return groups.loc[clips.ids].to_numpy()
 
 
@@ -283,8 +279,6 @@ def assign_holdout(
         missing[chosen] -= counts[unit]
     if len(set(set_of)) < len(shares):
         unit = "clips" if groups is None else "groups"
-        raise InputError(
-            f"There are {len(counts)} {unit}, too few to be split into {len(shares)} parts. Give more, or "
-            f"the split 'folds' with a small --folds.n."
-        )
+        problem = f"There are {len(counts)} {unit}, too few to be split into {len(shares)} parts."
+        raise InputError(f"{problem} Give more, or the split 'folds' with a small --folds.n.")
     return set_of[unit_of]

@@ -1,4 +1,4 @@
-"""Many clips to a table of statistics: from their audio, or from arrays where there are only those."""
+"""Tables of statistics of clips, computed from audio or from stored arrays."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -19,8 +19,7 @@ from music_emotion.datasets.clip_set import ClipSet, read_statistics, statistics
 from music_emotion.datasets.clip_table import Windows, cut_windows
 from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.resume import Item, Journal, Outcome, items_of, work_through
+from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError, alone_at, remove_unfinished
 
@@ -29,7 +28,7 @@ _NOTES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "
 
 
 def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
-    """Statistics of clips from their full-rate arrays.
+    """Compute the named statistics of clips (see `fused_statistics`) from their full-rate arrays.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     ids : np.ndarray [shape=(n,)], integer
         Clips that the store holds.
     settings : FeatureSettings
-        Those the arrays were made with.
+        The settings that the arrays were extracted with.
 
     Returns
     -------
@@ -47,39 +46,21 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     return _table(store, ids, partial(_of_array, settings=settings))
 
 
-def array_families(store: Store, ids: np.ndarray, settings: FeatureSettings) -> pd.DataFrame:
-    """Families of statistics of clips from their full-rate arrays.
-
-    Takes what `array_statistics` does.
-
-    Returns
-    -------
-    pd.DataFrame
-        One column per statistic, ``family.number``, indexed by `Id`.
-    """
-
-    def describe(fused: np.ndarray) -> dict[str, float]:
-        families = statistic_families(fused, settings.hop_length / settings.sample_rate_hz)
-        return {f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)}
-
-    return _table(store, ids, describe)
-
-
 def families_of(table: pd.DataFrame) -> tuple[str, ...]:
-    """The family of every column; those of foreign tables are one family."""
+    """The family of every column ``family.number``; other columns share the family ""."""
     names = [str(column).rpartition(".") for column in table.columns]
     return tuple(family if number.isdigit() else "" for family, _, number in names)
 
 
 def _table(store: Store, ids: np.ndarray, describe: Callable[[np.ndarray], dict[str, float]]) -> pd.DataFrame:
-    """What a function says of clips' arrays, each [shape=(140, n_frames)], float32; indexed by `Id`."""
+    """Describe the array of every clip, float32 [shape=(140, n_frames)], in a row."""
     places = tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip")
     rows = [describe(store.frames[start : start + length].astype(np.float32).T) for start, length in places]
     return pd.DataFrame(rows, pd.Index(ids, name="Id"))
 
 
 class Statistics:
-    """Statistics of clips, whatever they were read as; of a store's arrays they are computed once.
+    """Statistics of clips as inputs of estimators. Those of a store's arrays are computed once.
 
     Parameters
     ----------
@@ -90,42 +71,49 @@ class Statistics:
 
     def __init__(self, data: DataSection, task: Task):
         self.data, self.task = data, task
-        self._of_stores: list[tuple[Store, pd.DataFrame]] = []
+        self._tables: dict[Store, pd.DataFrame] = {}
 
     def of(self, clips: ClipSet) -> pd.DataFrame:
         """One row per clip, in their order [shape=(n, n_statistics)], indexed by `Id`.
 
+        Arrays give the families of `statistic_families` in columns ``family.number``. Tables of statistics
+        and windows of one vector are taken as they are.
+
         Raises
         ------
         InputError
-            When the clips are windows of several frames, which are neither audio nor statistics.
+            When the clips are windows of several frames.
         """
-        for store, table in self._of_stores:
-            if store is clips.store:
-                return table.loc[clips.ids]
-        self._of_stores.append((clips.store, self._read(clips.store)))
-        return self.of(clips)
+        store = clips.store
+        if store not in self._tables:
+            self._tables[store] = self._families(store) if store.is_fused else self._vectors(store)
+        return self._tables[store].loc[clips.ids]
 
-    def _read(self, store: Store) -> pd.DataFrame:
-        if store.is_fused:
-            settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
-            return array_families(store, store.index.index.to_numpy(), settings)
+    def _families(self, store: Store) -> pd.DataFrame:
+        settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
+
+        def describe(fused: np.ndarray) -> dict[str, float]:
+            families = statistic_families(fused, settings.hop_length / settings.sample_rate_hz)
+            return {
+                f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)
+            }
+
+        return _table(store, store.index.index.to_numpy(), describe)
+
+    def _vectors(self, store: Store) -> pd.DataFrame:
         if (store.index["length"] > 1).any():
-            raise InputError(
-                f"{self.data.windows} holds windows of several frames. Estimators on statistics need one "
-                f"vector of features per window."
-            )
-        rows = [store.frames[start] for start in store.index["start"]]
-        return pd.DataFrame(np.stack(rows), store.index.index)
+            needed = "Estimators need one vector of features per window."
+            raise InputError(f"{self.data.windows} holds windows of several frames. {needed}")
+        return pd.DataFrame(store.frames[: len(store.index)], store.index.index)
 
 
 def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFrame:
-    """Statistics of clips that a person can name: loudness of bands, strength of notes, length.
+    """Describe clips by statistics that need no explanation: band levels, note strengths and length.
 
     Parameters
     ----------
     clips : ClipSet
-        Of arrays full-rate or beat-synchronous, or of a table of statistics, whose columns are taken.
+        Of full-rate or beat-synchronous arrays, or of a table of statistics, whose columns are then used.
     data : DataSection
         Where they come from.
     task : {"emotion", "genre"}
@@ -133,30 +121,37 @@ def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFr
     Returns
     -------
     pd.DataFrame [shape=(n, n_statistics)]
-        Columns are named in words, such as "mean level of 400 to 640 Hz".
+        Columns have names in words, such as "mean level of 400 to 640 Hz".
     """
     if not clips.store.is_fused:
         named = read_statistics(statistics_file(data, "train"), data.columns)
         return Statistics(data, task).of(clips).set_axis(named.columns, axis=1)
     sample_rate_hz = read_settings(find_set(Path(data.root), task, data.rate)).sample_rate_hz
-    # the frequencies between which the middles of eight mel bands lie
+    # eight mel bands have their centres between two edges
     edges = librosa.mel_frequencies(N_MELS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[:: N_MELS // _N_BANDS]
     rounded = [f"{round(edge, -1 if edge < 1000 else -2):,.0f}" for edge in edges]
     bands = [f"{low} to {high} Hz" for low, high in pairwise(rounded)]
-    kinds = ("mean level of {}", "level of {} in quiet moments", "level of {} in loud moments")
-    names = [
-        *(kind.format(band) for kind in (*kinds, "changes of level of {}") for band in bands),
-        *(f"strength of the note {note}" for note in _NOTES),
-        "length in frames" if data.rate == "full" else "number of beats",
-    ]
 
     def describe(fused: np.ndarray) -> dict[str, float]:
         frames = fused.T
         levels = frames[:, :N_MELS].reshape(len(frames), _N_BANDS, -1).mean(axis=2)
         quiet, loud = np.quantile(levels, [0.1, 0.9], axis=0)
-        notes = frames[:, N_MELS:].mean(axis=0)
-        values = [*levels.mean(axis=0), *quiet, *loud, *levels.std(axis=0), *notes, len(frames)]
-        return dict(zip(names, values, strict=True))
+        of_bands = {
+            "mean level of {}": levels.mean(axis=0),
+            "level of {} in quiet moments": quiet,
+            "level of {} in loud moments": loud,
+            "changes of level of {}": levels.std(axis=0),
+        }
+        notes = dict(zip(_NOTES, frames[:, N_MELS:].mean(axis=0), strict=True))
+        return {
+            **{
+                kind.format(band): v
+                for kind, row in of_bands.items()
+                for band, v in zip(bands, row, strict=True)
+            },
+            **{f"strength of the note {note}": strength for note, strength in notes.items()},
+            "length in frames" if data.rate == "full" else "number of beats": len(frames),
+        }
 
     return _table(clips.store, clips.ids, describe)
 
@@ -169,20 +164,20 @@ def summarise_clips(
     workers: Workers | None = None,
     max_failed: float = 0.01,
 ) -> Outcome:
-    """Write the statistics of clips that there is audio of.
+    """Compute the named statistics of clips from their audio, and write them as a table.
 
-    Only clips that are missing in the table, or whose audio or span has changed, are read.
+    A second run reads only clips that the table lacks, or whose audio or span has changed.
 
     Parameters
     ----------
     clips : pd.DataFrame
         As `read_clips` gives it.
     out : Path
-        CSV with one row per clip: `id`, what it was made from, the statistics, whose names end in
-        their unit, and why it failed, if it did.
+        CSV with one row per clip: `SOURCE_COLUMNS`, the statistics, whose names end in their unit, and
+        `reason`, which is empty unless the clip failed.
     settings : FeatureSettings
     windows : Windows, optional
-        Into which clips are cut; each is a clip of its own then.
+        Cut every clip into windows, each of which becomes a clip.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
@@ -203,10 +198,10 @@ def summarise_clips(
         return work_through(
             items_of(cut_windows(clips, windows or Windows()), settings),
             partial(_summarise_one, settings),
-            Journal(out, _names(settings)),
+            out,
+            _names(settings),
             workers or Workers(),
             partial(_names, settings),
-            "statistics",
             max_failed,
         )
 
@@ -223,8 +218,7 @@ def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, f
 
 def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
     waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
-    # six digits tell any two clips apart, and keep the table of a hundred thousand readable
-    return {name: f"{value:.6g}" for name, value in _of_waveform(waveform, settings).items()}
+    return _of_waveform(waveform, settings)
 
 
 @cache

@@ -3,10 +3,7 @@
 import gzip
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,33 +13,24 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from music_emotion import files
 from music_emotion.audio.features import N_ROWS, row_slice
 from music_emotion.config import Rows
 from music_emotion.datasets.duplicates import FRAMES_PER_STEP, N_BANDS, N_STEPS, fingerprint
 from music_emotion.datasets.layout import SplitFiles, leave_out, rate_of, too_many
-from music_emotion.files import (
-    InputError,
-    atomic_path,
-    first_five,
-    in_turn,
-    naming_refusals,
-    read_json,
-    shortened,
-    write_json,
-    write_table,
-)
+from music_emotion.files import InputError, first_five, shortened
 
 
 class StoredFrames:
-    """Rows of a .npy file of two axes, read when they are sliced.
+    """A .npy file of two axes whose rows are read when they are sliced.
 
-    Unlike the touched pages of a memory-mapped file, nothing that was read stays in memory. Threads and
-    forked processes may share one; a pickled one opens its file again.
+    Unlike with a memory-mapped file, nothing that was read stays in memory. Threads and forked processes
+    may share one; a pickled one opens its file again.
 
     Parameters
     ----------
     path : Path
-        Stays open: a file that replaces it later is not read.
+        Stays open, so a file that replaces it later is not read.
 
     Attributes
     ----------
@@ -74,10 +62,8 @@ class StoredFrames:
         n_frames, frame_bytes = max(stop - start, 0), self.shape[1] * self.dtype.itemsize
         content = self._read(self._first_byte + start * frame_bytes, n_frames * frame_bytes)
         if len(content) < n_frames * frame_bytes:
-            raise InputError(
-                f"{self.path} ends before frame {stop} of {len(self)}. Delete {self.path.parent}, so that it "
-                f"is packed again."
-            )
+            remedy = f"Delete {self.path.parent} to pack it again."
+            raise InputError(f"{self.path} ends before frame {stop} of {len(self)}. {remedy}")
         return np.frombuffer(bytearray(content), self.dtype).reshape(n_frames, self.shape[1])[:, rows]
 
     def _read(self, position: int, n_bytes: int) -> bytes:
@@ -92,7 +78,7 @@ class StoredFrames:
 
 
 class JoinedFrames:
-    """Frames of several stores, one after the other; a slice must lie in one of them.
+    """Frames of several stores, one after the other. A slice must lie within one of them.
 
     Parameters
     ----------
@@ -106,37 +92,28 @@ class JoinedFrames:
 
     def __init__(self, members: Sequence["np.ndarray | StoredFrames | JoinedFrames"]):
         self.members = tuple(members)
-        self.ends = np.cumsum([len(member) for member in self.members])
-        self.shape: tuple[int, int] = (int(self.ends[-1]), self.members[0].shape[1])
+        self.starts = np.cumsum([0, *map(len, self.members)])
+        self.shape: tuple[int, int] = (int(self.starts[-1]), self.members[0].shape[1])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
-        """Consecutive frames of one member, and all or some of their rows.
-
-        Raises
-        ------
-        ValueError
-            When the frames lie in two members.
-        """
+        """Consecutive frames of one member, and all or some of their rows."""
         frames, rows = place if isinstance(place, tuple) else (place, slice(None))
-        start, stop, _ = frames.indices(len(self))
-        number = min(int(np.searchsorted(self.ends, start, side="right")), len(self.members) - 1)
-        if stop > self.ends[number]:
-            raise ValueError(f"Frames {start} to {stop} are not of one clip. Slice inside a clip.")
-        first = start - (self.ends[number - 1] if number else 0)
-        return self.members[number][first : first + stop - start, rows]
+        number = int(np.searchsorted(self.starts, frames.start, side="right")) - 1
+        first, last = frames.start - self.starts[number], frames.stop - self.starts[number]
+        return self.members[number][first:last, rows]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Store:
     """Arrays of many clips, time first.
 
     Attributes
     ----------
     frames : np.ndarray, StoredFrames or JoinedFrames [shape=(sum of T, n_rows)]
-        All clips one after the other. Packed arrays have 140 rows, float16, and are read from disk in slices.
+        All clips, one after the other. Packed arrays have 140 rows, float16, and are read in slices.
     index : pd.DataFrame
         `start` and `length` in frames, indexed by `Id`.
     is_fused : bool
@@ -163,9 +140,8 @@ class Store:
             0, 1, ... if not given.
         is_fused : bool
         """
-        places = {"start": np.cumsum(lengths) - lengths, "length": lengths}
-        index = pd.Index(np.arange(len(lengths)) if ids is None else ids, name="Id")
-        return cls(frames, pd.DataFrame(places, index), is_fused)
+        index = _index(lengths, np.arange(len(lengths)) if ids is None else ids)
+        return cls(frames, index, is_fused)
 
     def frames_of(self, clip_id: int) -> np.ndarray:
         """The frames of one clip [shape=(T, n_rows)]."""
@@ -177,17 +153,17 @@ class Store:
         return row_slice(rows) if self.is_fused else slice(None)
 
 
-def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) -> Store:
-    """Open the store of a split. Pack it first if it is missing or stale.
+def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) -> Store:
+    """Open the packed arrays of a split. Pack them first if the store is missing or stale.
 
     Parameters
     ----------
-    files : SplitFiles
-        The arrays. A store is stale when their names, sizes or times have changed.
+    split : SplitFiles
+        The arrays. A store is stale when their names, sizes or modification times have changed.
     stores : Path
         Folder of all stores.
     allow_bad_share : float
-        Share of arrays, 0 to 1, that may be unusable; they are listed and left out.
+        Share of arrays, 0 to 1, that may be unusable; these are printed and left out.
 
     Returns
     -------
@@ -199,105 +175,92 @@ def open_store(files: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
         When more arrays than allowed are unreadable, have other than 140 rows, no frames, or
         values that are not finite. The message names five and what is wrong with each.
     """
-    place = str(files.folder.resolve())
+    place = str(split.folder.resolve())
     short = hashlib.sha256(place.encode()).hexdigest()[:8]
-    folder = stores / f"{files.folder.parent.name}-{files.folder.name}-{short}"
-    stats = ((clip_id, path.name, path.stat()) for clip_id, path in files.arrays.items())
+    folder = stores / f"{split.folder.parent.name}-{split.folder.name}-{short}"
+    stats = ((clip_id, path.name, path.stat()) for clip_id, path in split.arrays.items())
     state = "".join(f"{clip_id} {name} {stat.st_size} {stat.st_mtime_ns}\n" for clip_id, name, stat in stats)
     source = {"folder": place, "fingerprint": hashlib.sha256(state.encode()).hexdigest()}
-    if not _is_current(folder, source, files, allow_bad_share):
-        with in_turn(folder, f"packs {files.folder}"):
-            if not _is_current(folder, source, files, allow_bad_share):  # another process may have packed it
-                _pack(files, folder, source, allow_bad_share)
-    index = pd.read_csv(folder / "index.csv", index_col="Id")
-    frames = StoredFrames(folder / "frames.npy")
-    path = folder / "fingerprints.npy"
-    with suppress(OSError, ValueError, EOFError):  # missing or damaged: computed below
-        kept = np.load(path, allow_pickle=False)
-        if kept.shape == (len(index), N_STEPS, N_BANDS):
-            return Store(frames, index, fingerprints=np.asarray(kept))
-    store = Store(frames, index)
-    clips = map(store.frames_of, tqdm(index.index, desc=f"fingerprints of {folder}", unit="clip"))
-    made = _stack([fingerprint(clip, _frames_per_step(files)) for clip in clips])
-    with suppress(OSError), atomic_path(path) as temporary:  # a store may be on a read-only disk
-        np.save(temporary, made)
-    return Store(frames, index, fingerprints=made)
+    store = _open(split, folder, source, allow_bad_share)
+    if store is None:
+        with files.in_turn(folder, f"packs {split.folder}"):  # another process may have packed it
+            store = _open(split, folder, source, allow_bad_share) or _pack(
+                split, folder, source, allow_bad_share
+            )
+    return store
 
 
-def _frames_per_step(files: SplitFiles) -> int:
-    return FRAMES_PER_STEP[rate_of(files.folder.parent)]
+def _open(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> Store | None:
+    """Open a store if it is whole, holds these files, and lacks no more of them than is allowed now."""
+    try:
+        if files.read_json(folder / "source.json") != source:
+            return None
+        fingerprints = read_npy(folder / "fingerprints.npy")
+        index = pd.read_csv(folder / "index.csv", index_col="Id")
+        store = Store(StoredFrames(folder / "frames.npy"), index, fingerprints=fingerprints)
+    except (OSError, ValueError):
+        return None
+    is_whole = fingerprints.shape == (len(index), N_STEPS, N_BANDS)
+    n_left_out = len(split.arrays) - len(index)
+    return store if is_whole and not too_many(n_left_out, len(split.arrays), allow_bad_share) else None
 
 
-def _stack(fingerprints: list[np.ndarray]) -> np.ndarray:
-    return np.array(fingerprints, np.float16).reshape(-1, N_STEPS, N_BANDS)
-
-
-def _is_current(folder: Path, source: dict[str, Any], files: SplitFiles, allow_bad_share: float) -> bool:
-    """Whether a store is whole, holds these files, and lacks no more of them than is allowed now."""
-    if not all((folder / name).exists() for name in ("frames.npy", "index.csv", "source.json")):
-        return False
-    n_left_out = len(files.arrays) - len(pd.read_csv(folder / "index.csv"))
-    return read_json(folder / "source.json") == source and not too_many(
-        n_left_out, len(files.arrays), allow_bad_share
-    )
-
-
-def _pack(files: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> None:
-    """Write a store under a temporary name; rename it when it is whole."""
-    prefix = f".packing-{folder.name}-"
-    for left in folder.parent.glob(f"{prefix}*"):  # by a process that was killed
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as temporary:
-        building = Path(temporary) / folder.name
-        building.mkdir()
-        with naming_refusals(folder / "frames.npy"):
-            index, fingerprints, problems = _write_frames(files, building / "frames.npy")
-        if too_many(len(problems), len(files.arrays), allow_bad_share):
+def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> Store:
+    """Write a store. Its files take their places when all of them are whole."""
+    files.remove_unfinished(folder)
+    with files.together(folder, "source.json") as fresh:
+        with files.naming_refusals(folder / "frames.npy"):
+            index, fingerprints, problems = _write_frames(split, fresh / "frames.npy")
+        if too_many(len(problems), len(split.arrays), allow_bad_share):
             raise InputError(
-                f"{len(problems)} of {len(files.arrays)} arrays in {files.folder} can't be used: "
+                f"{len(problems)} of {len(split.arrays)} arrays in {split.folder} can't be used: "
                 f"{first_five(problem.removesuffix('.') for problem in problems)}. Replace them, or "
-                f"{leave_out(len(problems), len(files.arrays))}."
+                f"{leave_out(len(problems), len(split.arrays))}."
             )
         for problem in problems:
             print(f"left out: {problem}")
-        np.save(building / "fingerprints.npy", _stack(fingerprints))
-        write_table(building / "index.csv", index)
-        write_json(building / "source.json", source)
-        shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
+        np.save(fresh / "fingerprints.npy", fingerprints)
+        index.to_csv(fresh / "index.csv")
+        files.write_json(fresh / "source.json", source)
+    return Store(StoredFrames(folder / "frames.npy"), index, fingerprints=fingerprints)
 
 
-def _write_frames(files: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[np.ndarray], list[str]]:
-    """Append every usable array to one .npy file whose length is known only at the end."""
-    places: list[tuple[int, int, int]] = []
+def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+    """Write every usable array into one .npy file. Give the index, the fingerprints and the problems."""
+    frames_per_step = FRAMES_PER_STEP[rate_of(split.folder.parent)]
+    lengths: dict[int, int] = {}
     fingerprints: list[np.ndarray] = []
     problems: list[str] = []
-    n_frames = 0
     with path.open("wb") as file:
         _write_header(file, 0)
-        for clip_id, source in tqdm(files.arrays.items(), desc=f"pack {files.folder}", unit="clip"):
+        for clip_id, source in tqdm(split.arrays.items(), desc=f"pack {split.folder}", unit="clip"):
             try:
                 frames = read_frames(source)
             except InputError as error:
                 problems.append(str(error))
                 continue
             file.write(frames.tobytes())
-            places.append((clip_id, n_frames, len(frames)))
-            fingerprints.append(fingerprint(frames, _frames_per_step(files)))
-            n_frames += len(frames)
+            lengths[clip_id] = len(frames)
+            fingerprints.append(fingerprint(frames, frames_per_step))
         file.seek(0)
-        _write_header(file, n_frames)
-    return pd.DataFrame(places, columns=["Id", "start", "length"]), fingerprints, problems
+        _write_header(file, sum(lengths.values()))
+    index = _index(list(lengths.values()), list(lengths))
+    return index, np.array(fingerprints, np.float16).reshape(-1, N_STEPS, N_BANDS), problems
+
+
+def _index(lengths: Any, ids: Any) -> pd.DataFrame:
+    places = {"start": np.cumsum(lengths) - lengths, "length": lengths}
+    return pd.DataFrame(places, pd.Index(ids, name="Id"), dtype=np.int64)
 
 
 def _write_header(file: Any, n_frames: int) -> None:
-    # NumPy pads the header so that its size stays the same when the first axis grows.
+    # NumPy pads the header, so its size stays the same when the first axis grows
     header = {"descr": "<f2", "fortran_order": False, "shape": (n_frames, N_ROWS)}
     np.lib.format.write_array_header_1_0(file, header)
 
 
 def read_frames(path: Path) -> np.ndarray:
-    """Read a clip's array (.npy or .npy.gz) as the store holds it.
+    """Read and check a clip's array (.npy or .npy.gz).
 
     Returns
     -------
@@ -312,13 +275,13 @@ def read_frames(path: Path) -> np.ndarray:
 
 
 def check_array(array: np.ndarray, name: str) -> np.ndarray:
-    """Check a fused array and give it as the store holds it.
+    """Check a fused array, and give it time first in half precision, as stores hold it.
 
     Parameters
     ----------
     array : np.ndarray [shape=(140, n_frames)]
     name : str
-        What it is, for the message.
+        Name of the array in error messages.
 
     Returns
     -------
@@ -342,7 +305,7 @@ def check_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def read_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
-    """Read one array of numbers or text from a .npy or .npy.gz file.
+    """Read one array from a .npy or .npy.gz file, without unpickling anything.
 
     Raises
     ------
