@@ -50,50 +50,44 @@ def table(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("column", ["path", "Path", "file"])
-def test_paths_are_relative_to_the_table_and_ids_are_numbered(table, tmp_path, column, monkeypatch):
-    table(f"{column}\none.wav\nsub/../sub/three.MP3\n{tmp_path}/two.flac\nmüsik 1.oga\n")
+def test_paths_are_relative_to_the_table_and_ids_are_numbered(table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    clips = read_clips(Path("clips.csv"))
-    assert clips["id"].tolist() == [1, 2, 3, 4]
-    assert clips["id"].dtype == np.int64
     expected = ("one.wav", "sub/three.MP3", "two.flac", "müsik 1.oga")
-    assert clips["path"].tolist() == [str(tmp_path.resolve() / name) for name in expected]
+    for column in ("path", "Path", "file"):
+        table(f"{column}\none.wav\nsub/../sub/three.MP3\n{tmp_path}/two.flac\nmüsik 1.oga\n")
+        clips = read_clips(Path("clips.csv"))
+        assert clips["id"].tolist() == [1, 2, 3, 4]
+        assert clips["id"].dtype == np.int64
+        assert clips["path"].tolist() == [str(tmp_path.resolve() / name) for name in expected]
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("id,valence\n12,0.5\n7,0.25\n", ["012.ogg", "7.wav"]),
-        ("Id\n12\n7\n", ["012.ogg", "7.wav"]),
-        ("id,path\n12,one.wav\n7,\n", ["one.wav", "7.wav"]),
-    ],
-)
-def test_audio_without_a_path_is_looked_up_by_id(table, tmp_path, text, names):
-    clips = read_clips(table(text), tmp_path / "audio")
-    assert clips["id"].tolist() == [12, 7]
-    assert [Path(path).name for path in clips["path"]] == names
-
-
-def test_ids_are_not_rounded(table):
+def test_audio_without_a_path_is_looked_up_by_id(table, tmp_path):
+    for text in ("id,valence\n12,0.5\n7,0.25\n", "Id\n12\n7\n", "id,path\n12,audio/012.ogg\n7,\n"):
+        clips = read_clips(table(text), tmp_path / "audio")
+        assert clips["id"].tolist() == [12, 7]
+        assert [Path(path).name for path in clips["path"]] == ["012.ogg", "7.wav"]
     clips = read_clips(table("id,path\n9007199254740993,one.wav\n0,two.flac\n"))
-    assert clips["id"].tolist() == [9007199254740993, 0]
+    assert clips["id"].tolist() == [9007199254740993, 0]  # not rounded
+    folder_of(tmp_path / "audio", "07.mp3", "8.txt")
+    with pytest.raises(InputError) as caught:
+        read_clips(table("id\n7\n8\n12\n9\n"), tmp_path / "audio")
+    message = str(caught.value)
+    assert f"An id has no audio file in {tmp_path / 'audio'}: line 3 (8), line 5 (9)" in message
+    assert f"An id has several audio files in {tmp_path / 'audio'}: line 2 (07.mp3, 7.wav)" in message
 
 
 @pytest.mark.parametrize(
     ("header", "row", "task", "targets"),
     [
         ("path,label", "one.wav,Rock", "genre", []),
-        ("path,Genre", "one.wav,Rock", "genre", []),
         ("path,genre,group", "one.wav,Rock,7", "genre", []),
-        ("path,label,energy", "one.wav,Rock,1e-1", "genre", ["energy"]),
         ("path,valence,energy", "one.wav,0.1,0.2", "emotion", ["valence", "energy"]),
         ("path, start_seconds, end_seconds, group, arousal", "long.wav, 0, 1, a, .2", "emotion", ["arousal"]),
         ("path,start_seconds", "long.wav,0.5", None, []),
         ("path,label,", "one.wav,Rock,", "genre", []),
         *(
             (f"path,{target}", "one.wav,0.1", "emotion", [target])
-            for target in ("danceability", "tension", "mood", "tempo", "pathos", "Valence_mean", "arousal 2")
+            for target in ("danceability", "tempo", "pathos", "Valence_mean", "arousal 2")
         ),
     ],
 )
@@ -122,11 +116,11 @@ def test_clips_of_one_recording_are_a_group(table):
     assert "group" not in read_clips(table("path\nlong.wav\none.wav\n"))
 
 
-@pytest.mark.parametrize("mark", ["\ufeff", ""])
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_table_may_come_from_any_system(table, mark, end):
-    clips = read_clips(table(f"{mark}path,label{end}one.wav,Röck{end}"))
-    assert clips["label"].tolist() == ["Röck"]
+def test_a_table_may_come_from_any_system(table):
+    for mark in ("\ufeff", ""):
+        for end in ("\n", "\r\n", "\r"):
+            clips = read_clips(table(f"{mark}path,label{end}one.wav,Röck{end}"))
+            assert clips["label"].tolist() == ["Röck"]
 
 
 COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label, group nor a target of numb"
@@ -139,7 +133,6 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ('path\none.wav\n""\n', "A path is empty: line 3$"),
         ("id,valence\n3,0.5\n", r"A column is missing: line 1 \('path'; add it, or give --audio FOLDER\)"),
         ("id,path\nabc,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('abc'\)"),
-        ("id,path\n,one.wav\n", r"An id is not a whole number from 0 up: line 2 \(''\)"),
         ("id,path\n99999999999999999999,one.wav\n", "An id is not a whole number from 0 up: line 2"),
         ("id,path\n1000003,one.wav\n1000003,two.flac\n", r"An id is used before: line 3 \(1000003\)"),
         ("path\none.wav\n./one.wav\n", r"A row has the audio and the span of an earlier one: line 3 \(one"),
@@ -147,21 +140,16 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ("path,start_seconds\none.wav,x\n", r"A time is not a number: line 2 \(start_seconds: 'x'\)"),
         ("path,start_seconds\none.wav,-0.5\n", r"A start is negative: line 2 \(-0.5 s\)"),
         ("path,start_seconds,end_seconds\none.wav,5,5\n", r"end is not after the start: line 2 \(5 s to 5 s"),
-        ("path,end_seconds\none.wav,0\n", r"An end is not after the start: line 2 \(0 s to 0 s\)"),
         ("path,start_seconds\nlong.wav,1\n", r"start is not before the recording's end: line 2 \(1 s of 1 s"),
         ("path,end_seconds\nlong.wav,1.11\n", r"end is after the recording's end: line 2 \(1\.11 s of 1 s"),
         ("path,label\none.wav, \n", "A label is empty: line 2$"),
         ("path,label,valence\none.wav,a\tb,1\n", r"A label has a tab: line 2 \('a\\tb'\)"),
         ("path,group\none.wav,\n", "A group is empty: line 2$"),
-        ("path,valence\none.wav,1\ntwo.flac,\n", r"A target is not a number: line 3 \(valence: ''\)"),
         ("path,valence\none.wav,1\ntwo.flac,inf\n", r"A target is not a number: line 3 \(valence: 'inf'\)"),
         ("path,start_secnds\none.wav,1\n", rf"{COLUMN}ers: line 1 \('start_secnds', did you mean 'start_se"),
         ("path,t_start\none.wav,1\n", r"'t_start', did you mean 'start_seconds'"),
-        ("path,End (s)\none.wav,1\n", r"'End \(s\)', did you mean 'end_seconds'"),
-        ("path,duration_seconds\none.wav,1\n", r"'duration_seconds', did you mean 'end_seconds'"),
         ("path,label,artist\none.wav,Rock,Bob\n", r"'artist', did you mean 'group'"),
         ("path,label,notes\none.wav,a,\n", r"'notes', most of its cells are not numbers"),
-        ("path,valence,valence\none.wav,1,2\n", r"A column is there twice: line 1 \(valence\)"),
         ("path,id,Id\none.wav,1,2\n", r"A column is there twice: line 1 \(Id\)"),
         (",path\n1,one.wav\n", r"A column has no name: line 1 \(column 1\)"),
         ("path,label\none.wav,a,b\n", r"A row is longer than the header of 2 columns: line 2 \(3 cells\)"),
@@ -173,12 +161,11 @@ def test_a_fault_gets_a_sentence(table, text, sentence):
         read_clips(table(text))
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table, end):
+def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
     rows = [f"{n},none{n}.wav,1,0.{n}" for n in range(1, 8)]
     text = ["", "id,path,start,valence", "", *rows, '7,"one.wav",1,x', "x,two.flac,1,", ""]
     with pytest.raises(InputError) as caught:
-        read_clips(table(end.join(text)))
+        read_clips(table("\r\n".join(text)))
     assert str(caught.value).split("clips.csv ")[1].splitlines() == [
         "has 12 faults; nothing was done. Correct it:",
         f"  {COLUMN}ers: line 2 ('start', did you mean 'start_seconds'?)",
@@ -193,35 +180,16 @@ def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table, end):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("\n\n", r"clips\.csv is empty"),
         ("path\n\n", r"clips\.csv has no rows"),
         ("path;label\none.wav;Rock\n", r"separated by semicolons; the separator must be a comma"),
         ("path\tlabel\none.wav\tRock\n", r"separated by tabs; the separator must be a comma"),
-        (
-            'path,label\none.wav,a\n\n"two.flac,b\n',
-            r"clips\.csv line 4 can't be split into cells: unexpected",
-        ),
+        ('path,label\none.wav,a\n\n"two.flac,b\n', r"clips\.csv line 4 can't be split into cells: unexp"),
         ("path,label\none.wav,Röck\n".encode("latin-1"), r"not a text file in UTF-8: line 2 holds .* 0xf6"),
-        ("path\none.wav\n".encode("utf-16"), r"line 1 holds the byte 0xff\. Save it as UTF-8"),
-        ("path\none.wav\n".encode("utf-16-le"), r"line 1 holds the byte 0x00\. Save it as UTF-8"),
     ],
 )
 def test_what_is_no_table_gets_a_sentence(table, content, sentence):
     with pytest.raises(InputError, match=sentence):
         read_clips(table(content))
-
-
-def test_a_recording_is_opened_once_and_only_for_a_span(table, monkeypatch):
-    opened = []
-    monkeypatch.setattr(clip_table, "recording_seconds", lambda path: opened.append(path.name) or 1.0)
-    text = "path,start_seconds,end_seconds\nlong.wav,0,0.5\nlong.wav,0.5,1\none.wav,,\ntwo.flac,0,\n"
-    read_clips(table(text))
-    assert opened == ["long.wav"]
-
-
-def test_a_recording_that_cannot_be_opened_is_no_fault(table):
-    clips = read_clips(table("path,start_seconds,end_seconds\none.wav,100,200\n"))
-    assert clips["start_seconds"].tolist() == [100.0]
 
 
 def test_a_missing_table_or_audio_folder_gets_a_sentence(table, tmp_path):
@@ -233,24 +201,26 @@ def test_a_missing_table_or_audio_folder_gets_a_sentence(table, tmp_path):
         read_clips(tmp_path, tmp_path)
 
 
-def test_ids_without_audio_or_with_too_much_are_named(table, tmp_path):
-    folder_of(tmp_path / "audio", "07.mp3", "8.txt")
-    with pytest.raises(InputError) as caught:
-        read_clips(table("id\n7\n8\n12\n9\n"), tmp_path / "audio")
-    message = str(caught.value)
-    assert f"An id has no audio file in {tmp_path / 'audio'}: line 3 (8), line 5 (9)" in message
-    assert f"An id has several audio files in {tmp_path / 'audio'}: line 2 (07.mp3, 7.wav)" in message
+def test_a_recording_is_opened_once_and_only_for_a_span(table, monkeypatch):
+    opened = []
+    monkeypatch.setattr(clip_table, "recording_seconds", lambda path: opened.append(path.name) or 1.0)
+    text = "path,start_seconds,end_seconds\nlong.wav,0,0.5\nlong.wav,0.5,1\none.wav,,\ntwo.flac,0,\n"
+    read_clips(table(text))
+    assert opened == ["long.wav"]
+    monkeypatch.undo()  # one that can't be opened is no fault of the table
+    clips = read_clips(table("path,start_seconds,end_seconds\none.wav,100,200\n"))
+    assert clips["start_seconds"].tolist() == [100.0]
 
 
-def test_a_hundred_thousand_rows_are_checked_in_seconds(tmp_path, monkeypatch):
-    """Files are looked for folder by folder; a question for each would take minutes on a remote disk."""
+def test_audio_is_looked_for_folder_by_folder(tmp_path, monkeypatch):
+    """Asking for each of a hundred thousand files would take minutes on a remote disk."""
     listed = []
     monkeypatch.setattr(clip_table, "_file_names", lambda folder: listed.append(folder) or {"one.wav"})
     monkeypatch.setattr(os.path, "isfile", None)
-    clips = pd.DataFrame({"path": ["one.wav", "sub/../one.wav"] * 50_000, "start_seconds": range(100_000)})
+    clips = pd.DataFrame({"path": ["one.wav", "sub/../one.wav"] * 5000, "start_seconds": range(10_000)})
     monkeypatch.setattr(clip_table, "recording_seconds", lambda _: 1e6)
     clips.to_csv(tmp_path / "many.csv", index=False)
-    assert len(read_clips(tmp_path / "many.csv")) == 100_000
+    assert len(read_clips(tmp_path / "many.csv")) == 10_000
     assert listed == [str(tmp_path.resolve())]
 
 
@@ -260,20 +230,20 @@ def test_a_folder_per_class_is_a_table_with_labels(tmp_path):
     (music / "Soul").symlink_to(folder_of(tmp_path / "elsewhere", "c.wav"))
     clips = read_clips(music)
     assert clips["id"].tolist() == [1, 2, 3, 4]
-    found = ("Hip-Hop/ü.opus", "Rock/b.mp3", "Rock/live/1.M4A", "Soul/c.wav")
+    found = ["Hip-Hop/ü.opus", "Rock/b.mp3", "Rock/live/1.M4A", "Soul/c.wav"]
     assert clips["path"].tolist() == [str(music.resolve() / name) for name in found]
     assert clips["label"].tolist() == ["Hip-Hop", "Rock", "Rock", "Soul"]
     assert task_of(clips) == "genre"
+    (music / "loose.mp3").touch()  # as a set of clips it is refused, but its audio can be listed
+    assert audio_below(music) == [*found, "loose.mp3"]
 
 
 @pytest.mark.parametrize(
     ("names", "ids"),
     [
         (("1042.mp3", "7.wav", "0.aac"), [0, 1042, 7]),
-        (("007.mp3", "11.wma"), [7, 11]),
         (("7.mp3", "07.webm"), [1, 2]),
         (("7.mp3", "b.mp4"), [1, 2]),
-        (("-7.mp3", "1.5.mp3"), [1, 2]),
         (("9999999999999999999.oga",), [1]),
     ],
 )
@@ -297,17 +267,10 @@ def test_a_folder_that_is_no_set_of_clips_gets_a_sentence(tmp_path, names, sente
         read_clips(folder_of(tmp_path, *names))
 
 
-def test_audio_is_listed_below_a_folder_whether_it_is_a_set_of_clips_or_not(tmp_path):
-    folder_of(tmp_path, "b.mp3", "Rock/live/a.WAV", "Rock/.x.mp3", ".cache/x.mp3", "Rock/notes.txt")
-    assert audio_below(tmp_path) == ["Rock/live/a.WAV", "b.mp3"]
-
-
 @pytest.mark.parametrize(
     ("seconds", "window", "hop", "starts"),
     [
         (12.0, 5.0, None, [0, 5]),
-        (12.0, 5.0, 2.5, [0, 2.5, 5]),
-        (9.9, 5.0, 5.0, [0]),
         (4.95, 5.0, 5.0, [0]),
         (3.0, 0.5, 2.0, [0, 2]),
         (0.6, 0.3, 0.1, [0, 0.1, 0.2, 0.3]),
@@ -358,23 +321,24 @@ def test_windows_keep_what_is_known_of_their_clip(tmp_path, header, cells, group
             assert windows[column].tolist() == clips.set_index("id")[column][windows["clip"]].tolist()
 
 
-@pytest.mark.parametrize("content", [None, b"this is not audio"])
-def test_a_recording_without_a_window_keeps_a_row_that_fails_with_a_reason(tmp_path, content):
+def test_a_recording_without_a_window_keeps_a_row_that_fails_with_a_reason(tmp_path):
     path = Path(recording(tmp_path / "a.wav", 3))
-    if content is not None:
-        path.write_bytes(content)
     clips = pd.DataFrame({"id": [7], "path": [str(path)], "start_seconds": [1.0]})
-    windows = cut_windows(clips, Windows(5.0))
-    assert windows[["start_seconds", "end_seconds", "clip"]].to_numpy().tolist() == [[1.0, 6.0, 7]]
-    with pytest.raises(InputError, match=r"a\.wav: the (clip ends at 6\.0 s|audio can't)"):
-        read_waveform(path, RATE_HZ, 1.0, 6.0)
+    for content, reason in (
+        (path.read_bytes(), r"clip ends at 6\.0 s"),
+        (b"this is not audio", "audio can't"),
+    ):
+        path.write_bytes(content)
+        windows = cut_windows(clips, Windows(5.0))
+        assert windows[["start_seconds", "end_seconds", "clip"]].to_numpy().tolist() == [[1.0, 6.0, 7]]
+        with pytest.raises(InputError, match=rf"a\.wav: the {reason}"):
+            read_waveform(path, RATE_HZ, 1.0, 6.0)
 
 
 @pytest.mark.parametrize(
     ("window", "hop", "sentence"),
     [
         (None, 1.0, "--hop is given without --window"),
-        (0.0, None, r"--window is 0\.0 s"),
         (float("nan"), 1.0, r"--window is nan s"),
         (1.0, -2.0, r"--hop is -2\.0 s; it must be a positive number"),
         (1.0, float("inf"), r"--hop is inf s"),

@@ -182,20 +182,12 @@ def path(tmp_path, array) -> Path:
     return tmp_path / "frames.npy"
 
 
-@pytest.fixture(params=["pread", "seek"])
-def reads(request, monkeypatch) -> None:
-    """Reading as POSIX systems do, and as Windows does."""
-    if request.param == "seek":
-        monkeypatch.delattr(os, "pread")
-
-
 PLACES = [
     *(slice(10, 50), slice(0, 300), slice(290, 400), slice(300, 310), slice(50, 10), slice(-20, None)),
     *(slice(None), slice(np.int64(3), np.int64(4)), (slice(10, 50), slice(128, 140))),
 ]
 
 
-@pytest.mark.usefixtures("reads")
 def test_slices_are_numpys_until_a_shortened_file_ends(path, array):
     frames = StoredFrames(path)
     assert (frames.shape, frames.dtype, len(frames)) == ((300, 140), np.float16, 300)
@@ -221,7 +213,6 @@ def _sums(frames: StoredFrames, first: int) -> list[float]:
     return [float(frames[start : start + 10].sum(dtype=np.float64)) for start in range(first, 290, 7)]
 
 
-@pytest.mark.usefixtures("reads")
 def test_threads_share_one(path):
     frames = StoredFrames(path)
     expected = [_sums(frames, first) for first in range(8)] * 4

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from fnmatch import filter as fitting
 from pathlib import Path
 from typing import Literal
 
@@ -255,11 +255,11 @@ def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if "reason" in table:
         table = table[table["reason"].isna()]
     table = table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
-    idle = [pattern for pattern in columns if not any(fnmatch(name, pattern) for name in table)]
+    idle = [pattern for pattern in columns if not fitting(table.columns, pattern)]
     if idle:
         raise InputError(f"{path} has no columns like {first_five(idle)}. Correct data.columns.")
-    chosen = [name for name in table if any(fnmatch(name, pattern) for pattern in columns or ["*"])]
-    numbers = table[chosen].apply(pd.to_numeric, errors="coerce")
+    chosen = {name for pattern in columns or ["*"] for name in fitting(table.columns, pattern)}
+    numbers = table[[name for name in table if name in chosen]].apply(pd.to_numeric, errors="coerce")
     bad = numbers.columns[~np.isfinite(numbers.to_numpy(float)).all(axis=0)]
     if len(bad):
         problem = f"{path}: values that are not finite numbers in {first_five(bad)}."

@@ -123,11 +123,9 @@ def read_settings(set_folder: Path) -> FeatureSettings:
     path = set_folder / "settings.json"
     if not path.exists():
         return FeatureSettings()
-    try:
-        held = files.read_json(path)
-        return FeatureSettings(**{field.name: held[field.name] for field in fields(FeatureSettings)})
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} does not hold feature settings ({error}). Extract the set anew.") from None
+    held = files.read_object(path)
+    settings = {field.name: held.get(field.name) for field in fields(FeatureSettings)}
+    return files.checked(FeatureSettings, settings, path, "Extract the set anew.")
 
 
 def read_clip(
@@ -182,8 +180,8 @@ def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, An
     held = files.read_json(path) if path.exists() and any(found.values()) else {}
     differing = [name for name in held if (held[name] or None) != asked.get(name)]
     if differing:
-        theirs, ours = ({name: values.get(name) for name in differing} for values in (held, asked))
-        raise InputError(f"{path} says {theirs}, but this run asks for {ours}. Give another --out.")
+        said, wanted = ({name: values.get(name) for name in differing} for values in (held, asked))
+        raise InputError(f"{path} says {said}, but this run asks for {wanted}. Give another --out.")
     strangers = sorted(found[split] - ids)
     if strangers:
         problem = f"{folder / split} holds arrays of {len(strangers)} clips that are not in the table"

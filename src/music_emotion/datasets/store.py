@@ -2,11 +2,9 @@
 
 import gzip
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -41,7 +39,6 @@ class StoredFrames:
     def __init__(self, path: Path):
         self.path = path
         self._file = path.open("rb")
-        self._moving = Lock()
         np.lib.format.read_magic(self._file)
         self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
         self._first_byte = self._file.tell()
@@ -59,19 +56,15 @@ class StoredFrames:
         """
         frames, rows = place if isinstance(place, tuple) else (place, slice(None))
         start, stop, _ = frames.indices(len(self))
-        n_frames, frame_bytes = max(stop - start, 0), self.shape[1] * self.dtype.itemsize
-        content = self._read(self._first_byte + start * frame_bytes, n_frames * frame_bytes)
-        if len(content) < n_frames * frame_bytes:
+        if stop <= start:
+            return np.empty((0, self.shape[1]), self.dtype)[:, rows]
+        first_byte = self._first_byte + start * self.shape[1] * self.dtype.itemsize
+        try:  # the map goes with the call, so what was read does not stay in memory
+            mapped = np.memmap(self._file, self.dtype, "r", first_byte, (stop - start, self.shape[1]))
+        except ValueError:
             remedy = f"Delete {self.path.parent} to pack it again."
-            raise InputError(f"{self.path} ends before frame {stop} of {len(self)}. {remedy}")
-        return np.frombuffer(bytearray(content), self.dtype).reshape(n_frames, self.shape[1])[:, rows]
-
-    def _read(self, position: int, n_bytes: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._file.fileno(), n_bytes, position)
-        with self._moving:  # Windows cannot read at a position, and does not fork
-            self._file.seek(position)
-            return self._file.read(n_bytes)
+            raise InputError(f"{self.path} ends before frame {stop} of {len(self)}. {remedy}") from None
+        return np.array(mapped[:, rows])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return StoredFrames, (self.path,)
