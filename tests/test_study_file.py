@@ -163,11 +163,11 @@ def test_a_wrong_study_gets_a_sentence_before_any_work(read, text, sentence):
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path):
     (tmp_path / "study.toml").write_text('name = "../x"\nbase = "emotion.toml"\ngrid = []')
-    with pytest.raises(InputError, match=r"name is '\.\./x'; it names a folder"):
+    with pytest.raises(InputError, match=r"name is '\.\./x'; give a folder's name"):
         read_study(tmp_path / "study.toml")
 
 
 def test_without_optuna_there_is_a_sentence(read, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.setitem(sys.modules, "optuna.distributions", None)
     with pytest.raises(InputError, match=r"pip install 'music-emotion\[study\]'"):
-        read(grid('"model.kind" = ["conv"]'))
+        read(search('"seeds" = [[0]]'))

@@ -1,30 +1,45 @@
-"""Every setting of an experiment: its meaning, its default, and what excludes it."""
+"""The settings of an experiment: their meaning, their defaults, and which exclude each other."""
 
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from music_emotion.files import checked, shortened
+from music_emotion.files import checked
 
 Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
 Rows = Literal["fused", "mel", "chroma"]
-Channel = Literal["spectrogram", "frequency", "delta"]
 Unlabelled = Literal["test", "genre"]
 Estimator = Literal["gp", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, lt=2**32)]  # above, NumPy and scikit-learn take no seed
+Count = Annotated[int, Field(ge=0, lt=2**32)]  # the seeds that NumPy and scikit-learn take
 Positive = Annotated[int, Field(ge=1, lt=2**32)]
 AboveZero = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-
 
 # TOML has no null: `false` switches an optional setting off
 Off = BeforeValidator(lambda value: None if value is False or value in ("false", "False") else value)
 Place = Annotated[str | None, Off]
 CountAndWidth = Annotated[tuple[Positive, Positive] | None, Off]
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("give at least one, each once")
+    return values
+
+
+def _folder_name(name: str) -> str:
+    is_plain = not re.search(r"[\x00-\x1f\x7f/]", name) and not name.startswith(".")
+    if not is_plain or not 0 < len(name.encode(errors="replace")) <= 200:
+        raise ValueError("give a folder's name, of letters and digits")
+    return name
+
+
+EachOnce = AfterValidator(_each_once)
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 N_MELS, N_CHROMA = 128, 12
 N_ROWS_OF: dict[Rows, int] = {"mel": N_MELS, "chroma": N_CHROMA, "fused": N_MELS + N_CHROMA}
@@ -46,10 +61,10 @@ _ESTIMATORS: dict[Task, tuple[str, ...]] = {
 
 
 class Section(BaseModel):
-    """Frozen settings, where an unknown one is refused.
+    """Frozen settings that refuse unknown keys.
 
-    A setting whose type includes None can be switched off: with `false` in a file and on the
-    command line, with null in JSON.
+    A setting whose type includes None can be switched off: with `false` in a file or on the command
+    line, with null in JSON.
     """
 
     model_config = ConfigDict(**STRICT, frozen=True)
@@ -204,8 +219,11 @@ class ModelSection(Section):
     """
 
     kind: Literal["conv", "lstm", "mlp", "timm"] = "conv"
-    channels: tuple[Channel, ...] = ("spectrogram", "frequency")
-    widths: tuple[Positive, ...] = (32, 64, 128, 256)
+    channels: Annotated[tuple[Literal["spectrogram", "frequency", "delta"], ...], EachOnce] = (
+        "spectrogram",
+        "frequency",
+    )
+    widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 256)
     convolutions: Positive = 2
     kernel: Positive = 3
     padded: bool = True
@@ -227,20 +245,12 @@ class ModelSection(Section):
 
     @property
     def smallest_input(self) -> tuple[int, int]:
-        """Fewest rows and frames of which conv leaves anything in its last feature map."""
+        """Fewest rows and frames that leave at least one value in the last feature map of conv."""
         size = 1
         for _ in self.widths:
             size = size * self.pool_size + (0 if self.padded else self.convolutions * (self.kernel - 1))
         rows, frames = self.stem_pool
         return size * rows, size * frames
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.kind in {"conv", "mlp"} and not self.widths:
-            raise ValueError(f"model.widths is empty, so '{self.kind}' has no layers. Give at least one.")
-        if not self.channels or len(set(self.channels)) < len(self.channels):
-            raise ValueError(f"model.channels is {self.channels}; give one to three different ones.")
-        return self
 
 
 class ClassicalSection(Section):
@@ -361,12 +371,6 @@ class LossSection(Section):
     class_weights: Annotated[Literal["balanced"] | None, Off] = None
     genre: NotNegative = 0.0
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.rank_normal and not self.standardise:
-            raise ValueError("loss.rank_normal needs standardised targets. Give loss.standardise true.")
-        return self
-
 
 class OptimSection(Section):
     """Optimiser and schedule.
@@ -434,16 +438,6 @@ class TrainSection(Section):
     keep_last: bool = False
     frozen_epochs: Count = 0
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        remedy = "Give train.select 'best-score' or 'best-loss', or train."
-        for name in ("patience", "keep_last"):
-            if getattr(self, name) and self.select == "last":
-                raise ValueError(
-                    f"train.{name} needs a best epoch, but train.select is 'last'. {remedy}{name} false."
-                )
-        return self
-
 
 class PseudoSection(Section):
     """A second round: clips without labels learn from what other runs, the teachers, predict for them.
@@ -463,14 +457,8 @@ class PseudoSection(Section):
     """
 
     teachers: tuple[str, ...] = ()
-    clips: tuple[Unlabelled, ...] = ("test", "genre")
+    clips: Annotated[tuple[Unlabelled, ...], EachOnce] = ("test", "genre")
     labelled_repeats: Positive = 1
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.clips or len(set(self.clips)) < len(self.clips):
-            raise ValueError(f"pseudo.clips is {list(self.clips)}. Give 'test', 'genre' or both, each once.")
-        return self
 
 
 class Experiment(Section):
@@ -486,9 +474,9 @@ class Experiment(Section):
         The folds are repeated for every seed.
     """
 
-    name: str = "multitask"
+    name: FolderName = "multitask"
     task: Task = "emotion"
-    seeds: tuple[Count, ...] = (0,)
+    seeds: Annotated[tuple[Count, ...], EachOnce] = (0,)
     data: DataSection = DataSection()
     excerpt: ExcerptSection = ExcerptSection()
     folds: FoldSection = FoldSection()
@@ -521,22 +509,15 @@ class Experiment(Section):
         return self.model.trunk is not None or self.model.weights is not None
 
     @model_validator(mode="after")
-    def _check_names(self) -> Self:
-        if not names_folder(self.name):
-            raise ValueError(
-                f"name is {shortened(self.name)!r}; give a folder's name, of letters and digits."
-            )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds is {list(self.seeds)}. Give at least one, each once, such as [0].")
-        return self
-
-    @model_validator(mode="after")
     def _check_data(self) -> Self:
-        data, augment, kind = self.data, self.augment, self.model.kind
-        remedy = "needs rows of mean 0 and deviation 1. Set it to false, or data.normalise to true."
-        for name in () if data.normalise else ("frequency_masks", "time_masks", "equaliser"):
-            if getattr(augment, name) is not None:
-                raise ValueError(f"augment.{name} {remedy}")
+        data, kind = self.data, self.model.kind
+        if not data.normalise:
+            for name in ("frequency_masks", "time_masks", "equaliser"):
+                if getattr(self.augment, name) is not None:
+                    raise ValueError(
+                        f"augment.{name} needs rows of mean 0 and deviation 1. Set it to false, or "
+                        f"data.normalise to true."
+                    )
         if data.windows is None and data.statistics and kind != "mlp" and not self.is_classical:
             raise ValueError(
                 f"data.statistics is one vector per clip, which model.kind '{kind}' can't read. "
@@ -558,19 +539,32 @@ class Experiment(Section):
                 f"the network pools at least {fewest} rows, but data.rows '{self.data.rows}' has {n_rows}. "
                 f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
             )
-        if self.train.frozen_epochs and not self.starts_pretrained:
-            raise ValueError("train.frozen_epochs freezes random weights. Give model.trunk or model.weights.")
-        if self.train.keep_last and not self.has_repeats:
+        return self
+
+    @model_validator(mode="after")
+    def _check_training(self) -> Self:
+        train = self.train
+        if train.select == "last" and (train.patience or train.keep_last):
+            name = "patience" if train.patience else "keep_last"
+            raise ValueError(
+                f"train.{name} needs a best epoch, but train.select is 'last'. Give train.select "
+                f"'best-score' or 'best-loss', or train.{name} false."
+            )
+        if train.keep_last and not self.has_repeats:
             raise ValueError("train.keep_last tests on labelled clips. Give folds.split 'holdout'.")
+        if train.frozen_epochs and not self.starts_pretrained:
+            raise ValueError("train.frozen_epochs freezes random weights. Give model.trunk or model.weights.")
         return self
 
     @model_validator(mode="after")
     def _check_loss(self) -> Self:
         loss, is_emotion = self.loss, self.task == "emotion"
+        if loss.rank_normal and not loss.standardise:
+            raise ValueError("loss.rank_normal needs standardised targets. Give loss.standardise true.")
         if is_emotion and loss.squared == 0:
             raise ValueError(
-                "loss.squared is 0, but the other losses know no scale, so folds could not be pooled in the "
-                "targets' units. Give loss.squared a small weight, such as 0.1."
+                "loss.squared is 0, but the other losses ignore the scale of predictions, so folds could not "
+                "be pooled. Give loss.squared a small weight, such as 0.1."
             )
         learns_arrays = self.data.of_layout and not self.is_classical and self.excerpt.frames is not None
         if loss.genre and not (is_emotion and learns_arrays):
@@ -606,16 +600,10 @@ class Experiment(Section):
             )
         if self.is_classical:
             raise ValueError(
-                f"classical.kind '{self.classical.kind}' is fitted again wherever it predicts, also without "
-                f"pseudo.teachers. Give a network, or no teachers; an estimator can be a teacher."
+                f"classical.kind '{self.classical.kind}' can't learn from pseudo.teachers. Give a network, "
+                f"or no teachers; an estimator can be a teacher."
             )
         return self
-
-
-def names_folder(name: str) -> bool:
-    """Whether a name can be that of a folder which is seen, on any file system."""
-    is_plain = not re.search(r"[\x00-\x1f\x7f/]", name) and not name.startswith(".")
-    return is_plain and 0 < len(name.encode(errors="replace")) <= 200
 
 
 def build_experiment(differences: dict[str, Any], place: str) -> Experiment:

@@ -175,10 +175,10 @@ def study(
         **{"data.root": root, "data.stores": stores, "data.genres": read_genres(genres)},
         **{"data.statistics": statistics, "data.windows": windows, "folds.groups": groups},
     }
-    described = read_study(file, {key: value for key, value in given.items() if value is not None})
-    table = run_study(described, runs, make_accelerator())
+    described = read_study(file, {key: value for key, value in given.items() if value is not None}, runs)
+    table = run_study(described, make_accelerator())
     if not table.empty:  # as it is in all processes but the main one
-        print_table(table, runs / described.file.name)
+        print_table(table, described.folder)
 
 
 def read_genres(text: str | None) -> dict[str, Any] | None:
