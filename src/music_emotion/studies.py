@@ -164,13 +164,15 @@ class _SharedStudy:
     def _read_trials(self) -> list[Settings]:
         """The parameters of each trial so far."""
         path = self.folder / "trials.json"
-        held = files.read_json(path) if path.exists() else {"searched": self.searched, "trials": []}
+        held: dict[str, Any] = {"searched": self.searched, "trials": []}
+        if path.exists():
+            held = files.read_object(path)
         if held["searched"] != self.searched:
             raise InputError(
                 f"{self.folder} holds the trials of another search: experiment, space or flags have changed "
                 f"since. Give the study another name, or delete that directory."
             )
-        return held["trials"]
+        return list(held["trials"])
 
     def _propose(self, search: Search) -> Row:
         """The row that Optuna proposes next, after the scores so far."""
