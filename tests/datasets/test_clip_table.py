@@ -76,25 +76,20 @@ def test_audio_without_a_path_is_looked_up_by_id(table, tmp_path):
     assert f"An id has several audio files in {tmp_path / 'audio'}: line 2 (07.mp3, 7.wav)" in message
 
 
-@pytest.mark.parametrize(
-    ("header", "row", "task", "targets"),
-    [
-        ("path,label", "one.wav,Rock", "genre", []),
-        ("path,genre,group", "one.wav,Rock,7", "genre", []),
-        ("path,valence,energy", "one.wav,0.1,0.2", "emotion", ["valence", "energy"]),
-        ("path, start_seconds, end_seconds, group, arousal", "long.wav, 0, 1, a, .2", "emotion", ["arousal"]),
-        ("path,start_seconds", "long.wav,0.5", None, []),
-        ("path,label,", "one.wav,Rock,", "genre", []),
-        *(
-            (f"path,{target}", "one.wav,0.1", "emotion", [target])
-            for target in ("danceability", "tempo", "pathos", "Valence_mean", "arousal 2")
-        ),
-    ],
-)
-def test_columns_say_what_a_table_is_for(table, header, row, task, targets):
-    clips = read_clips(table(f"{header}\n{row}\n"))
-    assert task_of(clips) == task
-    assert target_columns(clips) == targets
+def test_columns_say_what_a_table_is_for(table):
+    cases = {
+        "path,label\none.wav,Rock": ("genre", []),
+        "path,genre,group\none.wav,Rock,7": ("genre", []),
+        "path,label,\none.wav,Rock,": ("genre", []),
+        "path,valence,energy\none.wav,0.1,0.2": ("emotion", ["valence", "energy"]),
+        "path, start_seconds, end_seconds, group, arousal\nlong.wav, 0, 1, a, .2": ("emotion", ["arousal"]),
+        "path,start_seconds\nlong.wav,0.5": (None, []),
+    }
+    for target in ("danceability", "tempo", "pathos", "Valence_mean", "arousal 2"):
+        cases[f"path,{target}\none.wav,0.1"] = ("emotion", [target])
+    for text, expected in cases.items():
+        clips = read_clips(table(text))
+        assert (task_of(clips), target_columns(clips)) == expected, text
 
 
 def test_cells_are_taken_as_they_are_written(table):
@@ -116,25 +111,15 @@ def test_clips_of_one_recording_are_a_group(table):
     assert "group" not in read_clips(table("path\nlong.wav\none.wav\n"))
 
 
-def test_a_table_may_come_from_any_system(table):
-    for mark in ("\ufeff", ""):
-        for end in ("\n", "\r\n", "\r"):
-            clips = read_clips(table(f"{mark}path,label{end}one.wav,Röck{end}"))
-            assert clips["label"].tolist() == ["Röck"]
-
-
 COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label, group nor a target of numb"
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path\none.wav\naudio\n", r"An audio file does not exist: line 3 \(audio\)$"),
         ('path\none.wav\n""\n', "A path is empty: line 3$"),
         ("id,valence\n3,0.5\n", r"A column is missing: line 1 \('path'; add it, or give --audio FOLDER\)"),
-        ("id,path\nabc,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('abc'\)"),
         ("id,path\n99999999999999999999,one.wav\n", "An id is not a whole number from 0 up: line 2"),
-        ("id,path\n1000003,one.wav\n1000003,two.flac\n", r"An id is used before: line 3 \(1000003\)"),
         ("path\none.wav\n./one.wav\n", r"A row has the audio and the span of an earlier one: line 3 \(one"),
         ("path,start_seconds,x\nlong.wav,0,1\nlong.wav,,2\n", "audio and the span of an earlier one: line 3"),
         ("path,start_seconds\none.wav,x\n", r"A time is not a number: line 2 \(start_seconds: 'x'\)"),
@@ -146,7 +131,6 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ("path,label,valence\none.wav,a\tb,1\n", r"A label has a tab: line 2 \('a\\tb'\)"),
         ("path,group\none.wav,\n", "A group is empty: line 2$"),
         ("path,valence\none.wav,1\ntwo.flac,inf\n", r"A target is not a number: line 3 \(valence: 'inf'\)"),
-        ("path,start_secnds\none.wav,1\n", rf"{COLUMN}ers: line 1 \('start_secnds', did you mean 'start_se"),
         ("path,t_start\none.wav,1\n", r"'t_start', did you mean 'start_seconds'"),
         ("path,label,artist\none.wav,Rock,Bob\n", r"'artist', did you mean 'group'"),
         ("path,label,notes\none.wav,a,\n", r"'notes', most of its cells are not numbers"),
@@ -162,7 +146,7 @@ def test_a_fault_gets_a_sentence(table, text, sentence):
 
 
 def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
-    rows = [f"{n},none{n}.wav,1,0.{n}" for n in range(1, 8)]
+    rows = [f"{n},{'audio' if n == 3 else f'none{n}.wav'},1,0.{n}" for n in range(1, 8)]
     text = ["", "id,path,start,valence", "", *rows, '7,"one.wav",1,x', "x,two.flac,1,", ""]
     with pytest.raises(InputError) as caught:
         read_clips(table("\r\n".join(text)))
@@ -171,7 +155,7 @@ def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
         f"  {COLUMN}ers: line 2 ('start', did you mean 'start_seconds'?)",
         "  An id is not a whole number from 0 up: line 12 ('x')",
         "  An id is used before: line 11 (7)",
-        "  An audio file does not exist: line 4 (none1.wav), line 5 (none2.wav), line 6 (none3.wav), "
+        "  An audio file does not exist: line 4 (none1.wav), line 5 (none2.wav), line 6 (audio), "
         "line 7 (none4.wav), line 8 (none5.wav), ... (7 in all)",
         "  A target is not a number: line 11 (valence: 'x'), line 12 (valence: '')",
     ]
@@ -238,20 +222,18 @@ def test_a_folder_per_class_is_a_table_with_labels(tmp_path):
     assert audio_below(music) == [*found, "loose.mp3"]
 
 
-@pytest.mark.parametrize(
-    ("names", "ids"),
-    [
+def test_a_flat_folder_is_a_table_without_labels(tmp_path):
+    cases = [
         (("1042.mp3", "7.wav", "0.aac"), [0, 1042, 7]),
         (("7.mp3", "07.webm"), [1, 2]),
         (("7.mp3", "b.mp4"), [1, 2]),
         (("9999999999999999999.oga",), [1]),
-    ],
-)
-def test_a_flat_folder_is_a_table_without_labels(tmp_path, names, ids):
-    clips = read_clips(folder_of(tmp_path, *names))
-    assert list(clips.columns) == ["id", "path"]
-    assert clips["id"].tolist() == ids
-    assert sorted(Path(path).name for path in clips["path"]) == sorted(names)
+    ]
+    for number, (names, ids) in enumerate(cases):
+        clips = read_clips(folder_of(tmp_path / str(number), *names))
+        assert list(clips.columns) == ["id", "path"]
+        assert clips["id"].tolist() == ids
+        assert sorted(Path(path).name for path in clips["path"]) == sorted(names)
 
 
 @pytest.mark.parametrize(
@@ -267,23 +249,20 @@ def test_a_folder_that_is_no_set_of_clips_gets_a_sentence(tmp_path, names, sente
         read_clips(folder_of(tmp_path, *names))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "window", "hop", "starts"),
-    [
+def test_windows_fill_a_recording_and_the_rest_is_dropped(tmp_path):
+    for seconds, window, hop, starts in (
         (12.0, 5.0, None, [0, 5]),
         (4.95, 5.0, 5.0, [0]),
         (3.0, 0.5, 2.0, [0, 2]),
         (0.6, 0.3, 0.1, [0, 0.1, 0.2, 0.3]),
-    ],
-)
-def test_windows_fill_a_recording_and_the_rest_is_dropped(tmp_path, seconds, window, hop, starts):
-    clips = pd.DataFrame({"id": [7], "path": [recording(tmp_path / "a.wav", seconds)]})
-    windows = cut_windows(clips, Windows(window, hop))
-    assert windows["start_seconds"].tolist() == starts
-    np.testing.assert_allclose(windows["end_seconds"] - windows["start_seconds"], window)
-    for start, end in zip(windows["start_seconds"], windows["end_seconds"], strict=True):
-        samples = len(read_waveform(tmp_path / "a.wav", RATE_HZ, start, end))
-        assert abs(samples - window * RATE_HZ) <= 0.1 * RATE_HZ
+    ):
+        clips = pd.DataFrame({"id": [7], "path": [recording(tmp_path / "a.wav", seconds)]})
+        windows = cut_windows(clips, Windows(window, hop))
+        assert windows["start_seconds"].tolist() == starts
+        np.testing.assert_allclose(windows["end_seconds"] - windows["start_seconds"], window)
+        for start, end in zip(windows["start_seconds"], windows["end_seconds"], strict=True):
+            samples = len(read_waveform(tmp_path / "a.wav", RATE_HZ, start, end))
+            assert abs(samples - window * RATE_HZ) <= 0.1 * RATE_HZ
 
 
 def test_windows_stay_within_the_span_of_their_clip(tmp_path):
@@ -299,25 +278,19 @@ def test_windows_stay_within_the_span_of_their_clip(tmp_path):
         cut_windows(clips, Windows(6.0))
 
 
-@pytest.mark.parametrize(
-    ("header", "cells", "groups"),
-    [
-        ("path,label", ["a.wav,Rock", "b.wav,Rock"], [1, 1, 2]),
-        ("path,valence", ["a.wav,0.5", "b.wav,1"], [1, 1, 2]),
-        ("path,start_seconds,end_seconds", ["a.wav,0,2", "a.wav,2,4", "b.wav,,"], [1, 1, 2]),
-        ("path,group", ["a.wav,x", "b.wav,x"], ["x", "x", "x"]),
-    ],
-)
-def test_windows_keep_what_is_known_of_their_clip(tmp_path, header, cells, groups):
+def test_windows_keep_what_is_known_of_their_clip(tmp_path):
     recording(tmp_path / "a.wav", 4), recording(tmp_path / "b.wav", 2)
-    (tmp_path / "clips.csv").write_text("\n".join([header, *cells]))
-    clips = read_clips(tmp_path / "clips.csv")
-    windows = cut_windows(clips, Windows(2.0))
-    assert list(windows.columns[:5]) == ["id", "path", "start_seconds", "end_seconds", "clip"]
-    assert windows["group"].tolist() == groups
-    assert (task_of(windows), target_columns(windows)) == (task_of(clips), target_columns(clips))
-    for column in ("label", *target_columns(clips)):
-        if column in clips:
+    for text, groups in {
+        "path,label,valence\na.wav,Rock,0.5\nb.wav,Folk,1": [1, 1, 2],
+        "path,start_seconds,end_seconds\na.wav,0,2\na.wav,2,4\nb.wav,,": [1, 1, 2],
+        "path,group\na.wav,x\nb.wav,x": ["x", "x", "x"],
+    }.items():
+        (tmp_path / "clips.csv").write_text(text)
+        clips = read_clips(tmp_path / "clips.csv")
+        windows = cut_windows(clips, Windows(2.0))
+        assert list(windows.columns[:5]) == ["id", "path", "start_seconds", "end_seconds", "clip"]
+        assert windows["group"].tolist() == groups
+        for column in clips.columns.intersection(["label", "valence"]):
             assert windows[column].tolist() == clips.set_index("id")[column][windows["clip"]].tolist()
 
 
@@ -335,15 +308,12 @@ def test_a_recording_without_a_window_keeps_a_row_that_fails_with_a_reason(tmp_p
             read_waveform(path, RATE_HZ, 1.0, 6.0)
 
 
-@pytest.mark.parametrize(
-    ("window", "hop", "sentence"),
-    [
-        (None, 1.0, "--hop is given without --window"),
-        (float("nan"), 1.0, r"--window is nan s"),
-        (1.0, -2.0, r"--hop is -2\.0 s; it must be a positive number"),
-        (1.0, float("inf"), r"--hop is inf s"),
-    ],
-)
-def test_lengths_must_be_positive(window, hop, sentence):
-    with pytest.raises(InputError, match=sentence):
-        Windows(window, hop)
+def test_lengths_of_windows_must_be_positive():
+    with pytest.raises(InputError, match="--hop is given without --window"):
+        Windows(None, 1.0)
+    for window, hop, sentence in (
+        (np.nan, 1.0, "--window is nan s"),
+        (1.0, -2.0, r"--hop is -2\.0 s; it must"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            Windows(window, hop)

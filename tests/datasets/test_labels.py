@@ -46,25 +46,6 @@ def test_only_the_wanted_targets_are_kept_and_checked_in_the_order_asked(written
     table = read_targets(path, ["energy", "valence"])
     assert list(table.columns) == ["energy", "valence"]
     assert table.loc[5].tolist() == [0.2, 0.1]
-    with pytest.raises(InputError, match=r"has no target 'valense'; did you mean 'valence'\?"):
-        read_targets(path, ["valense"])
-
-
-def test_bad_cells_are_all_named_with_their_lines(written):
-    rows = ("1,0.5,0.5,0.5", "2,1.7,0.5,high", "3,0.5", "", "4,nan,-0.1,")
-    with pytest.raises(InputError) as error:
-        read_targets(written("Id,valence,energy,danceability", *rows))
-    message = str(error.value)
-    assert "train_labels.txt: 6 cells can't be used" in message
-    for sentence in (
-        "line 3: valence is 1.7; expected 0 to 1",
-        "line 3: danceability is high; expected a number",
-        "line 4 has 2 fields, expected 4",
-        "line 6: valence is nan; expected a number",
-        "line 6: energy is -0.1; expected 0 to 1",
-        "line 6: danceability is empty; expected a number",
-    ):
-        assert sentence in message
 
 
 def test_thousands_of_bad_cells_stay_a_readable_message(written):
@@ -75,23 +56,9 @@ def test_thousands_of_bad_cells_stay_a_readable_message(written):
 
 
 def test_another_range_is_the_experiments_choice(written):
-    path = written("Id,valence", "1,-3", "2,9")
-    assert read_targets(path, allowed=(-3, 9))["valence"].tolist() == [-3, 9]
-    with pytest.raises(InputError, match="line 3: valence is 9; expected -3 to 8"):
+    path = written("Id,valence", "1,-3", "2,9", "3")
+    with pytest.raises(InputError, match="line 3: valence is 9; expected -3 to 8; line 4 has 1 fields"):
         read_targets(path, allowed=(-3, 8))
-
-
-@pytest.mark.parametrize(
-    ("lines", "sentence"),
-    [
-        ([" ", ""], "is empty"),
-        (["Id", "1"], "line 1 has no names after the id"),
-        (["Id,valence,0", "1,0.5,0.5"], "line 1 has 'valence', '0' after the id"),
-    ],
-)
-def test_a_damaged_table_gets_a_sentence(written, lines, sentence):
-    with pytest.raises(InputError, match=sentence):
-        read_targets(written(*lines))
 
 
 def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(written):
@@ -100,9 +67,19 @@ def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(written)
     genres = map_genres(raw, MAPPING, "here")
     assert len(MAPPING) == 20
     assert len(genres) == 15
-    assert sorted(set(genres)) == sorted(
-        ["Blues", "Classical", "Electronic", "Folk", "Hip-Hop", "Jazz", "Metal", "Pop", "Rock", "Trip-Hop"]
-    )
+    classes = {
+        "Blues",
+        "Classical",
+        "Electronic",
+        "Folk",
+        "Hip-Hop",
+        "Jazz",
+        "Metal",
+        "Pop",
+        "Rock",
+        "Trip-Hop",
+    }
+    assert set(genres) == classes
     assert set(map_genres(raw, {}, "here")) == set(MAPPING)
 
 

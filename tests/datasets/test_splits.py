@@ -67,25 +67,12 @@ def test_groups_of_like_size_still_spread_strata():
     assert (abs(shares - even) <= 0.35 * even).all()  # releases of scikit-learn draw other folds
 
 
-@pytest.mark.parametrize(
-    ("groups", "sentence"),
-    [
-        (None, r"There are 4 clips for 5 folds\. Lower --folds\.n"),
-        (np.array([1, 1, 2, 3]), r"There are 3 groups for 5 folds\. Lower --folds\.n"),
-    ],
-)
-def test_too_few_clips_or_groups_get_a_sentence(groups, sentence):
-    with pytest.raises(InputError, match=sentence):
-        assign_folds(np.zeros(4, int), 5, 0, groups)
-
-
-@pytest.mark.parametrize(("n_targets", "n_strata"), [(1, 10), (2, 9), (3, 8)])
-def test_targets_are_binned_into_about_ten_strata(n_targets, n_strata):
-    values = np.random.default_rng(0).random((2000, n_targets))
-    strata = target_strata(values)
-    sizes = np.bincount(strata)
-    assert len(sizes) == n_strata
-    assert sizes.min() > 0.7 * 2000 / n_strata
+def test_targets_are_binned_into_about_ten_strata():
+    for n_targets, n_strata in ((1, 10), (2, 9), (3, 8), (4, 10)):
+        values = np.random.default_rng(0).random((2000, n_targets))
+        sizes = np.bincount(target_strata(values))
+        assert len(sizes) == n_strata
+        assert sizes.min() > 0.7 * 2000 / n_strata
 
 
 def test_strata_follow_ranks_so_that_a_skewed_target_is_spread_too():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damaged import damaged, only_sentences, several, values
+from damaged import altered, damaged, only_sentences, several
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,6 +25,7 @@ def npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
 
 
 ARRAY = npy(np.linspace(-80, 0, 140 * 3, dtype=np.float32).reshape(140, 3))
+GZIP = gzip.compress(ARRAY)
 ZIP = io.BytesIO()
 np.savez(ZIP, frames=np.zeros((140, 2)))
 
@@ -45,45 +46,28 @@ def folder(tmp_path_factory):
 
 @several
 @example(b"PK\3\4 not an archive", "1.npy")
-@given(damaged(ARRAY) | damaged(ZIP.getvalue()), st.sampled_from(["1.npy", "1.npy.gz"]))
+@given(damaged(ARRAY) | damaged(ZIP.getvalue()) | damaged(GZIP), st.sampled_from(["1.npy", "1.npy.gz"]))
 def test_a_damaged_array(folder, content, name):
-    check_frames(folder, name, gzip.compress(content, 1) if name.endswith("gz") else content)
+    check_frames(folder, name, content)
 
 
-@several
-@given(damaged(gzip.compress(ARRAY)))
-def test_a_damaged_packed_array(folder, content):
-    check_frames(folder, "1.npy.gz", content)
-
-
-sides = st.sampled_from([0, 1, 2, 3, 140, -1, 2**31, 2**40, 2**62, 2**63, 10**30]) | st.integers(-3, 200)
-kinds = st.sampled_from(
-    [
-        *("<f4", ">f8", "<f2", "<i4", "|u1", "|O", "|b1", "<c8", "<U3", "|S2", "<M8[s]", "|V8", "f", "?", ""),
-        *("<f9", "<f16", "<f4,<f4", "(140,)<f4"),
-    ]
-)
 LIE = {"descr": "<f4", "fortran_order": False, "shape": (140, 3)}
-headers = st.fixed_dictionaries(
-    {
-        "descr": kinds | st.lists(st.tuples(st.sampled_from(["a", "b", ""]), kinds), max_size=2) | values,
-        "fortran_order": st.booleans() | values,
-        "shape": st.lists(sides, max_size=3).map(tuple) | st.just((140, 3)) | values,
-    },
-    optional={"more": values, 1: values},  # type: ignore[dict-item]
+kinds = st.sampled_from(
+    ["<f4", ">f8", "|O", "|b1", "<c8", "<U3", "<M8[s]", "|V8", "f", "", "<f9", "(140,)<f4"]
 )
+shapes = st.lists(st.sampled_from([0, 1, 3, 140, -1, 2**40, 2**63, 10**30]), max_size=3).map(tuple)
+lies = st.builds(lambda kind, shape: LIE | {"descr": kind, "shape": shape}, kinds, shapes) | altered(LIE)
 
 
 @several
 @example("(" * 3000, b"\1\0", 0, "1.npy")
-@example("{'descr': '<f4', 'fortran_order': False, 'shape': (140, 10**30)}", b"\1\0", 0, "1.npy")
 @example(repr(LIE | {"shape": (140, 10**30)}), b"\1\0", 0, "1.npy")
 @example(repr(LIE | {"shape": (140, 2**40)}), b"\1\0", 7, "1.npy")
 @example(repr(LIE | {"shape": (140, 2**40)}), b"\1\0", 7, "1.npy.gz")
 @example(repr(LIE | {"shape": (140, -1)}), b"\1\0", 1680, "1.npy")
 @example(repr(LIE | {1: 2}), b"\1\0", 1680, "1.npy")
 @given(
-    headers.map(repr) | st.text(max_size=30) | st.sampled_from(["(" * 3000, "{" * 99, "-" * 5000 + "1"]),
+    lies.map(repr) | st.text(max_size=30),
     st.sampled_from([b"\1\0", b"\2\0", b"\3\0", b"\0\0", b"\4\1"]),
     st.sampled_from([0, 7, 1680, 3360]),
     st.sampled_from(["1.npy", "1.npy.gz"]),

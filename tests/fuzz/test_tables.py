@@ -1,6 +1,7 @@
 """Tables of other people, whole and damaged: read right, or refused in a sentence."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -37,26 +38,21 @@ def folder(tmp_path_factory):
     return place
 
 
-def check_targets(table):
-    assert table.shape[0] >= 1
-    assert table.shape[1] >= 1
-    assert table.index.is_unique
-    assert table.columns.is_unique
-    assert ((table >= 0) & (table <= 1)).all(axis=None)
-    assert table.index.min() >= 0
-
-
-def check_genres(genres):
-    assert genres.index.is_unique
-    assert all(isinstance(genre, str) and genre for genre in genres)
-
-
-def check_predictions(table):
-    assert table.shape[1] >= 1
+def check_table(table):
     assert table.index.dtype == np.int64
     assert table.index.is_unique
-    assert table.columns.is_unique
-    assert np.isfinite(table.to_numpy()).all()
+    if isinstance(table, pd.Series):
+        assert all(isinstance(name, str) and name for name in table)
+    else:
+        assert table.columns.is_unique
+        assert np.isfinite(table.to_numpy()).all()
+
+
+def check_targets(table):
+    check_table(table)
+    assert table.size >= 1
+    assert ((table >= 0) & (table <= 1)).all(axis=None)
+    assert table.index.min() >= 0
 
 
 def check_sample(sample):
@@ -70,14 +66,6 @@ def check_clips(clips):
     assert clips["path"].map(lambda path: path.endswith("a.wav")).all()
 
 
-def read_energy(path):
-    return read_targets(path, ("energy",))
-
-
-def read_our_sample(path):
-    return read_sample(path, ("energy", "valence"))
-
-
 READERS = {  # a valid table, what reads it, what then holds, and content that once was a problem
     "train_labels.txt": (
         *(TARGETS, read_targets, check_targets),
@@ -85,16 +73,17 @@ READERS = {  # a valid table, what reads it, what then holds, and content that o
         *(b"Id,valence\n1," + b"a" * 140_000, b"Id,valence,valence\n1,0.5,0.5\n"),
         *(b"Id," + b"[" * 3000 + b"\n1,x\n", b'Id,valence\n1,"0.5\n2,0.5\n'),
     ),
-    "energy.txt": (TARGETS, read_energy, check_targets),
-    "genres.txt": (GENRES, read_genres, check_genres),
-    "groups.csv": (GROUPS, read_groups, check_genres),
+    "energy.txt": (TARGETS, partial(read_targets, targets=("energy",)), check_targets),
+    "genres.txt": (GENRES, read_genres, check_table),
+    "groups.csv": (GROUPS, read_groups, check_table),
     "oof.csv": (
-        *(PREDICTIONS, read_predictions, check_predictions, b"Id,valence\n99999999999999999999,0.5\n"),
+        *(PREDICTIONS, read_predictions, check_table, b"Id,valence\n99999999999999999999,0.5\n"),
         *(b"Id,valence,valence\n1,0.5,0.5\n", b"Id\n1\n"),
     ),
     "sample_submission.csv": (
-        *(SAMPLE, read_our_sample, check_sample, b"valence,valence,energy\n1,0,0\n", b"Id\n" + b"9" * 5000),
-        *(b"\xef\xbb\xbf\xef\xbb\xbfId,valence,energy\n1,0,0\n", "Id\n\u0663\n".encode()),
+        *(SAMPLE, partial(read_sample, targets=("energy", "valence")), check_sample),
+        *(b"valence,valence,energy\n1,0,0\n", b"Id\n" + b"9" * 5000, "Id\n\u0663\n".encode()),
+        b"\xef\xbb\xbf\xef\xbb\xbfId,valence,energy\n1,0,0\n",
     ),
     "clips.csv": (CLIPS, read_clips, check_clips),
 }

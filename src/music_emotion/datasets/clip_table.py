@@ -1,4 +1,4 @@
-"""A user's clips, from a table or a folder: their audio, ids, spans and windows, and every fault at once."""
+"""Tables and folders of a user's clips: read, checked for all faults at once, and cut into windows."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ from music_emotion.files import InputError, first_five, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 _SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}
-# Words in the names of unknown columns, and the column that each suggests.
+# Words in the names of unknown columns, and the columns that they suggest.
 _MEANT = {
     **{"start": "start_seconds", "begin": "start_seconds", "end": "end_seconds", "stop": "end_seconds"},
     **{"duration": "end_seconds", "artist": "group", "album": "group", "clip": "id", "id": "id"},
@@ -63,31 +63,28 @@ def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
     Parameters
     ----------
     source : Path
-        CSV with a column `path` (relative to the table) or, with `audio_folder`, a column `id`.
-        Optional: `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre), `group`;
-        every other column is a target of numbers. `Id`, `Path`, `file`, `Genre` and `genre` are
-        read as `id`, `path` and `label`. Or a folder of audio, with one sub-folder per class or none.
+        A folder of audio, with one sub-folder per class or none. Or a CSV table with a column `path`
+        (relative to the table) or, with `audio_folder`, a column `id`. Optional columns are `id` (whole
+        numbers), `start_seconds`, `end_seconds`, `label` (a genre) and `group`. Every other column is a
+        target of numbers. `Id`, `Path`, `file`, `Genre` and `genre` stand for `id`, `path` and `label`.
     audio_folder : Path, optional
-        Where ``<id>.<ending>`` is looked up for rows without a path.
+        Holds ``<id>.<ending>`` for rows without a path.
 
     Returns
     -------
     pd.DataFrame
-        `id` (int64), `path` (absolute), and as far as given `start_seconds` and `end_seconds` (float64,
-        nan for an empty cell), `label`, `group`, targets (float64). Ids count from 1 where the table has
-        none, or the names of the files in a flat folder are not distinct whole numbers. Where several
-        clips lie in one recording and there are no groups, `group` is the recording's number, so that
-        folds keep them together.
+        `id` (int64), `path` (absolute) and, if given, `start_seconds` and `end_seconds` (float64, nan for
+        an empty cell), `label`, `group` and targets (float64). Ids of a table without any count from 1.
+        Ids of a flat folder are the names of its files, if these are distinct whole numbers. If several
+        clips come from one recording and there are no groups, `group` numbers the recordings, so that folds
+        keep their clips together.
 
     Raises
     ------
     InputError
-        For a folder without audio, or with audio both in it and in sub-folders; for a file that is no
-        table; for all faults of a table at once, by kind and with their lines.
-
-    Notes
-    -----
-    A recording that can't be opened is no fault of the table; extraction records it.
+        For a folder without audio, or with audio both in it and in sub-folders; for a file that is not a
+        table; for all faults of a table at once, by kind and with their lines. A recording that can't be
+        opened is not a fault of the table: the extraction records it.
     """
     if not source.is_dir():
         return _clips_of_table(source, audio_folder)
@@ -139,7 +136,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
 
 
 def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
-    """Cells as text, "" where there are none, under the names that we know, indexed by line."""
+    """Cells as text, "" if empty, in columns of known names, indexed by line."""
     if not path.exists():
         raise InputError(f"The table of clips {path} does not exist.")
     table = read_cells(path, ",")
@@ -170,11 +167,11 @@ def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
 
 
 def _doubt(name: str, column: pd.Series) -> str:
-    """Why a column should not be taken for a target; empty when it may be."""
+    """Why a column is probably not a target; empty if it may be one."""
     written = column[column != ""]
     is_numeric = len(written) > 0 and _numbers(written).notna().mean() >= 0.5
     meant = [own for word, own in _MEANT.items() if word in re.split("[^a-z]+", name.casefold())]
-    # a column of numbers must be very near, since 'pathos' may be a target
+    # a column of numbers must be very similar, since 'pathos' may be a target
     meant += difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
     if meant:
         return f"did you mean '{meant[0]}'?"
@@ -182,12 +179,12 @@ def _doubt(name: str, column: pd.Series) -> str:
 
 
 def _numbers(cells: pd.Series) -> pd.Series:
-    """Cells as floats; nan where they are no finite numbers."""
+    """Cells as floats; nan if they are not finite numbers."""
     return pd.to_numeric(cells, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
 
 
 def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
-    """Ids as they are written, so that none is rounded; valid ones also when there are faults."""
+    """Ids of the clips, nan for faulty ones. Large ids are not rounded."""
     if "id" not in cells:
         return pd.Series(np.arange(1, len(cells) + 1), cells.index)
     values = _numbers(cells["id"])
@@ -201,13 +198,13 @@ def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
 def _paths(
     cells: pd.DataFrame, ids: pd.Series, folder: Path, audio_folder: Path | None, faults: _Faults
 ) -> pd.Series:
-    """Absolute paths; nan where there is a fault."""
+    """Absolute paths; nan for faulty ones."""
     listed, resolved = cache(_file_names), cache(os.path.realpath)
 
     def find(path: str) -> str | float:
         place, name = os.path.split(os.path.join(folder, path))
         absolute = os.path.join(resolved(place), name)
-        # a listing is one request to a remote disk; a file system may know a file by another spelling
+        # a remote disk lists a folder in one request; isfile covers file systems that ignore case
         return absolute if name in listed(resolved(place)) or os.path.isfile(absolute) else np.nan
 
     written = cells.get("path", pd.Series("", cells.index))
@@ -223,7 +220,7 @@ def _paths(
 
 
 def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
-    """Paths of ``<id>.<ending>``; zeros before the number do not matter."""
+    """Paths of ``<id>.<ending>``, with or without leading zeros."""
     if not folder.is_dir():
         raise InputError(f"The audio folder {folder} does not exist.")
     names = defaultdict(list)
@@ -237,7 +234,7 @@ def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
 
 
 def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
-    """Check that spans are in order and within recordings, as far as these can be opened."""
+    """Check that spans are in order, and lie within the recordings that can be opened."""
     start, end = spans_of(clips)
     faults.find("A start is negative", start < 0, "{:g} s", start)
     backwards = (start >= 0) & (end <= start)
@@ -250,13 +247,13 @@ def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
 
 
 def spans_of(clips: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Starts, 0 where there are none, and ends, nan where there are none, in seconds."""
+    """Starts (0 by default) and ends (nan by default) of clips, in seconds."""
     spans = clips.reindex(columns=["start_seconds", "end_seconds"]).astype(float)
     return spans["start_seconds"].fillna(0.0), spans["end_seconds"]
 
 
 def _lengths(paths: pd.Series) -> pd.Series:
-    """Seconds of recordings, each opened once; nan where there is none or it can't be opened."""
+    """Seconds of recordings, each opened once; nan for a missing path or a file that can't be opened."""
     lengths: dict[str, float] = {}
     for path in tqdm(paths.dropna().unique(), desc="read lengths", unit="recording", delay=2):
         try:
@@ -268,12 +265,11 @@ def _lengths(paths: pd.Series) -> pd.Series:
 
 def _clips_of_folder(folder: Path) -> pd.DataFrame:
     names = audio_below(folder)
-    classes = [name.split("/")[0] if "/" in name else "" for name in names]
-    if len(set(classes)) > 1 and "" in classes:
-        loose = [name for name in names if "/" not in name]
-        below = first_five(sorted(set(classes) - {""}))
+    loose = [name for name in names if "/" not in name]
+    classes = sorted({name.split("/")[0] for name in names if "/" in name})
+    if loose and classes:
         raise InputError(
-            f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders ({below}). "
+            f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders ({first_five(classes)}). "
             f"Sub-folders are classes: put every file into one, or all files into one folder without any."
         )
     wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
@@ -281,19 +277,19 @@ def _clips_of_folder(folder: Path) -> pd.DataFrame:
         raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
     paths = [str(folder.resolve() / name) for name in names]
     clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": paths})
-    if any(classes):
-        return clips.assign(label=classes)
+    if classes:
+        return clips.assign(label=[name.split("/")[0] for name in names])
     ids = [number for name in names if (number := _id_of(name)) is not None]
     return clips.assign(id=ids) if len(set(ids)) == len(names) else clips
 
 
 def audio_below(folder: Path) -> list[str]:
-    """List the audio in a folder and in all folders below it.
+    """List the audio files in a folder and in all folders below it.
 
     Parameters
     ----------
     folder : Path
-        Hidden files and folders in it are left out.
+        Hidden files and folders are left out.
 
     Returns
     -------
@@ -303,7 +299,7 @@ def audio_below(folder: Path) -> list[str]:
     Raises
     ------
     InputError
-        When there is no audio.
+        When there are none.
     """
     names = []
     links = [path for path in folder.glob("[!.]*") if path.is_symlink() and path.is_dir()]
@@ -320,13 +316,13 @@ def _is_audio(name: str) -> bool:
 
 
 def _id_of(name: str) -> int | None:
-    """The whole number that a file is called, if it is one that a table can hold."""
+    """The whole number that a file is named by, or None; long numbers do not fit into 64 bits."""
     stem = os.path.splitext(name)[0]
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else None
 
 
 def _file_names(folder: Path | str) -> set[str]:
-    """Names of the files in a folder; none where there is no such folder."""
+    """Names of the files in a folder; none if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if entry.is_file()}
@@ -336,14 +332,14 @@ def _file_names(folder: Path | str) -> set[str]:
 
 @dataclass(frozen=True)
 class Windows:
-    """How clips are cut.
+    """How clips are cut into windows.
 
     Attributes
     ----------
     window_seconds : float, optional
         Length of a window; None keeps clips whole.
     hop_seconds : float, optional
-        From one window's start to the next one's; a window by default.
+        Time from the start of one window to the start of the next; by default the length of a window.
 
     Raises
     ------
@@ -363,9 +359,9 @@ class Windows:
 
 
 def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
-    """Cut clips into windows, each of which is a clip of its own.
+    """Cut clips into windows, each of which becomes a clip.
 
-    What is left of a clip after its last whole window is dropped.
+    The rest of a clip after its last whole window is dropped.
 
     Parameters
     ----------
@@ -376,10 +372,10 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        `id` (from 1 in order), `path`, `start_seconds`, `end_seconds`, `clip` (the id of the clip
-        that the window is cut from), `label` and targets as there are, and `group`: as there is, else
-        the clip. A recording that is shorter than a window or can't be opened keeps one row, so that
-        reading it fails with a reason. Without windows, the table as it was.
+        `id` (from 1 in order), `path`, `start_seconds`, `end_seconds`, `clip` (the id of the clip that the
+        window is cut from), `label` and targets if there are any, and `group` (by default the clip). A
+        recording that is shorter than a window or can't be opened keeps one row; the extraction records
+        why it fails. Without windows, the table is returned unchanged.
 
     Raises
     ------

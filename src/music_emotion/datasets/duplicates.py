@@ -1,7 +1,8 @@
 """Find clips of one recording, even after re-encoding, gain changes, noise or a shift of up to two seconds.
 
-Each clip gets a fingerprint: which mel bands rise above the others, and when. It ignores what copies differ
-in: the mean of every band (gain, equaliser), quiet and high sounds (lossy encoders) and slow swells.
+The fingerprint of a clip says which mel bands rise above the others, and when. It ignores the differences
+between copies: the mean of every band (gain, equaliser), quiet and high sounds (lossy encoders) and slow
+changes of volume.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -39,7 +40,7 @@ def fingerprint(frames: np.ndarray, frames_per_step: int) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(N_STEPS, N_BANDS)], float16
-        Of norm 1, with zeros after the last step of the clip; later steps than `N_STEPS` are left out.
+        Of norm 1, with zeros after the last step of the clip. Steps after the first `N_STEPS` are left out.
         All zeros if the clip is shorter than two steps or does not change.
     """
     levels = frames[:, :_N_ROWS].astype(np.float32)
@@ -116,14 +117,14 @@ def most_similar(
     found : iterable of pd.DataFrame
         From `near_duplicates` and `copies`.
     matters : callable
-        Takes the positions of both clips of some pairs; gives which pairs are kept [shape=(n_pairs,)].
+        Takes the positions of both clips of pairs, and says which pairs are kept [shape=(n_pairs,)].
 
     Returns
     -------
     pairs : pd.DataFrame
         At most `MOST_LISTED`, most similar first.
     n : int
-        How many there are in all.
+        Number of all kept pairs, listed or not.
     """
     kept, n, n_kept = [_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))], 0, 0
     for pairs in found:

@@ -1,4 +1,4 @@
-"""Batches of excerpts of clips: random ones for training, evenly spaced ones for validation and test.
+"""Batches of excerpts of clips: random for training, evenly spaced for validation and test.
 
 Both datasets answer `__getitems__` with a padded batch, a dict of tensors:
 
@@ -7,8 +7,6 @@ Both datasets answer `__getitems__` with a padded batch, a dict of tensors:
 - ``values`` [shape=(n_items, n_outputs)]: targets or one-hot classes
 - ``ids`` [shape=(n_items,)]
 """
-
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class _Excerpts(Dataset):
-    """Reads excerpts of clips into padded batches."""
+    """Read excerpts of clips into padded batches."""
 
     def __init__(self, clips: ClipSet, data: DataSection, excerpt: ExcerptSection):
         self.clips, self.n_frames = clips, excerpt.frames
@@ -39,7 +37,7 @@ class _Excerpts(Dataset):
             raise InputError(f"excerpt.frames is {self.n_frames}, but {shortest}. Lower excerpt.frames.")
 
     def _cut(self, excerpt_clips: np.ndarray, offsets: np.ndarray, item_clips: np.ndarray) -> Batch:
-        """Excerpts of clips, each from an offset in frames, with the values and ids of some clips."""
+        """Cut excerpts at offsets in frames. Add the values and ids of the items' clips."""
         lengths = self.lengths[excerpt_clips] - offsets
         longest = self.n_frames or int(lengths.max())
         lengths = np.minimum(lengths, longest)
@@ -53,7 +51,7 @@ class _Excerpts(Dataset):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _slack(self, clips: np.ndarray) -> np.ndarray:
-        """By how many frames an excerpt can be moved inside each clip."""
+        """Number of frames by which an excerpt can be moved inside each clip."""
         return np.maximum(self.lengths[clips] - (self.n_frames or self.lengths[clips]), 0)
 
 
@@ -65,9 +63,9 @@ class TrainingExcerpts(_Excerpts):
     clips : ClipSet
         The training folds.
     data, excerpt : DataSection, ExcerptSection
-        What is read and how it is cut.
+        The rows to read, and how excerpts are cut.
     seed : int
-        Together with the epoch, it fixes order and offsets.
+        Determines order and offsets, together with the epoch.
 
     Raises
     ------
@@ -81,7 +79,7 @@ class TrainingExcerpts(_Excerpts):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw the order of clips and the offset of every excerpt of an epoch."""
+        """Draw the order of the clips and the offset of every excerpt of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
         self.order = rng.permutation(np.repeat(np.arange(len(self.clips)), self.per_clip))
         self.offsets = rng.integers(0, self._slack(self.order) + 1)
@@ -94,7 +92,7 @@ class TrainingExcerpts(_Excerpts):
 
 
 class EvenExcerpts(_Excerpts):
-    """Every clip once, as evenly spaced excerpts that follow each other in the batch.
+    """Evenly spaced excerpts of every clip. Excerpts of one clip follow each other in the batch.
 
     Parameters
     ----------
@@ -123,29 +121,26 @@ class EvenExcerpts(_Excerpts):
         return self._cut(np.repeat(clips, self.n_excerpts), offsets.ravel(), clips)
 
 
-def _as_is(batch: Any) -> Any:
-    return batch  # __getitems__ has collated it
-
-
 def batches(dataset: TrainingExcerpts | EvenExcerpts, batch_size: int) -> DataLoader:
     """Load a dataset in its own order.
 
-    In training, a short last batch is left out unless it is the only one, since batch statistics of few
-    excerpts are noisy.
+    In training, a short last batch is left out unless it is the only one, since batch normalisation is
+    noisy on few excerpts.
     """
     drop_last = isinstance(dataset, TrainingExcerpts) and len(dataset) >= batch_size
-    return DataLoader(dataset, batch_size, shuffle=False, drop_last=drop_last, collate_fn=_as_is)
+    # __getitems__ has collated the batch
+    return DataLoader(dataset, batch_size, shuffle=False, drop_last=drop_last, collate_fn=lambda batch: batch)
 
 
 def row_statistics(clips: ClipSet, data: DataSection) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every row over all frames of some clips.
+    """Compute the mean and standard deviation of every row over all frames of clips.
 
     Parameters
     ----------
     clips : ClipSet
-        The training folds, and only them.
+        Only the training clips of a fold.
     data : DataSection
-        Gives the rows.
+        Names the rows.
 
     Returns
     -------

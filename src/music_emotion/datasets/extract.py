@@ -177,7 +177,7 @@ def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, An
     if not path.exists() and found[split]:
         theirs = f"{folder / split} holds arrays, but {folder} has no {path.name}: others made them."
         raise InputError(f"{theirs} Give another --out.")
-    held = files.read_json(path) if path.exists() and any(found.values()) else {}
+    held = files.read_object(path) if path.exists() and any(found.values()) else {}
     differing = [name for name in held if (held[name] or None) != asked.get(name)]
     if differing:
         said, wanted = ({name: values.get(name) for name in differing} for values in (held, asked))

@@ -1,4 +1,4 @@
-"""Read label files of every edition as checked tables indexed by id."""
+"""Read label files of every edition of the competition into checked tables."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,8 +36,8 @@ def read_targets(
     Raises
     ------
     InputError
-        Naming bad cells with their lines (the first twenty of many), a repeated id, or a target
-        the file does not have.
+        For bad cells (the first twenty are named, with their lines), a repeated id, or a target that the
+        file lacks.
     """
     header, ids, cells = _read(path)
     names = header[1:] if header else list(DEFAULT_TARGETS)
@@ -108,17 +108,17 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
     mapping : dict of str to str or None
         Raw class to class; None leaves a class out. Empty keeps the raw classes.
     place : str
-        Where the classes come from, for the message.
+        Where the classes come from, for error messages.
 
     Returns
     -------
     pd.Series
-        Classes, indexed by `Id`, without the clips that are left out.
+        Classes, indexed by `Id`, without clips that are left out.
 
     Raises
     ------
     InputError
-        For a class the mapping does not know.
+        For a class that the mapping lacks.
     """
     if not mapping:
         return raw
@@ -132,12 +132,12 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
 
 
 def read_groups(path: Path) -> pd.Series:
-    """Read a table of groups, whose clips are never split.
+    """Read a table of groups. Clips of one group always share a fold.
 
     Parameters
     ----------
     path : Path
-        ``Id,group``; of a table with more columns, the one named `group`.
+        ``Id,group``, or a table of more columns with one named `group`.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def read_groups(path: Path) -> pd.Series:
 
 
 def _read_names(path: Path, name: str) -> pd.Series:
-    """The column of a name, or else the second one."""
+    """The column of a name, or the second column."""
     header, ids, cells = _read(path)
     column = header.index(name) if name in header else 1
     names = cells.reindex(columns=[column]).fillna("")[column]
@@ -166,7 +166,7 @@ def _read_names(path: Path, name: str) -> pd.Series:
 
 
 def _read(path: Path) -> tuple[list[str], pd.Index, pd.DataFrame]:
-    """The header (empty if there is none), the ids, and all cells, indexed by line."""
+    """The header (empty if there is none), the ids, and all cells indexed by line."""
     cells = read_cells(path)
     header: list[str] = []
     if not str(cells.iloc[0, 0])[:1].isdigit():

@@ -1,4 +1,4 @@
-"""Split labelled clips into folds, repeated holdouts, or given splits; stratified, and grouped if asked."""
+"""Split labelled clips into stratified, optionally grouped, folds or holdouts, or use given splits."""
 
 import warnings
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ _HOLDOUT = (1 - 0.15 - 0.15, 0.15, 0.15)  # shares of training, validation and t
 
 @dataclass(frozen=True)
 class Fold:
-    """Clips to train on, clips to validate with, and perhaps clips to test on.
+    """Clips to train on, to validate on and, optionally, to test on.
 
     Attributes
     ----------
     seed, number : int
-        They name the folder of what is learnt: ``seed<s>/fold<k>``.
+        They name the folder of the trained model, ``seed<s>/fold<k>``.
     training, valid : ClipSet
         With labels.
     test : ClipSet or None
-        Labelled clips of the fold's own that neither train nor validate.
+        Labelled clips of this fold that are used neither for training nor for validation.
     """
 
     seed: int
@@ -43,12 +43,12 @@ class Fold:
 
     @property
     def folder(self) -> Path:
-        """Its folder in the directory of a run."""
+        """Folder of the fold in the directory of a run."""
         return Path(f"seed{self.seed}", f"fold{self.number}")
 
     @property
     def own_seed(self) -> int:
-        """Another one for every seed and fold."""
+        """A seed that differs for every seed and fold."""
         return self.seed * 1000 + self.number
 
     @property
@@ -60,13 +60,13 @@ class Fold:
 def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
     """Split clips into the folds of every seed.
 
-    If the experiment `has_repeats`, every seed has one fold with test clips of its own; else its folds
-    together predict each clip once.
+    If the experiment `has_repeats`, every seed has one fold with its own test clips. Otherwise the folds of
+    a seed together predict each clip once.
 
     Raises
     ------
     InputError
-        When there are too few clips or groups, or a clip's group is not known.
+        When there are too few clips or groups, or a clip's group is unknown.
     """
     return [fold for seed in experiment.seeds for fold in folds_of_seed(experiment, clips, seed)]
 
@@ -83,8 +83,14 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
     if folds.split == "holdout":
         assigned = assign_holdout(strata, _HOLDOUT, seed, groups)
         return [Fold(seed, 0, *(clips.select(assigned == number) for number in range(3)))]
-    if is_genre:
-        _check_rare(clips)
+    single = np.flatnonzero(is_genre & (clips.values.sum(axis=0) == 1))
+    if len(single):  # no fold can both learn such a class and be scored on it
+        named = [f"{clips.outputs[c]} (clip {clips.ids[clips.values[:, c] == 1][0]})" for c in single]
+        raise InputError(
+            f"{len(single)} classes have one clip only, so a fold that is scored on it has never heard the "
+            f"class: {first_five(named)}. Map them to a larger class in data.genres, or to false "
+            f"to leave them out."
+        )
     fold_of = assign_folds(strata, folds.n, seed, groups)
     return [
         Fold(seed, number, clips.select(fold_of != number), clips.select(fold_of == number))
@@ -93,9 +99,9 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
 
 
 def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) -> list[Fold]:
-    """Give one fold per seed, for networks that are scored on the test split.
+    """Make one fold per seed for networks that are scored on the test split.
 
-    A training of fixed length validates on the test split and uses every training clip. One that selects
+    A training of fixed length uses every training clip and validates on the test split. One that selects
     its best epoch holds out one fold of the training split instead.
 
     Raises
@@ -111,25 +117,13 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     return [folds_of_seed(experiment, clips, seed)[0] for seed in experiment.seeds]
 
 
-def _check_rare(clips: ClipSet) -> None:
-    """Refuse a class of one clip, which no fold can both learn and be scored on."""
-    single = np.flatnonzero(clips.values.sum(axis=0) == 1)
-    if len(single):
-        named = [f"{clips.outputs[c]} (clip {clips.ids[clips.values[:, c] == 1][0]})" for c in single]
-        raise InputError(
-            f"{len(single)} classes have one clip only, so a fold that is scored on it has never heard the "
-            f"class: {first_five(named)}. Map them to a larger class in data.genres, or to false "
-            f"to leave them out."
-        )
-
-
 def groups_file(experiment: Experiment) -> Path | None:
-    """The table of groups that an experiment names, or the one of its set; None for no groups.
+    """The table of groups that an experiment names, or that of its set; None for no groups.
 
     Raises
     ------
     InputError
-        When the set does not tell which of its clips share a recording.
+        When it is unknown which clips of the set share a recording.
     """
     if experiment.folds.groups is None:
         return None

@@ -1,4 +1,4 @@
-"""Synthesised music with known labels, to run the whole pipeline without the competition's data."""
+"""Synthesised music with known labels, which runs the whole pipeline without the competition's data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,24 +33,24 @@ _PERIOD_SAMPLES = 8192  # a power of two
 
 @dataclass(frozen=True)
 class Music:
-    """What a clip sounds like; everything from `brightness` on goes from 0 to 1.
+    """Parameters of a clip. Those from `brightness` on go from 0 to 1.
 
     Attributes
     ----------
     tonic, progression : int
-        Pitch class of the key, 0 for C; which chords follow one another, 0 to 3.
+        Pitch class of the key, 0 for C, and number of the chord progression, 0 to 3.
     minor : bool
         Natural minor rather than major.
     tempo_bpm : float
         Beats per minute.
     brightness, density : float
-        Strength of upper partials and cymbals; how many notes are struck, and how short.
+        Strength of upper partials and cymbals, and number (and shortness) of notes.
     drums, bass : float
-        Levels against the chords.
+        Levels relative to the chords.
     regularity : float
-        How many drum hits keep to a four-on-the-floor pattern.
+        Share of drum hits that keep to a four-on-the-floor pattern.
     loudness : float
-        From clean with swelling dynamics to flat, distorted and near full scale.
+        From clean and dynamic to compressed, distorted and near full scale.
     """
 
     tonic: int
@@ -75,11 +75,10 @@ def draw_music(genre: str, rng: np.random.Generator) -> Music:
 
 
 def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
-    """Rate a clip from several of its parameters, with the noise of a listener.
+    """Rate a clip by its parameters, with the noise of a listener.
 
-    Fast, bright, major music of short notes is happy; fast, dense, loud music with drums is
-    energetic (cues as Juslin and Laukka, 2004, review them); a strong, steady beat near 115 bpm
-    is danceable.
+    Fast, bright music in major with many short notes is happy. Fast, dense, loud music with drums is
+    energetic (Juslin and Laukka, 2004, review such cues). A strong, steady beat near 115 bpm is danceable.
 
     Returns
     -------
@@ -89,7 +88,7 @@ def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
     mode = -1.0 if music.minor else 1.0
     speed = (music.tempo_bpm - 110) / 25
     groove = 1.3 - abs(music.tempo_bpm - 115) / 15
-    # Every term is about a standard score, so that no single one explains a target.
+    # every term is roughly a standard score, so that none explains a target alone
     bright, dense, drums, bass, regular, loud = ((getattr(music, name) - 0.5) / 0.25 for name in _LEVELS)
     scores = {
         "valence": 0.5 * mode + 0.5 * speed + 0.4 * bright + 0.5 * dense,
@@ -100,7 +99,7 @@ def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
 
 
 def synthesise(music: Music, seconds: float, sample_rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Play a clip of some seconds: chords, a melody, a bass and drums.
+    """Synthesise a clip: chords, a melody, a bass and drums.
 
     Returns
     -------
@@ -116,7 +115,7 @@ def synthesise(music: Music, seconds: float, sample_rate_hz: int, rng: np.random
 
 
 class _Grid:
-    """Sixteenth-note steps, and where each sample of a clip lies among them."""
+    """The samples of a clip on a grid of sixteenth notes (steps)."""
 
     def __init__(self, times: np.ndarray, step_seconds: float) -> None:
         self.times, self.step_seconds = times, step_seconds
@@ -124,17 +123,17 @@ class _Grid:
         self.steps = np.arange(self.step_of_sample[-1] + 1)
 
     def last_hit(self, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For every sample, the step of the last hit, and the seconds since."""
+        """For every sample, the step of the last hit and the seconds since then."""
         last = np.maximum.accumulate(np.where(hits > 0, self.steps, 0))[self.step_of_sample]
         return last, (self.times - last * self.step_seconds).astype(np.float32)
 
     def strike(self, hits: np.ndarray, decay_seconds: float) -> np.ndarray:
-        """Envelope of an instrument struck at each step with a velocity of 0 to 1."""
+        """Envelope of an instrument that is struck at each step with a velocity of 0 to 1."""
         last, since = self.last_hit(hits)
         return hits.astype(np.float32)[last] * np.exp(-since / decay_seconds) * (1 - np.exp(-since / 0.003))
 
     def tone(self, midi: np.ndarray, hits: np.ndarray, period: np.ndarray) -> np.ndarray:
-        """Oscillator that repeats a period at the pitch, a MIDI number, of the last hit."""
+        """Wavetable oscillator with the pitch (a MIDI number) of the last hit."""
         hertz = 440 * 2 ** ((midi - 69) / 12)
         turns = np.cumsum(hertz[self.last_hit(hits)[0]] * self.times[1])
         return period[(turns * _PERIOD_SAMPLES).astype(np.int64) & (_PERIOD_SAMPLES - 1)]
@@ -158,7 +157,7 @@ def _play_notes(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarr
 
 
 def _period(brightness: float) -> np.ndarray:
-    """One period of a tone whose partials fall off by a power of their number."""
+    """One period of a tone whose partials decay as a power of their number."""
     partials = np.arange(1, 17)
     angle = 2 * np.pi * np.arange(_PERIOD_SAMPLES) / _PERIOD_SAMPLES
     period = partials ** (2.6 * brightness - 3.4) @ np.sin(np.outer(partials, angle))
@@ -177,7 +176,7 @@ def _play_drums(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarr
 
 
 def _loosen(pattern: np.ndarray, regularity: float, rng: np.random.Generator) -> np.ndarray:
-    """Drop some hits of a pattern and add weaker ones elsewhere; return velocities."""
+    """Drop some hits of a pattern and add weaker ones elsewhere. Gives velocities."""
     chance = 0.6 * (1 - regularity)
     kept = pattern & (rng.random(len(pattern)) > chance)
     return np.where(kept, 1.0, 0.7 * (rng.random(len(pattern)) < chance * pattern.mean()))
@@ -186,22 +185,22 @@ def _loosen(pattern: np.ndarray, regularity: float, rng: np.random.Generator) ->
 def write_demo(
     folder: Path, sizes: Sequence[int], seconds: float, seed: int, shuffle_labels: bool = False
 ) -> None:
-    """Write audio and the clip tables that the extraction reads; audio that is there is kept.
+    """Write audio, and tables of clips for the extraction. Existing audio is kept.
 
     Parameters
     ----------
     folder : Path
-        Gets the tables `emotion_train.csv`, `emotion_test.csv`, `emotion_test_truth.csv` (the
+        Receives the tables `emotion_train.csv`, `emotion_test.csv`, `emotion_test_truth.csv` (the
         targets that `emotion_test.csv` withholds), `genre_train.csv` and `genre_test.csv`, and
         ``audio-<seed>-<seconds>s/<split>/<number>.flac`` (16 bits, 22,050 Hz).
     sizes : sequence of int
-        How many clips `SPLITS` have; genres take turns in all of them.
+        Number of clips in each of `SPLITS`. Genres take turns in all of them.
     seconds : float
         Length of every clip.
     seed : int
         0 or more.
     shuffle_labels : bool
-        Permute the rows of targets of `emotion_train`: a score that then stays high is a leak.
+        Permute the rows of targets in `emotion_train`. A score that stays high then reveals a leak.
     """
     tables = {}
     for split, size in zip(SPLITS, sizes, strict=True):
@@ -218,7 +217,7 @@ def write_demo(
                     soundfile.write(temporary, waveform, SAMPLE_RATE_HZ)
         tables[split] = pd.DataFrame(rows, columns=["id", "path", "label", *_TARGETS])
     train, test = tables["emotion_train"], tables["emotion_test"]
-    test["id"] += len(train)  # so that no id names two clips of a task
+    test["id"] += len(train)  # no id names two clips of a task
     if shuffle_labels:
         train[_TARGETS] = np.random.default_rng(seed).permutation(train[_TARGETS].to_numpy())
     tables["emotion_test_truth"] = test[["id", *_TARGETS]]
