@@ -2,10 +2,6 @@
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +9,6 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from accelerate.state import AcceleratorState
 from matplotlib.image import imread
 
 from music_emotion.audio.decode import read_waveform
@@ -27,30 +22,26 @@ from music_emotion.models.network import ModelCard, build_network, load_model, s
 EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
 GENRE = ["--genre", "genre.safetensors"]
 GENRES = ("Folk", "Jazz", "Rock")
-
-
 COARSE = FeatureSettings(hop_length=1102)
+
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
 def save(
-    path: Path,
-    task: str,
-    outputs: tuple[str, ...],
-    seed: int,
-    features: FeatureSettings = FeatureSettings(),  # noqa: B008 (frozen)
-    kind: str = "conv",
-    **data: str,
+    path: Path, outputs: tuple[str, ...], seed: int, kind: str = "conv", hop: int = 512, **data: str
 ) -> None:
     differences = {
-        "task": task,
+        "task": "emotion" if "valence" in outputs else "genre",
         "data": data,
         "excerpt": {"frames": 1 if kind == "mlp" else 64, "test": 2},
         "model": {"kind": kind, "widths": (4,)},
     }
     torch.manual_seed(seed)
     scales = ((-40.0,) * 128, (18.0,) * 128, (0.5,) * len(outputs), (0.2,) * len(outputs))
-    card = ModelCard(build_experiment(differences, "test"), outputs, *scales, features=features)
-    network = build_network(card)
+    features = FeatureSettings(hop_length=hop)
+    network = build_network(
+        ModelCard(build_experiment(differences, "test"), outputs, *scales, features=features)
+    )
     save_model(path, network, network.state_dict())
 
 
@@ -59,27 +50,19 @@ def music(seconds: float, rate_hz: int = 22050) -> np.ndarray:
     return synthesise(draw_music("Rock", rng), seconds, rate_hz, rng)
 
 
-@pytest.fixture(autouse=True)
-def _own_state():
-    """A process has one state of Accelerate, which other tests may have set otherwise."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """Models and music, which tests must not change."""
     folder = tmp_path_factory.mktemp("made")
     for seed in (0, 1):
-        save(folder / f"fold{seed}.safetensors", "emotion", ("valence", "energy"), seed)
-    save(folder / "genre.safetensors", "genre", GENRES, 2)
-    save(folder / "more.safetensors", "genre", (*GENRES, "Ska"), 3)
-    save(folder / "beat.safetensors", "emotion", ("valence",), 4, rate="beat")
-    save(folder / "coarse.safetensors", "emotion", ("valence",), 5, COARSE)
+        save(folder / f"fold{seed}.safetensors", ("valence", "energy"), seed)
+    save(folder / "genre.safetensors", GENRES, 2)
+    save(folder / "more.safetensors", (*GENRES, "Ska"), 3)
+    save(folder / "beat.safetensors", ("valence",), 4, rate="beat")
+    save(folder / "coarse.safetensors", ("valence",), 5, hop=COARSE.hop_length)
     for name, value in (("statistics", "means-{split}.csv"), ("windows", "windows/{split}")):
-        save(folder / f"{name}.safetensors", "genre", GENRES, 6, kind="mlp", **{name: value})
-    stereo = np.stack([music(12, 44100), 0.3 * music(12, 44100)], axis=1)
+        save(folder / f"{name}.safetensors", GENRES, 6, "mlp", **{name: value})
+    stereo = np.stack([music(8, 44100), 0.3 * music(8, 44100)], axis=1)
     soundfile.write(folder / "song.mp3", stereo, 44100)
     for name, seconds in (("one", 1), ("two", 3)):
         (folder / name).mkdir()
@@ -91,70 +74,51 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(made, tmp_path, monkeypatch) -> Path:
-    """A folder of one's own with models and music, which the script is called in."""
+def call(made, tmp_path, monkeypatch, run_script):
+    """Call the script in a folder with models and music; returns status, output and errors."""
     for path in made.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return lambda *arguments: run_script("predict.py", *arguments)
 
 
-@pytest.fixture
-def call(place, run_script):  # noqa: ARG001 (its folder)
-    """Call the script in this process; returns status, output and errors."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        return run_script("predict.py", *arguments)
-
-    return run
+def of_array(audio: str, model: str, features: FeatureSettings) -> dict[str, float]:
+    return predict_array(load_model(Path(model)), full_features(read_waveform(Path(audio)), features))
 
 
-def test_a_file_gives_a_table_a_card_and_a_picture(call):
-    status, out, _ = call("song.mp3", *EMOTION, *GENRE)
+def test_a_file_gives_a_table_a_picture_and_a_card_of_what_was_made_how_and_from_what(call, made):
+    status, out, _ = call("song.mp3", *EMOTION, *GENRE, "--window", "6")
     assert status == 0
-    assert out.startswith("predictions/song.csv: 12.0 s in 2 windows, ")
-    table = pd.read_csv("predictions/song.csv")
+    assert out.startswith("predictions/song.csv: 8.0 s in 2 windows, ")
+    table, card = pd.read_csv("predictions/song.csv"), read_json(Path("predictions/song.json"))
     genres = [f"genre_{name}" for name in GENRES]
     assert table.columns.tolist() == ["start_seconds", "end_seconds", "valence", "energy", *genres]
-    assert table["start_seconds"].tolist() == [0, 2]
-    assert table["end_seconds"].tolist() == [10, 12]
+    assert table[["start_seconds", "end_seconds"]].to_numpy().tolist() == [[0, 6], [2, 8]]
     assert np.isfinite(table.to_numpy()).all()
     assert table[genres].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
     assert imread("predictions/song.png").std() > 0.1
     assert {path.name for path in Path("predictions").iterdir()} == {"song.csv", "song.json", "song.png"}
-
-
-def test_the_card_says_what_was_made_how_and_from_what(call, made):
-    call("song.mp3", *EMOTION, *GENRE, "--window", "4", "--hop", "4", "--no-picture")
-    card = read_json(Path("predictions/song.json"))
+    stamps = {task: [Path(model["file"]).stem for model in models] for task, models in card["models"].items()}
+    assert stamps == {"emotion": ["fold0", "fold1"], "genre": ["genre"]}
+    assert card["models"]["genre"][0]["mtime_ns"] == (made / "genre.safetensors").stat().st_mtime_ns
     assert card["file"] == str(made.resolve() / "song.mp3")
-    assert card["seconds"] == pytest.approx(12, abs=0.1)
-    assert list(card["targets"]) == ["valence", "energy"]
-    assert list(card["genres"]) == list(GENRES)
+    assert card["bytes"] == (made / "song.mp3").stat().st_size
+    assert card["seconds"] == pytest.approx(8, abs=0.1)
+    assert card["settings"] == {"window_seconds": 6.0, "hop_seconds": 2.0}
+    assert card["features"] == {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
     assert card["genre"] == max(GENRES, key=lambda name: card["genres"][name])
     assert sum(card["genres"].values()) == pytest.approx(1, abs=1e-4)
-    assert card["bytes"] == (made / "song.mp3").stat().st_size
-    stems = {task: [Path(model["file"]).stem for model in models] for task, models in card["models"].items()}
-    assert stems == {"emotion": ["fold0", "fold1"], "genre": ["genre"]}
-    assert card["models"]["genre"][0]["mtime_ns"] == (made / "genre.safetensors").stat().st_mtime_ns
-    assert card["settings"] == {"window_seconds": 4.0, "hop_seconds": 4.0}
-    assert card["features"] == {"sample_rate_hz": 22050, "n_fft": 2048, "hop_length": 512}
     if not torch.cuda.is_available():
         assert card["precision"] == "no"
-
-
-def test_a_clip_gets_what_other_scripts_say_of_its_array(call):
-    call("song.mp3", "--emotion", "fold0.safetensors", "--no-picture")
-    array = full_features(read_waveform(Path("song.mp3")), FeatureSettings())
-    expected = predict_array(load_model(Path("fold0.safetensors")), array)
-    assert read_json(Path("predictions/song.json"))["targets"] == pytest.approx(expected, abs=2e-6)
+    of_models = [of_array("song.mp3", f"fold{seed}.safetensors", FeatureSettings()) for seed in (0, 1)]
+    expected = {name: np.mean([of[name] for of in of_models]) for name in ("valence", "energy")}
+    assert card["targets"] == pytest.approx(expected, abs=2e-6)
 
 
 def test_audio_becomes_features_as_it_did_for_the_clips_of_the_model(call):
     call("two/song.wav", "--emotion", "coarse.safetensors", "--no-picture")
-    array = full_features(read_waveform(Path("two/song.wav")), COARSE)
-    expected = predict_array(load_model(Path("coarse.safetensors")), array)
     card = read_json(Path("predictions/song.json"))
+    expected = of_array("two/song.wav", "coarse.safetensors", COARSE)
     assert card["targets"] == pytest.approx(expected, abs=2e-6)
     assert card["features"]["hop_length"] == 1102
 
@@ -172,50 +136,44 @@ def test_the_same_command_goes_on_and_finished_does_nothing_again(call, monkeypa
     assert Path("predictions/song.json").stat().st_mtime_ns == written
 
 
-def test_what_is_not_the_same_is_predicted_again(call):
-    for name in ("song.wav", "model.safetensors"):  # copies, which may be touched
-        shutil.copy({"song.wav": "one/song.wav"}.get(name, "fold0.safetensors"), f"own-{name}")
-    asked = ["own-song.wav", "--emotion", "own-model.safetensors"]
-    table = Path("predictions/own-song.csv")
+def test_what_is_not_the_same_or_was_interrupted_is_predicted_again(call, monkeypatch):
+    shutil.copy("one/song.wav", "own.wav")  # copies, which may be touched
+    shutil.copy("fold0.safetensors", "own.safetensors")
+    table = Path("predictions/own.csv")
 
     def is_predicted(*more: str, picture: bool = False) -> bool:
-        _, out, _ = call(*asked, *more, *([] if picture else ["--no-picture"]))
-        return f"{table}: 1.0 s in" in out
+        asked = ("own.wav", "--emotion", "own.safetensors", *more, *([] if picture else ["--no-picture"]))
+        return f"{table}: 1.0 s in" in call(*asked)[1]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
     assert is_predicted()
     assert not is_predicted()
-    for changed in ("own-song.wav", "own-model.safetensors"):
+    for changed in ("own.wav", "own.safetensors"):
         os.utime(changed, ns=(1, 1))
         assert is_predicted()
-    assert is_predicted("--window", "0.5")
     assert is_predicted("--window", "0.5", picture=True)
+    assert Path("predictions/own.png").exists()
     assert not is_predicted("--window", "0.5")
     table.unlink()
     assert is_predicted("--window", "0.5")
-
-
-def test_half_written_results_of_another_recipe_are_not_taken_for_finished(call, monkeypatch):
-    asked = ("one", "--emotion", "fold0.safetensors", "--no-picture")
-    call(*asked)
+    assert not Path("predictions/own.png").exists()  # it may have been of other models
     with monkeypatch.context() as patch:
-        patch.setattr("music_emotion.listen.results.write_json", raise_interrupt)
-        assert call(*asked, "--window", "0.5")[0] == 130
-    assert "predictions/song.csv: 1.0 s" in call(*asked)[1]
+        patch.setattr("music_emotion.listen.songs.write_json", interrupt)
+        status, _, errors = call("own.wav", "--emotion", "own.safetensors", "--no-picture")
+        assert status == 130
+        assert "interrupted: what was finished is kept" in errors.splitlines()[-1]
+    assert is_predicted("--window", "0.5")
 
 
-def raise_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def test_one_kind_of_model_is_enough_and_pictures_can_be_left_out(call):
-    assert call("song.mp3", *GENRE, "--out", "genres")[0] == 0
-    assert read_json(Path("genres/song.json"))["targets"] == {}
-    assert pd.read_csv("genres/song.csv").shape == (2, 5)
-    assert call("song.mp3", *EMOTION, "--out", "genres", "--no-picture")[0] == 0
-    card = read_json(Path("genres/song.json"))
-    assert card["genre"] is None
-    assert card["genres"] == {}
-    assert not Path("genres/song.png").exists()  # the earlier one would be of other models
+def test_one_kind_of_model_is_enough(call):
+    for models, n_columns in ((GENRE, 5), (EMOTION, 4)):
+        assert call("one", *models, "--no-picture")[0] == 0
+        assert pd.read_csv("predictions/song.csv").shape == (1, n_columns)
+        card = read_json(Path("predictions/song.json"))
+        assert (card["targets"] == {}, card["genres"] == {}) == (models is GENRE, models is EMOTION)
+        assert (card["genre"] is None) == (models is EMOTION)
 
 
 def test_equal_names_stay_apart_in_one_run_and_over_several(call, made):
@@ -228,24 +186,18 @@ def test_equal_names_stay_apart_in_one_run_and_over_several(call, made):
             "two-song.json": str(made.resolve() / "two" / "song.wav"),
         }
     lone = {"song.json", "song.csv"}
-    call("one", *EMOTION, "--no-picture", "--out", "other")
-    assert {path.name for path in Path("other").iterdir()} == lone
-    call("two", *EMOTION, "--no-picture", "--out", "other")
-    assert {path.name for path in Path("other").iterdir()} == lone | {"two-song.json", "two-song.csv"}
+    for folder, written in (("one", lone), ("two", lone | {"two-song.json", "two-song.csv"})):
+        call(folder, *EMOTION, "--no-picture", "--out", "other")
+        assert {path.name for path in Path("other").iterdir()} == written
 
 
-def test_a_file_named_twice_is_predicted_once(call):
-    _, out, _ = call("one", "one/song.wav", "two/../one/song.wav", *EMOTION, "--no-picture")
-    assert out.count("song.csv") == 1
-
-
-def test_a_folder_is_searched_whole_whatever_lies_beside_the_audio(call):
+def test_a_folder_is_searched_whole_and_a_file_named_twice_is_predicted_once(call):
     Path("mixed/below").mkdir(parents=True)
     for name in ("mixed/a.wav", "mixed/below/b.wav"):
         Path(name).symlink_to(Path("one/song.wav").resolve())
     Path("mixed/notes.txt").write_text("no audio")
-    _, out, _ = call("mixed", *EMOTION, "--no-picture")
-    assert out.count(".csv: ") == 1  # both are links to one file
+    _, out, _ = call("mixed", "one/song.wav", "two/../one/song.wav", *EMOTION, "--no-picture")
+    assert out.count(".csv: ") == 1  # all are one file
     assert "predictions/a.csv" in out
 
 
@@ -259,7 +211,7 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
     assert "empty holds no audio" in last
     assert "damaged/broken.wav: " in last
     assert "damaged/short.wav: the recording has 1102 samples" in last
-    assert "none.mp3: the file does not exist." in last
+    assert "none.mp3: the file can't be read (No such file or directory)." in last
     assert "Traceback" not in errors
 
 
@@ -267,37 +219,37 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
     ("arguments", "sentence"),
     [
         ([*EMOTION], "There is nothing to predict. Name audio files, or folders of audio."),
-        (["song.mp3"], "No model is given. Name model.safetensors of runs with --emotion, --genre or both."),
+        (["one"], "No model is given. Name model.safetensors of runs with --emotion, --genre or both."),
         (
-            ["song.mp3", "--emotion", "genre.safetensors"],
+            ["one", "--emotion", *GENRE[1:]],
             "genre.safetensors is a model of the task genre. Give it as --genre.",
         ),
+        (["one", "--genre", EMOTION[1]], "is a model of the task emotion. Give it as --emotion."),
+        (["one", "--emotion", "none.safetensors"], "The model file none.safetensors does not exist."),
+        (["one", "--emotion", "song.mp3"], "song.mp3 is not a whole safetensors file"),
         (
-            ["song.mp3", "--genre", "fold0.safetensors"],
-            "fold0.safetensors is a model of the task emotion. Give it as --emotion.",
-        ),
-        (["song.mp3", "--emotion", "none.safetensors"], "The model file none.safetensors does not exist."),
-        (["song.mp3", "--emotion", "song.mp3"], "song.mp3 is not a whole safetensors file"),
-        (["song.mp3", "--emotion", "beat.safetensors"], "beat.safetensors reads beat-synchronous arrays"),
-        (
-            ["song.mp3", "--genre", "statistics.safetensors"],
-            "statistics.safetensors was trained on data.statistics 'means-{split}.csv', which can't be made",
+            ["one", "--emotion", "beat.safetensors"],
+            "with data.rate 'beat', which can't be made of audio here",
         ),
         (
-            ["song.mp3", "--genre", "windows.safetensors"],
-            "windows.safetensors was trained on data.windows 'windows/{split}', which can't be made",
+            ["one", "--genre", "statistics.safetensors"],
+            "statistics.safetensors was trained with data.statistics",
         ),
         (
-            ["song.mp3", *EMOTION[:2], "coarse.safetensors"],
-            "fold0.safetensors at 22050 Hz with n_fft 2048 and hop_length 512; "
-            "coarse.safetensors at 22050 Hz with n_fft 2048 and hop_length 1102. Give one kind.",
+            ["one", "--genre", "windows.safetensors"],
+            "with data.windows 'windows/{split}', which can't be made",
         ),
         (
-            ["song.mp3", "--genre", "genre.safetensors", "more.safetensors"],
-            "genre.safetensors knows Folk, Jazz, Rock; more.safetensors knows Folk, Jazz, Rock, Ska.",
+            ["one", *EMOTION[:2], "coarse.safetensors"],
+            "hop_length=512); coarse.safetensors has FeatureSettings(",
         ),
-        (["song.mp3", *EMOTION, "--window", "0"], "--window is 0 s; give a number of seconds from 0.1 up."),
-        (["song.mp3", *EMOTION, "--hop", "-2"], "--hop is -2 s; give a number of seconds from 0.1 up."),
+        (
+            ["one", *GENRE, "more.safetensors"],
+            "knows Folk, Jazz, Rock; more.safetensors knows Folk, Jazz, Rock, Ska.",
+        ),
+        (["one", *EMOTION, "--window", "0"], "--window is 0 s; give a number of seconds from 0.1 up."),
+        (["one", *EMOTION, "--window", "inf"], "--window is inf s; give a number of seconds from 0.1 up."),
+        (["one", *EMOTION, "--hop", "-2"], "--hop is -2 s; give a number of seconds from 0.1 up."),
     ],
 )
 def test_misuse_gets_a_sentence_and_writes_nothing(call, arguments, sentence):
@@ -306,32 +258,3 @@ def test_misuse_gets_a_sentence_and_writes_nothing(call, arguments, sentence):
     assert sentence in errors
     assert "Traceback" not in errors
     assert not Path("predictions").exists()
-
-
-def test_a_file_where_the_folder_should_be_gets_a_sentence(call):
-    Path("taken").write_text("")
-    status, _, errors = call("song.mp3", *EMOTION, "--out", "taken")
-    assert status == 2
-    assert "taken" in errors.strip().splitlines()[-1]
-    assert "Traceback" not in errors
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
-@pytest.mark.usefixtures("place")
-def test_ctrl_c_leaves_a_sentence():
-    soundfile.write("longer.wav", np.tile(music(15), 20), 22050)  # work for some seconds
-    command = [sys.executable, "-m", "music_emotion", "predict", "longer.wav", *EMOTION, "--hop", "0.1"]
-    # a job in the background ignores Ctrl-C, and so would what it starts
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
-    )
-    errors = ""
-    while "longer.wav: " not in errors and process.poll() is None:  # its progress
-        errors += process.stderr.read(1)
-    assert process.poll() is None, errors + process.stderr.read()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    errors += process.communicate(timeout=60)[1]
-    assert process.returncode == 130, errors
-    assert "interrupted: what was finished is kept" in errors.splitlines()[-1]
-    assert "Traceback" not in errors

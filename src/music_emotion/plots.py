@@ -21,8 +21,8 @@ from music_emotion.files import atomic_path, read_predictions
 
 if TYPE_CHECKING:
     from music_emotion.commands.clip_arrays import ClipArrays
-    from music_emotion.listen.overview import Overview
     from music_emotion.listen.predict import Timeline
+    from music_emotion.listen.songs import Overview
     from music_emotion.models.layer_outputs import Activations
 
 _SPLIT_COLOURS, _LEFT_OUT = ("tab:blue", "tab:orange"), "0.75"

@@ -53,7 +53,7 @@ def music(seconds: float, rate_hz: int = 22050) -> np.ndarray:
 def audio(tmp_path_factory) -> Path:
     """Files of several lengths; one louder half, so that it matters what mel is referred to."""
     folder = tmp_path_factory.mktemp("audio")
-    for seconds in (1, 3, 25, 45):
+    for seconds in (1, 3, 25):
         waveform = music(seconds)
         waveform[: len(waveform) // 2] *= 0.1
         soundfile.write(folder / f"{seconds}.wav", waveform, 22050, subtype="FLOAT")
@@ -79,7 +79,7 @@ def predict(path: Path, *networks: Network, **sliding) -> Timeline:
     return predict_song(song, networks, Sliding(**sliding), Accelerator(cpu=True))
 
 
-@pytest.mark.parametrize("name", ["22050.wav", "44100.wav", "48000.flac", "32000.mp3"])
+@pytest.mark.parametrize("name", ["22050.wav", "32000.mp3"])
 def test_frames_are_those_of_the_extraction_and_librosas_without_borders(tmp_path, monkeypatch, name):
     rate_hz = int(name.split(".")[0])
     mono = music(12.5, rate_hz)
@@ -99,22 +99,17 @@ def test_frames_are_those_of_the_extraction_and_librosas_without_borders(tmp_pat
         np.testing.assert_allclose(song.rows[:, 128:].T, array[128:], atol=2e-3)
 
 
-@pytest.mark.parametrize("settings", [FeatureSettings(16000, 1024, 160), FeatureSettings(44100, 4096, 1024)])
-def test_other_settings_have_no_borders_either(tmp_path, monkeypatch, settings):
+def test_other_settings_have_no_borders_either(tmp_path, monkeypatch):
+    settings = FeatureSettings(16000, 1024, 160)
     soundfile.write(tmp_path / "a.wav", music(6, 44100), 44100)
     whole = read_song(tmp_path / "a.wav", settings, with_chroma=True)
     monkeypatch.setattr(module, "_BLOCK_SECONDS", 1.3)
     np.testing.assert_allclose(read_song(tmp_path / "a.wav", settings, True).rows, whole.rows, atol=5e-3)
+    monkeypatch.setattr(module, "chroma", None)  # not even computed
+    assert not read_song(tmp_path / "a.wav", settings, with_chroma=False).rows[:, 128:].any()
 
 
-def test_chroma_is_computed_only_where_it_is_asked_for(audio, monkeypatch):
-    monkeypatch.setattr(module, "chroma", None)
-    assert not read_song(audio / "3.wav", SETTINGS, with_chroma=False).rows[:, 128:].any()
-    with pytest.raises(TypeError):
-        read_song(audio / "3.wav", SETTINGS, with_chroma=True)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 2e6])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 2e6])
 def test_damaged_samples_get_a_sentence(tmp_path, value):
     waveform = music(1)
     waveform[5000] = value
@@ -123,8 +118,7 @@ def test_damaged_samples_get_a_sentence(tmp_path, value):
         read_song(tmp_path / "a.wav", SETTINGS, with_chroma=False)
 
 
-@pytest.mark.parametrize("seconds", [1, 3, 25])
-@pytest.mark.parametrize("rows", ["mel", "chroma", "fused"])
+@pytest.mark.parametrize(("seconds", "rows"), [(1, "mel"), (3, "chroma"), (25, "fused")])
 def test_a_file_as_long_as_a_clip_is_predicted_like_its_array(audio, array_of, seconds, rows):
     network = network_of(rows=rows, widths=(8,))
     timeline = predict(audio / f"{seconds}.wav", network)
@@ -190,23 +184,16 @@ def test_windows_ascend_from_the_beginning_to_the_end(seconds, window, hop):
     assert end - start == pytest.approx(min(window, seconds))
 
 
-@pytest.mark.parametrize(("window", "hop"), [(10, 3), (3, 20), (0.5, 0.5), (100, 2)])
-def test_every_window_has_predictions_whatever_its_length(audio, window, hop):
-    sizes, network = [], network_of(widths=(2,))
+def test_every_window_has_predictions_and_the_whole_file_does_not_depend_on_them(audio):
+    sizes, network, whole = [], network_of(widths=(2,)), []
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    timeline = predict(audio / "45.wav", network, window_seconds=window, hop_seconds=hop)
-    assert len(timeline.targets) == len(timeline.times)
-    assert np.isfinite(timeline.targets.to_numpy()).all()
+    for window, hop in [(10, 3), (3, 20), (0.5, 0.5), (100, 2)]:
+        timeline = predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop)
+        assert len(timeline.targets) == len(timeline.times)
+        assert np.isfinite(timeline.targets.to_numpy()).all()
+        whole.append(timeline.whole_targets)
+        assert whole[-1] == pytest.approx(whole[0], abs=1e-6)
     assert max(sizes) <= 8
-
-
-def test_the_whole_file_does_not_depend_on_the_windows(audio):
-    network = network_of()
-    first, *others = (
-        predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop).whole_targets
-        for window, hop in [(10, 2), (1, 7), (25, 25)]
-    )
-    assert all(other == pytest.approx(first, abs=1e-6) for other in others)
 
 
 def test_a_window_is_the_mean_over_excerpts_that_lie_in_it():
@@ -234,8 +221,9 @@ def test_networks_of_one_output_are_averaged(audio):
 
 
 def test_genres_are_probabilities(audio):
-    networks = [network_of("genre", ("Folk", "Jazz", "Rock"), seed=seed) for seed in (1, 2)]
-    timeline = predict(audio / "25.wav", *networks)
+    timeline = predict(
+        audio / "3.wav", *(network_of("genre", ("Folk", "Jazz"), seed=seed) for seed in (1, 2))
+    )
     np.testing.assert_allclose(timeline.genres.sum(axis=1), 1, atol=1e-5)
     assert sum(timeline.whole_genres.values()) == pytest.approx(1, abs=1e-5)
     assert timeline.whole_genres[timeline.likeliest_genre] == max(timeline.whole_genres.values())
@@ -250,7 +238,7 @@ def test_predictions_on_a_cpu_are_in_single_precision_whatever_the_launcher_says
 
 
 def test_silence_has_no_predictions_and_does_not_count(tmp_path):
-    sound, silence = music(10), np.zeros(60 * 22050, np.float32)
+    sound, silence = music(5), np.zeros(45 * 22050, np.float32)
     soundfile.write(tmp_path / "long.wav", np.concatenate([sound, silence]), 22050)
     timeline = predict(tmp_path / "long.wav", network_of())
     assert timeline.targets.iloc[0].notna().all()
@@ -259,10 +247,3 @@ def test_silence_has_no_predictions_and_does_not_count(tmp_path):
     soundfile.write(tmp_path / "silent.wav", silence, 22050)
     with pytest.raises(InputError, match=r"silent\.wav: the recording is silent"):
         predict(tmp_path / "silent.wav", network_of())
-
-
-@pytest.mark.parametrize("given", [{"window_seconds": 0}, {"hop_seconds": -1}, {"window_seconds": np.inf}])
-def test_impossible_windows_get_a_sentence(given):
-    name = next(iter(given)).removesuffix("_seconds")
-    with pytest.raises(InputError, match=rf"--{name} is .* s; give a number of seconds from 0\.1 up"):
-        Sliding(**given)

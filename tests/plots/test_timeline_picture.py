@@ -6,11 +6,11 @@ import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.image import imread
 
-from music_emotion.audio.constant_q import short_time_spectrum
 from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
+from music_emotion.audio.spectrum import short_time_spectrum
 from music_emotion.datasets.synthesis import Music, synthesise
-from music_emotion.listen.overview import Overview, overview_of
 from music_emotion.listen.predict import Sliding, Song, Timeline
+from music_emotion.listen.songs import Overview, overview_of
 from music_emotion.plots import draw_timeline
 
 SETTINGS = FeatureSettings()

@@ -1,4 +1,8 @@
-"""Decode audio files, or spans of them, to a mono waveform at a given sample rate."""
+"""Decode audio files, or spans of them, to a mono waveform at a given sample rate.
+
+libsndfile decodes what it can, and FFmpeg (PyAV) the rest. Either the whole span is decoded, or the file is
+refused with the reason.
+"""
 
 import math
 import os
@@ -15,26 +19,26 @@ import soxr
 
 from music_emotion.files import InputError
 
-TOLERANCE_SECONDS = 0.1  # headers of mp3 and m4a round, and so do tables of spans
+TOLERANCE_SECONDS = 0.1  # for rounded lengths in headers of mp3 and m4a, and in tables of spans
 _BLOCK_SECONDS = 60
 _MP3_LEAD_SECONDS = 0.2
-# FFmpeg seeks exactly in these formats, in webm to its milliseconds. In wma and ac3 it is up to 0.1 s off,
-# so they are decoded from their start.
+# Formats in which FFmpeg seeks exactly (webm: to a millisecond). Others are decoded from their start: seeking
+# in wma and ac3 is up to 0.1 s off.
 _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aac")
 _LONGEST_OGG_PAGE = 65307  # bytes
-_SLACK_BYTES = 4096  # some writers count a chunk too much; a twentieth of a second of CD sound
-_UNKNOWN_SIZE = 0x7FFF0000  # what is written to a pipe has a size of about 2 or 4 GB
+_SLACK_BYTES = 4096  # some writers count a chunk too many; 0.02 s of CD sound
+_UNKNOWN_SIZE = 0x7FFF0000  # a file written to a pipe states about 2 or 4 GB
 
 
 class _RefusedError(Exception):
-    """A decoder's reason for reading no further."""
+    """The reason why a decoder can't read a file, or can't read on."""
 
 
 class _Recording(NamedTuple):
     """An opened audio file.
 
-    `blocks(start, stop)` yields the samples from `start` to before `stop` as mono float32. It ends early
-    where the file does, and raises `_RefusedError` where the decoder gives up.
+    `blocks(start, stop)` yields the samples from `start` up to `stop` as mono float32. It stops early at the
+    end of the file, and raises `_RefusedError` where the decoder fails.
     """
 
     sample_rate_hz: int
@@ -50,18 +54,18 @@ def read_waveform(
 ) -> np.ndarray:
     """Read a span of an audio file as mono.
 
-    The file is decoded and resampled in blocks of a minute, so memory is little more than the result's.
+    The file is decoded and resampled in blocks of a minute, so it takes little more memory than the result.
 
     Parameters
     ----------
     path : Path
         Any file that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, ...) or FFmpeg (m4a, wma, webm, ...).
-        The content decides, not the name.
+        The content decides, whatever the name.
     sample_rate_hz : int
-        Sample rate of the result. Other rates are resampled with soxr's high quality, like librosa's
+        Sample rate of the result. Other rates are resampled with soxr at high quality, as librosa's
         `soxr_hq`.
     start_seconds, end_seconds : float
-        The span to read. It goes to the end of the file when `end_seconds` is None or at most 0.1 s after
+        The span to read. It goes to the end of the file when `end_seconds` is None or at most 0.1 s past
         that end.
 
     Returns
@@ -72,19 +76,19 @@ def read_waveform(
     Raises
     ------
     InputError
-        When the file can't be decoded, the span is not within the recording or holds no samples, or the
-        decoder gives over 0.1 s less than the header promises. The message names the file.
+        When the file can't be decoded, the span is not within the recording or holds no samples, or more
+        than 0.1 s of the promised sound is missing. The message names the file.
 
     Notes
     -----
-    Of a truncated file, spans that end before the cut can be read.
+    Spans that end before the cut of a truncated file can be read.
     """
     with _opened(path) as recording:
         start, stop = _span(path, recording, start_seconds, end_seconds)
         if stop == recording.n_samples and _is_cut_off(path):
             raise InputError(
-                f"{path}: the file is cut off: its sound ends at {stop / recording.sample_rate_hz:.2f} s, "
-                f"but its end is missing. Get it again, or name a span that ends before."
+                f"{path}: the file is cut off: its sound ends at {stop / recording.sample_rate_hz:.2f} s. "
+                f"Get the whole file, or give a span that ends earlier."
             )
         return _decoded(path, recording, start, stop, sample_rate_hz)
 
@@ -100,7 +104,7 @@ def recording_seconds(path: Path) -> float:
     Returns
     -------
     float
-        Seconds. Where the header does not tell (mp3 without Xing header, raw aac), packets are counted.
+        Seconds. Packets are counted where the header has no length (mp3 without Xing header, raw aac).
 
     Raises
     ------
@@ -114,9 +118,9 @@ def recording_seconds(path: Path) -> float:
 def _span(
     path: Path, recording: _Recording, start_seconds: float, end_seconds: float | None
 ) -> tuple[int, int]:
-    """First sample of a span and the one after its last."""
+    """First sample of a span, and the sample after its last."""
     total, rate_hz = recording.n_samples, recording.sample_rate_hz
-    extent = f"but the recording goes from 0 to {total / rate_hz:.2f} s."
+    extent = f"but the recording lasts from 0 to {total / rate_hz:.2f} s."
     start = round(start_seconds * rate_hz)
     if not 0 <= start < total:
         raise InputError(f"{path}: the clip starts at {start_seconds} s, {extent}")
@@ -131,7 +135,7 @@ def _span(
 
 
 def _decoded(path: Path, recording: _Recording, start: int, stop: int, sample_rate_hz: int) -> np.ndarray:
-    """Decode and resample block by block; equal to resampling the whole span at once."""
+    """Decode and resample block by block, which equals resampling the whole span at once."""
     rate_hz, n_decoded, n_written, reason = recording.sample_rate_hz, 0, 0, ""
     ratio = sample_rate_hz / rate_hz
     waveform = np.zeros(math.ceil((stop - start) * ratio), np.float32)
@@ -152,19 +156,18 @@ def _decoded(path: Path, recording: _Recording, start: int, stop: int, sample_ra
     promised, decoded = (stop - start) / rate_hz, n_decoded / rate_hz
     if n_decoded == 0 or promised - decoded > TOLERANCE_SECONDS:
         raise InputError(
-            f"{path}: the audio can't be decoded whole: from {start / rate_hz:.2f} s on, the file promises "
-            f"{promised:.2f} s but only {decoded:.2f} s could be decoded{reason}; the file is cut off "
-            f"or damaged."
+            f"{path}: the file is cut off or damaged: from {start / rate_hz:.2f} s on, it promises "
+            f"{promised:.2f} s, but only {decoded:.2f} s can be decoded{reason}."
         )
     write(np.empty(0, np.float32), last=True)
     return waveform[: math.ceil(n_decoded * ratio)]
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether a wav, aiff or Ogg file is shorter than it states, which libsndfile does not tell.
+    """Whether a wav, aiff or Ogg file is truncated, which libsndfile does not report.
 
-    A wav or aiff begins with its size, and the last page of an Ogg stream is marked as such (RFC 3533,
-    section 6). In other formats, decoding shows it.
+    A wav or aiff begins with its size, and the last page of an Ogg stream is marked (RFC 3533, section 6).
+    Decoding fails for other truncated formats.
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -182,17 +185,14 @@ def _is_cut_off(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Recording]:
-    """Open an audio file with libsndfile, or else with FFmpeg."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not an audio file.")
+    """Open an audio file for reading."""
     try:
-        with open(path, "rb") as file:
-            if not file.read(1):
-                raise InputError(f"{path}: the file is empty.")
-    except FileNotFoundError:
-        raise InputError(f"{path}: the file does not exist.") from None
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
     except OSError as error:
         raise InputError(f"{path}: the file can't be read ({error.strerror}).") from None
+    if is_empty:
+        raise InputError(f"{path}: the file is empty.")
     try:
         with ExitStack() as stack:
             recording = _open_with_either(path, stack)
@@ -202,43 +202,36 @@ def _opened(path: Path) -> Iterator[_Recording]:
     except InputError:
         raise
     except (OSError, ValueError, MemoryError, ArithmeticError) as error:
-        # what damaged headers make of decoders: lengths beyond any memory, names that are no text
+        # decoders fail so on damaged headers: lengths beyond any memory, names that are not text
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: the audio can't be decoded ({reason}); the file is damaged.") from None
 
 
 def _open_with_either(path: Path, stack: ExitStack) -> _Recording:
-    try:
-        return _open_with_libsndfile(path, stack)
-    except _RefusedError as refusal:
+    """Open a file with the first decoder that takes it. The stack closes it."""
+    refusals = []
+    for open_with in (_open_with_libsndfile, _open_with_ffmpeg):
         try:
-            return _open_with_ffmpeg(path, stack)
-        except _RefusedError as other:
-            raise InputError(f"{path}: the audio can't be decoded ({refusal}; {other}).") from None
+            return open_with(path, stack)
+        except _RefusedError as refusal:
+            refusals.append(str(refusal))
+    raise InputError(f"{path}: the audio can't be decoded ({'; '.join(refusals)}).")
 
 
 def _nameless(path: Path, stack: ExitStack) -> Any:
-    """A file that no decoder can judge by its name."""
+    """A file without a name, because decoders guess the format from names."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     return stack.enter_context(open(descriptor, "rb"))
 
 
-def _soundfile(path: Path, stack: ExitStack) -> soundfile.SoundFile:
-    # soundfile can't encode a name that is not UTF-8, and takes .raw for samples without a header
-    source = _nameless(path, stack) if path.suffix.lower() == ".raw" else os.fsencode(path)
-    return stack.enter_context(soundfile.SoundFile(source))
-
-
 def _open_with_libsndfile(path: Path, stack: ExitStack) -> _Recording:
     try:
-        sound = _soundfile(path, stack)
-    except (soundfile.SoundFileError, OSError) as error:
+        sound = stack.enter_context(soundfile.SoundFile(_nameless(path, stack)))
+    except soundfile.SoundFileError as error:
         raise _refusal(error) from None
-    if sound.format == "RAW":  # libsndfile takes anything named .au, .snd, .gsm or .vox for speech
-        raise _RefusedError("libsndfile: Format not recognised")
     n_samples = sound.frames
     if sound.subtype == "MPEG_LAYER_III" and not _states_its_length(path):
-        # libsndfile guesses from the first frame: 1 % off at a constant bit rate, else up to several times
+        # libsndfile guesses from the first frame: 1 % off, or far off at a variable bit rate
         counted = round(_packet_seconds(path) * sound.samplerate)
         if counted > 1.01 * n_samples:
             raise _RefusedError("libsndfile: The mp3 has no header that says how long it is")
@@ -252,7 +245,7 @@ def _states_its_length(path: Path) -> bool:
     """Whether an mp3 has a Xing or VBRI header after its ID3 tags."""
     with path.open("rb") as file:
         at = 0
-        while (head := file.read(10))[:3] == b"ID3":  # its size is written in four bytes of seven bits
+        while (head := file.read(10))[:3] == b"ID3":  # the size of the tag has four bytes of seven bits
             at += 10 + int("".join(f"{byte:07b}" for byte in head[6:]), 2)
             file.seek(at)
         first_frames = file.read(4096)
@@ -260,7 +253,7 @@ def _states_its_length(path: Path) -> bool:
 
 
 def _libsndfile_blocks(path: Path, sound: soundfile.SoundFile, start: int, stop: int) -> Iterator[np.ndarray]:
-    # soundfile seeks after every read, and the first frame of an mp3 after a seek may need those before it
+    # soundfile seeks after every read, and the first frame of an mp3 after a seek may need those before
     lead = round(_MP3_LEAD_SECONDS * sound.samplerate) if sound.format == "MP3" else 0
     size = _BLOCK_SECONDS * sound.samplerate
     for first in range(start, stop, size):
@@ -277,9 +270,10 @@ def _libsndfile_blocks(path: Path, sound: soundfile.SoundFile, start: int, stop:
 
 
 def _readable_blocks(path: Path, start: int) -> Iterator[np.ndarray]:
-    """What comes before the place where decoding fails, to a twentieth of a second."""
+    """The sound before the place where decoding fails, to a twentieth of a second."""
     with ExitStack() as stack, suppress(soundfile.SoundFileError):
-        sound = _soundfile(path, stack)  # anew, since a failure spoils the open file
+        # opened again, because the failure broke the open file
+        sound = stack.enter_context(soundfile.SoundFile(_nameless(path, stack)))
         sound.seek(start)
         while len(channels := sound.read(sound.samplerate // 20, dtype="float32", always_2d=True)):
             yield channels.mean(axis=1)
@@ -287,15 +281,15 @@ def _readable_blocks(path: Path, start: int) -> Iterator[np.ndarray]:
 
 def _refusal(error: Exception) -> _RefusedError:
     reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip(" .")
-    if "does not exist" in reason:  # its decoder of mp3 says so of anything it does not know
+    if "does not exist" in reason:  # what its mp3 decoder says of any unknown format
         reason = "Format not recognised"
     return _RefusedError(f"libsndfile: {reason}")
 
 
 @contextmanager
 def _ffmpeg_refusals() -> Iterator[None]:
-    """Turn PyAV's errors into refusals; a change of rate within a file is a ValueError."""
-    import av  # brings FFmpeg along, so it is imported only where libsndfile does not suffice
+    """Turn PyAV's errors into refusals. It raises ValueError when the sample rate changes within a file."""
+    import av  # slow, so imported only for files that libsndfile refuses
 
     try:
         yield
@@ -322,10 +316,10 @@ def _audio_stream(path: Path, stack: ExitStack) -> tuple[Any, Any]:
 
 
 def _stated_seconds(container: Any, stream: Any) -> Fraction | None:
-    """The length a header states."""
+    """The length that the header states."""
     import av
 
-    if container.format.flags & av.format.Flags.generic_index.value:  # no header: FFmpeg would guess
+    if container.format.flags & av.format.Flags.generic_index.value:  # without a header, FFmpeg guesses
         return None
     if stream.duration is not None:
         return stream.duration * stream.time_base
@@ -333,10 +327,10 @@ def _stated_seconds(container: Any, stream: Any) -> Fraction | None:
 
 
 def _packet_seconds(path: Path) -> Fraction:
-    """The length by the packets, which are read but not decoded."""
+    """The length by the packets, without decoding them."""
     with ExitStack() as stack, _ffmpeg_refusals():
         container, stream = _audio_stream(path, stack)
-        # tags after an mp3 make packets, too, but not such as begin with the sync of a frame
+        # tags after an mp3 are packets, too, but don't begin with the sync of a frame
         begins = b"\xff" if stream.codec.name.startswith("mp3") else b""
         packets = (packet for packet in container.demux(stream) if packet.pts is not None)
         ends = (p.pts + (p.duration or 0) for p in packets if bytes(p).startswith(begins))
@@ -352,7 +346,7 @@ def _ffmpeg_blocks(container: Any, stream: Any, start: int, stop: int) -> Iterat
     position = origin = 0
     seeks = start > rate_hz and container.format.name in _SEEKABLE
     with _ffmpeg_refusals():
-        if seeks:  # a second early, for codecs whose frames build on those before
+        if seeks:  # to a second earlier, because frames of some codecs depend on those before
             first = next(container.decode(stream), None)
             origin = (first.pts if first else 0) or 0
             container.seek(origin + int((start / rate_hz - 1) / stream.time_base), stream=stream)

@@ -6,49 +6,40 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks, welch
 
 from music_emotion.audio.features import N_MELS, row_slice
-from music_emotion.audio.separation import running_median
-from music_emotion.audio.statistics import (
-    MAJOR,
-    MINOR,
-    autocorrelation,
-    checked,
-    correlations,
-    lag_changes,
-    likeliest_beat,
-    skewness,
-    whole_frames,
-)
+from music_emotion.audio.spectrum import running_median
+from music_emotion.audio.statistics import MAJOR, MINOR, autocorrelation, checked, likeliest_beat
 
 _SHORTEST_SECONDS = 6.0  # two periods of the slowest modulation
-_FEWEST_FRAMES = 4  # so that there are thirds of a clip, and steps
+_FEWEST_FRAMES = 4  # for thirds of a clip and steps between them
 _N_CEPSTRAL, _N_TEXTURE = 20, 13
 _HARMONIC_SECONDS, _PERCUSSIVE_ROWS = 0.37, 13
-_NEIGHBOURS = 9  # mel rows around a peak, itself among them
+_NEIGHBOURS = 9  # mel rows around a peak, including its own
+_LAGS_SECONDS = 3.0 / 2.0 ** np.arange(7, -1, -1)
 _N_BANDS = 8
 _ONSET_SECONDS = 0.07  # shortest time between two onsets
 _SHORTEST_BEAT_SECONDS, _LONGEST_BEAT_SECONDS = 0.25, 1.5
-_MODULATION_SECONDS = 6.0  # of the slowest modulation
+_MODULATION_SECONDS = 6.0  # window of the slowest modulation
 _ATTACK_SECONDS = np.linspace(-0.1, 0.45, 8)  # around an onset
 _NO_POWER = 1e-4  # dB squared per cycle per frame, far below the rises of any music
 _PER_BEAT = np.array([0.25, 0.5, 1.0, 2.0, 4.0])  # a bar of four, half of it, beats, halves, quarters
 _QUANTILES = (10, 25, 50, 75, 90)
 _MODULATION_EDGES_HZ = np.array([0.3, 0.7, 1.4, 2.8, 5.6, 11.0, 21.5])
 _KEY_SECONDS = 4.0
-_TINY = 1e-9
+_TINY, _TINY_VARIANCE = 1e-9, 1e-10
 
 
 def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
     """Describe timbre, rhythm and tonality of a clip, without names for single numbers.
 
-    They are many more than `fused_statistics`, for estimators that weigh whole families.
-    `timbre_families`, `rhythm_families` and `tonality_families` say what each is. Changes and rises are
-    those from a frame to the next, so only clips of one frame rate can be compared.
+    They are many more than `fused_statistics`, for estimators that weigh whole families. `timbre_families`,
+    `rhythm_families` and `tonality_families` explain each. Changes and rises are those from a frame to the
+    next, so compare only clips of one frame rate.
 
     Parameters
     ----------
     fused : np.ndarray [shape=(140, n_frames)]
         Mel rows in dB, -80 to 0, on chroma rows, 0 to 1; at least one frame. A clip shorter than 6 s, or 4
-        frames, is repeated until it lasts as long.
+        frames, is repeated until it is as long.
     frame_seconds : float
         Time from one frame to the next, in seconds. With the mean span between beats for beat-synchronous
         arrays, statistics of onsets and pulse are rough.
@@ -71,9 +62,10 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     (16,)
     """
     fused = checked(fused, {"frame_seconds": frame_seconds})
-    fewest = max(_FEWEST_FRAMES, whole_frames(_SHORTEST_SECONDS, frame_seconds))
-    whole = np.tile(fused, -(-fewest // fused.shape[1])) if fused.shape[1] < fewest else fused
-    mel_db, chroma = whole[row_slice("mel")], whole[row_slice("chroma")]
+    fewest = max(_FEWEST_FRAMES, _whole_frames(_SHORTEST_SECONDS, frame_seconds))
+    if fused.shape[1] < fewest:
+        fused = np.tile(fused, -(-fewest // fused.shape[1]))
+    mel_db, chroma = fused[row_slice("mel")], fused[row_slice("chroma")]
     families = {
         **timbre_families(mel_db, frame_seconds),
         **rhythm_families(mel_db, frame_seconds),
@@ -82,8 +74,22 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     return {name: np.asarray(values, np.float64).ravel() for name, values in families.items()}
 
 
+def _whole_frames(seconds: float, frame_seconds: float) -> int:
+    """The number of frames nearest to a time, at least one."""
+    return max(1, round(seconds / frame_seconds))
+
+
+def _skewness(rows: np.ndarray) -> np.ndarray:
+    """Third standardised moment of every row; 0 for a constant row."""
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    squares = centred**2
+    variance = squares.mean(axis=1)
+    third = (squares * centred).mean(axis=1)  # much faster than a power of 3
+    return np.where(variance > _TINY_VARIANCE, third / np.maximum(variance, _TINY_VARIANCE) ** 1.5, 0.0)
+
+
 def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Families of timbre of a clip, in dB unless it says otherwise.
+    """Families of timbre, in dB unless they say otherwise.
 
     `loud_bands`
         The level that each of 32 bands exceeds for a tenth of the time: the only family that depends on the
@@ -92,17 +98,17 @@ def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
         Skewness of those bands' levels, without a unit: below 0 where short gaps interrupt sound, above 0
         where short sounds interrupt silence.
     `band_correlation`
-        Which of 16 bands get loud together, as correlations of their levels, without a unit.
+        Pearson correlation of the levels of every two of 16 bands, without a unit; 0 for constant bands.
     `cepstral_flux`
-        Deviation of the change from a frame to the next of 20 mel cepstral coefficients.
+        Standard deviation of the change from a frame to the next of 20 mel cepstral coefficients.
     `contrast`, `peaks`
-        How uneven the spectrum is, as hills in eight bands and as lines in sixteen.
+        How uneven the spectrum is: hills in eight bands, and lines in sixteen.
     `unsteadiness`
-        How little sounds last: how far the level is from its mean over a second, in 16 bands.
+        Mean distance of the level from its mean over a second, in 16 bands.
     `harmonic_percussive`, `texture`
         Sustained against struck sounds, and change of timbre within seconds against between them.
     `shape_changes`
-        How much centroid and roll-off (in rows), flatness and level differ after 0.02 to 3 s.
+        Mean change of centroid and roll-off (in rows), flatness and level after 0.02, 0.05, ... 3 s.
 
     Parameters
     ----------
@@ -117,18 +123,19 @@ def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
     """
     cepstrum = librosa.feature.mfcc(S=mel_db, n_mfcc=_N_CEPSTRAL)
     narrow, wide = (mel_db.reshape(n, -1, mel_db.shape[1]).mean(axis=1) for n in (32, 16))
-    second = whole_frames(1, frame_seconds)
+    second = _whole_frames(1, frame_seconds)
+    shape, lags = _shape(mel_db), [_whole_frames(lag, frame_seconds) for lag in _LAGS_SECONDS]
     return {
         "loud_bands": np.percentile(narrow, 90, axis=1),
-        "band_skewness": skewness(narrow),
-        "band_correlation": correlations(wide),
+        "band_skewness": _skewness(narrow),
+        "band_correlation": _correlations(wide),
         "cepstral_flux": np.diff(cepstrum, axis=1).std(axis=1),
         "contrast": _contrast(mel_db),
         "peaks": _peaks(mel_db),
         "unsteadiness": _mean_of_bands(np.abs(mel_db - uniform_filter1d(mel_db, second, axis=1)), 16),
         "harmonic_percussive": _harmonic_percussive(mel_db, frame_seconds),
         "texture": _texture(cepstrum[:_N_TEXTURE], second),
-        "shape_changes": lag_changes(_shape(mel_db), frame_seconds),
+        "shape_changes": np.stack([np.abs(shape[:, lag:] - shape[:, :-lag]).mean(axis=1) for lag in lags]),
     }
 
 
@@ -136,8 +143,16 @@ def _mean_of_bands(rows: np.ndarray, n_bands: int) -> np.ndarray:
     return rows.reshape(n_bands, -1).mean(axis=1)
 
 
+def _correlations(rows: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every two rows: the first with those after it, then the second, ..."""
+    centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
+    covariance = centred @ centred.T / rows.shape[1]
+    deviation = np.sqrt(np.maximum(covariance.diagonal(), _TINY_VARIANCE))
+    return (covariance / np.outer(deviation, deviation))[np.triu_indices(len(rows), 1)]
+
+
 def _contrast(mel_db: np.ndarray) -> np.ndarray:
-    """How far the loudest rows of eight bands stand above the softest: mean, deviation over frames.
+    """Loudest rows minus softest rows of eight bands: mean and standard deviation over frames.
 
     Jiang et al., 2002, "Music type classification by spectral contrast feature", on mel rows.
     """
@@ -147,20 +162,17 @@ def _contrast(mel_db: np.ndarray) -> np.ndarray:
 
 
 def _peaks(mel_db: np.ndarray) -> np.ndarray:
-    """How far rows rise above their neighbours, on average and at their highest: tones do, noise less.
-
-    The latter is exceeded in a hundredth of the frames. Both are means of the rows of 16 bands.
-    """
+    """Height of rows above their neighbours in 16 bands, large for tones: mean and 99th percentile."""
     above = mel_db - uniform_filter1d(mel_db, _NEIGHBOURS, axis=0)
-    highest = np.percentile(above, 99, axis=1).reshape(16, -1).mean(axis=1)
-    return np.concatenate([_mean_of_bands(np.maximum(above, 0), 16), highest])
+    highest = np.percentile(above, 99, axis=1)
+    return np.concatenate([_mean_of_bands(np.maximum(above, 0), 16), _mean_of_bands(highest, 16)])
 
 
 def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Harmonic less percussive level, and how far the sound is from either, in eight bands.
+    """Harmonic minus percussive level, and the distance of the sound from either, in eight bands.
 
-    They are medians along time and along frequency (Fitzgerald, 2010, "Harmonic/percussive separation using
-    median filtering"), here of dB.
+    They are medians of dB over time and over frequency (Fitzgerald, 2010, "Harmonic/percussive separation
+    using median filtering").
     """
     n_frames = 2 * round(_HARMONIC_SECONDS / frame_seconds / 2) + 1  # odd
     harmonic = running_median(np.ascontiguousarray(mel_db.T), n_frames).T
@@ -170,10 +182,10 @@ def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray
 
 
 def _texture(cepstrum: np.ndarray, second: int) -> np.ndarray:
-    """Deviations of coefficients within seconds: their mean; that of the seconds' means; their own.
+    """Standard deviations of coefficients within seconds: their mean, that of the seconds' means, their own.
 
-    Texture windows of Tzanetakis and Cook, 2002, "Musical genre classification of audio signals". What is
-    left after the last whole second doesn't count.
+    Texture windows of Tzanetakis and Cook, 2002, "Musical genre classification of audio signals", without the
+    rest after the last whole second.
     """
     n_seconds = cepstrum.shape[1] // second
     windows = cepstrum[:, : n_seconds * second].reshape(len(cepstrum), n_seconds, second)
@@ -192,10 +204,10 @@ def _shape(mel_db: np.ndarray) -> np.ndarray:
 
 
 def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Families of rhythm of a clip, none of which depends on its level.
+    """Families of rhythm, none of which depends on the clip's level.
 
-    A rise is what a frame is louder than the one before, in dB, as the mean over the rows of a band. The
-    mean over all bands is the flux (Boeck and Widmer, 2013, without their vibrato filter).
+    A rise is the increase in dB from a frame to the next, averaged over the rows of a band. The mean over all
+    bands is the flux (Boeck and Widmer, 2013, without their vibrato filter).
 
     `onsets_by_band`
         How often and how strongly each of eight bands rises.
@@ -206,9 +218,9 @@ def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
     `onset_intervals`
         Onsets of the flux per second, and the seconds between them.
     `attack`
-        How the eight bands' levels move from 0.1 s before an onset of the flux to 0.45 s after.
+        Levels of the eight bands from 0.1 s before an onset of the flux to 0.45 s after.
     `slow_dynamics`
-        How the level moves from second to second.
+        How the level changes from second to second.
 
     Parameters
     ----------
@@ -236,13 +248,13 @@ def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
 
 
 def _onsets(flux: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Frames at which the flux peaks more than a deviation above its mean."""
-    apart = whole_frames(_ONSET_SECONDS, frame_seconds)
+    """Frames at which the flux peaks more than a standard deviation above its mean."""
+    apart = _whole_frames(_ONSET_SECONDS, frame_seconds)
     return find_peaks(flux, height=flux.mean() + flux.std(), distance=apart)[0]
 
 
 def _onsets_by_band(rises: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Onsets per second, mean and deviation of the rises, and the share of strong ones, per band."""
+    """Per band: onsets per second, mean and standard deviation of the rises, and the share of strong ones."""
     rates = [len(_onsets(rise, frame_seconds)) / (len(rise) * frame_seconds) for rise in rises]
     mean, deviation = rises.mean(axis=1), rises.std(axis=1)
     strong = (rises > (mean + 2 * deviation)[:, None]).mean(axis=1)
@@ -250,12 +262,12 @@ def _onsets_by_band(rises: np.ndarray, frame_seconds: float) -> np.ndarray:
 
 
 def _pulse(rise: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Clarity and period in seconds of a band's strongest repetition within a beat's range.
+    """Highest autocorrelation of a band's rises at the period of a beat, and that period in seconds.
 
-    A band that never rises has no clarity, and the shortest period.
+    A band that never rises has 0, and the shortest period.
     """
-    first = whole_frames(_SHORTEST_BEAT_SECONDS, frame_seconds)
-    last = max(first + 1, whole_frames(_LONGEST_BEAT_SECONDS, frame_seconds))
+    first = _whole_frames(_SHORTEST_BEAT_SECONDS, frame_seconds)
+    last = max(first + 1, _whole_frames(_LONGEST_BEAT_SECONDS, frame_seconds))
     repetition = autocorrelation(rise)[first:last]
     return np.array([repetition.max(), (first + repetition.argmax()) * frame_seconds])
 
@@ -264,19 +276,19 @@ def _beat_modulation(rises: np.ndarray, flux: np.ndarray, frame_seconds: float) 
     """Log power of the bands' rises at multiples of the beat, so that equal rhythms match at any tempo.
 
     Like the fluctuation patterns of Pampalk, 2006, "Computational models of music similarity and their
-    application in music information retrieval", but in beats in place of hertz.
+    application in music information retrieval", but per beat instead of in hertz.
     """
     beat = likeliest_beat(autocorrelation(flux), frame_seconds)
     if not beat:
         return np.full(len(rises) * len(_PER_BEAT), np.log(_NO_POWER))
-    n_window = min(rises.shape[1], whole_frames(_MODULATION_SECONDS, frame_seconds))
+    n_window = min(rises.shape[1], _whole_frames(_MODULATION_SECONDS, frame_seconds))
     per_frame, power = welch(rises, nperseg=n_window)
     log_power = np.log(power + _NO_POWER)
     return np.concatenate([np.interp(_PER_BEAT / beat, per_frame, band) for band in log_power])
 
 
 def _onset_intervals(onsets: np.ndarray, n_frames: int, frame_seconds: float) -> np.ndarray:
-    """Onsets per second, quantiles of the seconds between them, and their deviation over their mean."""
+    """Onsets per second, quantiles of the seconds between them, and their coefficient of variation."""
     rate = len(onsets) / (n_frames * frame_seconds)
     if len(onsets) < 2:
         return np.array([rate, *(0.0 for _ in _QUANTILES), 0.0])
@@ -285,9 +297,9 @@ def _onset_intervals(onsets: np.ndarray, n_frames: int, frame_seconds: float) ->
 
 
 def _attack(bands: np.ndarray, onsets: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """The mean course of the bands around an onset, in dB around its own mean, at eight times.
+    """Mean level of the bands at eight times around an onset, in dB relative to the mean of the eight.
 
-    It is 0 where no onset has that much of the clip around it.
+    0 where no onset has all eight within the clip.
     """
     frames = onsets[:, None] + 1 + np.rint(_ATTACK_SECONDS / frame_seconds).astype(int)  # a rise ends later
     whole = frames[(frames[:, 0] >= 0) & (frames[:, -1] < bands.shape[1])]
@@ -298,34 +310,34 @@ def _attack(bands: np.ndarray, onsets: np.ndarray, frame_seconds: float) -> np.n
 
 
 def _slow_dynamics(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Spread and steps of the level over seconds, rise from the first third to the last, skewness.
+    """Standard deviation and mean step of the level, its rise from the first third to the last, its skewness.
 
     The level is averaged over a second every half second; its skewness is that of all frames.
     """
     level = 10 * np.log10((10 ** (mel_db / 10)).mean(axis=0) + 1e-10)
-    second = whole_frames(1, frame_seconds)
+    second = _whole_frames(1, frame_seconds)
     slow = uniform_filter1d(level, second)[:: max(1, second // 2)]
     third = len(slow) // 3
     rise = slow[-third:].mean() - slow[:third].mean()
-    return np.array([slow.std(), np.abs(np.diff(slow)).mean(), rise, *skewness(level[None])])
+    return np.array([slow.std(), np.abs(np.diff(slow)).mean(), rise, *_skewness(level[None])])
 
 
 def tonality_families(chroma: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Families of tonality of a clip, which do not depend on its key.
+    """Families of tonality, which do not depend on the key.
 
     `pitch_spectrum`, `chord_spectrum`
         How chromatic, whole-tone, diatonic and so on the pitch classes are: magnitudes of their Fourier
-        coefficients 1 to 6 (E. Amiot, 2016, "Music through Fourier space"), of their shares over the clip;
-        and of those in a frame, mean and deviation over frames.
+        coefficients 1 to 6 (E. Amiot, 2016, "Music through Fourier space"). Those of their shares over the
+        clip; and of their shares in a frame, as mean and standard deviation over frames.
     `intervals`
         Which intervals sound together.
     `local_key`
-        How clear the key is and whether it is major, every second (profiles as for `fused_statistics`).
+        How clear the key is and whether it is major, every second (key profiles as in `fused_statistics`).
     `harmonic_flux`
         How much the pitch classes change from a frame to the next, after Harte, Sandler and Gasser, 2006,
         "Detecting harmonic change in musical audio", without their projection.
     `harmonic_rhythm`
-        How fast pitch classes come and go.
+        Log power of the modulation of the chroma rows, in octaves from 0.3 Hz up.
 
     Parameters
     ----------
@@ -341,21 +353,25 @@ def tonality_families(chroma: np.ndarray, frame_seconds: float) -> dict[str, np.
     shares = chroma / (chroma.sum(axis=0) + _TINY)
     spectra = np.abs(np.fft.rfft(shares, axis=0))[1:]
     mean = chroma.mean(axis=1)
+    n_window = min(_whole_frames(_MODULATION_SECONDS, frame_seconds), chroma.shape[1])
+    frequencies, power = welch(chroma, 1 / frame_seconds, nperseg=n_window)
+    sums = np.histogram(frequencies, _MODULATION_EDGES_HZ, weights=power.mean(axis=0))[0]
+    counts = np.histogram(frequencies, _MODULATION_EDGES_HZ)[0]
     return {
         "pitch_spectrum": np.abs(np.fft.rfft(mean / (mean.sum() + _TINY)))[1:],
         "chord_spectrum": np.concatenate([spectra.mean(axis=1), spectra.std(axis=1)]),
         "intervals": _intervals(chroma),
         "local_key": _local_key(chroma, frame_seconds),
         "harmonic_flux": _harmonic_flux(chroma),
-        "harmonic_rhythm": _harmonic_rhythm(chroma, frame_seconds),
+        "harmonic_rhythm": np.log(sums / np.maximum(counts, 1) + 1e-8),
     }
 
 
 def _intervals(chroma: np.ndarray) -> np.ndarray:
-    """How strongly pitch classes one to six semitones apart sound together, mean, deviation over frames.
+    """How strongly pitch classes one to six semitones apart sound together, as shares of the power.
 
-    As shares of the power: two equal notes give 1 / 2 at their interval, and 1 at six semitones, the only
-    ones that are as far apart the other way round.
+    Mean and standard deviation over frames. Two equal notes give 1 / 2 at their interval, but 1 at six
+    semitones, which are as far apart the other way round.
     """
     power = (chroma**2).sum(axis=0) + _TINY
     together = np.stack([(chroma * np.roll(chroma, n, axis=0)).sum(axis=0) / power for n in range(1, 7)])
@@ -365,10 +381,10 @@ def _intervals(chroma: np.ndarray) -> np.ndarray:
 def _local_key(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
     """Correlation with the best major and minor key of every second, and which of them fits better.
 
-    Mean of either and of major less minor; shares of seconds in major, and of changes of key; and the
-    deviation of major less minor.
+    Means of both and of their difference, shares of seconds in major and of changes of key, and the standard
+    deviation of the difference.
     """
-    length, step = whole_frames(_KEY_SECONDS, frame_seconds), whole_frames(1, frame_seconds)
+    length, step = _whole_frames(_KEY_SECONDS, frame_seconds), _whole_frames(1, frame_seconds)
     seconds = _standardised(uniform_filter1d(chroma, length, axis=1)[:, ::step])
     profiles = _standardised(np.stack([MAJOR, MINOR], axis=1)).T
     fits = [np.stack([np.roll(profile, n) for n in range(12)]) @ seconds / 12 for profile in profiles]
@@ -386,13 +402,4 @@ def _harmonic_flux(chroma: np.ndarray) -> np.ndarray:
     """Quantiles of the change from frame to frame, its skewness, and the share of large changes."""
     change = np.abs(np.diff(chroma, axis=1)).sum(axis=0)
     large = (change > 2 * change.mean()).mean()
-    return np.array([*np.percentile(change, [10, 25, 50, 75, 90, 97]), *skewness(change[None]), large])
-
-
-def _harmonic_rhythm(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Log power of the chroma rows' modulation in octaves from 0.3 Hz up."""
-    n_window = min(whole_frames(_MODULATION_SECONDS, frame_seconds), chroma.shape[1])
-    frequencies, power = welch(chroma, 1 / frame_seconds, nperseg=n_window)
-    sums = np.histogram(frequencies, _MODULATION_EDGES_HZ, weights=power.mean(axis=0))[0]
-    counts = np.histogram(frequencies, _MODULATION_EDGES_HZ)[0]
-    return np.log(sums / np.maximum(counts, 1) + 1e-8)
+    return np.array([*np.percentile(change, [10, 25, 50, 75, 90, 97]), *_skewness(change[None]), large])

@@ -1,4 +1,4 @@
-"""The arrays of a clip: 128 mel rows in dB on 12 chroma rows, at full rate and between beats."""
+"""The arrays of a clip: 128 mel rows in dB and 12 chroma rows, at full rate and beat-synchronous."""
 
 from typing import Annotated, Self
 
@@ -7,27 +7,26 @@ import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from music_emotion.audio.constant_q import ANALYSIS_N_FFT, chroma, estimate_tuning, short_time_spectrum
-from music_emotion.audio.separation import percussive_part
+from music_emotion.audio.spectrum import N_FFT, chroma, estimate_tuning, percussive_part, short_time_spectrum
 from music_emotion.config import N_CHROMA, N_MELS, N_ROWS_OF, Rows
 
 N_ROWS = N_ROWS_OF["fused"]
-_FEATURES_VERSION = 1  # raised when the same settings come to give other numbers
-SILENCE_DB = -80.0  # what `power_to_db` gives silence: its floor below the loudest frame
+_FEATURES_VERSION = 1  # raise it when the same settings give other numbers
+SILENCE_DB = -80.0  # of silence in `power_to_db`: its floor relative to the loudest frame
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class FeatureSettings:
-    """How audio becomes features; the defaults are the course's own extraction.
+    """Settings of the feature extraction. The defaults are the course's own.
 
     Attributes
     ----------
     sample_rate_hz : int
-        Sample rate of the analysed waveform; at least 8,400, since chroma reads up to 4,186 Hz.
+        Sample rate of the analysed waveform; at least 8,400, because chroma reads up to 4,186 Hz.
     n_fft : int
         Window of the short-time Fourier transform, in samples; even.
     hop_length : int
-        Samples from one frame to the next; at most a window.
+        Samples from one frame to the next; at most `n_fft`.
     """
 
     sample_rate_hz: Annotated[int, Field(ge=8400)] = 22050
@@ -37,10 +36,7 @@ class FeatureSettings:
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hop_length > self.n_fft:
-            raise ValueError(
-                f"hop_length is {self.hop_length}, longer than the window n_fft of {self.n_fft}: "
-                f"samples between frames would be lost"
-            )
+            raise ValueError(f"hop_length is {self.hop_length}, longer than the window n_fft of {self.n_fft}")
         return self
 
     def __str__(self) -> str:
@@ -48,28 +44,28 @@ class FeatureSettings:
 
 
 def row_slice(rows: Rows) -> slice:
-    """The rows of a fused array that hold a representation."""
+    """Rows of a fused array that hold a representation."""
     return {"fused": slice(0, N_ROWS), "mel": slice(0, N_MELS), "chroma": slice(N_MELS, N_ROWS)}[rows]
 
 
 def silent_rows() -> np.ndarray:
-    """One frame of silence, with which excerpts are padded.
+    """One frame of silence, the padding of excerpts.
 
     Returns
     -------
     np.ndarray [shape=(140,)], float32
-        -80 dB in the mel rows, where 0 would be the loudest possible value; 0 in the chroma rows.
+        -80 dB in the mel rows, where 0 is the loudest value; 0 in the chroma rows.
     """
     return np.repeat(np.array([SILENCE_DB, 0.0], np.float32), [N_MELS, N_CHROMA])
 
 
 def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Mel spectrogram as power.
+    """Mel power spectrogram.
 
     Parameters
     ----------
     magnitude : np.ndarray [shape=(1 + n_fft // 2, n_frames)]
-        Of the short-time spectrum.
+        Magnitude of the short-time spectrum.
     settings : FeatureSettings
 
     Returns
@@ -80,7 +76,7 @@ def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:
 
 
 def fuse(mel: np.ndarray, chroma_rows: np.ndarray) -> np.ndarray:
-    """Stack mel power, as dB below its own maximum, on chroma.
+    """Stack mel power, in dB relative to its maximum, on chroma.
 
     Parameters
     ----------
@@ -99,7 +95,7 @@ def fuse(mel: np.ndarray, chroma_rows: np.ndarray) -> np.ndarray:
 
 
 def full_features(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """The full-rate array of a clip alone.
+    """The full-rate array of a clip.
 
     Parameters
     ----------
@@ -129,14 +125,13 @@ def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.
     full : np.ndarray [shape=(140, n_frames)], float32
         One column per hop.
     beat_synchronous : np.ndarray [shape=(140, n_beats + 1)], float32
-        One column per span between beats: the median of mel power and of chroma over it.
+        One column per span between beats: the median of mel power and of chroma.
     """
-    # Mel, tuning and separation all need this one; librosa's ordinary calls make it three times.
-    spectrum = short_time_spectrum(waveform)
+    spectrum = short_time_spectrum(waveform)  # for mel, tuning and separation; librosa's own calls repeat it
     magnitude = np.abs(spectrum)
     mel, chroma_rows = _mel_and_chroma(waveform, magnitude, settings)
     beats = _beats(spectrum, magnitude, len(waveform), settings)
-    # `sync` starts at frame 0 anyway; named here, a clip without beats is one span, not none
+    # with 0, a clip without beats is one span
     borders = [0, *beats.tolist()]
     beat_mel = librosa.util.sync(mel, borders, aggregate=np.median)
     beat_chroma = librosa.util.sync(chroma_rows, borders, aggregate=np.median)
@@ -144,9 +139,9 @@ def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.
 
 
 def beat_frames(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Frames at which the percussive part of a waveform has its beats.
+    """Beats of the percussive part of a waveform.
 
-    Dynamic programming over the onset strength (Ellis, 2007), as librosa has it.
+    librosa's dynamic programming over the onset strength (Ellis, 2007).
 
     Parameters
     ----------
@@ -157,7 +152,7 @@ def beat_frames(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(n_beats,)], integer
-        Ascending frame numbers; empty where no beat is heard.
+        Ascending frame numbers; empty without beats.
     """
     spectrum = short_time_spectrum(waveform)
     return _beats(spectrum, np.abs(spectrum), len(waveform), settings)
@@ -166,7 +161,7 @@ def beat_frames(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
 def _beats(
     spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int, settings: FeatureSettings
 ) -> np.ndarray:
-    # resynthesised, since onsets of masked spectra give other beats
+    # resynthesised, because the masked spectrum gives other beats
     percussive = percussive_part(spectrum, magnitude, n_samples)
     rate_hz, hop_length = settings.sample_rate_hz, settings.hop_length
     return librosa.beat.beat_track(y=percussive, sr=rate_hz, hop_length=hop_length)[1]
@@ -175,24 +170,24 @@ def _beats(
 def _mel_and_chroma(
     waveform: np.ndarray, magnitude: np.ndarray, settings: FeatureSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both halves of the fused array, from the magnitudes at librosa's own window and hop."""
+    """Mel power and chroma; `magnitude` has librosa's default window and hop."""
     rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
     chroma_rows = chroma(waveform, estimate_tuning(magnitude, rate_hz), rate_hz, hop_length)
-    if (n_fft, hop_length) != (ANALYSIS_N_FFT, ANALYSIS_N_FFT // 4):
+    if (n_fft, hop_length) != (N_FFT, N_FFT // 4):
         magnitude = np.abs(short_time_spectrum(waveform, n_fft, hop_length))
     return mel_power(magnitude, settings), chroma_rows
 
 
 def compile_ahead(settings: FeatureSettings) -> None:
-    """Run all of the extraction once, so that what numba compiles for it is in numba's cache.
+    """Run the whole extraction once to fill numba's cache. Call it before starting several processes.
 
-    Processes that compile the same functions at the same time can leave a cache whose parts do not fit each
-    other, and crash in it (numba issue 10128). So call this before starting several.
+    Processes that compile the same functions at the same time can corrupt the cache and crash (numba issue
+    10128).
 
     Parameters
     ----------
     settings : FeatureSettings
-        Those that the processes will use.
+        The settings that the processes will use.
     """
     clicks = np.arange(0.25, 3, 0.5)
     waveform = librosa.clicks(times=clicks, sr=settings.sample_rate_hz, length=3 * settings.sample_rate_hz)

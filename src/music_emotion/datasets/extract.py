@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from music_emotion import files
-from music_emotion.audio.constant_q import ANALYSIS_N_FFT
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, compile_ahead, full_features, fused_features
+from music_emotion.audio.spectrum import N_FFT
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
 from music_emotion.datasets.layout import Split, array_name, leading_id, set_name
@@ -151,7 +151,7 @@ def read_clip(
         When it can't be decoded, is shorter than a window of the analysis, is silent, or is not finite.
     """
     waveform = read_waveform(path, settings.sample_rate_hz, start_seconds, end_seconds)
-    clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, ANALYSIS_N_FFT)
+    clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, N_FFT)
     if len(waveform) < shortest:
         found = f"{len(waveform)} samples at {settings.sample_rate_hz} Hz"
         raise InputError(f"{clip} has {found}; at least {shortest} are needed.")

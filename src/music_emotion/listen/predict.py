@@ -2,14 +2,14 @@
 
 Conventions
 -----------
-Networks were trained on clips of up to 30 s, whose mel rows are in dB below the clip's own maximum. So every
-excerpt of a song is treated as part of a clip: its mel rows are in dB below the loudest frame of the 31 s
-around it (at the file's ends, of the first or last 31 s). A shorter file is one clip, and its predictions
-are those of `predict_array` on its array.
+Networks are trained on clips of up to 30 s, whose mel rows are in dB relative to the clip's maximum. So every
+excerpt of a song is treated as part of a clip: its mel rows are in dB relative to the loudest frame of the
+31 s around it (at the file's ends, of the first or last 31 s). A shorter file is one clip, and gets the
+predictions of `predict_array` on its array.
 
-The prediction of a window is the mean over excerpts at the network's own length, spread over the window so
-that windows share them. A shorter window is a single excerpt, padded as in training. The prediction of the
-file is the mean over evenly spaced excerpts, as many for every 31 s as the experiment takes of a test clip.
+The prediction of a window is the mean over excerpts of the network's length. Windows share excerpts. A window
+shorter than an excerpt is a single excerpt, padded as in training. The prediction of the file is the mean
+over evenly spaced excerpts: for every 31 s, as many as the experiment takes of a test clip.
 """
 
 import math
@@ -25,29 +25,22 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from music_emotion.audio.constant_q import chroma, estimate_tuning, short_time_spectrum
 from music_emotion.audio.decode import read_waveform, recording_seconds
-from music_emotion.audio.features import (
-    N_MELS,
-    N_ROWS,
-    SILENCE_DB,
-    FeatureSettings,
-    mel_power,
-    row_slice,
-    silent_rows,
-)
+from music_emotion.audio.features import SILENCE_DB, FeatureSettings, mel_power, row_slice, silent_rows
+from music_emotion.audio.spectrum import chroma, estimate_tuning, short_time_spectrum
+from music_emotion.config import N_MELS, N_ROWS_OF
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store, check_array
 from music_emotion.files import InputError
 from music_emotion.models.network import Network
 from music_emotion.training.predict import predict_clips
 
-CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds
-SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
-_LOUDEST = 1e6  # full scale is 1; beyond, a file is damaged
+_CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds
+_SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
+_LOUDEST = 1e6  # full scale is 1; a file with larger values is damaged
 _BLOCK_SECONDS = 60.0
-_CHROMA_MARGIN_SECONDS = 3.0  # twice what the lowest filter reads beyond its frame
-_AT_ONCE = 8  # excerpts in a batch, of which layers still find their input in the cache
+_CHROMA_MARGIN_SECONDS = 3.0  # twice the reach of the lowest filter beyond its frame
+_AT_ONCE = 8  # excerpts in a batch, so that the activations of a layer fit into the CPU's cache
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ class Song:
     seconds : float
         Length of the file.
     rows : np.ndarray [shape=(n_frames, 140)], float32
-        Mel rows in absolute dB, and chroma rows, which are 0 unless asked for.
+        Mel rows in absolute dB, and chroma rows, which are 0 if not computed.
     settings : FeatureSettings
     """
 
@@ -77,7 +70,7 @@ class Sliding:
     window_seconds : float
         Length of a window; a shorter file is one window.
     hop_seconds : float
-        From one window's start to the next one's; longer than a window, it leaves gaps.
+        From the start of one window to that of the next. A hop longer than a window leaves gaps.
 
     Raises
     ------
@@ -95,9 +88,9 @@ class Sliding:
                 raise InputError(f"{flag} is {value:g} s; give a number of seconds from 0.1 up.")
 
     def windows(self, seconds: float) -> np.ndarray:
-        """Start and end of every window in seconds [shape=(n, 2)]; the last ends where the file does."""
+        """Start and end of every window in seconds [shape=(n, 2)]; the last ends with the file."""
         length = min(self.window_seconds, seconds)
-        # the millionth makes up for rounding, lest a window be followed by itself
+        # the millionth absorbs rounding errors, which would repeat the last window
         n_before = max(0, math.ceil((seconds - length) / self.hop_seconds - 1e-6))
         starts = np.append(np.arange(n_before) * self.hop_seconds, seconds - length)
         return np.stack([starts, np.minimum(starts + length, seconds)], axis=1)
@@ -115,9 +108,9 @@ class Timeline:
         `start_seconds` and `end_seconds`, one row per window.
     targets, genres : pd.DataFrame
         One row per window: targets in their own units, class probabilities. Without columns where no network
-        gives them; nan where all around a window is silent.
+        predicts them; nan where a window and the clip around it are silent.
     whole_targets, whole_genres : dict of str to float
-        The same of the whole file.
+        Predictions of the whole file.
     """
 
     seconds: float
@@ -134,7 +127,7 @@ class Timeline:
 
 
 def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
-    """Decode a file and compute its frames, in blocks so that only waveform and frames grow with the file.
+    """Decode a file and compute its frames, block by block to limit memory.
 
     Parameters
     ----------
@@ -142,7 +135,7 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
         Any file that `read_waveform` reads.
     settings : FeatureSettings
     with_chroma : bool
-        Whether to compute the chroma rows. Their tuning is that of the middle 31 s.
+        Compute the chroma rows, with the tuning of the middle 31 s.
 
     Raises
     ------
@@ -151,16 +144,14 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
     """
     seconds, waveform = recording_seconds(path), read_waveform(path, settings.sample_rate_hz)
     if len(waveform) < settings.n_fft:
-        raise InputError(
-            f"{path}: the recording has {len(waveform)} samples at {settings.sample_rate_hz} Hz; at least "
-            f"{settings.n_fft} are needed."
-        )
+        found = f"{len(waveform)} samples at {settings.sample_rate_hz} Hz"
+        raise InputError(f"{path}: the recording has {found}; at least {settings.n_fft} are needed.")
     if not max(waveform.max(), -waveform.min()) < _LOUDEST:
         raise InputError(f"{path}: the audio holds values that are not finite, or far beyond full scale.")
-    rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS), np.float32)
+    rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS_OF["fused"]), np.float32)
     for place, block in tqdm(_blocks(waveform, settings, with_chroma), path.name, leave=False, unit="block"):
         rows[place, : block.shape[1]] = block
-    if rows[:, :N_MELS].max() <= SILENT_DB:
+    if rows[:, :N_MELS].max() <= _SILENT_DB:
         raise InputError(f"{path}: the recording is silent.")
     return Song(seconds, rows, settings)
 
@@ -168,15 +159,15 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
 def _blocks(
     waveform: np.ndarray, settings: FeatureSettings, with_chroma: bool
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Frames of a minute at a time, computed with a margin at either end and so equal to the whole file's."""
+    """Frames of a minute at a time. Margins at both ends make them equal to those of the whole file."""
     rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
     n_frames, per_second = 1 + len(waveform) // hop_length, rate_hz / hop_length
     n_per_block, margin = max(1, round(_BLOCK_SECONDS * per_second)), math.ceil(n_fft / hop_length)
     tuning = 0.0
     if with_chroma:
         margin += math.ceil(_CHROMA_MARGIN_SECONDS * per_second)
-        first = max(0, (n_frames - round(CLIP_SECONDS * per_second)) // 2) * hop_length
-        middle = waveform[first : first + round(CLIP_SECONDS * rate_hz)]
+        first = max(0, (n_frames - round(_CLIP_SECONDS * per_second)) // 2) * hop_length
+        middle = waveform[first : first + round(_CLIP_SECONDS * rate_hz)]
         tuning = estimate_tuning(np.abs(short_time_spectrum(middle)), rate_hz)
     for first in range(0, n_frames, n_per_block):
         last, start = min(first + n_per_block, n_frames), max(0, first - margin)
@@ -197,13 +188,13 @@ def predict_song(
     Parameters
     ----------
     song : Song
-        With chroma if any network reads it.
+        With chroma if a network reads it.
     networks : sequence of Network
-        On the accelerator's device, of full-rate arrays made with the song's settings. Those of one output
-        are averaged.
+        On the accelerator's device, trained on full-rate arrays with the song's settings. Predictions of one
+        output are averaged.
     sliding : Sliding
     accelerator : Accelerator
-        Gives the device and, where it is no CPU, the precision.
+        Gives the device and, on a GPU, the precision.
 
     Returns
     -------
@@ -220,7 +211,7 @@ def predict_song(
         for named in columns.values()
     )
     spans = pd.DataFrame(times, columns=["start_seconds", "end_seconds"])
-    # the row after the windows' is the file's
+    # the last row is the file's
     whole = [{str(name): float(table[name].iloc[-1]) for name in table} for table in (targets, genres)]
     return Timeline(song.seconds, spans, targets.reindex(spans.index), genres.reindex(spans.index), *whole)
 
@@ -230,11 +221,11 @@ def _predict_excerpts(
 ) -> np.ndarray:
     """Predictions of every window and, last, of the file [shape=(n_windows + 1, n_outputs)].
 
-    They are means over the excerpts that are not silent; nan where all are.
+    Each is the mean over its excerpts that are not silent, or nan.
     """
     excerpt, n_frames = network.card.experiment.excerpt, len(song.rows)
     per_second = song.settings.sample_rate_hz / song.settings.hop_length
-    clip = max(math.ceil(CLIP_SECONDS * per_second), excerpt.frames or 0)
+    clip = max(math.ceil(_CLIP_SECONDS * per_second), excerpt.frames or 0)
     length = min(excerpt.frames or clip, n_frames)
     starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
     planned = np.unique(starts) if within == length else np.empty(0, np.int64)
@@ -247,8 +238,8 @@ def _predict_excerpts(
     loudest = song.rows[:, :N_MELS].max(axis=1)
     peaks = np.array([loudest[start : start + clip].max() for start in first])
     values = np.full((len(places), len(network.card.outputs)), np.nan)
-    is_cpu = accelerator.device.type == "cpu"  # on which written predictions are in single precision
-    batches = [*_batched(places[:, 1], peaks > SILENT_DB)]
+    is_cpu = accelerator.device.type == "cpu"  # which predicts in single precision
+    batches = [*_batched(places[:, 1], peaks > _SILENT_DB)]
     for chosen in tqdm(batches, "predict", leave=False, unit="batch"):
         frames = _excerpts(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
         lengths = torch.from_numpy(places[chosen, 1]).to(accelerator.device)
@@ -260,9 +251,9 @@ def _predict_excerpts(
 
 
 def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:
-    """Excerpts in dB below their peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
+    """Excerpts in dB relative to given peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
     experiment = network.card.experiment
-    padding = silent_rows() if experiment.excerpt.padding == "silence" else np.zeros(N_ROWS, np.float32)
+    padding = silent_rows() if experiment.excerpt.padding == "silence" else 0 * silent_rows()
     n_frames = experiment.excerpt.frames or places[0, 1]
     batch = np.tile(padding[:, None], (len(places), 1, n_frames))
     for excerpt, (first, length), peak in zip(batch, places, peaks, strict=True):
@@ -274,8 +265,8 @@ def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarra
 def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int) -> tuple[np.ndarray, int]:
     """First frames of the excerpts of every window [shape=(n_windows, n)], and their length.
 
-    Windows and hop are given in frames. Excerpts lie in the middle of a window, a whole part of a hop apart,
-    so windows share them. Each overlaps the next by half at least.
+    Windows and hop are given in frames. Excerpts are centred in a window. The hop is a multiple of the step
+    between them, so windows share them. Neighbours overlap by at least half.
     """
     window = min(n_frames, 1 + math.floor(times[0, 1] - times[0, 0]))
     within = min(length, window)
@@ -289,8 +280,8 @@ def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int
 def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planned: np.ndarray) -> np.ndarray:
     """First frames of excerpts evenly spaced over a file, as `EvenExcerpts` spaces those of a clip.
 
-    In a file longer than a clip they move to planned ones, which are predicted anyway, within a quarter of
-    their length.
+    In a file longer than a clip, they move by up to a quarter of their length to excerpts of windows
+    (`planned`), which are predicted anyway.
     """
     n = per_clip * math.ceil(n_frames / clip)
     shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
@@ -302,7 +293,7 @@ def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planne
 
 
 def _batched(lengths: np.ndarray, is_heard: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions of excerpts, in batches of equal length, lest networks of whole clips get padding."""
+    """Indices of excerpts that are not silent, in batches of equal length, which need no padding."""
     for length in np.unique(lengths):
         chosen = np.flatnonzero((lengths == length) & is_heard)
         yield from (chosen[first : first + _AT_ONCE] for first in range(0, len(chosen), _AT_ONCE))
@@ -314,20 +305,20 @@ def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:
     Parameters
     ----------
     network : Network
-        As `load_model` gives it.
+        From `load_model`.
     fused : np.ndarray [shape=(140, n_frames)]
-        As `fused_features` computes it, or as the competition gives it; at the rate, full or
-        beat-synchronous, that the network was trained on.
+        From `fused_features` or the competition, at the rate (full or beat-synchronous) of the network's
+        training clips.
 
     Returns
     -------
     dict of str to float
-        Every target in its own units, or every class's probability.
+        Every target in its own units, or the probability of every class.
 
     Raises
     ------
     InputError
-        When the array has another shape or values that are not finite.
+        When the array has a wrong shape or values that are not finite.
 
     Examples
     --------

@@ -1,30 +1,53 @@
-"""Predict audio files and folders: finished results stay, and files that fail are listed at the end."""
+"""Predict audio files and folders of audio, and write a table, a summary and a picture for each file."""
 
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import librosa
+import numpy as np
+import pandas as pd
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from music_emotion.audio.features import N_MELS, SILENCE_DB
 from music_emotion.config import Task
 from music_emotion.datasets.clip_table import audio_below
-from music_emotion.files import InputError
-from music_emotion.listen.overview import Overview, overview_of
-from music_emotion.listen.predict import Sliding, Timeline, predict_song, read_song
-from music_emotion.listen.results import (
-    free_place,
-    is_written,
-    readable,
-    stamp,
-    with_ending,
-    write_timeline,
-)
+from music_emotion.files import InputError, read_object, write_json, write_table
+from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model
 
-_Draw = Callable[[Path, str, Timeline, Overview], None]
+_MOST_COLUMNS = 1500  # of the reduced spectrogram
+_LONGEST_WITH_BEATS_SECONDS = 600.0  # in longer songs, the marks of beats would overlap
+_QUIETEST_ONSET_DB = -40.0  # below, lossy compression flickers
+_TICKS_HZ = (256, 1024, 4096)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The sound of a song, for its picture.
+
+    Attributes
+    ----------
+    seconds : float
+        Length of the song, up to a frame.
+    spectrogram : np.ndarray [shape=(128, n_columns)]
+        Mean dB relative to the loudest, in at most 1500 columns.
+    beats : np.ndarray [shape=(n_beats,)]
+        Seconds of the beats; empty for songs longer than ten minutes.
+    ticks : dict of int to float
+        Positions of some frequencies in Hz among the mel rows.
+    """
+
+    seconds: float
+    spectrogram: np.ndarray
+    beats: np.ndarray
+    ticks: dict[int, float]
 
 
 def predict_songs(
@@ -33,7 +56,7 @@ def predict_songs(
     out: Path,
     sliding: Sliding,
     accelerator: Accelerator,
-    draw: _Draw | None = None,
+    draw: Callable[[Path, str, Timeline, Overview], None] | None = None,
 ) -> None:
     """Predict audio files, and write `<name>.csv`, `.json` and `.png` for each that lacks them.
 
@@ -55,33 +78,41 @@ def predict_songs(
     Raises
     ------
     InputError
-        Before anything is written, when nothing is asked or the models can't be used, or not together. At
-        the end, when files could not be predicted; it lists them with the reasons.
+        Before anything is written, when there is nothing to predict or the models can't be used, or not
+        together. At the end, when files could not be predicted; it lists them with the reasons.
     """
     if not paths:
         raise InputError("There is nothing to predict. Name audio files, or folders of audio.")
     if not any(models.values()):
         raise InputError("No model is given. Name model.safetensors of runs with --emotion, --genre or both.")
+    stamps = {task: list(map(_stamp, of_task)) for task, of_task in models.items()}
     failures: list[str] = []
-    files = _find_audio(paths, failures)
-    n_asked = len(files) + len(failures)
-    recipe = {
-        "models": {task: list(map(stamp, of_task)) for task, of_task in models.items()},
-        "settings": {"window_seconds": sliding.window_seconds, "hop_seconds": sliding.hop_seconds},
-    }
+    songs = _find_audio(paths, failures)
+    n_asked = len(songs) + len(failures)
     unfinished, taken = [], set[str]()
-    for path in files:
-        origin = stamp(path) | recipe
+    for path in songs:
+        origin = _stamp(path) | {"models": stamps, "settings": asdict(sliding)}
         with _collecting(failures):
-            place = free_place(out, path, taken)
-            if is_written(place, origin, ("csv", "png") if draw else ("csv",)):
-                print(f"{readable(place)}.csv is there already.")
+            name = _free_name(out, path, taken)
+            files = {ending: out / f"{name}.{ending}" for ending in ("json", "csv", "png")}
+            wanted = [file for ending, file in files.items() if draw or ending != "png"]
+            if all(file.exists() for file in wanted) and read_object(files["json"]).items() >= origin.items():
+                print(f"{_readable(files['csv'])} is there already.")
             else:
-                unfinished.append((path, place, origin))
+                unfinished.append((path, files, origin))
     networks = [network.to(accelerator.device) for network in _load_networks(models)] if unfinished else []
-    for path, place, origin in tqdm(unfinished, "predict", unit="file", disable=len(unfinished) < 2):
+    with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
+    precision = "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision  # "no" is single
+    for path, files, origin in tqdm(unfinished, "predict", unit="file", disable=len(unfinished) < 2):
         with _collecting(failures):
-            _predict_one(path, place, origin, networks, sliding, accelerator, draw)
+            song = read_song(path, networks[0].card.features, with_chroma)
+            timeline = predict_song(song, networks, sliding, accelerator)
+            files["json"].unlink(missing_ok=True)  # without it, the results are unfinished
+            files["png"].unlink(missing_ok=True)
+            if draw:
+                draw(files["png"], _readable(Path(path.name)), timeline, overview_of(song))
+            how = {"features": asdict(song.settings), "precision": precision}
+            _write_timeline(files, timeline, origin | how)
     if failures:
         reasons = "\n".join(failures)
         raise InputError(f"{len(failures)} of {n_asked} could not be predicted, the others are:\n{reasons}")
@@ -89,7 +120,7 @@ def predict_songs(
 
 @contextmanager
 def _collecting(failures: list[str]) -> Iterator[None]:
-    """Go on after an error, and keep its sentence."""
+    """Go on after an error, and keep its message."""
     try:
         yield
     except InputError as error:
@@ -106,67 +137,99 @@ def _find_audio(paths: Sequence[Path], failures: list[str]) -> list[Path]:
     return list(files.values())
 
 
-def _predict_one(
-    path: Path,
-    place: Path,
-    origin: dict[str, Any],
-    networks: Sequence[Network],
-    sliding: Sliding,
-    accelerator: Accelerator,
-    draw: _Draw | None,
-) -> None:
-    features = networks[0].card.features
-    song = read_song(path, features, any(n.card.experiment.data.rows != "mel" for n in networks))
-    timeline = predict_song(song, networks, sliding, accelerator)
-    with_ending(place, "json").unlink(missing_ok=True)  # until all is new, nothing is finished
-    if draw:
-        draw(with_ending(place, "png"), readable(Path(path.name)), timeline, overview_of(song))
-    else:  # an earlier one may be of other models
-        with_ending(place, "png").unlink(missing_ok=True)
-    # in Accelerate's words; on a CPU it is always single
-    precision = "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision
-    write_timeline(place, timeline, origin | {"features": asdict(features), "precision": precision})
-    words = [f"{timeline.seconds:.1f} s in {len(timeline.times)} windows"]
-    if genre := timeline.likeliest_genre:
-        words.append(f"{genre} {timeline.whole_genres[genre]:.2f}")
-    words += [f"{name} {value:.2f}" for name, value in timeline.whole_targets.items()]
-    tqdm.write(f"{readable(place)}.csv: {', '.join(words)}")
+def _stamp(path: Path) -> dict[str, Any]:
+    """Absolute path, size and time of a file, which tell it from others and from an older version."""
+    status = path.stat() if path.exists() else None
+    size, mtime_ns = (status.st_size, status.st_mtime_ns) if status else (None, None)
+    return {"file": _readable(path.resolve()), "bytes": size, "mtime_ns": mtime_ns}
+
+
+def _readable(path: Path) -> str:
+    """A path as valid UTF-8, even if its bytes are not."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
+    """Name of a file's results: `<name>`, else `<folder>-<name>`, else that with a number.
+
+    It belongs to no other file of this run (`taken`, in lower case) nor, by its card, of an earlier run.
+    """
+    own, longer = _readable(path.resolve()), f"{path.resolve().parent.name}-{path.stem}"
+
+    def is_free(name: str) -> bool:
+        card = folder / f"{name}.json"
+        return name.casefold() not in taken and (not card.exists() or read_object(card).get("file") == own)
+
+    names = chain([path.stem, longer], (f"{longer}-{number}" for number in count(2)))
+    name = next(filter(is_free, names))
+    taken.add(name.casefold())
+    return name
 
 
 def _load_networks(models: dict[Task, Sequence[Path]]) -> list[Network]:
     """Load models, and refuse those that can't be used here, or not together."""
     loaded = [(path, task, load_model(path)) for task, paths in models.items() for path in paths]
     for path, task, network in loaded:
-        _check_network(path, network, task)
+        data, own_task = network.card.experiment.data, network.card.experiment.task
+        if own_task != task:
+            raise InputError(f"{path} is a model of the task {own_task}. Give it as --{own_task}.")
+        for name, usable in (("rate", "full"), ("windows", None), ("statistics", None)):
+            if (value := getattr(data, name)) != usable:
+                raise InputError(
+                    f"{path} was trained with data.{name} '{value}', which can't be made of audio here. "
+                    f"Give a model that was trained on full-rate arrays."
+                )
     classes = {network.card.outputs: path for path, task, network in loaded if task == "genre"}
     if len(classes) > 1:
         known = "; ".join(f"{path} knows {', '.join(names)}" for names, path in classes.items())
         raise InputError(f"Models of different genres can't be averaged: {known}. Give one kind.")
     kinds = {network.card.features: path for path, _, network in loaded}
     if len(kinds) > 1:
-        known = "; ".join(
-            f"{path} at {kind.sample_rate_hz} Hz with n_fft {kind.n_fft} and hop_length {kind.hop_length}"
-            for kind, path in kinds.items()
-        )
-        raise InputError(
-            f"Models of differently extracted clips can't be used at once: {known}. Give one kind."
-        )
+        known = "; ".join(f"{path} has {kind!r}" for kind, path in kinds.items())
+        raise InputError(f"Models of different features can't be used at once: {known}. Give one kind.")
     return [network for _, _, network in loaded]
 
 
-def _check_network(path: Path, network: Network, task: Task) -> None:
-    """Refuse a network of the other task, or of other arrays than audio gives."""
-    data, own_task = network.card.experiment.data, network.card.experiment.task
-    if own_task != task:
-        raise InputError(f"{path} is a model of the task {own_task}. Give it as --{own_task}.")
-    if data.rate != "full":
-        raise InputError(
-            f"{path} reads beat-synchronous arrays, in which seconds are lost. Give a model that was "
-            f"trained with data.rate 'full'."
-        )
-    for name in ("windows", "statistics"):
-        if (value := getattr(data, name)) is not None:
-            raise InputError(
-                f"{path} was trained on data.{name} '{value}', which can't be made of audio here. Give a "
-                f"model that was trained on the competition's arrays, or on ones like them."
-            )
+def overview_of(song: Song) -> Overview:
+    """Reduce the spectrogram of a song, and track its beats.
+
+    Beats are tracked on the onset strength of the whole sound. The percussive part, on which the features'
+    beats are tracked, would take longer than all the rest.
+    """
+    settings, decibels, n_frames = song.settings, song.rows[:, :N_MELS], len(song.rows)
+    rate: dict[str, Any] = {"sr": settings.sample_rate_hz, "hop_length": settings.hop_length}
+    seconds = n_frames * settings.hop_length / settings.sample_rate_hz
+    columns = np.arange(n_frames) * min(n_frames, _MOST_COLUMNS) // n_frames
+    starts = np.flatnonzero(np.diff(columns, prepend=-1))
+    mean = (np.add.reduceat(decibels, starts, axis=0) / np.bincount(columns)[:, None]).T
+    beats = np.empty(0)
+    if seconds <= _LONGEST_WITH_BEATS_SECONDS:
+        audible = np.maximum(decibels, _QUIETEST_ONSET_DB).T
+        onsets = librosa.onset.onset_strength(S=audible, n_fft=settings.n_fft, **rate)
+        beats = librosa.beat.beat_track(onset_envelope=onsets, units="time", **rate)[1]
+    centres_hz = librosa.mel_frequencies(N_MELS + 2, fmax=settings.sample_rate_hz / 2)[1:-1]
+    shown = [frequency for frequency in _TICKS_HZ if frequency < centres_hz[-1]]
+    ticks = dict(zip(shown, np.interp(shown, centres_hz, np.arange(N_MELS) + 0.5).tolist(), strict=True))
+    return Overview(seconds, np.maximum(mean - mean.max(), SILENCE_DB), beats, ticks)
+
+
+def _write_timeline(files: dict[str, Path], timeline: Timeline, origin: dict[str, Any]) -> None:
+    """Write the table and, last, the card, and print a summary."""
+    genres = timeline.genres.add_prefix("genre_")
+    write_table(files["csv"], pd.concat([timeline.times, timeline.targets, genres], axis=1).round(6))
+    whole = {"targets": timeline.whole_targets, "genres": timeline.whole_genres}
+    card = {
+        "seconds": round(timeline.seconds, 6),
+        **{kind: {name: _rounded(value) for name, value in of.items()} for kind, of in whole.items()},
+        "genre": timeline.likeliest_genre,
+    }
+    write_json(files["json"], origin | card)
+    words = [f"{timeline.seconds:.1f} s in {len(timeline.times)} windows"]
+    if genre := timeline.likeliest_genre:
+        words.append(f"{genre} {timeline.whole_genres[genre]:.2f}")
+    words += [f"{name} {value:.2f}" for name, value in timeline.whole_targets.items()]
+    tqdm.write(f"{_readable(files['csv'])}: {', '.join(words)}")
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None  # JSON has no nan

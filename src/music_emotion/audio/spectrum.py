@@ -1,0 +1,259 @@
+"""Short-time spectrum, tuning, constant-Q chromagram and percussive part: equal to librosa's, and faster.
+
+The constant-Q filters are built once per tuning, where librosa builds them for every clip. The median filter
+of the harmonic-percussive separation is compiled.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import librosa
+import numba
+import numpy as np
+import scipy.fft
+
+from music_emotion.config import N_CHROMA
+
+N_FFT = 2048  # librosa's default window for tuning and separation; the hop is a quarter of it
+_BINS_PER_OCTAVE, _N_OCTAVES = 36, 7  # of `librosa.feature.chroma_cqt`, from C1 up
+_N_BINS = _BINS_PER_OCTAVE * _N_OCTAVES
+_SPARSITY = 0.01  # share of each filter's magnitude that librosa sets to zero
+_LOWEST_PEAK_HZ, _HIGHEST_PEAK_HZ, _PEAK_SHARE = 150.0, 4000.0, 0.1  # of `librosa.piptrack`
+_MEDIAN_SIZE = 31  # of `librosa.decompose.hpss`, in frames and in frequency bins
+_TINIEST = np.finfo(np.float32).tiny
+_LANES = 64  # columns sorted side by side: their window fits into the L1 cache
+
+
+def short_time_spectrum(
+    waveform: np.ndarray, n_fft: int = N_FFT, hop_length: int | None = None, window: str = "hann"
+) -> np.ndarray:
+    """Short-time Fourier transform with centred frames, as `librosa.stft`.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)], float32
+    n_fft, hop_length : int
+        In samples. The hop is a quarter of the window by default.
+    window : str
+
+    Returns
+    -------
+    np.ndarray [shape=(1 + n_fft // 2, 1 + n_samples // hop_length)], complex64
+        Frames are contiguous in memory.
+    """
+    padded = np.pad(waveform, n_fft // 2)  # librosa would warn about clips shorter than a window
+    return librosa.stft(padded, n_fft=n_fft, hop_length=hop_length, window=window, center=False)
+
+
+def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
+    """Deviation of the music from equal temperament at A 440.
+
+    Equal to `librosa.estimate_tuning` with 36 bins per octave: the stronger half of all spectral peaks votes,
+    at frequencies from parabolic interpolation (Smith, 2011). Only peaks are interpolated here, not all bins.
+
+    Parameters
+    ----------
+    magnitude : np.ndarray [shape=(n_bins, n_frames)], float32
+    sample_rate_hz : int
+
+    Returns
+    -------
+    float
+        In bins (thirds of a semitone), -.5 to .5 in steps of .01. 0 where there is no peak.
+    """
+    n_fft = 2 * (len(magnitude) - 1)
+    frequencies_hz = librosa.fft_frequencies(sr=sample_rate_hz, n_fft=n_fft)
+    low, high = np.searchsorted(frequencies_hz, [_LOWEST_PEAK_HZ, min(_HIGHEST_PEAK_HZ, sample_rate_hz / 2)])
+    low, high = max(low, 1), min(high, len(magnitude) - 1)
+    at, below, above = magnitude[low:high], magnitude[low - 1 : high - 1], magnitude[low + 1 : high + 1]
+    peaks = (at > below) & (at >= above) & (at > _PEAK_SHARE * magnitude.max(axis=0))
+    if not peaks.any():
+        return 0.0
+    at, below, above = at[peaks], below[peaks], above[peaks]
+    # votes often tie, so every number is rounded where librosa rounds it
+    slope, curvature = (above - below) / 2, (above + below) - 2 * at.astype(np.float64)
+    inside = np.abs(slope) < np.abs(curvature)
+    shift = np.divide(-slope, curvature, out=np.zeros_like(curvature), where=inside).astype(np.float32)
+    heights = at + 0.5 * slope * shift
+    bins = low + np.nonzero(peaks)[0] + shift
+    pitches_hz = (bins * sample_rate_hz / n_fft).astype(np.float32)
+    strong = heights >= np.median(heights)
+    return float(librosa.pitch_tuning(pitches_hz[strong], bins_per_octave=_BINS_PER_OCTAVE))
+
+
+def chroma(waveform: np.ndarray, tuning: float, sample_rate_hz: int, hop_length: int) -> np.ndarray:
+    """Constant-Q chromagram, equal to `librosa.feature.chroma_cqt` up to rounding.
+
+    The recursive transform of Schoerkhuber and Klapuri (2010): octave by octave, each at half the sample rate
+    of the octave above it.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)], float32
+    tuning : float
+        In bins, as `estimate_tuning` gives it.
+    sample_rate_hz, hop_length : int
+
+    Returns
+    -------
+    np.ndarray [shape=(12, n_frames)], float32
+        0 to 1. The maximum of every frame is 1.
+    """
+    responses, halvings = [], 0
+    for octave in _octaves(sample_rate_hz, hop_length, tuning):
+        factor, halvings = 2 ** (octave.halvings - halvings), octave.halvings
+        waveform = librosa.resample(waveform, orig_sr=factor, target_sr=1, scale=True)
+        spectrum = short_time_spectrum(waveform, octave.n_fft, octave.hop_length, window="ones")
+        # transposed, because frames are contiguous in memory
+        responses.append(np.abs(spectrum.T[:, octave.bins] @ octave.filters.T).T)
+    n_frames = min(response.shape[1] for response in responses)
+    magnitude = np.concatenate([response[:, :n_frames] for response in reversed(responses)])
+    fold = librosa.filters.cq_to_chroma(_N_BINS, bins_per_octave=_BINS_PER_OCTAVE, n_chroma=N_CHROMA)
+    return librosa.util.normalize(fold @ magnitude, norm=np.inf, axis=0)
+
+
+class _Octave(NamedTuple):
+    """Filters of one octave, and the signal they are applied to.
+
+    Attributes
+    ----------
+    halvings : int
+        How often the waveform's sample rate is halved first.
+    n_fft, hop_length : int
+        In samples at the halved rate.
+    bins : slice
+        The Fourier bins at which any filter is not zero.
+    filters : np.ndarray [shape=(36, len(bins))], complex64
+    """
+
+    halvings: int
+    n_fft: int
+    hop_length: int
+    bins: slice
+    filters: np.ndarray
+
+
+# There are a hundred possible tunings. Their filters take 24 MB at the default settings.
+@lru_cache(maxsize=128)
+def _octaves(sample_rate_hz: int, hop_length: int, tuning: float) -> tuple[_Octave, ...]:
+    """Filters of all octaves from the highest down, as `librosa.vqt` makes and scales them."""
+    lowest_hz = float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE)
+    frequencies_hz = librosa.cqt_frequencies(_N_BINS, fmin=lowest_hz, bins_per_octave=_BINS_PER_OCTAVE)
+    lengths, cutoff_hz = librosa.filters.wavelet_lengths(freqs=frequencies_hz, sr=sample_rate_hz)
+    # how often librosa halves the rate before the highest octave
+    possible = math.ceil(math.log2(sample_rate_hz / 2 / cutoff_hz)) - 2
+    twos_in_hop = (hop_length & -hop_length).bit_length() - 1
+    halvings = max(0, min(possible, twos_in_hop - _N_OCTAVES + 1))
+    top_rate_hz, hop_length = sample_rate_hz / 2**halvings, hop_length >> halvings
+    lengths = lengths / 2**halvings
+    octaves = []
+    for first in range(_N_BINS - _BINS_PER_OCTAVE, -1, -_BINS_PER_OCTAVE):
+        rows, rate_hz = slice(first, first + _BINS_PER_OCTAVE), sample_rate_hz / 2**halvings
+        tones, tone_lengths = librosa.filters.wavelet(freqs=frequencies_hz[rows], sr=rate_hz)
+        n_fft = tones.shape[1]
+        tones *= tone_lengths[:, None] / n_fft  # in place, so in complex64, which decides what is set to zero
+        transforms = scipy.fft.fft(tones, axis=1)[:, : n_fft // 2 + 1]
+        filters = librosa.util.sparsify_rows(transforms, quantile=_SPARSITY).toarray()
+        filters *= np.sqrt(top_rate_hz / rate_hz) / np.sqrt(lengths[rows, None])
+        used = np.flatnonzero(filters.any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        octaves.append(_Octave(halvings, n_fft, hop_length, bins, filters[:, bins].astype(np.complex64)))
+        if hop_length % 2 == 0:
+            halvings, hop_length = halvings + 1, hop_length // 2
+    return tuple(octaves)
+
+
+def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int) -> np.ndarray:
+    """Percussive part of a waveform.
+
+    Harmonic-percussive source separation (HPSS) by median filtering (Fitzgerald, 2010), equal to
+    `librosa.effects.percussive` with its defaults. The harmonic part is not resynthesised.
+
+    Parameters
+    ----------
+    spectrum : np.ndarray [shape=(n_bins, n_frames)], complex
+        From `short_time_spectrum` with its defaults.
+    magnitude : np.ndarray [shape=(n_bins, n_frames)], float32
+        Its absolute values.
+    n_samples : int
+        Length of the waveform.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)], float32
+    """
+    frames = np.ascontiguousarray(magnitude.T)
+    harmonic = running_median(frames, _MEDIAN_SIZE)
+    percussive = np.ascontiguousarray(running_median(np.ascontiguousarray(frames.T), _MEDIAN_SIZE).T)
+    masked = _soft_masked(np.ascontiguousarray(spectrum.T), frames, harmonic, percussive)
+    return librosa.istft(masked.T, length=n_samples)
+
+
+@numba.vectorize(cache=True)
+def _soft_masked(value: complex, magnitude: float, harmonic: float, percussive: float) -> complex:
+    """Weigh a value of a spectrum by the percussive part's share of the power.
+
+    Every step rounds as in librosa (`softmask` of power 2, then magnitude times phase), because beats depend
+    on ties.
+    """
+    weight, larger = np.float32(0.5), max(harmonic, percussive)
+    if larger >= _TINIEST:
+        wanted, other = percussive / larger, harmonic / larger
+        weight = wanted * wanted / (wanted * wanted + other * other)
+    if magnitude == 0:
+        return value
+    weighted = magnitude * weight
+    return complex(weighted * (value.real / magnitude), weighted * (value.imag / magnitude))
+
+
+def running_median(values: np.ndarray, size: int) -> np.ndarray:
+    """Median of a window that slides down each column.
+
+    Bit-equal to ``scipy.ndimage.median_filter(values, size=(size, 1), mode="reflect")``.
+
+    Parameters
+    ----------
+    values : np.ndarray [shape=(n_rows, n_columns)], float32
+        Finite.
+    size : int
+        Rows in the window; odd. The array is mirrored at its ends.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_rows, n_columns)], float32
+    """
+    padded = np.pad(values, ((size // 2, size // 2), (0, 0)), mode="symmetric")
+    medians = np.empty_like(values, order="C")
+    _slide(padded, size, medians)
+    return medians
+
+
+@numba.njit(cache=True, nogil=True)
+def _slide(padded: np.ndarray, size: int, medians: np.ndarray) -> None:
+    """Keep the window of each column sorted, 64 columns at a time, so that inner loops are vectorised.
+
+    One pass over the sorted window per row removes the oldest value, which moves all larger ones down, and
+    carries the newest value up to its place.
+    """
+    n_columns = medians.shape[1]
+    below = np.empty(_LANES, np.float32)
+    for first in range(0, n_columns, _LANES):
+        width = min(_LANES, n_columns - first)
+        window = np.full((size + 1, _LANES), np.inf, np.float32)  # ascending; the last row stays infinite
+        oldest = np.full(_LANES, np.inf, np.float32)
+        newest = np.full(_LANES, np.inf, np.float32)
+        for row in range(padded.shape[0]):
+            newest[:width] = padded[row, first : first + width]
+            if row >= size:
+                oldest[:width] = padded[row - size, first : first + width]
+            below[:] = -np.inf
+            for place in range(size):
+                for lane in range(_LANES):
+                    here = window[place, lane]
+                    kept = window[place + 1, lane] if here >= oldest[lane] else here
+                    carried = below[lane] if below[lane] > newest[lane] else newest[lane]
+                    window[place, lane] = kept if kept < carried else carried
+                    below[lane] = kept
+            if row >= size - 1:
+                medians[row - size + 1, first : first + width] = window[size // 2, :width]
