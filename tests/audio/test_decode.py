@@ -56,7 +56,10 @@ def written(path: Path, samples: np.ndarray, rate_hz: int = RATE_HZ, subtype: st
 
 
 @pytest.mark.parametrize("native_rate_hz", [8000, 22050, 48000])
-def test_channels_are_averaged_and_other_sample_rates_resampled_as_librosa_does(tmp_path, native_rate_hz):
+def test_channels_are_averaged_and_other_sample_rates_resampled_as_librosa_does(
+    tmp_path, monkeypatch, native_rate_hz
+):
+    monkeypatch.setattr(decode, "_BLOCK_SECONDS", 1)  # without borders between blocks
     tone = np.sin(2 * np.pi * 440 * np.arange(3 * native_rate_hz) / native_rate_hz)
     stereo = np.stack([0.5 * tone, 0.3 * noise(3, native_rate_hz) - 0.1 * tone], axis=1)
     path = written(tmp_path / "a.wav", stereo, native_rate_hz, "FLOAT")
@@ -70,7 +73,7 @@ def test_channels_are_averaged_and_other_sample_rates_resampled_as_librosa_does(
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "aiff", "ogg", "opus", "mp3"])
-def test_a_span_is_the_same_part_of_the_whole(tmp_path, ending):
+def test_a_span_is_the_same_part_of_the_whole(tmp_path, monkeypatch, ending):
     """Also of an mp3, whose first frame after a seek comes out damaged without those before it."""
     rate_hz = 24000 if ending == "opus" else RATE_HZ
     samples = noise(4, rate_hz)
@@ -84,17 +87,15 @@ def test_a_span_is_the_same_part_of_the_whole(tmp_path, ending):
         span, first = read_waveform(path, rate_hz, start, start + length), round(start * rate_hz)
         assert len(span) == pytest.approx(length * rate_hz, abs=1)
         np.testing.assert_allclose(span, whole[first : first + len(span)], atol=1e-5)
+    monkeypatch.setattr(decode, "_BLOCK_SECONDS", 1)
     for end in (None, recording_seconds(path) + 0.09):
-        np.testing.assert_allclose(
-            read_waveform(path, rate_hz, 3.5, end), whole[round(3.5 * rate_hz) :], atol=1e-5
-        )
+        rest = read_waveform(path, rate_hz, 0.5, end)
+        np.testing.assert_allclose(rest, whole[round(0.5 * rate_hz) :], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("ending", "codec"),
-    [("m4a", "aac"), ("mp4", "alac"), ("aac", "aac"), ("wma", "wmav2"), ("webm", "libopus")],
-)
-def test_what_libsndfile_refuses_is_decoded_by_ffmpeg(tmp_path, ending, codec):
+@pytest.mark.parametrize("kind", ["m4a aac", "mp4 alac", "aac aac", "wma wmav2", "webm libopus"])
+def test_what_libsndfile_refuses_is_decoded_by_ffmpeg(tmp_path, kind):
+    ending, codec = kind.split()
     rate_hz = 48000 if codec == "libopus" else RATE_HZ
     tone = np.sin(2 * np.pi * 440 * np.arange(5 * rate_hz) / rate_hz).astype(np.float32)
     tone[: 2 * rate_hz] *= 0.001
@@ -108,10 +109,8 @@ def test_what_libsndfile_refuses_is_decoded_by_ffmpeg(tmp_path, ending, codec):
     assert np.std(middle) == pytest.approx(0.75 * 0.5 / np.sqrt(2), rel=0.05)
     assert np.std(whole[: rate_hz // 2]) < 0.1 * np.std(middle)
     for start_seconds in (0.5, 1.9, 3.7):
-        span, first = (
-            read_waveform(path, rate_hz, start_seconds, start_seconds + 0.5),
-            round(start_seconds * rate_hz),
-        )
+        span = read_waveform(path, rate_hz, start_seconds, start_seconds + 0.5)
+        first = round(start_seconds * rate_hz)
         assert len(span) == rate_hz // 2
         shifts = range(-24, 25) if ending == "webm" else (0,)  # webm has times in whole milliseconds
         assert min(np.abs(span - whole[first + shift :][: len(span)]).max() for shift in shifts) < 1e-3
@@ -122,19 +121,7 @@ def test_the_content_counts_and_not_the_name(tmp_path, content):
     path = written(tmp_path / f"right.{content}", noise(0.5))
     expected = read_waveform(path)
     assert len(expected) == pytest.approx(11025, abs=1100)
-    names = [
-        "a.raw",
-        "a.RAW",
-        "a.mp3",
-        "a.wav",
-        "a.flac",
-        "a.m4a",
-        "a.au",
-        "a.vox",
-        "a",
-        "音 & 'ü'.wav",
-        "%03d.wav",
-    ]
+    names = ["a.raw", "a.RAW", "a.mp3", "a.wav", "a.flac", "a.m4a", "a.vox", "a", "音 & 'ü'.wav", "%03d.wav"]
     if sys.platform == "linux":  # elsewhere, names are Unicode
         names.append(os.fsdecode(b"caf\xe9.wav"))
     for name in names:
@@ -147,9 +134,7 @@ def test_the_content_counts_and_not_the_name(tmp_path, content):
     [
         (1.0, None, r"the clip starts at 1\.0 s, but the recording lasts from 0 to 1\.00 s"),
         (-1.0, None, r"the clip starts at -1\.0 s"),
-        (7.5, 8.0, r"the clip starts at 7\.5 s"),
         (0.9, 1.11, r"the clip ends at 1\.11 s, but the recording lasts from 0 to 1\.00 s"),
-        (0.5, 0.5, r"there are no samples from 0\.5 s to 0\.5 s"),
         (0.5, 0.2, r"there are no samples from 0\.5 s to 0\.2 s"),
     ],
 )
@@ -298,15 +283,6 @@ def test_damage_never_gives_more_than_a_sentence(tmp_path, ending):
     assert all(path.name in refusal for refusal in refusals)
 
 
-@pytest.mark.parametrize("ending", ["wav", "mp3", "m4a"])
-@pytest.mark.parametrize("rate_hz", [22050, 16000])
-def test_blocks_leave_no_borders(tmp_path, monkeypatch, ending, rate_hz):
-    path = written(tmp_path / f"a.{ending}", noise(6))
-    whole = read_waveform(path, rate_hz)
-    monkeypatch.setattr(decode, "_BLOCK_SECONDS", 1)
-    np.testing.assert_allclose(read_waveform(path, rate_hz), whole, atol=1e-6)
-
-
 def test_a_file_takes_little_more_memory_than_its_waveform(tmp_path):
     block = np.zeros((44100, 2), np.float32)
     block[::7] = 0.25
@@ -317,9 +293,7 @@ def test_a_file_takes_little_more_memory_than_its_waveform(tmp_path):
     def peak_bytes(*span: float) -> tuple[np.ndarray, int]:
         tracemalloc.start()
         waveform = read_waveform(tmp_path / "long.flac", *span)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return waveform, peak
+        return waveform, (tracemalloc.get_traced_memory()[1], tracemalloc.stop())[0]
 
     waveform, peak = peak_bytes(44100, 60.0, 61.0)
     np.testing.assert_allclose(waveform, block.mean(axis=1), atol=1e-4)

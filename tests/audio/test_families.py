@@ -1,12 +1,9 @@
 """Families of statistics: known answers on made-up clips, and what does and does not change them."""
 
-import re
-
 import numpy as np
 import pytest
 
 from music_emotion.audio.families import statistic_families
-from music_emotion.files import InputError
 
 FRAME_SECONDS = 512 / 22050
 TONALITY = ("pitch_spectrum", "chord_spectrum", "intervals", "local_key", "harmonic_flux", "harmonic_rhythm")
@@ -61,19 +58,6 @@ def test_families_do_not_depend_on_layout_and_a_short_clip_is_repeated():
             np.testing.assert_array_equal(families(fused)[name], values)
 
 
-@pytest.mark.parametrize(
-    ("fused", "frame_seconds", "sentence"),
-    [
-        (np.zeros((128, 10)), FRAME_SECONDS, "need (140, n_frames)"),
-        (np.full((140, 1), np.nan), FRAME_SECONDS, "has 140 values that are not finite"),
-        (np.zeros((140, 5)), -1.0, "frame_seconds is -1.0; it must be positive"),
-    ],
-)
-def test_what_is_no_clip_is_refused(fused, frame_seconds, sentence):
-    with pytest.raises(InputError, match=re.escape(sentence)):
-        families(fused, frame_seconds)
-
-
 def test_level_moves_loud_bands_alone_key_nothing_and_chroma_rows_tonality_alone():
     fused, other = noisy(), noisy(seed=1)
     fused[128:] *= np.linspace(0, 1, 12)[[0, 5, 10, 2, 8, 7, 3, 11, 1, 6, 4, 9], None]
@@ -116,61 +100,16 @@ def test_families_are_in_seconds_whatever_the_frame_rate():
     close(fine["slow_dynamics"], coarse["slow_dynamics"], rtol=0.1, atol=0.02)
 
 
-def test_bands_have_their_loud_level_skewness_and_correlation():
-    rng = np.random.default_rng(0)
-    fused, movement = steady(1000), rng.normal(size=1000)
-    fused[:4, ::10], fused[4:8] = -20.0, -20.0
-    fused[4:8, ::10] = -60.0
-    fused[8:12] = rng.permutation(np.linspace(-60, -10, 1000))
-    fused[16:24], fused[24:32], fused[40:48] = (
-        -40 + 3 * movement,
-        -30 - 5 * movement,
-        rng.normal(-40, 1, 1000),
-    )
-    found = families(fused)
-    close(found["loud_bands"][[1, 2, 3, 31]], [-20, -15, -60, -60], atol=0.1)
-    expected = (1 - 2 * 0.1) / (0.1 * 0.9) ** 0.5  # of what is 1 in a tenth of the frames
-    close(found["band_skewness"][[0, 1, 2, 3, 31]], [expected, -expected, 0, 0, 0], atol=1e-5)
-    pairs = zip(*np.triu_indices(16, 1), strict=True)
-    correlation = dict(zip(pairs, found["band_correlation"], strict=True))
-    assert correlation[2, 3] == pytest.approx(-1, abs=1e-4)
-    assert correlation[2, 5] == pytest.approx(-correlation[3, 5], abs=1e-4)
-    assert abs(correlation[2, 5]) < 0.15
-    assert correlation[2, 4] == correlation[14, 15] == 0
-
-
-def test_cepstral_flux_is_of_the_coefficient_that_moves():
-    fused = steady()
-    cosine = np.cos(np.pi * 5 * (np.arange(128) + 0.5) / 128)
-    fused[:128] = -40 + 10 * cosine[:, None] * np.resize([0, 1], 646)
-    expected = np.where(np.arange(20) == 5, 10 * 64**0.5, 0)  # changes are 10 and -10 in turn
-    close(families(fused)["cepstral_flux"], expected, atol=2e-3)
-
-
-def test_contrast_is_of_the_three_loudest_rows_over_the_four_softest():
-    fused = steady()
-    fused[16:19, ::2] = -24.0
-    expected = np.zeros(16)
-    expected[[1, 9]] = 18  # 36 dB in half of the frames
-    close(families(fused)["contrast"], expected, atol=1e-4)
-
-
-def test_peaks_are_of_tones_and_not_of_broad_bands_nor_of_what_is_rare():
-    tones, broad, rare = steady(), steady(), steady()
-    tones[8:128:16], broad[32:96], rare[8, ::200] = -20.0, -20.0, -20.0
-    of_tones, of_broad, of_rare = (families(clip)["peaks"] for clip in (tones, broad, rare))
-    height = 40 * (1 - 1 / 9)  # over the mean of nine rows
-    close(of_tones[1:16:2], height / 8, rtol=1e-4)  # one row of eight
-    close(of_tones[17::2], (height - 4 * 40 / 9) / 8, rtol=1e-4)  # and its neighbours
-    close(of_broad[[6, 7, 8, 9]], 0, atol=1e-3)
-    close(of_rare[16:], 0, atol=1e-3)
-
-
-def test_unsteadiness_is_how_far_a_band_is_from_its_mean_over_a_second():
-    fused = steady()
-    fused[:8] += np.resize([4, -4], 646)
-    fused[8:16] += np.linspace(0, 30, 646)  # slow
-    close(families(fused)["unsteadiness"], [4, *[0] * 15], atol=0.12)
+def test_numbers_stay_those_that_models_were_trained_on():
+    """Means of the families, weighted so that a change of one number or of their order shows."""
+    fused = noisy(seed=2)
+    fused[:128] = np.maximum(fused[:128] - 30, clicks(every=25)[:128])
+    fused[128:] = np.roll(steady(chord=MAJOR_TRIAD)[128:], np.arange(646) // 60, axis=0) + fused[128:] / 9
+    found = [values @ np.linspace(1, 2, len(values)) / len(values) for values in families(fused).values()]
+    timbre = [-24.0, 0.77331, 1.4891, 13.018, 9.5902, 12.111, 23.239, 4.4397, 7.6091, 10.007]
+    rhythm = [5.052, 1.1428, 6.0412, 0.86043, -0.097419, 0.96155]
+    tonality = [0.59426, 0.2634, 0.18574, 0.57563, 0.54449, -14.933]
+    close(found, timbre + rhythm + tonality, rtol=1e-3, atol=1e-4)
 
 
 def test_what_lasts_is_harmonic_and_what_is_struck_percussive():
@@ -186,30 +125,6 @@ def test_what_lasts_is_harmonic_and_what_is_struck_percussive():
     close(struck[:8], -struck[8:16], rtol=1e-4)
 
 
-def test_texture_tells_change_within_seconds_from_change_between_them():
-    second = 43
-    within, between = steady(14 * second), steady(14 * second)
-    within[:128] += 8 * np.resize([1, -1], 14 * second)
-    between[:128] += 8 * np.repeat(np.resize([1, -1], 14), second)
-    half = within.copy()
-    half[:128, : 7 * second] = -60.0
-    for clip, expected in ((within, [1, 0, 0]), (between, [0, 1, 0]), (half, [0.5, 0, 0.5])):
-        of_the_mean = families(clip)["texture"].reshape(3, 13)[:, 0]
-        close(of_the_mean / (8 * 128**0.5), expected, atol=0.03)
-
-
-def test_shape_changes_are_by_the_time_that_a_change_takes():
-    fused, turns = steady(1290), steady(level_db=-80.0)
-    fused[:128] += 6 * np.repeat(np.resize([1, -1], 10), 129)[None]  # every 3 seconds
-    changes = families(fused)["shape_changes"].reshape(8, 4)
-    close(changes[:, :3], 0, atol=1e-2)  # centroid, roll-off and flatness stay
-    lags = np.array([1, 2, 4, 8, 16, 32, 65, 129])
-    close(changes[:, 3], [12 * 9 * lag / (1290 - lag) for lag in lags], rtol=1e-3)
-    turns[20, ::2], turns[50, 1::2] = 0.0, 0.0
-    changes = families(turns)["shape_changes"].reshape(8, 4)
-    close(changes[:2, :2], [[30, 30], [0, 0]], atol=0.03)  # one frame later, and two
-
-
 @pytest.mark.parametrize("every", [18, 30])
 def test_pulse_and_onsets_of_clicks_have_their_rate(every):
     found = families(clicks(every))
@@ -222,15 +137,6 @@ def test_pulse_and_onsets_of_clicks_have_their_rate(every):
     for band in found["onsets_by_band"].reshape(4, 8).T:
         close(band, [rate, 50 * share, 50 * (share * (1 - share)) ** 0.5, share], rtol=1e-4)
     close(found["onset_intervals"], [rate, *[seconds] * 5, 0], atol=1e-9)
-
-
-def test_quantiles_of_uneven_intervals():
-    fused = steady()
-    fused[:128, np.cumsum(np.resize([10, 30], 32)) - 5] = -10.0
-    rate, *quantiles, variation = families(fused)["onset_intervals"]
-    assert rate == pytest.approx(32 / (645 * FRAME_SECONDS))
-    close(np.array(quantiles) / FRAME_SECONDS, [10, 10, 30, 30, 30], atol=1e-6)
-    assert variation == pytest.approx(0.5, abs=0.01)  # 10 about 20
 
 
 @pytest.mark.parametrize("every", [20, 26])
@@ -262,18 +168,6 @@ def test_attack_rises_at_the_onset_and_falls_after_it():
     assert attack[4].argmax() == 2  # 0.06 s after
 
 
-def test_slow_dynamics_are_of_the_level_over_seconds():
-    rising, trembling = steady(), steady()
-    rising[:128] += np.linspace(0, 30, 646, dtype=np.float32)
-    trembling[:128] += np.resize([5, -5], 646)
-    found = families(rising)["slow_dynamics"]
-    close(found[:3], [30 / 12**0.5, 30 * 21 / 646, 20], rtol=0.1)  # a step is half a second
-    assert found[3] == pytest.approx(0, abs=1e-2)
-    assert families(rising[:, ::-1])["slow_dynamics"][2] == pytest.approx(-20, rel=0.1)
-    close(families(trembling)["slow_dynamics"][:3], 0, atol=0.3)
-    assert families(clicks(43))["slow_dynamics"][3] > 0.5  # mostly soft
-
-
 @pytest.mark.parametrize(
     ("chord", "expected"),
     [((0,), [0, 0, 0, 0, 0, 0]), (MAJOR_TRIAD, [0, 0, 1, 1, 1, 0]), ((0, 6), [0, 0, 0, 0, 0, 3])],
@@ -284,15 +178,6 @@ def test_intervals_and_spectra_of_a_steady_chord_are_those_of_its_notes(chord, e
     spectrum = [abs(np.exp(-2j * np.pi * order * np.array(chord) / 12).mean()) for order in range(1, 7)]
     close(found["pitch_spectrum"], spectrum, atol=1e-6)
     close(found["chord_spectrum"], [*spectrum, *[0] * 6], atol=1e-6)
-
-
-def test_chords_in_turn_have_their_own_spectra_and_the_clip_that_of_their_sum():
-    fused, fifths = steady(), steady(chord=(0,))
-    fused[128, ::2], fused[128 + 6, 1::2], fifths[128 + 7, ::2] = 1.0, 1.0, 1.0
-    found = families(fused)
-    close(found["chord_spectrum"], [*[1] * 6, *[0] * 6], atol=1e-6)
-    close(found["pitch_spectrum"], [0, 1] * 3, atol=1e-6)
-    assert families(fifths)["intervals"][[4, 10]] == pytest.approx(0.25)  # half, in half of the frames
 
 
 @pytest.mark.parametrize("tonic", [0, 5])
@@ -310,16 +195,6 @@ def test_a_key_that_changes_once_is_found_to():
     fused[128:, 645:] = np.roll(fused[128:, 645:], 6, axis=0)
     *_, changes, _ = families(fused)["local_key"]
     assert 1 / 30 < changes < 6 / 30  # a second each, and windows of 4 s across the change
-
-
-def test_harmonic_flux_is_the_sum_of_the_changes():
-    fused = steady(641)
-    assert not families(fused)["harmonic_flux"].any()
-    fused[128, np.arange(641) // 20 % 2 == 0] = 0.8
-    *quantiles, skewness, large = families(fused)["harmonic_flux"]
-    close(quantiles, [0, 0, 0, 0, 0, 0.8], atol=1e-6)  # one in twenty
-    assert large == pytest.approx(1 / 20)
-    assert skewness == pytest.approx((1 - 2 / 20) / (19 / 400) ** 0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize(("hertz", "band"), [(0.5, 0), (1.0, 1), (4.0, 3), (15.0, 5)])

@@ -1,6 +1,7 @@
 """Predictions over time: frames of a whole file, windows and the file, as networks were trained to hear."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import librosa
@@ -9,40 +10,20 @@ import pytest
 import soundfile
 import torch
 from accelerate import Accelerator
+from small_networks import small_network
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, full_features
-from music_emotion.config import build_experiment
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import predict as module
 from music_emotion.listen.predict import Sliding, Timeline, predict_array, predict_song, read_song
-from music_emotion.models.network import ModelCard, Network, build_network
+from music_emotion.models.network import Network
 
 SETTINGS = FeatureSettings()
 MUSIC = Music(0, 1, False, 120.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
-
-
-def network_of(
-    task="emotion", outputs=("valence", "energy"), rows="mel", seed=0, frames=64, **model
-) -> Network:
-    """A small network whose outputs depend on every frame."""
-    differences = {
-        "task": task,
-        "data": {"rows": rows},
-        "excerpt": {"frames": frames, "test": 4},
-        "model": {"widths": (4, 8), "lstm_width": 8, **model},
-    }
-    torch.manual_seed(seed)
-    mean, deviation = [-40.0] * 128 + [0.4] * 12, [18.0] * 128 + [0.3] * 12
-    part = {"mel": slice(0, 128), "chroma": slice(128, 140), "fused": slice(0, 140)}[rows]
-    card = ModelCard(
-        *(build_experiment(differences, "test"), outputs, tuple(mean[part]), tuple(deviation[part])),
-        *((0.0,) * len(outputs), (1.0,) * len(outputs)),
-    )
-    return build_network(card).eval()
 
 
 def music(seconds: float, rate_hz: int = 22050) -> np.ndarray:
@@ -63,14 +44,7 @@ def audio(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def array_of(audio):
     """The fused array of a file, computed once."""
-    arrays = {}
-
-    def compute(seconds: int) -> np.ndarray:
-        if seconds not in arrays:
-            arrays[seconds] = full_features(read_waveform(audio / f"{seconds}.wav"), SETTINGS)
-        return arrays[seconds]
-
-    return compute
+    return cache(lambda seconds: full_features(read_waveform(audio / f"{seconds}.wav"), SETTINGS))
 
 
 def predict(path: Path, *networks: Network, **sliding) -> Timeline:
@@ -120,7 +94,7 @@ def test_damaged_samples_get_a_sentence(tmp_path, value):
 
 @pytest.mark.parametrize(("seconds", "rows"), [(1, "mel"), (3, "chroma"), (25, "fused")])
 def test_a_file_as_long_as_a_clip_is_predicted_like_its_array(audio, array_of, seconds, rows):
-    network = network_of(rows=rows, widths=(8,))
+    network = small_network(rows=rows, widths=(8,))
     timeline = predict(audio / f"{seconds}.wav", network)
     assert timeline.whole_targets == pytest.approx(predict_array(network, array_of(seconds)), abs=1e-5)
     assert timeline.seconds == seconds
@@ -128,7 +102,7 @@ def test_a_file_as_long_as_a_clip_is_predicted_like_its_array(audio, array_of, s
 
 @pytest.mark.parametrize("kind", ["conv", "lstm"])
 def test_a_file_shorter_than_a_window_is_one_window_and_so_are_networks_of_whole_clips(audio, array_of, kind):
-    network = network_of(frames=None, kind=kind)
+    network = small_network(frames=None, kind=kind)
     timeline = predict(audio / "3.wav", network)
     assert timeline.times.to_numpy().tolist() == [[0, 3]]
     assert timeline.targets.iloc[0].to_dict() == pytest.approx(timeline.whole_targets)
@@ -137,17 +111,16 @@ def test_a_file_shorter_than_a_window_is_one_window_and_so_are_networks_of_whole
 
 @pytest.mark.parametrize("padding", ["silence", "zero"])
 def test_a_file_shorter_than_an_excerpt_is_padded_as_in_training(audio, array_of, padding):
-    network = network_of(frames=400, readout="flatten")  # which reads the padding, too
-    excerpt = network.card.experiment.excerpt.model_copy(update={"padding": padding})
-    network.card = replace(
-        network.card, experiment=network.card.experiment.model_copy(update={"excerpt": excerpt})
-    )
+    network = small_network(frames=400, readout="flatten")  # which reads the padding, too
+    experiment = network.card.experiment
+    excerpt = experiment.excerpt.model_copy(update={"padding": padding})
+    network.card = replace(network.card, experiment=experiment.model_copy(update={"excerpt": excerpt}))
     timeline = predict(audio / "3.wav", network)
     assert timeline.whole_targets == pytest.approx(predict_array(network, array_of(3)), abs=1e-5)
 
 
 def test_a_window_is_heard_as_part_of_the_clip_around_it(audio, array_of):
-    network = network_of(frames=None)
+    network = small_network(frames=None)
     timeline = predict(audio / "25.wav", network, window_seconds=5, hop_seconds=5)
     for number, start in enumerate([0, 5, 10, 15, 20]):
         first = round(start * 22050 / 512)
@@ -160,7 +133,7 @@ def test_a_long_file_is_referred_to_the_half_minute_around_not_to_its_loudest(tm
     loud = music(40)
     soundfile.write(tmp_path / "a.wav", np.concatenate([0.01 * loud, loud]), 22050, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", loud[: 20 * 22050], 22050, subtype="FLOAT")
-    network = network_of(frames=None)
+    network = small_network(frames=None)
     long, short = (
         predict(tmp_path / name, network, window_seconds=2, hop_seconds=2).targets
         for name in ("a.wav", "b.wav")
@@ -185,7 +158,7 @@ def test_windows_ascend_from_the_beginning_to_the_end(seconds, window, hop):
 
 
 def test_every_window_has_predictions_and_the_whole_file_does_not_depend_on_them(audio):
-    sizes, network, whole = [], network_of(widths=(2,)), []
+    sizes, network, whole = [], small_network(widths=(2,)), []
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     for window, hop in [(10, 3), (3, 20), (0.5, 0.5), (100, 2)]:
         timeline = predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop)
@@ -196,34 +169,27 @@ def test_every_window_has_predictions_and_the_whole_file_does_not_depend_on_them
     assert max(sizes) <= 8
 
 
-def test_a_window_is_the_mean_over_excerpts_that_lie_in_it():
+def test_a_window_is_the_mean_over_overlapping_excerpts_that_lie_in_it():
     for window, length, hop, step in ((431, 256, 86.1, 86.1), (2000, 256, 5000.0, 128)):
-        starts, within = module._starts_in_windows(
-            np.array([[0.0, window - 1], [hop, hop + window - 1]]), hop, length, 10**4
-        )
+        times = np.array([[0.0, window - 1], [hop, hop + window - 1]])
+        (starts, _), within = module._starts_in_windows(times, hop, length, 10**4)
         assert within == length
-        assert starts[0, 0] < step + 1
-        assert 0 <= window - (starts[0, -1] + length) < step + 1
-        assert np.diff(starts[0]).max() <= step + 1
+        assert starts[0] < step + 1 > window - (starts[-1] + length) >= 0
+        assert np.diff(starts).max() <= step + 1
     alone, within = module._starts_in_windows(np.array([[0.0, 255.0]]), 86.1, 300, 10**4)
     assert (alone.tolist(), within) == ([[0]], 256)
 
 
-def test_networks_of_one_output_are_averaged(audio):
-    one, two = network_of(seed=1), network_of(outputs=("energy", "danceability"), seed=2)
-    both, *alone = (predict(audio / "25.wav", *networks) for networks in [(one, two), (one,), (two,)])
+def test_networks_of_one_output_are_averaged_and_genres_are_probabilities(audio):
+    networks = small_network(seed=1), small_network(("energy", "danceability"), 2)
+    both, *alone = (predict(audio / "3.wav", *some) for some in [networks, networks[:1], networks[1:]])
     assert list(both.targets) == ["valence", "energy", "danceability"]
     mean = (alone[0].targets["energy"] + alone[1].targets["energy"]) / 2
     np.testing.assert_allclose(both.targets["energy"], mean, atol=1e-6)
     np.testing.assert_allclose(both.targets["valence"], alone[0].targets["valence"], atol=1e-6)
     assert both.genres.shape == (len(both.times), 0)
     assert both.likeliest_genre is None
-
-
-def test_genres_are_probabilities(audio):
-    timeline = predict(
-        audio / "3.wav", *(network_of("genre", ("Folk", "Jazz"), seed=seed) for seed in (1, 2))
-    )
+    timeline = predict(audio / "3.wav", *(small_network(("Folk", "Jazz"), seed) for seed in (1, 2)))
     np.testing.assert_allclose(timeline.genres.sum(axis=1), 1, atol=1e-5)
     assert sum(timeline.whole_genres.values()) == pytest.approx(1, abs=1e-5)
     assert timeline.whole_genres[timeline.likeliest_genre] == max(timeline.whole_genres.values())
@@ -231,7 +197,7 @@ def test_genres_are_probabilities(audio):
 
 def test_predictions_on_a_cpu_are_in_single_precision_whatever_the_launcher_says(audio, monkeypatch):
     monkeypatch.setattr(Accelerator, "autocast", None)
-    network, dtypes = network_of(), set()
+    network, dtypes = small_network(), set()
     network.head.register_forward_hook(lambda _, __, output: dtypes.update({output.dtype}))
     predict(audio / "3.wav", network)
     assert dtypes == {torch.float32}
@@ -240,10 +206,10 @@ def test_predictions_on_a_cpu_are_in_single_precision_whatever_the_launcher_says
 def test_silence_has_no_predictions_and_does_not_count(tmp_path):
     sound, silence = music(5), np.zeros(45 * 22050, np.float32)
     soundfile.write(tmp_path / "long.wav", np.concatenate([sound, silence]), 22050)
-    timeline = predict(tmp_path / "long.wav", network_of())
+    timeline = predict(tmp_path / "long.wav", small_network())
     assert timeline.targets.iloc[0].notna().all()
     assert timeline.targets.iloc[-1].isna().all()
     assert np.isfinite(list(timeline.whole_targets.values())).all()
     soundfile.write(tmp_path / "silent.wav", silence, 22050)
     with pytest.raises(InputError, match=r"silent\.wav: the recording is silent"):
-        predict(tmp_path / "silent.wav", network_of())
+        predict(tmp_path / "silent.wav", small_network())

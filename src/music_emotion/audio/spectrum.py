@@ -6,7 +6,7 @@ of the harmonic-percussive separation is compiled.
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import librosa
 import numba
@@ -197,7 +197,8 @@ def _soft_masked(value: complex, magnitude: float, harmonic: float, percussive: 
     Every step rounds as in librosa (`softmask` of power 2, then magnitude times phase), because beats depend
     on ties.
     """
-    weight, larger = np.float32(0.5), max(harmonic, percussive)
+    larger = max(harmonic, percussive)
+    weight: Any = np.float32(0.5)
     if larger >= _TINIEST:
         wanted, other = percussive / larger, harmonic / larger
         weight = wanted * wanted / (wanted * wanted + other * other)

@@ -284,12 +284,12 @@ def _absolute_mel_levels(
 
 
 def _tempo(mel_db: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
-    rate = {"sr": settings.sample_rate_hz, "hop_length": settings.hop_length}
-    onsets = librosa.onset.onset_strength(S=mel_db, n_fft=settings.n_fft, **rate)
+    rate_hz, hop_length = settings.sample_rate_hz, settings.hop_length
+    onsets = librosa.onset.onset_strength(S=mel_db, sr=rate_hz, hop_length=hop_length, n_fft=settings.n_fft)
     correlation, bpm, at_tempo = autocorrelation(onsets), 0.0, 0.0
     if correlation[0]:  # without onsets, librosa gives its prior, 120 bpm
-        bpm = float(librosa.feature.tempo(onset_envelope=onsets, **rate)[0])
-        lag = round(60 * settings.sample_rate_hz / settings.hop_length / bpm)
+        bpm = float(librosa.feature.tempo(onset_envelope=onsets, sr=rate_hz, hop_length=hop_length)[0])
+        lag = round(60 * rate_hz / hop_length / bpm)
         at_tempo = correlation[lag] if lag < len(correlation) else 0.0
     return {"tempo_bpm": bpm, "onset_autocorrelation_at_tempo": at_tempo}
 
