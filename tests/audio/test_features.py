@@ -98,8 +98,9 @@ def test_arrays_and_beats_are_librosas(waveform, settings):
     np.testing.assert_array_equal(full_features(waveform, settings), our_full)
 
 
-def test_clips_shorter_than_a_window_give_no_warning(recwarn):
+def test_short_clips_and_silence_give_no_warning(recwarn):
     fused_features(noise(2048, 0.1), SETTINGS)
+    fused_features(with_silence(), SETTINGS)
     assert not [str(warning.message) for warning in recwarn]
 
 

@@ -186,7 +186,8 @@ def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int)
     frames = np.ascontiguousarray(magnitude.T)
     harmonic = running_median(frames, _MEDIAN_SIZE)
     percussive = np.ascontiguousarray(running_median(np.ascontiguousarray(frames.T), _MEDIAN_SIZE).T)
-    masked = _soft_masked(np.ascontiguousarray(spectrum.T), frames, harmonic, percussive)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of digital silence, whose quotients are not used
+        masked = _soft_masked(np.ascontiguousarray(spectrum.T), frames, harmonic, percussive)
     return librosa.istft(masked.T, length=n_samples)
 
 
