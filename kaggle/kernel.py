@@ -1,4 +1,4 @@
-"""Find the bundle, unpack its package, and predict the test clips, or first train what does."""
+"""Find the bundle, check and unpack it, and run it."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ WORKING = Path("/kaggle/working")
 
 
 def find_bundle() -> Path:
-    """Look for the manifest as deep as Kaggle mounts datasets: input/SLUG or input/datasets/OWNER/SLUG."""
+    """Find the bundle's manifest where Kaggle mounts datasets: input/SLUG or input/datasets/OWNER/SLUG."""
     found = {}
     for pattern in ("*/manifest.json", "datasets/*/*/manifest.json"):
         for path in INPUT.glob(pattern):
@@ -27,7 +27,7 @@ def find_bundle() -> Path:
 
 
 def hash_of(manifest: Path) -> str:
-    """The hash of what a manifest says, but for what names it; of other files that are called so, none."""
+    """Hash the contents that a manifest lists; any other file of that name is "another file"."""
     try:
         held = json.loads(manifest.read_text(encoding="utf-8"))
     except ValueError:
@@ -39,16 +39,14 @@ def hash_of(manifest: Path) -> str:
 
 
 def unpack(bundle: Path) -> None:
-    """Unpack the package where nothing else is; the image has all that it depends on."""
+    """Check every file of the bundle, and make its package importable."""
     files = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["files"]
-    package = bundle / next(name for name in files if name.endswith(".whl"))
-    if (
-        not package.is_file()
-        or hashlib.sha256(package.read_bytes()).hexdigest() != files[package.name]["sha256"]
-    ):
-        sys.exit(f"{package} is missing or damaged. Upload the dataset again.")
+    for name, facts in files.items():
+        path = bundle / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != facts["sha256"]:
+            sys.exit(f"{path} is missing or damaged. Upload the dataset again, and wait until it is ready.")
     target = tempfile.mkdtemp(prefix="music-emotion-")
-    zipfile.ZipFile(package).extractall(target)
+    zipfile.ZipFile(bundle / next(name for name in files if name.endswith(".whl"))).extractall(target)
     sys.path.insert(0, target)
 
 
@@ -59,6 +57,6 @@ if __name__ == "__main__":
     from music_emotion.kaggle.kernel import run_bundle
 
     try:
-        run_bundle(folder, BUNDLE, INPUT, WORKING)
+        run_bundle(folder, INPUT, WORKING)
     except (InputError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -48,8 +48,8 @@ _GROUPS = {
     "kaggle": (
         "Package a bundle for Kaggle, and push it.",
         {
-            "package": ("kaggle:package", "Write a Kaggle dataset and kernel."),
-            "push": ("kaggle:push", "Upload a bundle, run its kernel, fetch and submit the result."),
+            "package": ("music_emotion.kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
+            "push": ("music_emotion.kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),
         },
     ),
     "bench": (

@@ -12,10 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported one by one, the stub by them
 
-from kaggle_state import Dataset, Kernel
-from kaggle_stub import KaggleStub
+from kaggle_stub import Dataset, KaggleStub, Kernel
 
-from music_emotion.files import InputError
+from music_emotion.files import InputError, write_json
+from music_emotion.kaggle.metadata import make_metadata
 from music_emotion.kaggle.push import Wish, push_bundle, upload_dataset
 from music_emotion.kaggle.push_run import Push, Waits, begin, read_bundle
 
@@ -25,44 +25,21 @@ N_ROWS = 5
 
 
 def write_build(folder: Path, content: bytes = b"weights") -> Path:
-    """A bundle as package.py writes it; other content makes another bundle."""
-    (folder / "dataset").mkdir(parents=True, exist_ok=True)
-    (folder / "kernel").mkdir(exist_ok=True)
+    """A bundle as `package` writes it; other content makes another bundle."""
     files = {
         "fold0.safetensors": content,
         "fold1.safetensors": 100 * content,
         "music_emotion-0.1.0-py3-none-any.whl": b"PK wheel",
     }
+    about, kernel = make_metadata("tester", "feels-weights", "feels-kernel", "music-feels", (), None)
+    bundle = hashlib.sha256(content).hexdigest()
+    listed = {name: {"sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    write_json(folder / "dataset" / "manifest.json", {"bundle": bundle, "files": listed})
+    write_json(folder / "dataset" / "dataset-metadata.json", about)
+    write_json(folder / "kernel" / "kernel-metadata.json", kernel)
+    (folder / "kernel" / "kernel.py").write_text(f"BUNDLE = '{bundle}'\n", encoding="utf-8")
     for name, data in files.items():
         (folder / "dataset" / name).write_bytes(data)
-    listed = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
-    }
-    bundle = hashlib.sha256(content).hexdigest()
-    write = {
-        "dataset/manifest.json": {"bundle": bundle, "files": listed},
-        "dataset/dataset-metadata.json": {
-            "title": "Feels weights",
-            "id": DATASET,
-            "licenses": [{"name": "CC0-1.0"}],
-        },
-        "kernel/kernel-metadata.json": {
-            "id": KERNEL,
-            "title": "Feels kernel",
-            "code_file": "infer.py",
-            "language": "python",
-            "kernel_type": "script",
-            "is_private": True,
-            "enable_gpu": True,
-            "enable_internet": False,
-            "machine_shape": "NvidiaTeslaT4",
-            "dataset_sources": [DATASET],
-            "competition_sources": ["music-feels"],
-        },
-    }
-    for name, value in write.items():
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
-    (folder / "kernel" / "infer.py").write_text(f"BUNDLE = '{bundle}'\n", encoding="utf-8")
     return folder
 
 
@@ -70,9 +47,10 @@ def infer(files: dict[str, bytes]) -> dict[str, bytes]:
     """What the kernel leaves, given what arrived of the dataset."""
     bundle = json.loads(files["manifest.json"])["bundle"] if "manifest.json" in files else None
     rows = "".join(f"{number},0.{number},0.5\n" for number in range(N_ROWS))
-    run = {"bundle": bundle, "rows": N_ROWS, "finished": True}
+    submission = f"Id,valence,energy\n{rows}".encode()
+    run = {"bundle": bundle, "rows": N_ROWS, "sha256": hashlib.sha256(submission).hexdigest()}
     return {
-        "submission.csv": f"Id,valence,energy\n{rows}".encode(),
+        "submission.csv": submission,
         "run.json": json.dumps(run).encode(),
         "picture.png": b"not asked for",
     }
@@ -117,14 +95,15 @@ class Pusher:
         self.build, self.environment, self.said = build, environment, ""
 
     def __call__(self, wish: Wish | None = None, **waits: float) -> None:
-        quick = Waits(**{"grace_minutes": 0.0, "poll_seconds": 0.02, "call_seconds": 60.0, **waits})
-        push_bundle(read_bundle(self.build), quick, wish, self.environment, self._say)
+        push_bundle(read_bundle(self.build), self._quick(**waits), wish, self.environment, self._say)
 
     def upload(self) -> None:
         """The first step alone."""
-        waits = Waits(grace_minutes=0.0, poll_seconds=0.02)
-        with begin(read_bundle(self.build), waits, self.environment, self._say) as push:
+        with begin(read_bundle(self.build), self._quick(), self.environment, self._say) as push:
             upload_dataset(push)
+
+    def _quick(self, **waits: float) -> Waits:
+        return Waits(**{"grace_minutes": 0.0, "poll_seconds": 0.02, "call_seconds": 60.0, **waits})
 
     def _say(self, line: str) -> None:
         self.said += line + "\n"
@@ -158,10 +137,9 @@ def pusher(build: Path, environment: dict[str, str]) -> Iterator[Pusher]:
 def uploaded(pusher: Pusher, stub: KaggleStub) -> Pusher:
     """A push whose dataset is on Kaggle and ready."""
     folder = pusher.build / "dataset"
-    stub.datasets[DATASET] = Dataset(
-        [{name: (folder / name).read_bytes() for name in read_bundle(pusher.build).sizes}], [""], -1
-    )
-    pusher.note(uploading={"base": 0}, uploaded={"base": 0}, ready={"version": 1})
+    files = {name: (folder / name).read_bytes() for name in read_bundle(pusher.build).sizes}
+    stub.datasets[DATASET] = Dataset([files], [""], -1)
+    pusher.note(uploading={"base": 0}, uploaded={}, ready={"version": 1})
     return pusher
 
 

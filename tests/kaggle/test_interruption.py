@@ -1,4 +1,4 @@
-"""scripts/push.py killed at every step: the same command goes on, and sends nothing twice."""
+"""A push killed at every step: the same command goes on, and sends nothing twice."""
 
 import os
 import signal
@@ -64,39 +64,32 @@ def test_killed_at_every_step_a_push_ends_the_same_and_sends_nothing_twice(stub,
     for name, data in stub.datasets[DATASET].versions[0].items():
         assert data == (build / "dataset" / name).read_bytes()
     assert (build / "output" / "submission.csv").read_bytes() == stub.kernels[KERNEL].output["submission.csv"]
-    assert not list(build.glob(".fetching-*"))
+    assert sorted(path.name for path in build.iterdir()) == ["dataset", "kernel", "output", "push.json"]
 
 
-def test_a_dry_run_prints_the_commands_and_asks_kaggle_nothing(build, stub, environment):
-    process = start(build, environment, "--dry-run", "--submit", "kernel")
-    out, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+def test_a_dry_run_prints_the_commands_and_asks_kaggle_nothing(build, stub, run_script):
+    status, out, _ = run_script("push.py", build, *SUBMIT, "--dry-run", "--submit", "kernel")
+    assert status == 0
     commands = out.splitlines()
     assert commands[0] == f"cd '{build}'"
-    assert [command.split(" ")[1:3] for command in commands[1:]] == [
-        ["datasets", "status"],
-        ["datasets", "create"],
-        ["datasets", "version"],
-        ["datasets", "status"],
-        ["kernels", "push"],
-        ["kernels", "status"],
-        ["kernels", "output"],
-        ["competitions", "submissions"],
-        ["competitions", "submit"],
-        ["competitions", "submissions"],
+    assert [" ".join(command.split(" ")[1:3]) for command in commands[1:]] == [
+        *("datasets status", "datasets create", "datasets version", "datasets status", "kernels push"),
+        *("kernels status", "kernels output"),
+        *("competitions submissions", "competitions submit", "competitions submissions"),
     ]
     assert "-k tester/feels-kernel -v VERSION -f submission.csv" in out
     assert stub.requests == []
     assert sorted(path.name for path in build.iterdir()) == ["dataset", "kernel"]
 
 
-def test_an_error_is_a_sentence_and_status_2(build, environment, stub):
+def test_an_error_is_a_sentence_and_status_2(build, stub, run_script):
     (build / "dataset" / ".env").write_text("TOKEN=x")
-    process = start(build, environment)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2
+    status, _, errors = run_script("push.py", build, *SUBMIT)
+    assert status == 2
     assert errors.startswith("error: ")
-    assert "holds what its manifest does not list: .env. Remove it." in errors
+    assert "holds files that are not listed: .env. Remove them." in errors
+    _, _, errors = run_script("push.py", build, "--message", "lost")
+    assert "--message is given without --competition" in errors
     assert stub.requests == []
 
 

@@ -1,178 +1,413 @@
-"""The inference kernel in a tree like Kaggle's gives the submission that is made at home."""
+"""The kernels in a tree like Kaggle's give the submissions that are made at home."""
 
+import itertools
+import math
 import os
-import re
 import runpy
+import shutil
 import socket
 import subprocess
 import sys
-from functools import partial
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from accelerate.state import AcceleratorState
+import torch
+from accelerate import Accelerator
 from command_line import call as script
 from kaggle_tree import GUARD, PROJECT, KaggleTree
+from safetensors.torch import load_file
 
-from music_emotion.evaluation.blend import Recipe
-from music_emotion.files import InputError, read_json, read_predictions
-from music_emotion.kaggle import bundle, train
-from music_emotion.kaggle.kernel import find_data, find_form, predict_blend, predict_models
-from music_emotion.kaggle.metadata import make_metadata
+from music_emotion.config import DataSection, Experiment
+from music_emotion.datasets.clip_set import load_clip_set
+from music_emotion.evaluation.blend import Recipe, blend
+from music_emotion.evaluation.metrics import spearman
+from music_emotion.files import InputError, read_json, read_predictions, write_json
+from music_emotion.kaggle import train
+from music_emotion.kaggle.kernel import find_data, find_form, lay_out, predict_blend, run_bundle
+from music_emotion.kaggle.plan import Plan, add_plan, plan_training
+from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
+from music_emotion.training import folds, loop
+from music_emotion.training.predict import predict_with
 
-SMALL = [
-    *("--model.widths", "4", "8", "--excerpt.frames", "32", "--folds.n", "2"),
-    *("--train.epochs", "2", "--train.batch-size", "8"),
-]
-RUNS = {
-    "one": ["multitask", "--seeds", "0", "1"],
-    "two": ["multitask", "--model.kind", "lstm", "--data.rate", "beat"],
-    "three": ["ridge", "--seeds", "0", "1"],
-    "four": [
-        *("boosting", "--classical.rounds", "9", "--classical.leaf-clips", "2"),
-        *("--folds.groups", "groups.csv", "--data.targets", "valence", "energy", "danceability"),
-    ],
+TARGETS = ("valence", "energy", "danceability")
+EPOCHS = 6  # of the transfer
+SMALL = "[excerpt]\nframes = 32\n[folds]\nn = 2"
+EXPERIMENTS = {
+    "ridge": 'seeds = [0, 1]\n[folds]\nn = 2\n[classical]\nkind = "ridge"',
+    "boosting": """
+        [data]
+        targets = ["valence", "energy", "danceability"]
+        [folds]
+        n = 2
+        groups = "groups.csv"
+        [classical]
+        kind = "boosting"
+        rounds = 9
+        leaf_clips = 2
+    """,
+    "beats": f"""
+        {SMALL}
+        [data]
+        rate = "beat"
+        [model]
+        kind = "lstm"
+        [train]
+        epochs = 2
+        batch_size = 8
+    """,
+    "genres": """
+        task = "genre"
+        [excerpt]
+        frames = 32
+        [model]
+        widths = [4, 8]
+        [train]
+        epochs = 4
+        batch_size = 8
+        valid_every = 2
+    """,
+    "transfer": f"""
+        {SMALL}
+        groups = "groups.csv"
+        [model]
+        widths = [4, 8]
+        trunk = "runs/genres/seed0/fold0/model.safetensors"
+        [train]
+        epochs = {EPOCHS}
+        batch_size = 8
+        valid_every = 3
+        frozen_epochs = 1
+    """,
+    "valence": '[data]\ntargets = ["valence"]\n[classical]\nkind = "ridge"',
 }
-
+BLENDS = {"both": ["ridge", "transfer"], "all": ["ridge", "boosting", "beats", "transfer"]}
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
-@pytest.fixture(scope="module", params=[1, 375])
-def handed_in(request, tmp_path_factory, make_emotion) -> Path:
-    """A folder with a small competition, a blend of networks and classical runs, submission and bundle.
-
-    The networks are trained in the precision that this machine's processor likes.
-    """
-    folder = tmp_path_factory.mktemp("handed-in")
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, competition) -> Path:
+    """A folder with a small competition, runs, two blends, their submissions, and a bundle of one."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "data").symlink_to(competition)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        make_emotion(folder / "data", n_train=24, n_test=request.param)
-        rows = "".join(f"{clip_id},{clip_id % 8}\n" for clip_id in range(1000, 1024))
-        (folder / "groups.csv").write_text("Id,group\n" + rows)
-        for name, (experiment, *flags) in RUNS.items():
-            file = PROJECT / "experiments" / f"{experiment}.toml"
-            assert script("train.py", str(file), "--name", name, *SMALL, *flags) == 0
-        assert script("ensemble.py", *(f"runs/{name}" for name in RUNS), "--name", "both") == 0
-        assert script("submit.py", "runs/both", "--day", "2026-01-02") == 0
-        assert script("package.py", "runs/both", "--owner", "somebody", "--competition", "the-lab") == 0
+        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        rows = "".join(f"{clip_id},{clip_id % 8}\n" for clip_id in range(1000, 1040))
+        Path("groups.csv").write_text("Id,group\n" + rows)
+        for name, text in EXPERIMENTS.items():
+            Path(f"{name}.toml").write_text(f'name = "{name}"\n{text}')
+        assert script("pretrain.py", "genres.toml") == 0
+        for name in BLENDS["all"]:
+            assert script("train.py", f"{name}.toml") == 0
+        for name, members in BLENDS.items():
+            assert script("ensemble.py", *(f"runs/{member}" for member in members), "--name", name) == 0
+            assert script("submit.py", f"runs/{name}", "--day", "2026-01-02") == 0
+        assert script("package.py", "runs/all", "--owner", "somebody", "--competition", "the-lab") == 0
     return folder
 
 
-def tree_of(handed_in: Path, root: Path, layout: str) -> KaggleTree:
-    """The competition's data and the bundle under one of Kaggle's two layouts."""
-    tree = KaggleTree(root)
-    tree.mount(handed_in / "data", LAYOUTS[layout]["data"] + "/data")
-    tree.mount(handed_in / "build" / "both" / "dataset", LAYOUTS[layout]["bundle"])
-    return tree
+@pytest.fixture(autouse=True)
+def _precision(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
 
 
-LAYOUTS = {
-    "old": {"data": "patreco3-multitask-affective-music", "bundle": "music-emotion-both"},
-    "new": {
-        "data": "datasets/geoparslp/patreco3-multitask-affective-music",
-        "bundle": "datasets/somebody/music-emotion-both",
-    },
-}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_kernel_gives_the_local_submission(handed_in, tmp_path, layout):
-    tree = tree_of(handed_in, tmp_path, layout)
-    done = tree.run(handed_in / "build" / "both" / "kernel" / "kernel.py")
+def run_kernel(home: Path, tree: KaggleTree, build: Path, blended: str, over_once: str = "never") -> dict:
+    """Run a kernel, check that its submission has the form of the one at home, and return its run.json."""
+    tree.mount(home / "data", "datasets/lab/arrays/data")
+    tree.mount(build / "dataset", f"datasets/somebody/{build.name}")
+    done = tree.run(build / "kernel" / "kernel.py", over_once)
     assert done.returncode == 0, done.stderr
-    local = pd.read_csv(handed_in / "submissions" / "both-2026-01-02.csv")
-    ours = pd.read_csv(tree.working / "submission.csv")
+    facts = read_json(tree.working / "run.json")
+    local, ours = submissions(home, tree, blended)
     assert ours.columns.tolist() == local.columns.tolist()
     assert ours.iloc[:, 0].tolist() == local.iloc[:, 0].tolist()
+    assert ours["valence"].nunique() == len(local) == facts["rows"]
+    assert (facts["sample"], facts["precision"]) == ("none", "no")
+    assert facts["bundle"] == read_json(build / "dataset/manifest.json")["bundle"]
+    return facts
+
+
+def submissions(home: Path, tree: KaggleTree, blended: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return (
+        pd.read_csv(home / "submissions" / f"{blended}-2026-01-02.csv"),
+        pd.read_csv(tree.working / "submission.csv"),
+    )
+
+
+def assert_same_submission(home: Path, tree: KaggleTree, blended: str) -> None:
+    local, ours = submissions(home, tree, blended)
     np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
-    facts = read_json(tree.working / "run.json")
-    assert facts["finished"] is True
-    assert facts["rows"] == len(local)
-    assert facts["sample"] == "none"
-    assert (facts["models"], facts["refits"]) == (6, 2)
-    assert facts["bundle"] == read_json(handed_in / "build/both/dataset/manifest.json")["bundle"]
+
+
+def test_the_kernel_gives_the_local_submission(home, tmp_path):
+    tree = KaggleTree(tmp_path)
+    facts = run_kernel(home, tree, home / "build" / "all", "all")
+    assert_same_submission(home, tree, "all")
+    assert (facts["models"], facts["refits"]) == (4, 2)
     assert sorted(path.name for path in tree.working.iterdir()) == ["run.json", "submission.csv"]
+
+
+def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path, monkeypatch):
+    """Cut within a network's training, then finished."""
+    first, last = KaggleTree(tmp_path / "first"), KaggleTree(tmp_path / "last")
+    monkeypatch.chdir(home)
+    fold, names = (
+        "runs/transfer/seed0/fold0",
+        ["--owner", "somebody", "--sources", "lab/arrays", "--hours", "1"],
+    )
+    assert script("package.py", "runs/both", *names) == 0
+    build = home / "build" / "both-training"
+    facts = run_kernel(home, first, build, "both", over_once=f"{fold}/state.pt")
+    assert (facts["complete"], facts["resumed"], facts["failure"]) == (False, False, None)
+    assert facts["folds"] == {"ridge": "4 of 4", "genres": "1 of 1", "transfer": "0 of 2"}
+    assert facts["made_of"] == {"ridge": 1.0, "transfer": 1 / EPOCHS / 2}
+    resume = ["--resume", "somebody/music-emotion-before", "--kernel", "music-emotion-both-two"]
+    assert script("package.py", "runs/both", *names, *resume) == 0
+    last.mount(first.working, "notebooks/somebody/music-emotion-before")
+    facts = run_kernel(home, last, build, "both")
+    assert (facts["complete"], facts["resumed"]) == (True, True)
+    assert facts["folds"] == {"ridge": "4 of 4", "genres": "1 of 1", "transfer": "2 of 2"}
+    assert facts["out_of_fold"] == read_json(home / "runs" / "both" / "scores.json")["pooled"]
+    began, ended = (pd.read_csv(tree.working / fold / "metrics.csv") for tree in (first, last))
+    pd.testing.assert_frame_equal(ended[list(began)][:1], began)  # seconds, too: not trained again
+    assert_same_submission(home, last, "both")
+    assert not list(last.working.rglob("state.pt"))
 
 
 def test_the_guard_refuses_what_the_image_lacks_and_the_network(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(GUARD.read_text())
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
     environment["IMAGE"] = str(PROJECT / "kaggle" / "image.txt")
-    for module in ("cyclopts", "distributed", "pytest"):
-        command = [sys.executable, "-c", f"import {module}"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert f"No module named '{module}'" in done.stderr
     with socket.create_server(("127.0.0.1", 0)) as server:
-        call = f"import socket; socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))"
-        command = [sys.executable, "-c", call]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert "there is no network" in done.stderr
+        call = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))"
+        for statement, said in (
+            ("import cyclopts", "No module named 'cyclopts'"),
+            ("import pytest", "No module named 'pytest'"),
+            (f"import socket; {call}", "there is no network"),
+        ):
+            command = [sys.executable, "-c", statement]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            assert said in done.stderr
 
 
-@pytest.mark.parametrize("handed_in", [1], indirect=True)
-def test_another_bundle_or_a_damaged_one_or_other_clips_are_not_run(handed_in, tmp_path):
-    tree = tree_of(handed_in, tmp_path, "new")
-    kernel = handed_in / "build" / "both" / "kernel" / "kernel.py"
-    data, dataset = (tree.inputs / LAYOUTS["new"][place] for place in ("data", "bundle"))
-    labels = data / "data" / "multitask_dataset" / "train_labels.txt"
-    labels.chmod(0o644)
-    kept = labels.read_text()
-    labels.write_text(kept.replace("1003,", "2003,"))
-    array = data / "data/multitask_dataset/train/1003.fused.full.npy"
-    array.rename(array.with_name("2003.fused.full.npy"))
-    done = tree.run(kernel)
-    assert done.returncode != 0
-    assert "2 training clips are only in the attached data or only in three-folds.csv" in done.stderr
-    model = dataset / "one-seed0-fold0.safetensors"
-    model.chmod(0o644)
-    model.write_bytes(model.read_bytes()[:-4] + b"\\1\\2\\3\\4")
-    done = tree.run(kernel)
-    assert done.returncode != 0
-    assert "missing or damaged are one-seed0-fold0.safetensors. Upload the dataset again" in done.stderr
-    assert "Traceback" not in done.stderr
-    manifest = dataset / "manifest.json"
-    manifest.chmod(0o644)
+def test_the_script_finds_its_bundle_on_both_layouts_and_no_other_or_damaged_one(home, tmp_path):
+    text = (home / "build/all/kernel/kernel.py").read_text().replace("/kaggle/input", str(tmp_path / "input"))
+    (tmp_path / "kernel.py").write_text(text)
+    kernel = runpy.run_path(str(tmp_path / "kernel.py"), run_name="kernel")
+    place = tmp_path / "input/music-emotion-all"
+    shutil.copytree(home / "build/all/dataset", place)
+    for name, content in (("list", "[1]"), ("half", "half of {")):
+        (tmp_path / "input" / name).mkdir()
+        (tmp_path / "input" / name / "manifest.json").write_text(content)
+    assert kernel["find_bundle"]() == place
+    new = tmp_path / "input/datasets/somebody/music-emotion-all"
+    new.parent.mkdir(parents=True)
+    place.rename(new)
+    assert kernel["find_bundle"]() == new
+    (new / "transfer-seed0-fold0.safetensors").write_bytes(b"damaged")
+    with pytest.raises(SystemExit, match=r"transfer-seed0-fold0.safetensors is missing or damaged. Upload"):
+        kernel["unpack"](new)
+    manifest = new / "manifest.json"
     manifest.write_text(manifest.read_text().replace("z-score", "rank"))
-    done = tree.run(kernel)
-    assert done.returncode != 0
-    assert re.search(
-        r"only \['[0-9a-f]{12}'\]\. Kaggle mounts the latest version that was ready", done.stderr
-    )
-    assert not list(tree.working.iterdir())
+    with pytest.raises(SystemExit, match=r"only \[.*'[0-9a-f]{12}'.*\]\. Kaggle mounts the latest version"):
+        kernel["find_bundle"]()
 
 
-@pytest.mark.parametrize("handed_in", [375], indirect=True)
-def test_every_member_predicts_what_it_did_at_home(handed_in):
-    """The blend of one run does not hide what the others do."""
-    for run in RUNS:
-        tables = [read_predictions(path) for path in sorted((handed_in / "runs" / run).glob("*/*/test.csv"))]
-        assert len(tables) == (4 if run in {"one", "three"} else 2)
-        assert all((table.std() > 1e-6).all() for table in tables)
+def test_other_clips_are_refused_and_no_earlier_submission_is_left(home, tmp_path):
+    shutil.copytree(home / "data", tmp_path / "input" / "data")
+    data = tmp_path / "input/data/multitask_dataset"
+    labels = data / "train_labels.txt"
+    labels.write_text(labels.read_text().replace("1003,", "2003,"))
+    (data / "train/1003.fused.full.npy").rename(data / "train/2003.fused.full.npy")
+    working = tmp_path / "working"
+    write_json(working / "run.json", {})
+    here = Path.cwd()
+    with pytest.raises(InputError, match="2 training clips are only in the attached data or only in ridge-f"):
+        run_bundle(home / "build/all/dataset", tmp_path / "input", working)
+    assert not list(working.iterdir())
+    assert Path.cwd() == here
 
 
-@pytest.mark.parametrize("handed_in", [375], indirect=True)
-def test_two_gpus_share_the_models(handed_in, tmp_path, monkeypatch):
-    """The processes are real; without GPUs they predict on the CPU."""
-    folder, inputs = handed_in / "build" / "both" / "dataset", handed_in / "data"
-    manifest = read_json(folder / "manifest.json")
-    AcceleratorState._reset_state(reset_partial_state=True)
+def test_two_gpus_share_the_models(home, tmp_path, monkeypatch):
+    dataset = home / "build" / "all" / "dataset"
+    manifest = read_json(dataset / "manifest.json")
     recipe = Recipe(**manifest["recipe"])
-    alone, _ = predict_blend(recipe, folder, manifest, inputs, tmp_path / "alone")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
-    shared, _ = predict_blend(recipe, folder, manifest, inputs, tmp_path / "shared")
-    pd.testing.assert_frame_equal(shared, alone, rtol=0, atol=1e-9)
-    tables = sorted((tmp_path / "shared").glob("*.safetensors.csv"))
-    assert len(tables) == 6
-    for table in tables:
-        seed, fold = table.name.removesuffix(".safetensors.csv").split("-")[1:]
-        at_home = handed_in / "runs" / table.name.split("-")[0] / seed / fold / "test.csv"
-        ours, theirs = read_predictions(table), read_predictions(at_home)
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    lay_out(dataset, manifest, home / "data")
+
+    def run_here(command: list[str], **_: object) -> SimpleNamespace:
+        """Run a process's command in this one, which has imported what takes seconds."""
+        assert command[1] == "-m"
+        monkeypatch.setattr(sys, "argv", command[2:])
+        runpy.run_module(command[2], run_name="__main__")
+        return SimpleNamespace(wait=lambda: 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.subprocess, "Popen", run_here)
+        shared, _ = predict_blend(recipe, manifest)
+    at_home = read_predictions(home / "runs" / "all" / "test.csv")
+    pd.testing.assert_frame_equal(shared, at_home, rtol=0, atol=1e-6)
+    for name in manifest["models"]["beats"] + manifest["models"]["transfer"]:
+        run, seed, fold = name.removesuffix(".safetensors").split("-")
+        theirs = read_predictions(home / "runs" / run / seed / fold / "test.csv")
+        np.testing.assert_allclose(read_predictions(Path(f"{name}.csv")), theirs, rtol=0, atol=1e-6)
+        assert (theirs.std() > 1e-6).all()
     with pytest.raises(InputError, match=r"The processes of GPUs \[0, 1\] failed"):
-        train.run_shares(predict_models, lambda share, _: [str(tmp_path), str(share), "x", "no.model"])
+        run_shares(SimpleNamespace(__module__="json.tool"))
+
+
+class Room:
+    """A folder to train in, as the kernel lays it out, with a clock that ticks once an epoch."""
+
+    def __init__(self, home: Path, place: Path, monkeypatch, *what: str) -> None:
+        self.monkeypatch, self.scratch, dataset = monkeypatch, place / "scratch", place / "dataset"
+        for folder in (self.scratch, dataset):
+            folder.mkdir(parents=True)
+        monkeypatch.chdir(home)
+        self.plan = plan_training([Path(name) for name in what], "both", 1.0, None)
+        manifest = add_plan(self.plan, dataset)
+        manifest["files"] = {path.name: {} for path in dataset.iterdir()}
+        write_json(dataset / "manifest.json", manifest)
+        monkeypatch.chdir(self.scratch)
+        lay_out(dataset, manifest, home / "data")
+        self.plan = Plan.model_validate(manifest["plan"])
+
+    def train(self, epochs: float = math.inf) -> dict:
+        """Train until so many epochs are over; return the progress."""
+        ticks = itertools.count()
+        clock = SimpleNamespace(time=lambda: 1000 * next(ticks), perf_counter=time.perf_counter)
+        self.monkeypatch.setattr(loop, "time", clock)
+        self.predictions, progress = train_stages(self.plan, 1000 * epochs - 500)
+        assert len(self.predictions) == 8
+        return progress
+
+
+def predict_model(path: Path) -> pd.DataFrame:
+    clips = load_clip_set(DataSection(), "emotion", "test", TARGETS)
+    return predict_with(path, clips, Accelerator(mixed_precision="no"))
+
+
+def test_a_training_cut_anywhere_ends_like_one_that_was_not(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path, monkeypatch, "runs/both")
+    for epochs, genres, transfer, made_of in (
+        (2, 0, 0, {"ridge": 1.0}),
+        (4, 1, 0, {"ridge": 1.0, "transfer": 2 / EPOCHS / 2}),
+        (EPOCHS, 1, 1, {"ridge": 1.0, "transfer": 0.5}),
+    ):
+        progress = room.train(epochs)
+        folds = {"ridge": "4 of 4", "genres": f"{genres} of 1", "transfer": f"{transfer} of 2"}
+        assert progress == {"complete": False, "folds": folds, "failure": None, "made_of": made_of}
+        if epochs == 4:  # runs count by the share of their training
+            tables = [read_predictions(path) for path in sorted(Path("runs/ridge").glob("*/*/test.csv"))]
+            network = predict_model(Path("runs/transfer/seed0/fold0/unfinished.safetensors"))
+            weights = pd.DataFrame([dict.fromkeys(TARGETS, share) for share in made_of.values()])
+            parts = [blend(tables, "z-score"), blend([network], "z-score")]
+            expected = blend(parts, "z-score", weights)
+            for target in TARGETS:
+                correlation = np.corrcoef(expected[target], room.predictions[target])[0, 1]
+                assert correlation == pytest.approx(1)
+    assert room.train()["complete"] is True
+    expected = read_predictions(home / "runs" / "both" / "test.csv")
+    np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
+    for model in ("genres/seed0/fold0", "transfer/seed0/fold0", "transfer/seed0/fold1"):
+        name = Path("runs", model, "model.safetensors")
+        ours, theirs = (load_file(folder / name) for folder in (room.scratch, home))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_without_a_finished_run_a_ridge_regression_or_an_unfinished_network_is_handed_in(
+    home, tmp_path, monkeypatch
+):
+    room = Room(home, tmp_path, monkeypatch, "genres.toml", "transfer.toml")
+    assert room.train(2)["made_of"] == {"ridge": 1.0}
+    ridge = room.predictions
+    assert not list(Path("runs").glob("*/*/*/test.csv"))
+    assert ridge["energy"].nunique() == 8
+    assert list(room.train(4)["made_of"]) == ["transfer"]
+    alone = predict_model(Path("runs/transfer/seed0/fold0/unfinished.safetensors"))
+    assert spearman(room.predictions["energy"].to_numpy(), alone["energy"].to_numpy()) == 1
+    assert not room.predictions.equals(ridge)
+
+
+def test_a_failure_hands_in_what_there_is_and_says_so(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path / "failing", monkeypatch, "runs/both")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(folds, "train_fold", fail)
+    progress = room.train()
+    assert progress["complete"] is False
+    assert progress["failure"] == "genres: CUDA out of memory"
+    assert progress["folds"] == {"ridge": "4 of 4", "genres": "0 of 1", "transfer": "0 of 2"}
+    assert room.predictions["valence"].nunique() == 8
+    room = Room(home, tmp_path / "targets", monkeypatch, "ridge.toml", "valence.toml")
+    with pytest.raises(InputError, match=r"same targets.*'valence': 'valence'"):
+        room.train()
+
+
+def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
+    """The processes are real; without GPUs they train on the CPU."""
+    room = Room(home, tmp_path, monkeypatch, "ridge.toml", "transfer.toml")
+    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
+    started, popen = [], subprocess.Popen
+
+    def start(command, **how):
+        if "music_emotion.kaggle.train" in command:
+            started.append((how["env"]["CUDA_VISIBLE_DEVICES"], *command[3:6]))
+        return popen(command, **how)
+
+    monkeypatch.setattr(train.subprocess, "Popen", start)
+    assert room.train()["complete"] is True
+    assert started == [("0", "0", "2", "transfer"), ("1", "1", "2", "transfer")]
+    expected = read_predictions(home / "runs" / "both" / "test.csv")
+    np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["{}", "notebooks/somebody/{}"])
+def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, layout, capsys):
+    inputs, runs = tmp_path / "input", tmp_path / "working" / "runs"
+    inputs.mkdir()
+    assert take_over("this", None, inputs, runs) is False
+    assert take_over("this", None, inputs, runs) is True  # begun here already
+    with pytest.raises(InputError, match="working/runs is of other experiments"):
+        take_over("that", None, inputs, runs)
+    begun, other = (inputs / layout.format(name) / "runs" for name in ("before", "other"))
+    with pytest.raises(InputError, match="nothing of somebody/before is attached"):
+        take_over("this", "somebody/before", inputs, tmp_path / "two")
+    write_json(other / "plan.json", {"hash": "another"})
+    with pytest.raises(InputError, match=r"attached are others: .*other/runs\. Package the same"):
+        take_over("this", None, inputs, tmp_path / "two")
+    write_json(begun / "plan.json", {"hash": "this"})
+    whole, damaged = begun / "x" / "seed0" / "fold0", begun / "x" / "seed0" / "fold1"
+    for place in (whole, damaged):
+        place.mkdir(parents=True)
+        torch.save({"epoch": 3}, place / "state.pt")
+    (damaged / "state.pt").write_bytes((whole / "state.pt").read_bytes()[:50])
+    assert take_over("this", None, inputs, tmp_path / "two") is True
+    copied = tmp_path / "two/x/seed0"
+    assert (copied / "fold0/state.pt").read_bytes() == (whole / "state.pt").read_bytes()
+    assert not (copied / "fold1/state.pt").exists()
+    assert "fold1/state.pt is damaged, so its fold begins anew" in capsys.readouterr().out
+    write_json(other / "plan.json", {"hash": "this"})
+    with pytest.raises(InputError, match=r"Several outputs of this plan are attached: .*Attach one"):
+        take_over("this", None, inputs, tmp_path / "three")
+
+
+def test_a_training_is_known_by_its_experiments_and_the_files_they_name_and_not_by_its_hours():
+    plan = Plan(name="kaggle", hours=8.0, experiments=(Experiment(),))
+    groups = {"x-groups.csv": {"sha256": "a"}, "m-1.whl": {"sha256": "b"}}
+    same = plan_identity(plan, groups)
+    longer = plan.model_copy(update={"hours": 1.0, "resume": "a/some-kernel"})
+    assert plan_identity(longer, groups | {"m-1.whl": {"sha256": "c"}}) == same
+    assert plan_identity(plan, groups | {"x-groups.csv": {"sha256": "c"}}) != same
+    assert plan_identity(plan.model_copy(update={"experiments": (Experiment(seeds=(1,)),)}), groups) != same
 
 
 @pytest.fixture
@@ -185,22 +420,19 @@ def attached(tmp_path, make_emotion) -> Path:
 
 
 def test_the_form_is_the_competitions_and_no_others(attached):
-    targets, ids = ("valence", "energy", "danceability"), np.array([1000, 1001, 1002])
     arrays = attached / "datasets/lab/arrays/multitask_dataset"
-    look = partial(find_form, attached, "the-lab", arrays, targets, ids)
-    stranger = attached / "datasets/lab/other/sample_submission.csv"
-    stranger.write_text("Id,price\n1,2\n")
+
+    def look() -> tuple[pd.DataFrame, str]:
+        return find_form(attached, "the-lab", arrays, TARGETS, np.array([1000, 1001, 1002]))
+
+    (attached / "datasets/lab/other/sample_submission.csv").write_text("Id,price\n1,2\n")
     form, sample = look()
     assert (form.columns[0], sample) == ("Id.fused.full.npy.gz", "none")
-    rows = "".join(f"{clip_id},0,0,0\n" for clip_id in reversed(ids))
     own = attached / "competitions/the-lab/sample_submission.csv"
-    own.write_text("Id,energy,valence,danceability\n" + rows)
+    own.write_text("Id,energy,valence,danceability\n1002,0,0,0\n1001,0,0,0\n1000,0,0,0\n")
     form, sample = look()
-    assert (form.index.tolist(), form.columns[1], sample) == (
-        [1002, 1001, 1000],
-        "energy",
-        str(own.relative_to(attached)),
-    )
+    assert (form.index.tolist(), form.columns[1]) == ([1002, 1001, 1000], "energy")
+    assert sample == str(own.relative_to(attached))
     beside = attached / "datasets/lab/arrays/sample_submission.csv"
     beside.write_text(own.read_text())
     assert look()[0].equals(form)
@@ -222,17 +454,3 @@ def test_the_competitions_data_is_taken_where_a_dataset_has_it_too(attached, mak
     (attached / "empty").mkdir()
     with pytest.raises(InputError, match=r"No folder multitask_dataset.*--competition and --sources"):
         find_data(attached / "empty", None)
-
-
-def test_a_manifest_that_was_changed_is_no_bundle(tmp_path):
-    script = runpy.run_path(str(PROJECT / "kaggle" / "kernel.py"), run_name="kernel")
-    (tmp_path / "dataset").mkdir()
-    metadata = make_metadata("somebody", "some-dataset", "some-kernel", "the-lab", (), None)
-    found = bundle._write_files(tmp_path, "x", {"recipe": {"weights": 0.1}}, *metadata)
-    path = tmp_path / "dataset" / "manifest.json"
-    assert script["hash_of"](path) == found
-    path.write_text(path.read_text().replace("0.1", "0.9"))
-    assert script["hash_of"](path) != found
-    for text in ("[1]", "half of {"):
-        path.write_text(text)
-        assert script["hash_of"](path) == "another file"

@@ -1,118 +1,402 @@
-"""What a push decides by itself: which bundles go, which outputs count, what Kaggle's words mean."""
+"""Kaggle's own package against a stub of its API: what goes well, every failure, and what a push decides."""
 
 import base64
 import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-from conftest import KEY, N_ROWS, infer, write_build
+from conftest import DATASET, KERNEL, KEY, N_ROWS, infer, write_build
+from kaggle_stub import Dataset, Fault, KaggleStub, Kernel
 
-from music_emotion.files import InputError
+from music_emotion.files import InputError, read_json, write_json
 from music_emotion.kaggle import api
-from music_emotion.kaggle.api import scrub
-from music_emotion.kaggle.push_run import KaggleFailure, Push, RunFailed, Waits, check_output, read_bundle
+from music_emotion.kaggle.api import KaggleFailure, scrub
+from music_emotion.kaggle.push import Wish, planned_commands
+from music_emotion.kaggle.push_run import Push, RunFailed, Waits, check_output, read_bundle
+
+FILE, CODE = Wish("music-feels", "first", "file"), Wish("music-feels", "first", "kernel")
 
 
 def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}), encoding="utf-8")
+    write_json(path, read_json(path) | changes)
 
 
-def test_a_bundle_as_packaged_is_read(build):
-    bundle = read_bundle(build)
-    assert bundle.sizes["fold1.safetensors"] == 700
-    assert len(bundle.sizes) == 4  # the manifest goes too
-    assert (bundle.dataset, bundle.kernel) == ("tester/feels-weights", "tester/feels-kernel")
+def test_a_bundle_goes_all_the_way_and_again_does_nothing(pusher, stub, environment, capfd):
+    environment["VERBOSE"] = environment["VERBOSE_OUTPUT"] = "1"
+    pusher(FILE)
+    files = stub.datasets[DATASET].versions
+    assert len(files) == 1
+    assert {name: len(data) for name, data in files[0].items()} == read_bundle(pusher.build).sizes
+    assert len(files[0]) == 4  # the manifest goes too
+    for name, data in files[0].items():
+        assert data == (pusher.build / "dataset" / name).read_bytes()
+    asked = {body["method"]: body for body in stub.bodies}
+    assert asked["CreateDataset"]["isPrivate"] is True
+    assert asked["SaveKernel"]["machineShape"] == "NvidiaTeslaT4"
+    assert not asked["SaveKernel"].get("enableInternet")
+    assert sorted(path.name for path in (pusher.build / "output").iterdir()) == ["run.json", "submission.csv"]
+    submission = (pusher.build / "output" / "submission.csv").read_bytes()
+    assert submission == infer({})["submission.csv"]
+    assert [each["data"] for each in stub.submissions] == [submission]
+    said, progress = capfd.readouterr()
+    assert said == ""  # whatever Kaggle's package prints
+    assert sorted(progress.split()) == sorted([*["sent"] * 5, *files[0], "submission.csv"])
+    assert "Uploading 4 files" in pusher.said
+    assert pusher.said.count("kernel tester/feels-kernel: RUNNING") == 1
+    assert f"{N_ROWS} rows, made by bundle" in pusher.said
+    assert "public score 0.61803" in pusher.said
+    assert not (pusher.build / ".uploads").exists()
+    stub.requests.clear()
+    pusher(FILE)
+    assert set(stub.requests) == {"ListSubmissions"}
 
 
-def test_an_edited_kernel_is_told_from_the_one_before(build):
-    before = read_bundle(build).kernel_hash
-    script = build / "kernel" / "infer.py"
-    script.write_text(script.read_text() + "print()")
-    assert read_bundle(build).kernel_hash != before
+def test_another_bundle_becomes_a_version_and_the_kernel_itself_is_submitted(
+    fetched, stub, environment, tmp_path
+):
+    key_file = tmp_path / "home" / "kaggle.json"
+    key_file.write_text(json.dumps({"username": "tester", "key": environment.pop("KAGGLE_KEY")}))
+    key_file.chmod(0o644)
+    write_build(fetched.build, b"better weights")
+    stub.stale_polls = 1
+    fetched(CODE)
+    bundle = read_bundle(fetched.build).hash
+    dataset = stub.datasets[DATASET]
+    assert dataset.versions[-1]["fold0.safetensors"] == b"better weights"
+    assert dataset.notes == ["", f"bundle {bundle}"]
+    assert "CreateDataset" not in stub.requests
+    assert read_json(fetched.build / "push.json")["steps"]["ready"]["version"] == 2
+    assert read_json(fetched.build / "output" / "run.json")["bundle"] == bundle
+    code = next(body for body in stub.bodies if body["method"] == "CreateCodeSubmission")
+    assert (code["kernelVersion"], code["fileName"]) == (2, "submission.csv")
+    assert stub.submissions[0]["description"] == f"first [kernel {bundle[:12]}]"
+    assert fetched.said.count("chmod 600") == 1
 
 
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (lambda d, _: (d / "fold0.safetensors").unlink(), "fold0.safetensors is missing"),
-        (lambda d, _: (d / "fold0.safetensors").write_bytes(b"x"), r"changed after packaging \(sha256\)"),
-        (lambda d, _: (d / "more").mkdir(), "does not list: more. Remove it"),
-        (lambda d, _: (d / "manifest.json").unlink(), "is not a bundle. Name build/<name>"),
-        (lambda d, _: (d / "manifest.json").write_text("[]"), "manifest.json holds no JSON object"),
-        (lambda d, _: edit(d / "manifest.json", bundle="x"), "lists no bundle and files"),
-        (lambda d, _: edit(d / "manifest.json", files={"../x": {}}), "lists no bundle and files"),
-        (
-            lambda d, _: edit(d / "dataset-metadata.json", id="slug"),
-            "id is 'slug'; string should match",
-        ),
-        (lambda _, k: edit(k / "kernel-metadata.json", id="a/b/c"), "kernel-metadata.json: id is 'a/b/c'"),
-        (
-            lambda _, k: edit(k / "kernel-metadata.json", dataset_sources=[]),
-            "does not hold tester/feels-weights",
-        ),
-        (
-            lambda _, k: edit(k / "kernel-metadata.json", model_sources=["x"]),
-            r"model_sources is \['x'\]",
-        ),
-        (lambda _, k: (k / "infer.py").unlink(), "code_file infer.py does not exist"),
-        (lambda _, k: (k / "infer.py").write_text("print()"), "infer.py was made for another bundle"),
-    ],
-)
-def test_a_bundle_that_is_not_as_packaged_is_refused(build, spoil, sentence):
-    spoil(build / "dataset", build / "kernel")
-    with pytest.raises(InputError, match=sentence):
-        read_bundle(build)
+def test_a_training_goes_on_from_another_kernel_and_says_what_is_left(uploaded, stub):
+    before = "tester/feels-before"
+    edit(uploaded.build / "kernel" / "kernel-metadata.json", kernel_sources=[before])
+    uploaded.fails(f"left out a source.*not valid sources: {before}")
+    stub.kernels[before] = Kernel()
+
+    def train(files: dict[str, bytes]) -> dict[str, bytes]:
+        left = infer(files)
+        progress = {"complete": False, "folds": {"ridge": "5 of 5", "transfer": "2 of 5"}}
+        return {**left, "run.json": json.dumps({**json.loads(left["run.json"]), **progress}).encode()}
+
+    stub.make_output = train
+    uploaded()
+    saved = [body for body in stub.bodies if body["method"] == "SaveKernel"]
+    assert saved[-1]["kernelDataSources"] == [before]
+    assert "out of time (folds: ridge 5 of 5, transfer 2 of 5)" in uploaded.said
+    assert f"--resume {KERNEL} and another --name" in uploaded.said
 
 
-@pytest.fixture
-def output(tmp_path) -> Path:
-    for name, data in infer({"manifest.json": b'{"bundle": "b0b0"}'}).items():
-        (tmp_path / name).write_bytes(data)
-    return tmp_path
+def test_a_listed_submission_is_not_made_again_and_a_late_score_is_no_failure(fetched, stub):
+    stub.score_polls = 10**6
+    fetched(FILE, score_minutes=0)
+    steps = read_json(fetched.build / "push.json")["steps"]
+    (fetched.build / "push.json").unlink()
+    fetched.note(**{name: values for name, values in steps.items() if "submi" not in name})
+    fetched(FILE, score_minutes=0)
+    assert stub.requests.count("CreateSubmission") == 1
+    assert fetched.said.count("no score within 0 minutes. The same command asks again.") == 2
 
 
-def test_an_output_counts_its_rows(output):
-    assert check_output(output, "b0b0") == N_ROWS
+def test_a_stale_complete_and_what_passes_by_itself_are_waited_for(uploaded, stub):
+    stub.kernels[KERNEL] = Kernel(1, ["COMPLETE"])
+    stub.run_statuses = ["COMPLETE", "ERROR", "RUNNING", "COMPLETE"]
+    stub.faults["GetKernelSessionStatus"] = Fault(403, "Permission 'kernels.get' was denied", times=1)
+    stub.faults["ListKernelSessionOutput"] = Fault(503, plain=True, times=1)
+    uploaded.note(pushing={"kernel": "earlier", "first": True})
+    uploaded(grace_minutes=1)
+    assert stub.requests.count("GetKernelSessionStatus") == 6
+    assert stub.requests.count("ListKernelSessionOutput") == 2
+    assert uploaded.said.count("Trying again.") == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "sentence", "again"),
-    [
-        ("run.json", None, "has no run.json", True),
-        ("submission.csv", None, "has no submission.csv", True),
-        ("run.json", '{"bundle": "0ld"}', "is of bundle 0ld, not of b0b0", True),
-        ("run.json", '{"bundle": "b0b0", "rows": 5}', "no end marker", True),
-        ("run.json", '{"bundle": "b0b0", "rows": 6, "finished": true}', "has 5 rows, run.json says 6", False),
-        ("run.json", "<html>", "no JSON object but begins '<html>'", False),
-        ("run.json", "Bad gateway", "no JSON object but begins 'Bad gateway'", False),
-        ("submission.csv", "\n<!DOCTYPE html>", "has the header '<!DOCTYPE html>'", False),
-        ("submission.csv", "", "submission.csv is no table", False),
-        ("submission.csv", "1,0.5\n2,0.5\n", "has the header '1,0.5', not an id and targets", False),
-        ("submission.csv", "Id,x\n1,0.5\n2,nan\n", "row 3 is '2,nan', not an id and finite numbers", False),
-        ("submission.csv", "Id,x\n1\n", "row 2 is '1,'", False),
-        ("submission.csv", "Id,x\n1,0.5\n1,0.5\n", "holds an id twice", False),
-    ],
-)
-def test_an_output_that_is_no_submission_is_refused(output, name, text, sentence, again):
-    (output / name).unlink()
-    if text is not None:
-        (output / name).write_text(text)
-    with pytest.raises(InputError, match=sentence) as error:
-        check_output(output, "b0b0")
-    assert isinstance(error.value, RunFailed) == again
+def test_only_the_missing_part_of_a_cut_upload_is_sent_again(pusher, stub, build):
+    stub.faults["PUT fold1.safetensors"] = Fault(503, plain=True, keep_bytes=300, times=1)
+    pusher.upload()
+    assert stub.requests.count("PUT fold1.safetensors") == 2
+    assert stub.requests.count("RESUME fold1.safetensors") == 1
+    sent = stub.datasets[DATASET].versions[0]["fold1.safetensors"]
+    assert sent == (build / "dataset" / "fold1.safetensors").read_bytes()
 
 
-def test_the_ids_of_an_edition_are_ids(output):
-    (output / "submission.csv").write_text(
-        "Id.fused.full.npy.gz,x\n" + "".join(f"{n}.gz,1\n" for n in range(5))
+def test_a_dataset_without_a_file_is_uploaded_whole_by_the_same_command(pusher, stub):
+    stub.faults["PUT fold0.safetensors"] = Fault(500, plain=True, times=1)
+    pusher.fails("a file was not uploaded.*uploads the whole bundle again.*unsuccessful: fold0.safetensors")
+    assert "fold0.safetensors" not in stub.datasets.get(DATASET, Dataset([{}], [])).versions[-1]
+    pusher.upload()
+    assert set(stub.datasets[DATASET].versions[-1]) == set(read_bundle(pusher.build).sizes)
+
+
+def test_a_failed_run_is_run_again_by_the_same_command(pushed, stub):
+    kernel = stub.kernels[KERNEL]
+    kernel.statuses, kernel.output, kernel.failure = ["ERROR"], {}, "It ran out of memory."
+    kernel.log = json.dumps([{"stream_name": "stderr", "time": 1, "data": "Killed\n"}])
+    pushed.fails(
+        r"failed \(ERROR\). Kaggle says: It ran out of memory. Its log ends: Killed .* again; its log"
     )
-    assert check_output(output, "b0b0") == 5
+    assert (pushed.build / "output" / "feels-kernel.log").exists()
+    pushed()
+    assert kernel.version == 2
+    assert f"{N_ROWS} rows" in pushed.said
+
+
+def test_credentials_are_asked_for_where_there_are_none_or_stale_ones(pusher, stub, environment):
+    environment["KAGGLE_API_TOKEN"] = KEY
+    stub.faults["GetDatasetStatus"] = Fault(401, "Unauthenticated")
+    pusher.fails(r"\(401\): they are expired or revoked. Delete the stale token \(also KAGGLE_API_TOKEN")
+    assert stub.requests[-1] == "GetDatasetStatus"
+    stub.requests.clear()
+    del environment["KAGGLE_KEY"], environment["KAGGLE_API_TOKEN"]
+    pusher.fails(r"there are no credentials; put a token .* ~/.kaggle/access_token")
+    assert stub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "sentence"),
+    [
+        ({"six": "1.17"}, r"package kaggle is not installed. Run: pip install .*'music-emotion\[kaggle\]'"),
+        ({"kaggle": "2.2.5"}, "the package six is not installed"),
+        ({"kaggle": "2.2.4", "six": "1.17"}, "the package kaggle is 2.2.4; at least 2.2.5 is needed"),
+    ],
+)
+def test_a_package_that_is_missing_or_old_is_named(pusher, stub, monkeypatch, versions, sentence):
+    def version(name: str) -> str:
+        if name in versions:
+            return versions[name]
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(api, "version", version)
+    pusher.fails(sentence)
+    assert stub.requests == []
+
+
+def test_the_commands_of_a_dry_run_are_those_of_kaggles_command_line(build, stub, environment):
+    *_, create, _, _, push, status, output, listing, submit, _ = planned_commands(read_bundle(build), FILE)
+    for command in (create, push, status, output, listing, submit):
+        done = subprocess.run(
+            f"{sys.executable} -m {command}",
+            shell=True,
+            cwd=build,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        stub.kernels.setdefault(KERNEL, Kernel()).statuses[:] = ["COMPLETE"]
+        stub.datasets[DATASET].polls = -1
+    assert set(stub.datasets[DATASET].versions[0]) == set(read_bundle(build).sizes)
+    assert stub.submissions[0]["data"] == infer({})["submission.csv"]
+
+
+def stale_output(stub: KaggleStub) -> None:
+    stub.kernels[KERNEL].output["run.json"] = json.dumps({"bundle": "a" * 64}).encode()
+
+
+def deleted(stub: KaggleStub) -> None:
+    stub.datasets[DATASET], stub.ready_status = Dataset([{}], [""], -1), "DELETED"
+
+
+def reply(method: str, **answer: object) -> Callable[[KaggleStub], None]:
+    return lambda stub: stub.replies.update({method: answer})
+
+
+def fault(name: str, *arguments: object, **settings: object) -> Callable[[KaggleStub], None]:
+    return lambda stub: stub.faults.update({name: Fault(*arguments, **settings)})
+
+
+# what is done before, what goes wrong, the sentence, and the last request but for the looks at it
+FAILURES = {
+    "the weekly quota": (
+        "uploaded",
+        reply("SaveKernel", error="Maximum weekly GPU quota of 30.00 hours reached."),
+        r"kernel push \(tester/feels-kernel\): this week's GPU hours are used up.*kaggle quota.*It said: "
+        r"ValueError: Maximum weekly GPU quota of 30.00 hours",
+        "SaveKernel",
+    ),
+    "an unknown dataset": (
+        "uploaded",
+        lambda stub: stub.datasets.clear(),
+        r"left out a source.*Correct the sources.*not valid sources: tester/feels-weights",
+        "SaveKernel",
+    ),
+    "a title of another slug": (
+        "uploaded",
+        reply("SaveKernel", url="https://www.kaggle.com/code/tester/feels-kernel-two", versionNumber=1),
+        r"saved the kernel tester/feels-kernel as .*feels-kernel-two, .*title and id .* agree",
+        "SaveKernel",
+    ),
+    "a title in use": (
+        "pusher",
+        reply("CreateDataset", status="error", error='The requested title "Feels weights" is already in use'),
+        r"dataset create \(tester/feels-weights\): .*in use by another dataset. Package .* another name",
+        "CreateDataset",
+    ),
+    "403": (
+        "uploaded",
+        fault("SaveKernel", 403, "Permission 'kernels.update' was denied"),
+        r"does not allow it \(403\).*another account.*Permission 'kernels.update' was denied",
+        "SaveKernel",
+    ),
+    "404": (
+        "fetched",
+        lambda stub: setattr(stub, "competition", "another"),
+        r"submissions \(music-feels\): Kaggle does not find it \(404\)",
+        "ListSubmissions",
+    ),
+    "409": (
+        "uploaded",
+        fault("SaveKernel", 409, plain=True),
+        r"conflict \(409\).*share a slug.*another name",
+        "SaveKernel",
+    ),
+    "429": (
+        "pusher",
+        fault("StartBlobUpload", 429, "Too Many Requests", {"Retry-After": "0"}),
+        r"too many requests \(429\). Wait some minutes",
+        "StartBlobUpload",
+    ),
+    "an error of Kaggle's own that repeats the key": (
+        "uploaded",
+        fault("SaveKernel", 500, f"Internal Error: the key {KEY} is odd. Authorization: Basic x"),
+        r"an error of its own \(500\). Wait.*the key \*\*\* is odd. Authorization: \*\*\*",
+        "SaveKernel",
+    ),
+    "a server that hangs": (
+        "uploaded",
+        fault("SaveKernel", hang=True),
+        r"did not end within 3 seconds: the network or Kaggle hangs. The same command continues",
+        "SaveKernel",
+    ),
+    "a lost connection": (
+        "uploaded",
+        fault("SaveKernel", drop=True),
+        r"the connection was lost. Check the network.*Remote",
+        "SaveKernel",
+    ),
+    "a dataset that is deleted": (
+        "pusher",
+        deleted,
+        r"dataset tester/feels-weights was deleted",
+        "GetDatasetStatus",
+    ),
+    "a dataset that can't be processed": (
+        "pusher",
+        lambda stub: setattr(stub, "ready_status", "FAILED"),
+        r"could not process the dataset tester/feels-weights. Its page says why; delete push.json",
+        "CreateDataset",
+    ),
+    "a dataset that is never ready": (
+        "pusher",
+        lambda stub: setattr(stub, "ready_polls", 10**6),
+        r"feels-weights has no ready version above 0 after 0 minutes.*a full quota.*--ready-minutes",
+        "CreateDataset",
+    ),
+    "a run that is cancelled": (
+        "pushed",
+        lambda stub: setattr(stub.kernels[KERNEL], "statuses", ["CANCEL_ACKNOWLEDGED"]),
+        r"feels-kernel was cancelled \(CANCEL_ACKNOWLEDGED\). The same command runs it again",
+        "GetKernelSessionStatus",
+    ),
+    "a run that never ends": (
+        "pushed",
+        lambda stub: setattr(stub.kernels[KERNEL], "statuses", ["RUNNING"]),
+        r"not done after 0 minutes.*--run-minutes",
+        "GetKernelSessionStatus",
+    ),
+    "the output of an earlier bundle": (
+        "pushed",
+        stale_output,
+        r"run.json is of bundle aaaaaaaaaaaa, not of .*runs the kernel again",
+        "GET run.json",
+    ),
+    "a submission that does not upload": (
+        "fetched",
+        fault("PUT submission.csv", 500, plain=True),
+        r"upload failed and nothing was submitted",
+        "PUT submission.csv",
+    ),
+    "a submission that is not taken": (
+        "fetched",
+        reply("CreateSubmission", message="You have used all submissions of today."),
+        r"does not list the submission 'first \[file .*used all submissions of today",
+        "CreateSubmission",
+    ),
+    "a submission that can't be scored": (
+        "fetched",
+        lambda stub: setattr(stub, "score_status", "ERROR"),
+        r"music-feels could not score submission 1000",
+        "CreateSubmission",
+    ),
+}
+LOOKS = {"GetDatasetStatus", "GetDataset", "GetSubmissionLimits", "ListSubmissions"}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failure_gets_a_sentence_and_ends_the_push(name, request, stub):
+    done, prepare, sentence, last = FAILURES[name]
+    push = request.getfixturevalue(done)
+    prepare(stub)
+    waits = {"ready_minutes": 0} if name.endswith("never ready") else {}
+    waits |= {"run_minutes": 0} if name.endswith("never ends") else {}
+    waits |= {"call_seconds": 3} if name.endswith("hangs") else {}
+    push.fails(sentence, FILE, **waits)
+    came = list(stub.requests)
+    while came and came[-1] in LOOKS and came[-1] != last:
+        came.pop()
+    assert came[-1] == last, stub.requests
+    assert not stub.submissions or name.endswith("scored")
 
 
 @pytest.fixture
 def push(build, tmp_path) -> Push:
     environment = {"HOME": str(tmp_path), "KAGGLE_KEY": KEY}
     return Push(read_bundle(build), Waits(grace_minutes=0.001, poll_seconds=0.01), environment, print)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence", "kind"),
+    [
+        ("ValueError: Maximum batch GPU session count of 2 reached.", "Stop one on kaggle.com", "final"),
+        ("ValueError: Notebook not found", "Correct its id in kernel-metadata.json", "final"),
+        ("ValueError: Something new", "Kaggle refused it.*It said: ValueError: Something new", "final"),
+        ("400 You are not allowed to create a dataset as this owner.", "names another owner", "final"),
+        ("ValueError: Failed to resolve the necessary information", "there is no such dataset", "final"),
+        ("SystemExit: 1", "there are no credentials; put a token", "final"),
+        ("TypeError: unexpected keyword", r"does not fit. Run: pip install --upgrade", "final"),
+        ("403: Forbidden for url: x", r"does not allow it \(403\)", "absent"),
+        ("503: Service Unavailable for url: x", r"error of its own \(500\)", "passing"),
+        (None, "Kaggle refused it.*ended without an answer", "final"),
+    ],
+)
+def test_what_a_failure_says_becomes_a_sentence_with_a_remedy(
+    push, monkeypatch, tmp_path, words, sentence, kind
+):
+    child = tmp_path / "child.py"
+    child.write_text(f"print('half a line' if {words!r} is None else '{json.dumps({'words': words})}')")
+    monkeypatch.setattr(api, "CHILD", child)
+    with pytest.raises(KaggleFailure, match=rf"kernel push \(tester/x\): .*{sentence}") as error:
+        push.call("kernel push", "tester/x")
+    assert error.value.kind == kind
+
+
+def test_a_trouble_that_passes_is_waited_for_only_so_long(push, capsys):
+    def look() -> None:
+        raise KaggleFailure("the network is gone.", "passing")
+
+    with pytest.raises(KaggleFailure, match="network is gone"):
+        push.poll(look, minutes=1)
+    assert capsys.readouterr().out == "the network is gone. Trying again.\n"
+    with pytest.raises(InputError, match=r"--poll-seconds is -1\. Give a positive number"):
+        Waits(poll_seconds=-1)
 
 
 def test_steps_outlive_the_process_but_not_another_bundle(push, build):
@@ -131,10 +415,56 @@ def test_a_damaged_record_of_steps_is_to_be_deleted(build, text):
         read_bundle(build).read_steps()
 
 
-@pytest.mark.parametrize(("name", "value"), [("poll_seconds", -1.0), ("upload_minutes", 0.0)])
-def test_a_time_that_is_none_is_refused(name, value):
-    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} is {value:g}. Give a positive number"):
-        Waits(**{name: value})
+def test_an_edited_kernel_is_told_from_the_one_before(build):
+    before = read_bundle(build).kernel_hash
+    script = build / "kernel" / "kernel.py"
+    script.write_text(script.read_text() + "print()")
+    assert read_bundle(build).kernel_hash != before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda d, _: (d / "fold0.safetensors").unlink(), "fold0.safetensors is missing or was changed"),
+        (lambda d, _: (d / "fold0.safetensors").write_bytes(b"x"), "fold0.safetensors is missing or was cha"),
+        (lambda d, _: (d / "more").mkdir(), "files that are not listed: more. Remove them"),
+        (lambda d, _: (d / "manifest.json").unlink(), "is not a bundle. Name build/<name>"),
+        (lambda d, _: (d / "manifest.json").write_text("[]"), "manifest.json holds no JSON object"),
+        (lambda d, _: edit(d / "manifest.json", bundle="x"), "lists no bundle and files"),
+        (lambda d, _: edit(d / "manifest.json", files={"../x": {}}), "lists no bundle and files"),
+        (lambda d, _: edit(d / "dataset-metadata.json", id="slug"), "id is 'slug'; string should match"),
+        (lambda _, k: edit(k / "kernel-metadata.json", dataset_sources=[]), "not hold tester/feels-weights"),
+        (lambda _, k: (k / "kernel.py").unlink(), "code_file kernel.py does not exist"),
+        (lambda _, k: (k / "kernel.py").write_text("print()"), "kernel.py was made for another bundle"),
+    ],
+)
+def test_a_bundle_that_is_not_as_packaged_is_refused(build, spoil, sentence):
+    spoil(build / "dataset", build / "kernel")
+    with pytest.raises(InputError, match=sentence):
+        read_bundle(build)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence", "runs_again"),
+    [
+        ("run.json", None, "stopped before it wrote run.json", True),
+        ("submission.csv", None, "stopped before it wrote submission.csv", True),
+        ("run.json", '{"bundle": "0ld"}', "is of bundle 0ld, not of b0b0", True),
+        ("run.json", "<html>", "run.json is not a JSON object", False),
+        ("run.json", "[]", "run.json is not a JSON object", False),
+        ("submission.csv", "<!DOCTYPE html>", "submission.csv is not as the kernel wrote it", False),
+    ],
+)
+def test_an_output_that_is_no_submission_is_refused(tmp_path, name, text, sentence, runs_again):
+    for each, data in infer({"manifest.json": b'{"bundle": "b0b0"}'}).items():
+        (tmp_path / each).write_bytes(data)
+    assert check_output(tmp_path, "b0b0")["rows"] == N_ROWS
+    (tmp_path / name).unlink()
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=sentence) as error:
+        check_output(tmp_path, "b0b0")
+    assert isinstance(error.value, RunFailed) == runs_again
 
 
 def test_secrets_of_every_place_are_blanked(tmp_path):
@@ -145,51 +475,12 @@ def test_secrets_of_every_place_are_blanked(tmp_path):
     (tmp_path / "token").write_text("token-at-a-path")
     environment = {"HOME": str(tmp_path), "KAGGLE_API_TOKEN": str(tmp_path / "token"), "KAGGLE_KEY": KEY}
     basic = base64.b64encode(b"tester:key-in-a-file").decode()
+    for secret in ("key-in-a-file", "token-in-a-file", "token-of-a-login", "token-at-a-path", KEY, basic):
+        assert scrub(secret, environment) == "***"
     for text, blanked in [
-        ("key-in-a-file", "***"),
-        ("token-in-a-file", "***"),
-        ("token-of-a-login", "***"),
-        ("token-at-a-path", "***"),
-        (KEY, "***"),
-        (basic, "***"),
         ("Authorization: Basic eHg6eXk=\nnext", "Authorization: ***\nnext"),
         ("{'Authorization': 'Bearer abc'}", "{'Authorization': ***"),
         ("url: https://x.y/z?X-Signature=abc (Caused", "url: https://x.y/z?*** (Caused"),
         ("Is tester here?", "Is tester here?"),
     ]:
         assert scrub(text, environment) == blanked
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence", "kind"),
-    [
-        ("ValueError: Maximum batch GPU session count of 2 reached.", "Stop one on kaggle.com", "final"),
-        ("ValueError: Notebook not found", "Take id_no out of kernel-metadata.json", "final"),
-        ("ValueError: Something new", "Kaggle refused it.*It said: ValueError: Something new", "final"),
-        ("400 You are not allowed to create a dataset as this owner.", "Correct the owner", "final"),
-        ("ValueError: Failed to resolve the necessary information", "can have no version", "final"),
-        ("SystemExit: 1", "there are no credentials; put a token", "final"),
-        ("TypeError: unexpected keyword", r"does not fit. Run: pip install --upgrade", "final"),
-        ("403: Forbidden for url: x", r"does not allow it \(403\)", "absent"),
-        ("503: Service Unavailable for url: x", r"error of its own \(500\)", "passing"),
-        (None, "Kaggle refused it.*ended without an answer", "final"),
-    ],
-)
-def test_what_a_failure_says_becomes_a_sentence_with_a_remedy(
-    push, monkeypatch, tmp_path, words, sentence, kind
-):
-    child = tmp_path / "child.py"
-    child.write_text(f"print('half a line' if {words!r} is None else '{json.dumps({'words': words})}')")
-    monkeypatch.setattr(api, "__file__", str(child))
-    with pytest.raises(KaggleFailure, match=rf"kernel push \(tester/x\): .*{sentence}") as error:
-        push.call("kernel push", "tester/x")
-    assert error.value.kind == kind
-
-
-def test_a_trouble_that_passes_is_waited_for_only_so_long(push, capsys):
-    def look() -> None:
-        raise KaggleFailure("the network is gone.", "passing")
-
-    with pytest.raises(KaggleFailure, match="network is gone"):
-        push.poll(look, minutes=1)
-    assert capsys.readouterr().out == "the network is gone. Trying again.\n"

@@ -7,7 +7,6 @@ from typing import Any
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands.evaluation import blend, submit
 from music_emotion.commands.extraction import extract
-from music_emotion.commands.kaggle import package
 from music_emotion.commands.training import pretrain, train
 from music_emotion.config import DataSection, Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
@@ -15,6 +14,7 @@ from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.synthesis import write_demo
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, alone_at, read_json, write_json
+from music_emotion.kaggle.bundle import package
 
 
 def demo(

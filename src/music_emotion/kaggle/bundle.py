@@ -1,4 +1,4 @@
-"""What Kaggle takes: a flat dataset of code, with models or a plan to train them, and a kernel."""
+"""Package a bundle for Kaggle: a flat dataset of code, with models or a plan to train them, and a kernel."""
 
 import hashlib
 import json
@@ -6,7 +6,6 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from zipfile import ZipFile, ZipInfo
 import pandas as pd
 
 from music_emotion import __version__
-from music_emotion.config import Experiment, experiment_to_dict
+from music_emotion.config import experiment_to_dict
 from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.blend_runs import check_current
 from music_emotion.evaluation.scores import fold_numbers, read_folds
@@ -25,14 +24,14 @@ from music_emotion.kaggle.metadata import make_metadata
 from music_emotion.kaggle.plan import add_plan, plan_training
 from music_emotion.runs import package_versions, read_experiment
 
-# Kaggle unpacks archives that it is sent, but leaves wheels alone.
+# Kaggle unpacks archives that are uploaded, but not wheels.
 PACKAGE = f"music_emotion-{__version__}-py3-none-any.whl"
 _UNPACKED = {".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".rar", ".7z", ".pt", ".pth", ".npz"}
 _BUILDING = ".building-"
 
 
 def package(
-    what: Sequence[Path],
+    *what: Path,
     owner: str,
     hours: float | None = None,
     resume: str | None = None,
@@ -40,51 +39,44 @@ def package(
     dataset: str | None = None,
     kernel: str | None = None,
     competition: str | None = None,
-    sources: Sequence[str] = (),
+    sources: tuple[str, ...] = (),
     out: Path = Path("build"),
-) -> str:
-    """Write a bundle: a dataset, and the kernel that predicts with a blend or first trains one.
+) -> None:
+    """Write build/<name>/dataset and build/<name>/kernel.
 
-    The same contents give the same bytes, on every machine. What a push keeps beside them stays.
+    The kernel predicts the test clips with a blend. With --hours it first trains there: what the blend was
+    made of, or the given experiments. The same contents give the same bytes on every machine.
 
     Parameters
     ----------
-    what : sequence of Path
-        Directory of a blend; with `hours`, or experiment files.
-    owner : str
-        User or organisation on Kaggle.
-    hours : float or None
+    what
+        Directory of a blend; with --hours, also experiments by name or file.
+    owner
+        Your name on Kaggle, or an organisation's.
+    hours
         Train on Kaggle, and end within so many hours, at most 11.5.
-    resume : str or None
-        ``owner/slug`` of the kernel whose unfinished training goes on.
-    name : str or None
-        Of the bundle; of the last of `what`, and ``-training`` where one is, when it is None.
-    dataset, kernel : str or None
-        Slugs; made from the name when they are None.
-    competition : str or None
+    resume
+        Kernel, as owner/slug, whose unfinished training this one continues.
+    name
+        Name of the bundle; the blend's by default, with -training if it is trained there.
+    dataset
+        Slug of the dataset: 6 to 50 of a-z, 0-9 and single hyphens; music-emotion-<name> by default.
+    kernel
+        Slug of the kernel, likewise; music-emotion-<name>-inference, or -run, by default.
+    competition
         Slug of the competition whose data and sample submission the kernel reads.
-    sources : sequence of str
-        Further datasets to attach, as ``owner/slug``.
-    out : Path
-        Gets ``<name>/dataset`` and ``<name>/kernel``.
-
-    Returns
-    -------
-    str
-        What was written, in one line.
-
-    Raises
-    ------
-    InputError
-        When something is missing, or Kaggle would not take it; while the bundle is pushed or packaged.
+    sources
+        Datasets to attach beside the bundle, as owner/slug, such as the one that holds the data.
+    out
+        Folder of all bundles.
     """
-    _check_contents(what, hours, resume)
+    if not what:
+        raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
+    if hours is None:
+        _check_predicts(what, resume)
     if not competition and not sources:
-        raise InputError(
-            "The kernel would find no data. Give --competition, or --sources with the dataset that holds it."
-        )
-    last = what[-1].resolve()
-    own = last.stem if last.suffix == ".toml" else last.name
+        raise InputError("The kernel would find no data. Give --competition, or --sources with its dataset.")
+    own = what[-1].resolve().name.removesuffix(".toml")
     name = name or (own if hours is None else f"{own}-training")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"The bundle's name '{name}' is not of letters, digits, . _ and -. Give --name.")
@@ -101,9 +93,8 @@ def package(
             with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=build) as temporary:
                 fresh = Path(temporary)
                 (fresh / "dataset").mkdir()
-                contents = (
-                    add_plan(plan, fresh / "dataset") if plan else add_blend(what[0], fresh / "dataset")
-                )
+                files = fresh / "dataset"
+                contents = add_plan(plan, files) if plan else add_blend(what[0], files)
                 bundle = _write_files(fresh, name, {**contents, "competition": competition}, *metadata)
                 for folder in fresh.iterdir():
                     shutil.rmtree(build / folder.name, ignore_errors=True)
@@ -112,18 +103,14 @@ def package(
             with suppress(OSError):  # not empty, unless packaging failed
                 build.rmdir()
     sizes = [path.stat().st_size for path in (build / "dataset").iterdir()]
-    return (
+    print(
         f"{build}: bundle {bundle[:12]}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, every rule checked."
     )
 
 
-def _check_contents(what: Sequence[Path], hours: float | None, resume: str | None) -> None:
-    if not what:
-        raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
-    if hours is not None:
-        return
+def _check_predicts(what: tuple[Path, ...], resume: str | None) -> None:
     if resume:
-        raise InputError("--resume goes on with a training. Give --hours, too.")
+        raise InputError("--resume continues a training. Give --hours, too.")
     if any(path.suffix == ".toml" for path in what):
         raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
     if len(what) > 1:
@@ -133,7 +120,7 @@ def _check_contents(what: Sequence[Path], hours: float | None, resume: str | Non
 def _write_files(
     folder: Path, name: str, contents: dict[str, Any], about: dict[str, Any], metadata: dict[str, Any]
 ) -> str:
-    """Complete the dataset, write the kernel, and give the hash by which kernel, output and push know it."""
+    """Complete the dataset and write the kernel; return the hash that identifies the bundle everywhere."""
     dataset = folder / "dataset"
     write_package(dataset / PACKAGE)
     contents["files"] = {
@@ -152,12 +139,12 @@ def _write_files(
 
 
 def write_package(path: Path) -> None:
-    """Zip this package and its data: the same bytes from a wheel as from a checkout.
+    """Zip this package and its data; a wheel and a checkout give the same bytes.
 
     Parameters
     ----------
     path : Path
-        The archive. Its members are as in a wheel, in order, without times of their own.
+        The archive. Its members are sorted and as in a wheel, without times of their own.
     """
     package = Path(__file__).parents[1]
     folders = {
@@ -173,20 +160,23 @@ def write_package(path: Path) -> None:
     }
     with ZipFile(path, "w") as archive:
         for name in sorted(members):
-            member = ZipInfo(name)  # of 1980, and stored as it is, since each zlib compresses otherwise
+            member = ZipInfo(name)  # of 1980, and stored, since versions of zlib compress differently
             member.create_system, member.external_attr = 3, 0o644 << 16
             archive.writestr(member, members[name].read_bytes())
 
 
 def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
-    """Copy into the dataset what a blend's members predict with.
+    """Copy the models of a blend's networks, and the folds of its classical runs, into the dataset.
+
+    Kaggle has neither the groups nor our splitter, so each classical run takes a table of every clip's fold,
+    one column per seed.
 
     Parameters
     ----------
     blended : Path
         ``runs/<blend>``.
     dataset : Path
-        Gets the models of networks, and the folds of classical runs, which are fitted again there.
+        Folder of the files.
 
     Returns
     -------
@@ -197,16 +187,15 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        When the directory is not of a blend, a member has changed since, or lacks a fold.
+        When the directory is not of a blend, a run has changed since, or lacks a fold.
     """
     recipe = read_recipe(blended)
     check_current(blended, recipe)
     contents: dict[str, Any] = {"recipe": asdict(recipe), "models": {}, "refits": {}}
     for run in map(Path, recipe.members):
         experiment = read_experiment(run)
-        folds = [(seed, fold) for seed in experiment.seeds for fold in range(experiment.folds.n)]
         needed = "valid.csv" if experiment.is_classical else "model.safetensors"
-        for seed, fold in folds:
+        for seed, fold in ((seed, fold) for seed in experiment.seeds for fold in range(experiment.folds.n)):
             path = run / f"seed{seed}" / f"fold{fold}" / needed
             if not path.is_file():
                 raise InputError(f"{path} does not exist. Train the run again: {run} lacks a fold.")
@@ -215,20 +204,15 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
                 shutil.copyfile(path, dataset / name)
                 contents["models"].setdefault(run.name, []).append(name)
         if experiment.is_classical:
-            contents["refits"][run.name] = _add_folds(run, experiment, dataset / f"{run.name}-folds.csv")
+            folds, tables = f"{run.name}-folds.csv", read_folds(run, "valid")
+            columns = {str(seed): fold_numbers(tables[seed]) for seed in experiment.seeds}
+            write_table(dataset / folds, pd.DataFrame(columns).reset_index())
+            contents["refits"][run.name] = {"experiment": experiment_to_dict(experiment), "folds": folds}
     return contents
 
 
-def _add_folds(run: Path, experiment: Experiment, path: Path) -> dict[str, Any]:
-    """Write every clip's fold, a column per seed: Kaggle knows neither the groups nor our splitter."""
-    tables = read_folds(run, "valid")
-    columns = {str(seed): fold_numbers(tables[seed]) for seed in experiment.seeds}
-    write_table(path, pd.DataFrame(columns).reset_index())
-    return {"experiment": experiment_to_dict(experiment), "folds": path.name}
-
-
 def check_dataset(folder: Path) -> None:
-    """Refuse what Kaggle would drop, unpack or choke on.
+    """Refuse files that Kaggle would drop or unpack.
 
     Raises
     ------
@@ -237,12 +221,6 @@ def check_dataset(folder: Path) -> None:
     """
     paths = sorted(folder.iterdir())
     for path in paths:
-        if path.is_dir():
-            raise InputError(
-                f"{path} is a folder; Kaggle's package leaves folders out. Put its files beside it."
-            )
-        if path.name.startswith("."):
-            raise InputError(f"{path} is hidden, but would be uploaded. Remove it.")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty; Kaggle loses empty files. Remove it.")
         if path.suffix.lower() in _UNPACKED:

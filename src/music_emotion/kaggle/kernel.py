@@ -1,4 +1,4 @@
-"""What runs on Kaggle once the package is unpacked: a bundle and the attached data to a submission."""
+"""What the kernel runs: predict the test clips with a bundle's blend, or train its plan first."""
 
 import hashlib
 import os
@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from music_emotion import files
 from music_emotion.config import DataSection, Rate, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.layout import find_set
@@ -27,108 +29,83 @@ from music_emotion.evaluation.submission import (
     read_sample,
     submission_table,
 )
-from music_emotion.files import (
-    InputError,
-    atomic_path,
-    checked,
-    first_five,
-    read_json,
-    read_predictions,
-    write_json,
-    write_predictions,
-)
-from music_emotion.kaggle.plan import read_plan
-from music_emotion.kaggle.train import make_accelerator, precision, run_shares, train_plan
+from music_emotion.files import InputError, first_five, read_json
+from music_emotion.kaggle.plan import PLACES, Plan
+from music_emotion.kaggle.train import run_shares, train_plan
 from music_emotion.models.network import load_model, read_card
 from music_emotion.runs import package_versions
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.predict import predict_clips
 
 OUTPUTS = ("submission.csv", "run.json")
 
 
-def run_bundle(folder: Path, bundle: str, inputs: Path, working: Path) -> None:
-    """Predict the test clips with a bundle's blend, or train its plan first, and write the submission.
+def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
+    """Predict the test clips with a bundle, and write ``submission.csv`` and then ``run.json``.
 
-    ``run.json`` is written last: without it the run did not end well.
+    A bundle holds a blend, or a plan that is trained first. Only a complete run has a ``run.json``.
 
     Parameters
     ----------
     folder : Path
-        Holds ``manifest.json``, the package, and what the manifest lists.
-    bundle : str
-        The hash that the kernel was made for.
+        Holds ``manifest.json`` and the files it lists, which the kernel's script has checked.
     inputs : Path
         Where Kaggle mounts data; the competition's folders are looked for below it.
     working : Path
-        Gets ``submission.csv`` and ``run.json``, and of a training ``runs/``.
+        Gets the two files, and the ``runs/`` of a training.
 
     Raises
     ------
     InputError
-        When the bundle is another one or damaged, or the data is not there.
+        When the data is missing, wrong, or of other clips than the blend's.
     """
     started = time.time()
     for name in OUTPUTS:  # of an earlier run in the same place
         (working / name).unlink(missing_ok=True)
-    manifest = _read_manifest(folder, bundle)
+    manifest = read_json(folder / "manifest.json")
     data = find_data(inputs, manifest["competition"])
-    with tempfile.TemporaryDirectory(prefix="music-emotion-") as temporary:
-        scratch = Path(temporary)
+    # tensor cores, as on the T4, compute fast in half precision; the processes of all GPUs inherit this
+    halves = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (7, 0)
+    precision = os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if halves else "no"
+    with tempfile.TemporaryDirectory(prefix="music-emotion-") as scratch, chdir(scratch):
+        lay_out(folder, manifest, data)
         if "plan" in manifest:
-            plan = read_plan(manifest["plan"])
-            section = _attached(data, scratch, plan.emotion[0].data)
-            targets = load_clip_set(section, "emotion", "train").outputs
-            form, sample = _form(inputs, manifest["competition"], data, section, targets)
-            predictions, facts = train_plan(plan, folder, manifest, inputs, data, working, scratch, started)
+            plan = Plan.model_validate(manifest["plan"])
+            sections = [plan.emotion[0].data]
+            targets = load_clip_set(sections[0], "emotion", "train").outputs
         else:
-            remedy = "Package the bundle again."
-            recipe = checked(Recipe, manifest["recipe"], folder / "manifest.json", remedy)
-            sections = [_attached(data, scratch, section) for section in _sections(folder, manifest)]
-            for section in sections:  # packed before several processes read them
-                form, sample = _form(inputs, manifest["competition"], data, section, recipe.targets)
-            predictions, facts = predict_blend(recipe, folder, manifest, data, scratch)
-    with atomic_path(working / "submission.csv") as path:
+            recipe = Recipe(**manifest["recipe"])
+            sections, targets = _sections(manifest), recipe.targets
+        for section in sections:  # packs the arrays before several processes read them
+            set_folder = find_set(data, "emotion", section.rate)
+            ids = load_clip_set(section, "emotion", "test", targets).ids
+            form, sample = find_form(inputs, manifest["competition"], set_folder, targets, ids)
+        if "plan" in manifest:
+            predictions, facts = train_plan(plan, manifest, inputs, working, started)
+        else:
+            predictions, facts = predict_blend(recipe, manifest)
+    with files.atomic_path(working / "submission.csv") as path:
         submission_table(predictions, form).to_csv(path, index=False)
         check_submission(path, form)
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    facts["seconds"]["all"] = round(time.time() - started, 3)
     common = {
-        "bundle": bundle,
+        "bundle": manifest["bundle"],
         "rows": len(form),
+        "sha256": hashlib.sha256((working / "submission.csv").read_bytes()).hexdigest(),
         "sample": sample,
         "python": platform.python_version(),
         "versions": package_versions(),
         "devices": gpus or [f"CPU, {os.cpu_count()} cores"],
-        "precision": precision(),
+        "precision": precision,
     }
-    facts["seconds"]["all"] = round(time.time() - started, 3)
-    write_json(working / "run.json", {**common, **facts, "finished": True})
+    files.write_json(working / "run.json", common | facts)
     print(f"{working / 'submission.csv'}: {len(form)} rows.", flush=True)
 
 
-def _read_manifest(folder: Path, bundle: str) -> dict[str, Any]:
-    manifest: dict[str, Any] = read_json(folder / "manifest.json")
-    if manifest.get("bundle") != bundle:
-        raise InputError(
-            f"{folder} holds the bundle {str(manifest.get('bundle'))[:12]}, but the kernel was made for "
-            f"{bundle[:12]}. Wait until the newest version of the dataset is ready, and run again."
-        )
-    damaged = [
-        name
-        for name, facts in manifest["files"].items()
-        if not (folder / name).is_file()
-        or hashlib.sha256((folder / name).read_bytes()).hexdigest() != facts["sha256"]
-    ]
-    if damaged:
-        raise InputError(
-            f"{folder}: missing or damaged are {first_five(damaged)}. Upload the dataset again, and wait "
-            f"until it is ready."
-        )
-    return manifest
-
-
 def find_data(inputs: Path, competition: str | None) -> Path:
-    """Below which folder the data is: of the competition, or else of anything attached.
+    """Find the folder that holds the data: the competition's, or else any that is attached.
 
     Raises
     ------
@@ -141,6 +118,7 @@ def find_data(inputs: Path, competition: str | None) -> Path:
     for place, rate in [*((place, "full") for place in of_competition), *((inputs, rate) for rate in rates)]:
         try:
             find_set(place, "emotion", rate)
+            print(f"The data is in {place}.", flush=True)
             return place
         except InputError as error:
             complaints.append(error)
@@ -150,32 +128,28 @@ def find_data(inputs: Path, competition: str | None) -> Path:
     )
 
 
-def _attached(data: Path, scratch: Path, section: DataSection) -> DataSection:
-    """The same data where Kaggle mounts it."""
-    return section.model_copy(update={"root": str(data), "stores": str(scratch / "stores")})
+def lay_out(folder: Path, manifest: Mapping[str, Any], data: Path) -> None:
+    """Link the data and the bundle's files into the current folder, which experiments refer to."""
+    Path(PLACES["root"]).symlink_to(data)
+    for name in ("manifest.json", *manifest["files"]):
+        Path(name).symlink_to(folder / name)
 
 
-def _sections(folder: Path, manifest: Mapping[str, Any]) -> list[DataSection]:
-    """How a member reads the data, for each rate of arrays that members read."""
-    members = [read_card(folder / models[0]).experiment for models in manifest["models"].values()]
-    members += [build_experiment(refit["experiment"], run) for run, refit in manifest["refits"].items()]
-    return list({member.data.rate: member.data for member in members}.values())
-
-
-def _form(
-    inputs: Path, competition: str | None, data: Path, section: DataSection, targets: tuple[str, ...]
-) -> tuple[pd.DataFrame, str]:
-    ids = load_clip_set(section, "emotion", "test", targets).ids
-    return find_form(inputs, competition, find_set(data, "emotion", section.rate), targets, ids)
+def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:
+    """How the blend's runs read the data, once for each rate of arrays that they read."""
+    experiments = [read_card(Path(models[0])).experiment for models in manifest["models"].values()]
+    experiments += [build_experiment(refit["experiment"], run) for run, refit in manifest["refits"].items()]
+    sections = {experiment.data.rate: experiment.data for experiment in experiments}
+    return [section.model_copy(update=PLACES) for section in sections.values()]
 
 
 def find_form(
     inputs: Path, competition: str | None, set_folder: Path, targets: tuple[str, ...], ids: np.ndarray
 ) -> tuple[pd.DataFrame, str]:
-    """Read which rows and columns are asked for, before any work, and check that these clips fit.
+    """Read which rows and columns the leaderboard asks for, and check that the test clips fit.
 
-    The sample submission is looked for where the competition is mounted, and in the folders above the emotion
-    set, but not in other datasets.
+    The sample submission is looked for in the competition's data and in the folders above the emotion set,
+    but not in other datasets.
 
     Parameters
     ----------
@@ -186,9 +160,9 @@ def find_form(
     set_folder : Path
         Of the emotion set that is predicted.
     targets : tuple of str
-        That are predicted.
+        Targets that are predicted.
     ids : np.ndarray [shape=(n,)], integer
-        Of the test clips.
+        Ids of the test clips.
 
     Returns
     -------
@@ -200,7 +174,7 @@ def find_form(
     Raises
     ------
     InputError
-        When the sample asks for other targets or clips, or there are several that differ.
+        When the sample asks for other targets or clips, or several samples differ.
     """
     places = [folder for folder in set_folder.parents if inputs in folder.parents]
     if competition:
@@ -217,22 +191,16 @@ def find_form(
     return form, str(samples[0].relative_to(inputs))
 
 
-def predict_blend(
-    recipe: Recipe, folder: Path, manifest: Mapping[str, Any], data: Path, scratch: Path
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Predict the test split with every member, and blend as the recipe says.
+def predict_blend(recipe: Recipe, manifest: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Predict the test split with every run of a blend, and blend as the recipe says.
+
+    Reads the data and the models in the current folder, and writes each model's predictions there.
 
     Parameters
     ----------
     recipe : Recipe
-    folder : Path
-        Of the bundle.
     manifest : mapping
         The bundle's.
-    data : Path
-        The competition's folders are looked for below it.
-    scratch : Path
-        A folder for this run alone.
 
     Returns
     -------
@@ -249,48 +217,39 @@ def predict_blend(
     started = time.perf_counter()
     names = [name for models in manifest["models"].values() for name in models]
     if names:
-        run_shares(predict_models, lambda n, of: [str(folder), str(data), str(scratch), *names[n::of]])
+        run_shares(predict_share, *names)
     predicted = time.perf_counter()
-    tables = _refit(folder, manifest["refits"], recipe.targets, data, scratch)
+    tables = _refit(manifest["refits"], recipe.targets)
     for run, models in manifest["models"].items():
-        tables[run] = [read_predictions(scratch / f"{name}.csv") for name in models]
+        tables[run] = [files.read_predictions(Path(f"{name}.csv")) for name in models]
     took = {"predict": predicted - started, "refit": time.perf_counter() - predicted}
     seconds = {name: round(value, 3) for name, value in took.items()}
     facts = {"models": len(names), "refits": len(manifest["refits"]), "seconds": seconds}
     return recipe.predict(tables), facts
 
 
-def predict_models(arguments: list[str]) -> None:
-    """Predict with some of the models, one after the other, on this process's device.
-
-    Parameters
-    ----------
-    arguments : list of str
-        The bundle, where the data is, a folder for ``<model>.csv``, and the models' file names.
-    """
-    folder, data, scratch = map(Path, arguments[:3])
+def predict_share(share: int, n_shares: int, *names: str) -> None:
+    """Predict the test split with every n-th model, and write ``<model>.csv``."""
     accelerator = make_accelerator()
-    for name in tqdm(arguments[3:], desc="predict", unit="model"):
-        network = load_model(folder / name).to(accelerator.device)
-        section = _attached(data, scratch, network.card.experiment.data)
+    for name in tqdm(names[share::n_shares], desc="predict", unit="model"):
+        network = load_model(Path(name)).to(accelerator.device)
+        section = network.card.experiment.data.model_copy(update=PLACES)
         clips = load_clip_set(section, "emotion", "test", network.card.outputs)
-        write_predictions(scratch / f"{name}.csv", predict_clips(network, clips, accelerator))
+        files.write_predictions(Path(f"{name}.csv"), predict_clips(network, clips, accelerator))
 
 
-def _refit(
-    folder: Path, refits: Mapping[str, Any], targets: tuple[str, ...], data: Path, scratch: Path
-) -> dict[str, list[pd.DataFrame]]:
-    """The test predictions of classical runs, whose folds are fitted to the attached arrays again."""
+def _refit(refits: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, list[pd.DataFrame]]:
+    """Fit the folds of classical runs to the attached arrays again, and predict the test split."""
     if not refits:
         return {}
     experiments = {run: build_experiment(refit["experiment"], run) for run, refit in refits.items()}
-    first = next(iter(experiments.values()))  # members of one blend are of the same clips
-    section = _attached(data, scratch, first.data).model_copy(update={"targets": targets})
+    first = next(iter(experiments.values()))  # all runs of a blend are of the same clips
+    section = first.data.model_copy(update=PLACES | {"targets": targets})
     clips = load_clip_set(section, "emotion", "train")
     test = load_clip_set(section, "emotion", "test", clips.outputs)
     statistics, tables = Statistics(section, "emotion"), {}
     for run, experiment in experiments.items():
-        path = folder / refits[run]["folds"]
+        path = Path(refits[run]["folds"])
         fold_of = pd.read_csv(path, index_col="Id")  # a column per seed
         missing = fold_of.index.symmetric_difference(pd.Index(clips.ids))
         if len(missing):
@@ -308,4 +267,4 @@ def _refit(
 
 
 if __name__ == "__main__":
-    predict_models(sys.argv[1:])
+    predict_share(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -1,30 +1,25 @@
-"""A packaged bundle to Kaggle and back: dataset, kernel, its run, its output, a submission."""
+"""Push a bundle to Kaggle: upload the dataset, run the kernel, fetch its output, submit it."""
 
 import json
+import os
 import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from music_emotion.files import InputError, read_json
-from music_emotion.kaggle.api import scrub
-from music_emotion.kaggle.push_run import (
-    FETCHING,
-    Bundle,
-    KaggleFailure,
-    Push,
-    RunFailed,
-    Waits,
-    begin,
-    check_output,
-)
+from cyclopts import Parameter
+
+from music_emotion.files import InputError
+from music_emotion.kaggle.api import KaggleFailure, scrub
+from music_emotion.kaggle.push_run import Bundle, Push, RunFailed, Waits, begin, check_output, read_bundle
 
 Way = Literal["file", "kernel"]
-OUTPUTS = r"^(submission\.csv|run\.json)$"
+_OUTPUTS = r"^(submission\.csv|run\.json)$"
 _AT_WORK = {"QUEUED", "RUNNING", "NEW_SCRIPT"}
 
 
@@ -47,8 +42,47 @@ class Wish:
     way: Way = "file"
 
     def description(self, bundle: Bundle) -> str:
-        """The message and what tells this submission from all others, here and in Kaggle's list."""
+        """The message, and what identifies this submission here and in Kaggle's list."""
         return f"{self.message} [{self.way} {bundle.hash[:12]}]"
+
+
+def push(
+    bundle: Path,
+    *,
+    competition: str = "",
+    message: str = "",
+    submit: Way = "file",
+    waits: Annotated[Waits, Parameter(name="*")] = Waits(),  # noqa: B008 (frozen)
+    dry_run: bool = False,
+) -> None:
+    """Push a bundle, run its kernel, fetch and check its output; submit it where --competition says.
+
+    After an interruption the same command continues. Credentials are those of Kaggle's package: a token in
+    ~/.kaggle/access_token or KAGGLE_API_TOKEN.
+
+    Parameters
+    ----------
+    bundle
+        build/<name>, as `music-emotion kaggle package` wrote it.
+    competition
+        Slug of a competition to submit to.
+    message
+        Description of the submission; the bundle's name by default.
+    submit
+        Submit the fetched file, or the kernel itself, as code competitions ask for.
+    waits
+        How long to wait for what.
+    dry_run
+        Print what is left to do, as commands of Kaggle's own command line, and do nothing.
+    """
+    if message and not competition:
+        raise InputError("--message is given without --competition. Say where to submit.")
+    packaged = read_bundle(bundle)
+    wish = Wish(competition, message or bundle.resolve().name, submit) if competition else None
+    if dry_run:
+        print("\n".join(planned_commands(packaged, wish)))
+    else:
+        push_bundle(packaged, waits, wish, os.environ, partial(print, flush=True))
 
 
 def push_bundle(
@@ -58,21 +92,21 @@ def push_bundle(
     environment: Mapping[str, str],
     say: Callable[[str], None],
 ) -> None:
-    """Do what is not done yet: upload, run, fetch, and submit where it is wished.
+    """Do the steps that are not finished: upload, run, fetch, and submit if wished.
 
-    Finished steps are noted in ``build/<name>/push.json``, so that a push that was interrupted anywhere
-    goes on, and nothing is uploaded or submitted twice.
+    Finished steps are noted in ``build/<name>/push.json``. So an interrupted push continues, and nothing is
+    uploaded or submitted twice.
 
     Parameters
     ----------
     bundle : Bundle
-        As `read_bundle` gives it.
+        As by `read_bundle`.
     waits : Waits
         How long to wait for what.
     wish : Wish or None
         What to submit, if anything.
     environment : mapping of str to str
-        In which Kaggle's package finds its credentials, there or in its own files.
+        Where Kaggle's package finds its credentials, unless they are in its own files.
     say : callable
         Takes a line for the user.
 
@@ -86,42 +120,36 @@ def push_bundle(
         push_kernel(push, need_version=wish is not None and wish.way == "kernel")
         await_run(push)
         if wish is not None:
-            submit(push, wish)
+            submit_output(push, wish)
 
 
 def planned_commands(bundle: Bundle, wish: Wish | None) -> list[str]:
-    """What `push_bundle` would do, as commands of Kaggle's own command line; none is run.
+    """Write what `push_bundle` would do as commands of Kaggle's own command line.
 
-    Where one depends on Kaggle's answer to another, a comment says so.
+    A comment says where one depends on Kaggle's answer to another.
     """
     steps = bundle.read_steps()
+    pushed = steps.get("pushed", {"kernel": None, "version": None})
     status, lines = f"datasets status {bundle.dataset}", []
     if "uploaded" not in steps:
-        lines += [
-            status,
-            "datasets create -p dataset  # when there is no such dataset yet",
-            f"datasets version -p dataset -m 'bundle {bundle.hash}'  # when there is",
-        ]
+        version = f"datasets version -p dataset -m 'bundle {bundle.hash}'"
+        lines += [status, "datasets create -p dataset  # if there is none yet", f"{version}  # otherwise"]
     if "ready" not in steps:
         lines.append(f"{status} --format json  # until it is ready and its version rose")
-    pushed = steps.get("pushed", {"kernel": None, "version": None})
     if pushed["kernel"] != bundle.kernel_hash:
         lines.append("kernels push -p kernel")
     if "ran" not in steps:
-        output = f"kernels output {bundle.kernel} -p output --file-pattern '{OUTPUTS}'"
-        lines += [f"kernels status {bundle.kernel}  # until the run is complete", output]
+        lines.append(f"kernels status {bundle.kernel}  # until the run is complete")
+        lines.append(f"kernels output {bundle.kernel} -p output --file-pattern '{_OUTPUTS}'")
     if wish is not None:
-        what = "-f output/submission.csv"
-        if wish.way == "kernel":
-            what = f"-k {bundle.kernel} -v {pushed['version'] or 'VERSION'} -f submission.csv"
-        message = shlex.quote(wish.description(bundle))
+        version = pushed["version"] or "VERSION"
+        by_kernel = f"-k {bundle.kernel} -v {version} -f submission.csv"
+        what = by_kernel if wish.way == "kernel" else "-f output/submission.csv"
+        submit = f"competitions submit -c {wish.competition} {what}"
         listing = f"competitions submissions -c {wish.competition}"
-        submission = f"competitions submit -c {wish.competition} {what} -m {message}"
-        lines += [
-            listing,
-            f"{submission}  # unless it is listed already",
-            f"{listing}  # until it has a score",
-        ]
+        lines.append(listing)
+        lines.append(f"{submit} -m {shlex.quote(wish.description(bundle))}  # unless it is listed already")
+        lines.append(f"{listing}  # until it has a score")
     return [f"cd {shlex.quote(str(bundle.folder))}", *(f"kaggle {line}" for line in lines)]
 
 
@@ -133,39 +161,34 @@ def upload_dataset(push: Push) -> None:
     InputError
         When Kaggle refused them, a file did not arrive, or they are not ready in time.
     """
-    steps = push.steps
+    steps, ready_minutes = push.steps, push.waits.ready_minutes
     if "uploaded" not in steps:
-        base = steps["uploading"]["base"] if "uploading" in steps else None
-        if base is None or not _upload_arrived(push, base):
-            base = _upload(push)
-        push.note("uploaded", base=base)
-        push.tidy_uploads()
-    if "ready" not in steps:  # a kernel would get the version before it until then
-        push.note("ready", version=_await_version(push, above=steps["uploaded"]["base"]))
+        if "uploading" not in steps or not _upload_arrived(push, steps["uploading"]["base"]):
+            _upload(push)
+        push.note("uploaded")
+    if "ready" not in steps:  # until then a kernel would get the version before it
+        push.note("ready", version=_await_version(push, steps["uploading"]["base"], ready_minutes))
 
 
-def _upload(push: Push) -> int:
-    """Upload a new dataset or version; give the number of the version before it."""
-    bundle, base, state = push.bundle, 0, None
+def _upload(push: Push) -> None:
+    """Upload a new dataset or version, and note the number of the version before it."""
+    bundle, call, base, notes = push.bundle, "dataset create", 0, {}
     try:
         state = _dataset_state(push)
-        base = state["current_version_number"]
+        call, base, notes = (
+            "dataset version",
+            state["current_version_number"],
+            {"notes": f"bundle {bundle.hash}"},
+        )
         if state["status"] not in {"ready", "failed"}:  # an upload beside an unfinished one is refused
-            base = _await_version(push, above=0)
-    except (
-        KaggleFailure
-    ) as failure:  # Kaggle says 404 where there is none, or 403 as for others' private ones
-        if failure.kind != "absent":
+            base = _await_version(push, 0, push.waits.ready_minutes)
+    except KaggleFailure as failure:
+        if failure.kind != "absent":  # Kaggle says 404, or 403 as for others' private datasets
             raise
     megabytes = sum(bundle.sizes.values()) / 1e6
     push.say(f"Uploading {len(bundle.sizes)} files, {megabytes:.1f} MB, to {bundle.dataset}.")
-    call, notes = ("dataset version", {"notes": f"bundle {bundle.hash}"}) if state else ("dataset create", {})
-    try:
-        with push.attempt("uploading", base=base):
-            push.call(call, bundle.dataset, 60 * push.waits.upload_minutes, **notes)
-    finally:
-        push.tidy_uploads()
-    return base
+    with push.attempt("uploading", base=base):
+        push.call(call, bundle.dataset, 60 * push.waits.upload_minutes, **notes)
 
 
 def _dataset_state(push: Push) -> dict[str, Any]:
@@ -173,50 +196,43 @@ def _dataset_state(push: Push) -> dict[str, Any]:
     state: dict[str, Any] = push.call("dataset status", dataset, dataset=dataset)
     push.say_change(f"dataset {dataset}: {state['status']}, version {state['current_version_number']}")
     if state["status"] == "deleted":
-        raise InputError(
-            f"The dataset {dataset} was deleted, and Kaggle never gives a deleted slug again. Package the "
-            f"bundle under another name."
-        )
+        raise InputError(f"The dataset {dataset} was deleted, and with it its slug. Package another --name.")
     return state
 
 
-def _await_version(push: Push, above: int) -> int:
-    version = _version_above(push, above, push.waits.ready_minutes)
-    if version is None:
-        raise InputError(
-            f"The dataset {push.bundle.dataset} has no ready version above {above} after "
-            f"{push.waits.ready_minutes:g} minutes. See its page for an error, and the account for its "
-            f"storage quota (100 GB private). The same command waits on, --ready-minutes says how long."
-        )
-    return version
+def _await_version(push: Push, above: int, minutes: float) -> int:
+    dataset = push.bundle.dataset
 
-
-def _version_above(push: Push, above: int, minutes: float) -> int | None:
     def look() -> int | None:
         state = _dataset_state(push)
         if state["status"] == "failed":
             raise InputError(
-                f"Kaggle could not process the dataset {push.bundle.dataset} (status failed). Its page says "
-                f"why; delete push.json and give the same command to upload it again."
+                f"Kaggle could not process the dataset {dataset}. Its page says why; delete push.json and "
+                f"give the same command to upload it again."
             )
         version: int = state["current_version_number"]
         return version if state["status"] == "ready" and version > above else None
 
-    return push.poll(look, minutes)
+    version = push.poll(look, minutes)
+    if version is None:
+        raise InputError(
+            f"Dataset {dataset} has no ready version above {above} after {minutes:g} minutes. Its page may "
+            f"show an error or a full quota. The same command waits on, --ready-minutes says how long."
+        )
+    return version
 
 
 def _upload_arrived(push: Push, base: int) -> bool:
-    """Whether an upload that was interrupted here came to its end on Kaggle all the same."""
-    if any(push.uploads.rglob("*.json")):
+    """Whether an upload that was interrupted here was finished on Kaggle all the same."""
+    dataset = push.bundle.dataset
+    if any(push.temporary.rglob("*.json")):
         return False  # notes on unfinished uploads, which Kaggle's package removes at its end
     try:
-        if _version_above(push, base, push.waits.grace_minutes) is None:
-            return False
-    except KaggleFailure as failure:
-        if failure.kind != "absent":
+        _await_version(push, base, push.waits.grace_minutes)
+    except InputError as error:
+        if isinstance(error, KaggleFailure) and error.kind != "absent":
             raise
         return False
-    dataset = push.bundle.dataset
     return bool(push.call("dataset files", dataset, dataset=dataset) == push.bundle.sizes)
 
 
@@ -227,33 +243,49 @@ def push_kernel(push: Push, need_version: bool) -> None:
     ----------
     push : Push
     need_version : bool
-        Push again where the answer to an earlier push was lost, and the version's number with it. Kaggle does
-        not tell it later.
+        Push again where the answer to an earlier push was lost, and with it the version's number, which
+        Kaggle does not tell later.
 
     Raises
     ------
     InputError
         When Kaggle refused the kernel or one of its sources.
     """
-    bundle, kernel_hash = push.bundle, push.bundle.kernel_hash
-    pushed, pushing = push.steps.get("pushed"), push.steps.get("pushing")
-    if pushed and pushed["kernel"] == kernel_hash and (pushed["version"] or not need_version):
+    kernel, kernel_hash = push.bundle.kernel, push.bundle.kernel_hash
+    pushed, pushing = (push.steps.get(step, {}) for step in ("pushed", "pushing"))
+    if pushed.get("kernel") == kernel_hash and (pushed["version"] or not need_version):
         return
-    unanswered = pushing and not pushed and pushing["kernel"] == kernel_hash and pushing["first"]
-    if pushing and unanswered and not need_version and _push_arrived(push, pushing["at"]):
+    is_lost = not pushed and pushing.get("kernel") == kernel_hash and pushing["first"]
+    if is_lost and not need_version and _push_arrived(push, pushing["at"]):
         push.note("pushed", kernel=kernel_hash, version=None)
         return
     push.forget("ran", "pushed")
-    # only of a first push can be told by its bundle's hash that it arrived
-    with push.attempt("pushing", kernel=kernel_hash, first=pushing is None):
-        answer = push.call("kernel push", bundle.kernel)
-    if not answer["url"].lower().endswith(f"/{bundle.kernel}".lower()):
+    # only of a first push does the bundle's hash in run.json show that it arrived
+    with push.attempt("pushing", kernel=kernel_hash, first=not pushing):
+        answer = push.call("kernel push", kernel)
+    if not answer["url"].lower().endswith(f"/{kernel}".lower()):
         raise InputError(
-            f"Kaggle saved the kernel {bundle.kernel} as {answer['url']}: it makes the slug from the title. "
-            f"Make title and id in kernel-metadata.json agree, and delete the other kernel."
+            f"Kaggle saved the kernel {kernel} as {answer['url']}, after its title. Make title and id in "
+            f"kernel-metadata.json agree, and delete the other kernel."
         )
     push.note("pushed", kernel=kernel_hash, version=answer["version"])
-    push.say(f"Kernel {bundle.kernel}, version {answer['version']}, is pushed.")
+    push.say(f"Kernel {kernel}, version {answer['version']}, is pushed.")
+
+
+def _push_arrived(push: Push, pushed_at: float) -> bool:
+    """Whether a push whose answer was lost reached Kaggle all the same."""
+
+    def look() -> bool | None:
+        try:
+            status, _ = _kernel_state(push)
+            if status in _AT_WORK or (status == "COMPLETE" and _fetch(push)):
+                return True
+        except InputError as error:  # otherwise the output of an earlier run
+            if isinstance(error, KaggleFailure) and error.kind != "absent":
+                raise
+        return False if time.time() >= pushed_at + 60 * push.waits.grace_minutes else None
+
+    return push.poll(look, push.waits.grace_minutes) or False
 
 
 def await_run(push: Push) -> None:
@@ -264,54 +296,49 @@ def await_run(push: Push) -> None:
     InputError
         When the run failed, was of another bundle, or is not over in time.
     """
-    bundle, output = push.bundle, push.bundle.folder / "output"
+    bundle, output, minutes = push.bundle, push.bundle.folder / "output", push.waits.run_minutes
     if "ran" in push.steps:
-        with suppress(InputError):  # changed since: fetched again
+        with suppress(InputError):  # changed since, so it is fetched again
             check_output(output, bundle.hash)
             return
     try:
-        rows = push.poll(_watch(push), push.waits.run_minutes)
+        run = push.poll(partial(_look_at_run, push), minutes)
     except RunFailed:
         push.forget("pushed")
         raise
-    if rows is None:
+    if run is None:
         raise InputError(
-            f"The kernel {bundle.kernel} is not done after {push.waits.run_minutes:g} minutes. The same "
-            f"command goes on waiting, --run-minutes says how long."
+            f"The kernel {bundle.kernel} is not done after {minutes:g} minutes. The same command waits on, "
+            f"--run-minutes says how long."
         )
-    push.note("ran", rows=rows)
-    push.say(f"{output / 'submission.csv'}: {rows} rows, made by bundle {bundle.hash[:12]}.")
-    run = read_json(output / "run.json")
-    if run.get("complete") is False:  # a training that handed in what it had
+    push.note("ran", rows=run["rows"])
+    push.say(f"{output / 'submission.csv'}: {run['rows']} rows, made by bundle {bundle.hash[:12]}.")
+    if run.get("complete") is False:
         folds = ", ".join(f"{name} {done}" for name, done in run["folds"].items())
         why = f"stopped at a failure, {run['failure']}" if run.get("failure") else "ran out of time"
         push.say(
-            f"The training {why} (folds: {folds}). To go on, package it again with --resume {bundle.kernel} "
-            f"and another --name, then push that."
+            f"The training {why} (folds: {folds}). To continue, package it again with --resume "
+            f"{bundle.kernel} and another --name, then push that."
         )
 
 
-def _watch(push: Push) -> Callable[[], int | None]:
-    """Look at a run, which for a while may show the state of the run before it, for the rows it made."""
-    pushing, began = push.steps["pushing"], False
-    trusted_at = pushing["at"] + 60 * push.waits.grace_minutes
-
-    def look() -> int | None:
-        nonlocal began
-        status, message = _kernel_state(push)
-        began = began or status in _AT_WORK
-        trusted = began or time.time() >= trusted_at
-        # of an only push the bundle's hash in run.json is proof enough
-        if status in _AT_WORK or not (trusted or (pushing["first"] and status == "COMPLETE")):
-            return None
-        try:
-            return _fetch(push) if status == "COMPLETE" else _fail(push, status, message)
-        except InputError as error:
-            if trusted or isinstance(error, KaggleFailure):
-                raise
-            return None
-
-    return look
+def _look_at_run(push: Push) -> dict[str, Any] | None:
+    """Fetch the output of a finished run. For a while, Kaggle may show the state of the run before it."""
+    pushing = push.steps["pushing"]
+    status, message = _kernel_state(push)
+    if status in _AT_WORK:
+        pushing["began"] = True
+        return None
+    trusted = "began" in pushing or time.time() >= pushing["at"] + 60 * push.waits.grace_minutes
+    # after a first push, the bundle's hash in run.json is proof enough
+    if not trusted and not (pushing["first"] and status == "COMPLETE"):
+        return None
+    try:
+        return _fetch(push) if status == "COMPLETE" else _fail(push, status, message)
+    except InputError as error:
+        if trusted or isinstance(error, KaggleFailure):
+            raise
+        return None
 
 
 def _kernel_state(push: Push) -> tuple[str, str]:
@@ -321,26 +348,26 @@ def _kernel_state(push: Push) -> tuple[str, str]:
     return state["status"], state["failure_message"] or ""
 
 
-def _fetch(push: Push, check: bool = True) -> int:
-    """Fetch beside the output, check, and only then put it into its place; give the submission's rows."""
-    bundle, output = push.bundle, push.bundle.folder / "output"
-    with tempfile.TemporaryDirectory(prefix=FETCHING, dir=bundle.folder) as fetched:
-        folder = Path(fetched)
-        push.call("kernel output", bundle.kernel, kernel=bundle.kernel, folder=folder.name, pattern=OUTPUTS)
-        rows = check_output(folder, bundle.hash) if check else 0
+def _fetch(push: Push, only_log: bool = False) -> dict[str, Any]:
+    """Fetch the output, check it, and only then move it to ``output/``; return what run.json holds."""
+    kernel, output, run = push.bundle.kernel, push.bundle.folder / "output", {}
+    with tempfile.TemporaryDirectory(dir=push.temporary.resolve()) as fetched:
+        push.call("kernel output", kernel, kernel=kernel, folder=fetched, pattern=_OUTPUTS)
+        if not only_log:
+            run = check_output(Path(fetched), push.bundle.hash)
         output.mkdir(exist_ok=True)
-        for path in folder.iterdir() if check else folder.glob("*.log"):
+        for path in Path(fetched).glob("*.log" if only_log else "*"):
             path.replace(output / path.name)
-    return rows
+    return run
 
 
-def _fail(push: Push, status: str, message: str) -> int:
+def _fail(push: Push, status: str, message: str) -> dict[str, Any]:
     kernel, output = push.bundle.kernel, push.bundle.folder / "output"
     if status.startswith("CANCEL"):
         raise RunFailed(f"The run of {kernel} was cancelled ({status}). The same command runs it again.")
     words = f" Kaggle says: {message.strip()}" if message else ""
-    with suppress(KaggleFailure):  # the run's failure is the news
-        _fetch(push, check=False)
+    with suppress(KaggleFailure):  # what matters is that the run failed
+        _fetch(push, only_log=True)
     for path in output.glob("*.log"):
         text = path.read_text(encoding="utf-8", errors="replace")
         with suppress(ValueError, TypeError, KeyError):  # a log is a JSON array of pieces of output
@@ -352,23 +379,7 @@ def _fail(push: Push, status: str, message: str) -> int:
     )
 
 
-def _push_arrived(push: Push, pushed_at: float) -> bool:
-    """Whether a push whose answer was lost reached Kaggle all the same."""
-
-    def look() -> bool | None:
-        try:
-            status, _ = _kernel_state(push)
-            if status in _AT_WORK or (status == "COMPLETE" and _fetch(push)):
-                return True
-        except InputError as error:  # else the output of an earlier run
-            if isinstance(error, KaggleFailure) and error.kind != "absent":
-                raise
-        return False if time.time() >= pushed_at + 60 * push.waits.grace_minutes else None
-
-    return push.poll(look, push.waits.grace_minutes) or False
-
-
-def submit(push: Push, wish: Wish) -> None:
+def submit_output(push: Push, wish: Wish) -> None:
     """Submit unless Kaggle lists the submission already, confirm it, and wait for its score.
 
     Raises
@@ -376,42 +387,34 @@ def submit(push: Push, wish: Wish) -> None:
     InputError
         When Kaggle refused it, does not list it, or could not score it.
     """
-    message = wish.description(push.bundle)
-    key = f"{wish.competition}: {message}"
+    key, minutes = f"{wish.competition}: {wish.description(push.bundle)}", push.waits.score_minutes
     if f"submitted to {key}" not in push.steps:
         begun = f"submitting to {key}" in push.steps
-        if not _is_listed(push, wish, push.waits.grace_minutes if begun else 0):
+        if not push.poll(partial(_find, push, wish), push.waits.grace_minutes if begun else 0):
             with push.attempt(f"submitting to {key}"):
                 _submit(push, wish)
         push.note(f"submitted to {key}")
-    score = push.poll(lambda: _score(push, wish), push.waits.score_minutes)
-    if score is None:
-        late = f"no score within {push.waits.score_minutes:g} minutes. The same command asks again."
-        push.say(f"Submitted, but {late}")
-    else:
-        push.say(f"Submitted to {wish.competition}: public score {score}.")
+    score = push.poll(partial(_score, push, wish), minutes)
+    late = f"no score within {minutes:g} minutes. The same command asks again."
+    push.say(f"Submitted to {wish.competition}: {f'public score {score}.' if score else late}")
 
 
 def _submit(push: Push, wish: Wish) -> None:
-    bundle, message = push.bundle, wish.description(push.bundle)
+    message, competition = wish.description(push.bundle), wish.competition
     call, what = "submit file", {"file": "output/submission.csv"}
     if wish.way == "kernel":
-        call, what = "submit kernel", {"kernel": bundle.kernel, "number": push.steps["pushed"]["version"]}
+        kernel, version = push.bundle.kernel, push.steps["pushed"]["version"]
+        call, what = "submit kernel", {"kernel": kernel, "number": version}
     seconds = 60 * push.waits.upload_minutes
-    said = push.call(
-        call, wish.competition, seconds, competition=wish.competition, message=message, **what
-    ).strip()
+    said = push.call(call, competition, seconds, competition=competition, message=message, **what).strip()
     push.say(f"Kaggle says: {said or 'nothing'}")
-    # the answer is the server's own text, so only the list is proof
-    if not _is_listed(push, wish, push.waits.grace_minutes if "uccessfully submitted" in said else 0):
+    # the answer is free text, so only the list is proof
+    taken = "uccessfully submitted" in said
+    if not push.poll(partial(_find, push, wish), push.waits.grace_minutes if taken else 0):
         raise InputError(
-            f"{wish.competition} does not list the submission '{message}'. Kaggle said: {said or 'nothing'} "
+            f"{competition} does not list the submission '{message}'. Kaggle said: {said or 'nothing'} "
             f"Look at the competition's page, then give the same command."
         )
-
-
-def _is_listed(push: Push, wish: Wish, minutes: float) -> bool:
-    return push.poll(lambda: _find(push, wish), minutes) is not None
 
 
 def _find(push: Push, wish: Wish) -> dict[str, Any] | None:

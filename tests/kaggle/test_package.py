@@ -1,0 +1,420 @@
+"""Packaging: what a bundle and a plan hold, that they are the same again, and every rule they are held to."""
+
+import shutil
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+
+from music_emotion import files
+from music_emotion.config import (
+    ClassicalSection,
+    Experiment,
+    FoldSection,
+    build_experiment,
+    experiment_to_dict,
+)
+from music_emotion.evaluation.blend import read_recipe
+from music_emotion.evaluation.scores import every_fold
+from music_emotion.files import InputError, prediction_table, read_json, write_json, write_predictions
+from music_emotion.kaggle import bundle
+from music_emotion.kaggle.bundle import PACKAGE, check_dataset, package, write_package
+from music_emotion.kaggle.metadata import check_metadata, make_metadata
+from music_emotion.kaggle.plan import Plan, add_plan, plan_training
+
+PROJECT = Path(__file__).parents[2]
+TRUNK = "runs/genres/seed0/fold0/model.safetensors"
+NAMES = {
+    "owner": "somebody",
+    "dataset": "music-emotion-both",
+    "kernel": "music-emotion-both-inference",
+    "competition": "some-lab-2022",
+    "sources": ("a/b-data",),
+    "resume": None,
+}
+
+
+def pack(*what: str, **more: object) -> str:
+    """Package below build/, and return the bundle's hash."""
+    given = {"owner": "somebody", "competition": "some-lab-2022", "sources": ("a/b-data",), "name": "both"}
+    package(*map(Path, what), **{**given, **more})
+    return read_json(Path("build/both/dataset/manifest.json"))["bundle"]
+
+
+def write_blend(*members: str, **changes: object) -> None:
+    """Write the recipe of runs/both."""
+    recipe = {
+        "members": [f"runs/{name}" for name in members],
+        "method": "z-score",
+        "shrinkage": 0.5,
+        "weights": {name: {"valence": 0.5} for name in members},
+        "target_mean": {"valence": 0.5},
+        "target_deviation": {"valence": 0.2},
+    }
+    write_json(Path("runs/both/blend.json"), recipe | changes)
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    """A working folder, and a package that takes no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bundle, "write_package", lambda path: path.write_bytes(b"package"))
+
+
+@pytest.fixture
+def blended() -> None:
+    """A blend of two runs whose models are a few bytes."""
+    for name, seeds in (("one", [0, 1]), ("two", [3])):
+        run = Path("runs", name)
+        write_json(run / "experiment.json", {"name": name, "seeds": seeds, "folds": {"n": 2}})
+        for seed in seeds:
+            for fold in range(2):
+                model = run / f"seed{seed}" / f"fold{fold}" / "model.safetensors"
+                model.parent.mkdir(parents=True)
+                model.write_bytes(f"{name} {seed} {fold}".encode())
+                table = prediction_table(np.arange(3), np.array([[0.1], [0.5], [0.2]]), ("valence",))
+                write_predictions(model.with_name("test.csv"), table)
+    write_blend("one", "two")
+    tables = {name: every_fold(Path("runs", name), "test") for name in ("one", "two")}
+    write_predictions(Path("runs/both/test.csv"), read_recipe(Path("runs/both")).predict(tables))
+
+
+@pytest.mark.usefixtures("blended")
+def test_a_bundle_is_flat_described_private_and_the_same_again(capsys):
+    found = pack("runs/both")
+    assert f"bundle {found[:12]}, 9 files" in capsys.readouterr().out
+    dataset, kernel = Path("build/both/dataset"), Path("build/both/kernel")
+    manifest = read_json(dataset / "manifest.json")
+    models = [f"one-seed{seed}-fold{fold}.safetensors" for seed in (0, 1) for fold in (0, 1)]
+    assert manifest["models"] == {"one": models, "two": [f"two-seed3-fold{n}.safetensors" for n in (0, 1)]}
+    assert set(manifest["files"]) == {*models, *manifest["models"]["two"], PACKAGE}
+    named = {*manifest["files"], "manifest.json", "dataset-metadata.json"}
+    assert {path.name for path in dataset.iterdir()} == named
+    assert manifest["recipe"] == read_json(Path("runs/both/blend.json"))
+    assert manifest["competition"] == "some-lab-2022"
+    about, metadata = make_metadata(**NAMES)
+    assert read_json(dataset / "dataset-metadata.json") == about
+    assert about == {
+        "title": "music emotion both",
+        "id": "somebody/music-emotion-both",
+        "licenses": [{"name": "other"}],
+    }
+    assert read_json(kernel / "kernel-metadata.json") == metadata
+    assert metadata["title"] == "music emotion both inference"
+    assert metadata["enable_internet"] is False
+    assert metadata["is_private"] is True
+    assert (metadata["enable_gpu"], metadata["machine_shape"]) == (True, "NvidiaTeslaT4")
+    assert metadata["dataset_sources"] == ["somebody/music-emotion-both", "a/b-data"]
+    assert metadata["competition_sources"] == ["some-lab-2022"]
+    assert f'BUNDLE = "{found}"' in (kernel / metadata["code_file"]).read_text()
+    assert pack("runs/both") == found
+    Path("runs/one/seed0/fold0/model.safetensors").write_bytes(b"trained longer")
+    assert pack("runs/both") != found
+    assert sorted(path.name for path in Path("build/both").iterdir()) == ["dataset", "kernel"]
+
+
+def test_the_package_is_the_same_from_a_checkout_as_from_a_wheel(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    for source, place in (
+        ("src/music_emotion", "."),
+        ("experiments", "experiments"),
+        ("kaggle", "kaggle/templates"),
+    ):
+        shutil.copytree(PROJECT / source, site / "music_emotion" / place, dirs_exist_ok=True)
+    write_package(tmp_path / "checkout.whl")
+    for module in (bundle, files):
+        place = site / Path(str(module.__file__)).relative_to(PROJECT / "src")
+        monkeypatch.setattr(module, "__file__", str(place))
+    write_package(tmp_path / "wheel.whl")
+    assert (tmp_path / "wheel.whl").read_bytes() == (tmp_path / "checkout.whl").read_bytes()
+    with ZipFile(tmp_path / "checkout.whl") as archive:
+        names = archive.namelist()
+    templates = ["kernel.py", "kernel-metadata.json", "dataset-metadata.json"]
+    assert {f"music_emotion/kaggle/templates/{name}" for name in templates} < set(names)
+    assert {"music_emotion/kaggle/kernel.py", "music_emotion/experiments/multitask.toml"} < set(names)
+    assert not [name for name in names if "__pycache__" in name or not name.startswith("music_emotion/")]
+
+
+@pytest.mark.usefixtures("blended")
+def test_a_classical_member_travels_as_the_folds_it_is_fitted_to_again():
+    run, dataset = Path("runs/one"), Path("build/both/dataset")
+    experiment = Experiment(name="one", seeds=(0, 1), classical=ClassicalSection(kind="ridge"))
+    experiment = experiment.model_copy(update={"folds": FoldSection(n=2)})
+    write_json(run / "experiment.json", experiment_to_dict(experiment))
+    for seed in (0, 1):
+        for fold in (0, 1):
+            ids = [1 + fold, 3 + fold] if seed == 0 else [1 + 2 * fold, 2 + 2 * fold]
+            table = prediction_table(np.array(ids), np.zeros((2, 1)), ("valence",))
+            write_predictions(run / f"seed{seed}" / f"fold{fold}" / "valid.csv", table)
+    pack("runs/both")
+    manifest = read_json(dataset / "manifest.json")
+    assert list(manifest["models"]) == ["two"]
+    assert build_experiment(manifest["refits"]["one"]["experiment"], "manifest") == experiment
+    folds = dataset / manifest["refits"]["one"]["folds"]
+    assert folds.read_text().split() == ["Id,0,1", "1,0,0", "2,1,0", "3,0,1", "4,1,1"]
+    (run / "seed1" / "fold0" / "valid.csv").unlink()
+    with pytest.raises(InputError, match=r"one/seed1/fold0/valid\.csv does not exist.*lacks a fold"):
+        pack("runs/both")
+
+
+def test_a_plan_has_no_weights_and_its_kernel_the_output_to_go_on_from():
+    Path("plain.toml").write_text('name = "plain"\n')
+    pack("plain.toml", hours=8.0, resume="somebody/some-kernel")
+    dataset = Path("build/both/dataset")
+    named = {"dataset-metadata.json", PACKAGE, "manifest.json"}
+    assert {path.name for path in dataset.iterdir()} == named
+    plan = Plan.model_validate(read_json(dataset / "manifest.json")["plan"])
+    assert (plan.name, plan.hours, plan.resume) == ("both", 8.0, "somebody/some-kernel")
+    metadata = read_json(Path("build/both/kernel/kernel-metadata.json"))
+    assert metadata["kernel_sources"] == ["somebody/some-kernel"]
+    assert metadata["id"] == "somebody/music-emotion-both-run"
+
+
+def remove(name: str) -> None:
+    Path(name).unlink()
+
+
+@pytest.mark.usefixtures("blended")
+@pytest.mark.parametrize(
+    ("what", "more", "spoil", "sentence"),
+    [
+        ([], {}, None, "nothing to package. Name a blend"),
+        (["a", "b"], {}, None, "Several runs are packaged as a blend of them"),
+        (["a.toml"], {}, None, "a.toml is an experiment. To train it on Kaggle, give --hours"),
+        (["a"], {"resume": "a/kernel"}, None, "--resume continues a training. Give --hours"),
+        (["a"], {"competition": None, "sources": ()}, None, "find no data. Give --competition, or --sources"),
+        (["a"], {"name": "a/b"}, None, "name 'a/b' is not of letters"),
+        (["runs/none"], {}, None, r"runs/none is not a folder"),
+        (["runs/one"], {}, None, r"runs/one is not a blend\. Name one that"),
+        (
+            ["runs/one"],
+            {},
+            lambda: Path("runs/one/oof.csv").touch(),
+            "not a blend.*music-emotion blend .*one",
+        ),
+        (
+            ["runs/both"],
+            {},
+            lambda: remove("runs/two/seed3/fold1/model.safetensors"),
+            r"two/seed3/fold1/model\.safetensors does not exist.*lacks a fold",
+        ),
+        (
+            ["runs/both"],
+            {},
+            lambda: Path("runs/one/seed0/fold0/test.csv").write_text("Id,valence\n0,0.5\n1,0.1\n2,0.7\n"),
+            r"The runs of .*both have changed since it was made\. Blend",
+        ),
+        (
+            ["runs/both"],
+            {},
+            lambda: write_blend("one", "two", target_mean={}),
+            r"blend\.json: .*target_mean",
+        ),
+    ],
+)
+def test_what_can_not_be_packaged_gets_a_sentence(what, more, spoil, sentence):
+    if spoil:
+        spoil()
+    with pytest.raises(InputError, match=sentence):
+        pack(*what, **more)
+    assert not Path("build/both").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"dataset": "short"}, "somebody/short is not 6 to 50 characters long. Correct --owner, --dataset"),
+        ({"dataset": "a" * 51}, "title is .*at most 50"),
+        ({"dataset": "Capital-Letters"}, "id is 'somebody/Capital-Letters'"),
+        ({"dataset": "two--hyphens"}, "id is 'somebody/two--hyphens'"),
+        ({"kernel": "under_score"}, "kernel-metadata.json: id is 'somebody/under_score'"),
+        ({"kernel": "music-emotion-both"}, "both called somebody/music-emotion-both"),
+        ({"owner": "some body"}, "id is 'some body/"),
+        ({"competition": "https://x"}, r"competition_sources.0 is 'https://x'"),
+        ({"sources": ("nobody",)}, r"dataset_sources.1 is 'nobody'"),
+        ({"resume": "nobody"}, r"kernel_sources.0 is 'nobody'"),
+        (
+            {"resume": "somebody/music-emotion-both-inference"},
+            "the kernel itself, whose output each push repl",
+        ),
+    ],
+)
+def test_names_that_kaggle_refuses_get_a_sentence(fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make_metadata(**{**NAMES, **fields})
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kernel", "sentence"),
+    [
+        ({"licenses": []}, {}, r"licenses is \[\]; list should have at least 1"),
+        ({"licenses": [{"name": "a"}, {"name": "b"}]}, {}, "at most 1"),
+        ({"subtitle": "short"}, {}, "subtitle is 'short'; string should have at least 20"),
+        ({"title": "another title"}, {}, "another slug of the title 'another title' than"),
+        ({"id_no": 5}, {}, "id_no is 5"),
+        ({}, {"enable_internet": True}, "enable_internet is True; input should be False"),
+        ({}, {"enable_internet": MISSING}, r"kernel-metadata\.json: enable_internet is missing"),
+        ({}, {"is_private": MISSING}, "is_private is missing"),
+        ({}, {"enable_gpu": MISSING}, "enable_gpu is missing"),
+        ({}, {"code_file": MISSING}, "code_file is missing"),
+        ({}, {"machine_shape": "NvidiaTeslaP100"}, "machine_shape is 'NvidiaTeslaP100'"),
+        ({}, {"machine_shape": ""}, "give machine_shape"),
+        ({}, {"is_private": "yes"}, "is_private is 'yes'; input should be a valid boolean"),
+        ({}, {"language": "klingon"}, "language is 'klingon'; input should be 'python'"),
+        ({}, {"dataset_sources": ["somebody/music-emotion-both"] * 2}, "dataset_sources names one twice"),
+        ({}, {"dataset_sources": ["a/b-data"]}, "does not hold somebody/music-emotion-both"),
+        ({}, {"dataset_sources": ["somebody/music-emotion-both/3"]}, r"dataset_sources\.0 is"),
+        ({}, {"model_sources": ["a/b/c/d/1"]}, "model_sources is"),
+    ],
+)
+def test_metadata_that_kaggle_refuses_or_changes_gets_a_sentence(dataset, kernel, sentence):
+    about, metadata = make_metadata(**NAMES)
+    changed = {key: value for key, value in (metadata | kernel).items() if value is not MISSING}
+    with pytest.raises(InputError, match=sentence):
+        check_metadata(about | dataset, changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("empty.csv", b"", "is empty"),
+        ("code.ZIP", b"x", "would be unpacked"),
+        ("model.pt", b"x", "would be unpacked"),
+        ("ümlaut.txt", b"x", "a character that Kaggle refuses"),
+        ("49.txt", b"x", "holds 51 files"),
+    ],
+)
+def test_files_that_kaggle_would_lose_or_change_are_refused(tmp_path, name, content, sentence):
+    for number in range(51 if name == "49.txt" else 1):
+        (tmp_path / f"{number}.txt").write_text("x")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        check_dataset(tmp_path)
+
+
+@pytest.fixture
+def experiments() -> None:
+    """A file for each of some experiments."""
+    texts = {
+        "transfer": f'[model]\ntrunk = "{TRUNK}"\n[folds]\ngroups = "tables/groups.csv"',
+        "genres": 'task = "genre"',
+        "plain": '[data]\nroot = "/somewhere/else"',
+        "ridge": '[classical]\nkind = "ridge"',
+        "repeats": '[folds]\nsplit = "holdout"\n[classical]\nkind = "ridge"',
+        "table": '[data]\nstatistics = "s.csv"\n[classical]\nkind = "ridge"',
+        "taught": '[pseudo]\nteachers = ["runs/plain"]',
+        "grouped": '[data]\nroot = "set"\n[folds]\ngroups = "set"',
+        "valence": '[data]\ntargets = ["valence"]',
+        "energy": '[data]\ntargets = ["energy"]',
+        "pretrained": '[model]\nkind = "timm"\nweights = "resnet18.safetensors"',
+    }
+    for name, text in texts.items():
+        Path(f"{name}.toml").write_text(f'name = "{name}"\n{text}\n')
+    Path("tables").mkdir()
+    Path("tables/groups.csv").write_text("Id,group\n1,a\n")
+    Path("dataset").mkdir()
+
+
+def plan(*names: str, name: str = "kaggle", hours: float = 8.0):
+    return plan_training([Path(each) for each in names], name, hours, None)
+
+
+def placed(*names: str) -> dict[str, Experiment]:
+    """The experiments of a plan by their names, as the kernel reads them."""
+    manifest = add_plan(plan(*names), Path("dataset"))
+    return {experiment.name: experiment for experiment in Plan.model_validate(manifest["plan"]).experiments}
+
+
+@pytest.mark.usefixtures("experiments")
+def test_what_takes_seconds_comes_first_and_genres_before_what_starts_from_them():
+    ordered = plan("multitask", "transfer.toml", "genres.toml", "ridge.toml")
+    assert [e.name for e in ordered.experiments] == ["ridge", "genres", "multitask", "transfer"]
+    assert [e.name for e in ordered.emotion] == ["ridge", "multitask", "transfer"]
+
+
+@pytest.mark.usefixtures("experiments")
+def test_the_files_that_experiments_name_travel_with_them():
+    with pytest.raises(InputError, match=rf"model.trunk {TRUNK} does not exist\. Name its genre experiment"):
+        placed("transfer.toml")
+    Path(TRUNK).parent.mkdir(parents=True)
+    Path(TRUNK).write_bytes(b"trunk")
+    Path("resnet18.safetensors").write_bytes(b"weights")
+    Path("set/multitask_dataset").mkdir(parents=True)
+    Path("set/multitask_dataset/groups-train.csv").write_text("Id,group\n2,b\n")
+    experiments = placed("plain.toml", "transfer.toml", "pretrained.toml", "grouped.toml")
+    data = experiments["plain"].data
+    assert (data.root, data.stores) == ("data", "stores")
+    for named, name, content in (
+        (experiments["transfer"].folds.groups, "transfer-groups.csv", "Id,group\n1,a\n"),
+        (experiments["transfer"].model.trunk, "transfer-trunk.safetensors", "trunk"),
+        (experiments["pretrained"].model.weights, "pretrained-weights.safetensors", "weights"),
+        (experiments["grouped"].folds.groups, "grouped-groups.csv", "Id,group\n2,b\n"),
+    ):
+        assert named == name
+        assert Path("dataset", name).read_text() == content
+    assert placed("transfer.toml", "genres.toml")["transfer"].model.trunk == TRUNK  # it is trained there
+
+
+@pytest.mark.usefixtures("experiments")
+def test_a_blend_is_trained_again_with_the_genres_it_started_from():
+    for name in ("transfer", "genres", "ridge"):
+        experiment = build_experiment(tomllib.loads(Path(f"{name}.toml").read_text()), name)
+        write_json(Path("runs", name, "experiment.json"), experiment_to_dict(experiment))
+    write_blend("transfer", "ridge", method="rank", shrinkage=0.25)
+    ours = Plan.model_validate(add_plan(plan("runs/both"), Path("dataset"))["plan"])
+    assert [e.name for e in ours.experiments] == ["ridge", "genres", "transfer"]
+    assert (ours.method, ours.shrinkage) == ("rank", 0.25)
+    with pytest.raises(InputError, match="Name either one blend or experiment files"):
+        plan("runs/both", "plain.toml")
+
+
+@pytest.mark.usefixtures("experiments")
+@pytest.mark.parametrize(
+    ("trunk", "started", "scored"),
+    [
+        ("trunk.safetensors", None, False),  # of no run
+        ("runs/renamed/seed0/fold0/model.safetensors", {"name": "genres", "task": "genre"}, False),
+        ("runs/genres/seed0/fold0/model.safetensors", {"name": "genres", "task": "genre"}, True),
+        ("runs/genres/seed0/fold1/model.safetensors", {"name": "genres", "task": "genre"}, False),
+        ("runs/plain/seed0/fold0/model.safetensors", {"name": "plain"}, False),
+    ],
+)
+def test_a_trunk_that_pretraining_does_not_make_again_travels_itself(trunk, started, scored):
+    path = Path(trunk)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"trunk")
+    write_json(Path("runs/transfer/experiment.json"), {"name": "transfer", "model": {"trunk": trunk}})
+    if started:
+        write_json(path.parents[2] / "experiment.json", started)
+    if scored:  # out of fold
+        (path.parents[2] / "oof.csv").write_text("Id\n")
+    write_blend("transfer")
+    assert list(placed("runs/both")) == ["transfer"]
+    assert Path("dataset/transfer-trunk.safetensors").read_bytes() == b"trunk"
+
+
+@pytest.mark.usefixtures("experiments")
+@pytest.mark.parametrize(
+    ("names", "changes", "sentence"),
+    [
+        (["genres.toml"], {}, "No experiment predicts emotion"),
+        (["plain.toml", "plain.toml"], {}, "Two things are called plain"),
+        (["plain.toml"], {"name": "plain"}, "Two things are called plain.*another --name"),
+        (["energy.toml", "valence.toml"], {}, "different data.targets"),
+        (["plain.toml"], {"hours": 12.5}, "--hours is 12.5; give more than 0 and at most 11.5"),
+        (["plain.toml"], {"hours": -1.0}, "--hours is -1"),
+        (["missing.toml"], {}, "missing.toml does not exist"),
+        (["runs/missing"], {}, "runs/missing is not a folder"),
+        (["repeats.toml"], {}, "Experiment 'repeats': folds.split 'holdout' is not for Kaggle"),
+        (["table.toml"], {}, "Experiment 'table': data.statistics is not for Kaggle"),
+        (["taught.toml"], {}, "'taught': pseudo.teachers are runs that Kaggle does not have"),
+    ],
+)
+def test_a_plan_that_can_not_be_is_refused(names, changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        plan(*names, **changes)
