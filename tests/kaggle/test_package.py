@@ -256,7 +256,7 @@ MISSING = object()
         ({"licenses": [{"name": "a"}, {"name": "b"}]}, {}, "at most 1"),
         ({"subtitle": "short"}, {}, "subtitle is 'short'; string should have at least 20"),
         ({"title": "another title"}, {}, "another slug of the title 'another title' than"),
-        ({"id_no": 5}, {}, "id_no is 5"),
+        ({"id_no": 5}, {}, "unknown key 'id_no'"),
         ({}, {"enable_internet": True}, "enable_internet is True; input should be False"),
         ({}, {"enable_internet": MISSING}, r"kernel-metadata\.json: enable_internet is missing"),
         ({}, {"is_private": MISSING}, "is_private is missing"),
