@@ -146,7 +146,8 @@ def test_a_fault_gets_a_sentence(table, text, sentence):
 
 
 def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
-    rows = [f"{n},{'audio' if n == 3 else f'none{n}.wav'},1,0.{n}" for n in range(1, 8)]
+    names = ["gone/1.wav", "none2.wav", "audio", "none4.wav", "none5.wav", "none6.wav", "none7.wav"]
+    rows = [f"{n},{name},1,0.{n}" for n, name in enumerate(names, 1)]
     text = ["", "id,path,start,valence", "", *rows, '7,"one.wav",1,x', "x,two.flac,1,", ""]
     with pytest.raises(InputError) as caught:
         read_clips(table("\r\n".join(text)))
@@ -155,7 +156,7 @@ def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
         f"  {COLUMN}ers: line 2 ('start', did you mean 'start_seconds'?)",
         "  An id is not a whole number from 0 up: line 12 ('x')",
         "  An id is used before: line 11 (7)",
-        "  An audio file does not exist: line 4 (none1.wav), line 5 (none2.wav), line 6 (audio), "
+        "  An audio file does not exist: line 4 (gone/1.wav), line 5 (none2.wav), line 6 (audio), "
         "line 7 (none4.wav), line 8 (none5.wav), ... (7 in all)",
         "  A target is not a number: line 11 (valence: 'x'), line 12 (valence: '')",
     ]

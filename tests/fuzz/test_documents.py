@@ -41,15 +41,6 @@ base = "small.toml"
 "optim.learning_rate" = [1e-3, 3e-3]
 "model.widths" = [[8, 16], [8]]
 """
-SEARCH = b"""name = "search"
-base = "small.toml"
-[search]
-trials = 4
-[search.space]
-"optim.learning_rate" = {low = 1e-4, high = 1e-2, log = true}
-"model.dropout" = [0.1, 0.2]
-"train.epochs" = {low = 1, high = 5}
-"""
 RECIPE = Recipe(
     ["runs/a", "runs/b"],
     "z-score",
@@ -104,7 +95,6 @@ READERS = {  # a valid document, what reads it, and content that once was a prob
         *(STUDY, read_any_study, b"a" * 140_000 + b" = 1", STUDY.replace(b"small.toml", b"9" * 5000)),
         STUDY.replace(b'"grid"', b'"../grid"'),
     ),
-    "search.toml": (SEARCH, read_any_study),
     "run/scores.json": (json.dumps(SCORES).encode(), read_scores),
 }
 

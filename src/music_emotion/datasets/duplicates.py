@@ -140,5 +140,5 @@ def _pairs(first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> pd.
 
 
 def _first(kept: list[pd.DataFrame]) -> pd.DataFrame:
-    table = pd.concat(kept).sort_values(["first", "second"])
-    return table.sort_values("similarity", ascending=False, kind="stable", ignore_index=True)[:MOST_LISTED]
+    table = pd.concat(kept).sort_values(["similarity", "first", "second"], ascending=[False, True, True])
+    return table[:MOST_LISTED].reset_index(drop=True)

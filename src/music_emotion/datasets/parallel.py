@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +191,8 @@ def work_through(
             lines.writerow(result)
             file.flush()
             n_done += result["reason"] == ""
-    record = _read_record(path, columns).set_index("id").loc[[str(item.id) for item in items]].reset_index()
+    record = _read_record(path, columns).set_index("id", drop=False)
+    record = record.loc[[str(item.id) for item in items]].reset_index(drop=True)
     _write_record(path, record)
     part.unlink()
     failed = record[record["reason"] != ""]
@@ -277,18 +279,17 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
     except ImportError:
         remedy = "pip install 'music-emotion[cluster]', here and on the workers."
         raise InputError(f"--scheduler needs Dask: {remedy}") from None
+    remedy = "Start 'dask scheduler', then 'dask worker' with the tcp:// address that it prints"
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", scheduler):  # Dask's client would leave a thread behind
+        raise InputError(f"{scheduler} is not the address of a Dask scheduler. {remedy}, and give it here.")
     tqdm.write(f"Connecting to {scheduler}.")
     try:
         client = Client(scheduler, timeout=_PATIENCE_SECONDS)
-    except (OSError, ValueError) as error:  # ValueError: not an address
-        remedy = "Start one with 'dask scheduler' and give the tcp:// address that it prints."
-        raise InputError(f"No Dask scheduler answers at {scheduler} ({error}). {remedy}") from None
+        client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
+    except OSError as error:  # no answer, or no workers
+        problem = f"No Dask worker can be reached at {scheduler} ({error})."
+        raise InputError(f"{problem} {remedy}, and give it here.") from None
     with client:
-        try:
-            client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
-        except TimeoutError:
-            remedy = f"Start some with 'dask worker {scheduler}'."
-            raise InputError(f"The scheduler {scheduler} has no workers. {remedy}") from None
         _check_workers(client, prepare, folder)
         try:
             with joblib.parallel_config("dask", n_jobs=-1):
