@@ -175,7 +175,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
     "value-of-another-kind": (nothing, (*TRAIN, "--train.epochs", "many"), "train.epochs"),
     "file-not-toml": (write("small.toml", "name = "), TRAIN, "small.toml is not valid TOML"),
     "file-missing": (nothing, ("train.py", "smal.toml"), "smal.toml does not exist"),
-    "file-is-a-folder": (nothing, ("train.py", "data"), "experiment file data is a folder"),
+    "file-is-a-folder": (nothing, ("train.py", "data"), "data is a folder. Put a file in its place"),
     "file-not-text": (write("small.toml", b"\xff\xfe\x00"), TRAIN, "small.toml is not valid TOML"),
     # a state
     "state-damaged": (

@@ -1,15 +1,10 @@
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
-from music_emotion.config import (
-    Experiment,
-    build_experiment,
-    differing_keys,
-    experiment_to_dict,
-)
+from music_emotion.config import Experiment, build_experiment, differing_keys, experiment_to_dict
 from music_emotion.experiment_files import find_experiment, read_differences
 from music_emotion.files import InputError
 
@@ -19,39 +14,37 @@ ABLATIONS = sorted((EXPERIMENTS / "ablations").glob("*.toml"))
 FILES = [*sorted(EXPERIMENTS.glob("*.toml")), *ABLATIONS, *sorted(RESEARCH.glob("*.toml"))]
 
 
-def test_there_are_experiment_files():
+def test_every_experiment_file_reads_back_as_itself_and_is_named_after_its_file():
     assert len(FILES) >= 10
+    for path in FILES:
+        experiment = build_experiment(read_differences(path), str(path))
+        assert experiment.name == path.stem
+        assert build_experiment(experiment_to_dict(experiment), "there") == experiment
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_experiment_file_reads_and_is_named_after_its_file(path):
-    assert build_experiment(read_differences(path), str(path)).name == path.stem
+def test_an_ablation_changes_one_key_of_ablation_default_or_of_an_ablation_it_goes_on_from():
+    def resolved(path: Path) -> dict:
+        return experiment_to_dict(build_experiment(read_differences(path), str(path)))
 
-
-@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
-def test_an_ablation_changes_one_key_of_ablation_default_or_of_an_ablation_it_goes_on_from(path):
-    base = tomllib.loads(path.read_text())["base"]
-    changed = set(differing_keys(_resolved(path), _resolved(find_experiment(base)))) - {"name"}
-    if path.stem == "ablation-default":
-        assert (base, changed) == ("multitask", {"augment.equaliser", "train.epochs"})
-    else:
-        assert (base.startswith("ablation-"), len(changed)) == (True, 1)
-    assert not {"data.root", "data.stores", "folds.groups"} & changed
-
-
-def _resolved(path: Path) -> dict[str, Any]:
-    return experiment_to_dict(build_experiment(read_differences(path), str(path)))
-
-
-def test_a_resolved_experiment_reads_back_as_itself():
-    experiment = build_experiment({"name": "x", "model": {"widths": [4, 8]}, "data": {"genres": {}}}, "here")
-    assert build_experiment(experiment_to_dict(experiment), "there") == experiment
+    assert len(ABLATIONS) >= 10
+    for path in ABLATIONS:
+        base = tomllib.loads(path.read_text())["base"]
+        changed = set(differing_keys(resolved(path), resolved(find_experiment(base)))) - {"name"}
+        if path.stem == "ablation-default":
+            assert (base, changed) == ("multitask", {"augment.equaliser", "train.epochs"})
+        else:
+            assert (base.startswith("ablation-"), len(changed)) == (True, 1), path
+        assert not {"data.root", "data.stores", "folds.groups"} & changed
 
 
 def test_differing_keys_are_dotted():
     one = experiment_to_dict(Experiment())
     other = experiment_to_dict(build_experiment({"seeds": [1], "optim": {"learning_rate": 1e-4}}, "here"))
     assert differing_keys(one, other) == ["optim.learning_rate", "seeds"]
+
+
+SVR = "[classical]\nkind = 'svr'\n"
+TEACHERS = "[pseudo]\nteachers = ['a']\n"
 
 
 @pytest.mark.parametrize(
@@ -67,50 +60,45 @@ def test_differing_keys_are_dotted():
         ("seeds = [1, 1]", "each once"),
         ("name = 'a/b'", "give a folder's name"),
         ("[train]\npatience = 3", "train.patience needs a best epoch, but train.select is 'last'"),
+        ("[train]\nselect = 'best-loss'\nkeep_last = true", "Give folds.split 'holdout'"),
         ("[train]\nfrozen_epochs = 3", "Give model.trunk or model.weights"),
         ("[model]\nreadout = 'flatten'\n[excerpt]\nframes = false", "'flatten' reads one length"),
+        (
+            "[model]\npool_size = 4\n[data]\nrows = 'chroma'",
+            "pools at least 512 rows, but data.rows 'chroma'",
+        ),
+        ("[model]\nwidths = []", "model.widths is .* at least 1 item"),
         ("[loss]\nsquared = 0\npairwise = 1", r"ignore the scale.*small weight, such as 0\.1"),
         ("[loss]\nsoft_rank = -1", "loss.soft_rank is -1; input should be greater than or equal to 0"),
         ("[loss]\nrank_normal = true\nstandardise = false", r"Give loss.standardise true"),
-        ("[augment]\nmixup_bandwidth = -1", "augment.mixup_bandwidth is -1"),
+        ("task = 'genre'\n[loss]\ngenre = 1", "loss.genre gives an emotion network a second head"),
         ("[data]\nnormalise = false", "augment.frequency_masks needs rows of mean 0"),
         (
             "[data]\nnormalise = false\n[augment]\nfrequency_masks = false\ntime_masks = false",
             "augment.equaliser needs rows .* Set it to false",
         ),
-        ("[augment]\nequaliser = -1", "augment.equaliser is -1; input should be greater than 0"),
+        ("[data]\nstatistics = 'a'", "data.statistics is one vector per clip, which model.kind 'conv'"),
+        ("[data]\nwindows = 'a'", "data.windows holds genres .* Give the task 'genre'"),
         ("[pseudo]\nteacher = ['a']", r"unknown key 'pseudo.teacher'; did you mean 'teachers'\?"),
         ("[pseudo]\nclips = []", r"pseudo.clips is \[\]; give at least one"),
-        ("[pseudo]\nclips = ['test', 'test']", "pseudo.clips is .* each once"),
-        ("task = 'genre'\n[pseudo]\nteachers = ['a']", "pseudo.teachers give targets .* task 'emotion'"),
-        ("[folds]\nsplit = 'holdout'\n[pseudo]\nteachers = ['a']", "pseudo.teachers .* folds.split 'folds'"),
-        (
-            "[data]\nstatistics = 'a'\n[classical]\nkind = 'svr'\n[pseudo]\nteachers = ['a']",
-            "pseudo.teachers give targets to unlabelled .* no data.statistics",
-        ),
-        (
-            "[classical]\nkind = 'svr'\n[pseudo]\nteachers = ['a']",
-            "'svr' can't learn from pseudo.teachers.* can be a teacher",
-        ),
-        ("[model]\nchannels = []", "give at least one"),
+        (f"task = 'genre'\n{TEACHERS}", "pseudo.teachers give targets .* task 'emotion'"),
+        (f"[folds]\nsplit = 'holdout'\n{TEACHERS}", "pseudo.teachers .* folds.split 'folds'"),
+        (f"{SVR}{TEACHERS}[data]\nstatistics = 'a'", "pseudo.teachers give .* no data.statistics"),
+        (f"{SVR}{TEACHERS}", "'svr' can't learn from pseudo.teachers.* can be a teacher"),
         ("[classical]\nkind = 'rigde'", r"classical.kind is 'rigde'; .*did you mean 'ridge'\?"),
-        ("[classical]\nkind = 'svr'\nc = 0", "classical.c is 0; input should be greater than 0"),
+        (f"{SVR}c = 0", "classical.c is 0; input should be greater than 0"),
         ("task = 'genre'\n[classical]\nkind = 'ridge'", "'ridge' can't do genre"),
-        (
-            "[data]\nrate = 'beat'\n[classical]\nkind = 'svr'",
-            "'svr' needs frames of equal length.*data.rate 'full'",
-        ),
-        ("[model]\ntrunk = 'a'\n[classical]\nkind = 'svr'", "'svr' has no use for model.trunk"),
-        ("[model]\nweights = 'a'\n[classical]\nkind = 'svr'", "no use for model.trunk or weights"),
+        ("[classical]\nkind = 'boosting'\nclip_share = 0.5", "'boosting' fits all clips"),
+        (f"{SVR}[data]\nrate = 'beat'", "'svr' needs frames of equal length.*data.rate 'full'"),
+        (f"{SVR}[model]\ntrunk = 'a'", "'svr' has no use for model.trunk or weights"),
         ("name = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_file_gets_a_sentence_that_names_it(tmp_path, text, sentence):
     path = tmp_path / "wrong.toml"
     path.write_text(text)
-    with pytest.raises(InputError, match=sentence) as error:
+    with pytest.raises(InputError, match=rf"wrong\.toml.* {sentence}|wrong\.toml: {sentence}"):
         read_differences(path)
-    assert "wrong.toml" in str(error.value) or "Experiment '" in str(error.value)
 
 
 def test_genre_needs_no_squared_error():
@@ -118,40 +106,28 @@ def test_genre_needs_no_squared_error():
     assert build_experiment(differences, "here").loss.squared == 0
 
 
-def test_a_missing_file_gets_a_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"none\.toml does not exist"):
-        read_differences(tmp_path / "none.toml")
-
-
-@pytest.mark.parametrize(
-    ("section", "key"),
-    [
+def test_false_switches_an_optional_setting_off(tmp_path):
+    path = tmp_path / "off.toml"
+    optional = [
         (name, key)
         for name, section in Experiment.model_fields.items()
         if name not in {"name", "task", "seeds"}
         for key, setting in section.annotation.model_fields.items()
         if type(None) in get_args(setting.annotation)
-    ],
-)
-def test_false_switches_an_optional_setting_off(tmp_path, section, key):
-    path = tmp_path / "off.toml"
-    path.write_text(f"[{section}]\n{key} = false")
-    experiment = build_experiment(read_differences(path), "here")
-    assert getattr(getattr(experiment, section), key) is None
-    assert experiment == build_experiment({section: {key: "false"}}, "as a flag")
-
-
-def write(folder: Path, **files: str) -> None:
-    for name, text in files.items():
-        (folder / f"{name}.toml").write_text(text)
+    ]
+    assert len(optional) >= 15
+    for section, key in optional:
+        path.write_text(f"[{section}]\n{key} = false")
+        experiment = build_experiment(read_differences(path), "here")
+        assert getattr(getattr(experiment, section), key) is None
+        assert experiment == build_experiment({section: {key: "false"}}, "as a flag")
 
 
 def test_an_experiment_starts_from_its_base(tmp_path):
-    write(
-        tmp_path,
-        far="base = 'multitask'\nseeds = [1, 2]\n[model]\nkernel = 5\n[data]\ngenres = {a = 'b'}",
-        near="base = 'far.toml'\nname = 'near'\n[model]\nwidths = [8]\n[data]\ngenres = {}",
-    )
+    far = "base = 'multitask'\nseeds = [1, 2]\n[model]\nkernel = 5\n[data]\ngenres = {a = 'b'}"
+    (tmp_path / "far.toml").write_text(far)
+    near = "base = 'far.toml'\nname = 'near'\n[model]\nwidths = [8]\n[data]\ngenres = {}"
+    (tmp_path / "near.toml").write_text(near)
     experiment = build_experiment(read_differences(tmp_path / "near.toml"), "here")
     assert (experiment.name, experiment.seeds, experiment.data.genres) == ("near", (1, 2), {})
     assert (experiment.model.widths, experiment.model.kernel) == ((8,), 5)
@@ -167,7 +143,8 @@ def test_an_experiment_starts_from_its_base(tmp_path):
     ],
 )
 def test_a_base_that_leads_nowhere_is_refused(tmp_path, base, sentence):
-    write(tmp_path, one=f"base = {base}", other="base = 'one.toml'")
+    (tmp_path / "one.toml").write_text(f"base = {base}")
+    (tmp_path / "other.toml").write_text("base = 'one.toml'")
     with pytest.raises(InputError, match=sentence):
         read_differences(tmp_path / "one.toml")
 
@@ -178,6 +155,6 @@ def test_built_in_experiments_are_found_by_name_and_files_come_first(tmp_path, m
     assert find_experiment("activations").parent.name == "studies"
     Path("gp").write_text("name = 'mine'")
     assert read_differences("gp") == {"name": "mine"}
-    for name in ("transferr", "a" * 300, "a\0b"):
+    for name in ("transferr", "none.toml", "a" * 300, "a\0b"):
         with pytest.raises(InputError, match="does not exist, as a file or by name"):
             find_experiment(name)

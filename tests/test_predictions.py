@@ -65,10 +65,10 @@ def test_a_missing_table_gets_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("id,valence\n1,0.5\n", "the first column is 'id'; expected 'Id'"),
+        ("id,valence\n1,0.5\n", "has the columns 'id', 'valence'; expected 'Id'"),
         ("Id,valence\n1,0.5\n1,0.6\n", "1 ids occur more than once: 1"),
         ("Id,valence\n1,0.5\n2,\n", "1 clips have predictions that are not finite numbers: 2"),
-        ("", r"test\.csv is not a table of predictions"),
+        ("", r"test\.csv is empty"),
         ("Id,valence\n1,loud\n", r"test\.csv is not a table of predictions"),
         ("Id,valence\n1.npy,0.5\n", r"test\.csv is not a table of predictions"),
     ],

@@ -10,13 +10,8 @@ from music_emotion.config import Experiment, build_experiment, experiment_to_dic
 from music_emotion.files import InputError, package_data, read_toml, shortened
 
 
-def built_in_experiments() -> dict[str, Path]:
-    """The files of the experiments and studies that the package brings, by name."""
-    return {path.stem: path for path in sorted(package_data("experiments").rglob("*.toml"))}
-
-
 def find_experiment(name: str | Path, beside: Path = Path()) -> Path:
-    """The file of an experiment or a study.
+    """Find the file of an experiment or a study.
 
     Parameters
     ----------
@@ -29,11 +24,11 @@ def find_experiment(name: str | Path, beside: Path = Path()) -> Path:
     Raises
     ------
     InputError
-        When there is neither; it names the nearest built-in experiment.
+        When there is neither. It names the nearest built-in experiment.
     """
     if os.path.exists(beside / name):  # where Path.exists raises for some names
         return beside / name
-    known = built_in_experiments()
+    known = {path.stem: path for path in sorted(package_data("experiments").rglob("*.toml"))}
     if str(name) in known:
         return known[str(name)]
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
@@ -44,7 +39,7 @@ def find_experiment(name: str | Path, beside: Path = Path()) -> Path:
 
 
 def read_differences(name: str | Path) -> dict[str, Any]:
-    """Read an experiment file, and those it is based on: what it does differently from the defaults.
+    """Read an experiment file and the files it is based on, as differences from the defaults.
 
     Parameters
     ----------
@@ -55,7 +50,7 @@ def read_differences(name: str | Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        Naming the file, the key or value, and the nearest right word.
+        Naming the file, the key or value, and the nearest known word.
     """
     path = find_experiment(name)
     differences = _read_with_base(path, ())
@@ -66,7 +61,7 @@ def read_differences(name: str | Path) -> dict[str, Any]:
 def _read_with_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in above:
         raise InputError(f"{path} is based on itself. Remove base from one of {', '.join(map(str, above))}.")
-    own = read_toml(path, "experiment file", "experiments/")
+    own = read_toml(path)
     base = own.pop("base", None)
     if base is None:
         return own
@@ -76,7 +71,7 @@ def _read_with_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def lay_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a nested base with those of another in their places."""
+    """Replace settings of a base by one's own, section by section."""
     merged = dict(base)
     for key, value in own.items():
         section = merged.get(key)
@@ -85,7 +80,7 @@ def lay_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def experiment_toml(experiment: Experiment) -> str:
-    """An experiment file, which `read_differences` reads back.
+    """Write an experiment as TOML, for `read_differences` to read back.
 
     Parameters
     ----------
@@ -94,7 +89,7 @@ def experiment_toml(experiment: Experiment) -> str:
     Returns
     -------
     str
-        TOML, without what is as the defaults are.
+        TOML, without the defaults.
 
     Examples
     --------
@@ -113,7 +108,7 @@ def experiment_toml(experiment: Experiment) -> str:
 
 
 def to_toml(value: Any) -> str:
-    """A value in TOML, where `false` switches a setting off."""
+    """Write a value as TOML; None becomes `false`, which switches a setting off."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{to_toml(key)} = {to_toml(own)}" for key, own in value.items()) + "}"
     if isinstance(value, list):

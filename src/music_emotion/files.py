@@ -1,8 +1,7 @@
-"""Files that stages exchange: atomic writing, locks, prediction tables, and the one error users meet."""
+"""Files that commands exchange: atomic writing, locks, prediction tables, and the errors about them."""
 
 import csv
 import difflib
-import errno
 import json
 import os
 import re
@@ -23,17 +22,17 @@ from pydantic import TypeAdapter, ValidationError
 
 
 class InputError(ValueError):
-    """Something given to the pipeline is wrong.
+    """Something that the user gave is wrong.
 
-    The message is one or more whole sentences: the value, the place and the remedy.
-    Scripts print it without a traceback and exit with status 2.
+    The message is one or more sentences: the value, the place and the remedy. Commands print it without
+    a traceback and exit with status 2.
     """
 
 
 class Diverged(InputError):
     """The loss of a training is no longer finite.
 
-    Its arguments are what happened, with place and epoch, and the remedy; the message is both.
+    The first argument says what happened, with place and epoch; the second is the remedy.
     """
 
     def __str__(self) -> str:
@@ -42,17 +41,12 @@ class Diverged(InputError):
 
 @contextmanager
 def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
-    """Have Ctrl-C tell what long work has come to; scripts print it and how to go on.
+    """Let Ctrl-C report what is kept of long work. Commands print it, and how to go on.
 
     Parameters
     ----------
     kept : callable
-        Gives what is kept then, such as "runs/a: 2 of 5 folds are finished".
-
-    Raises
-    ------
-    KeyboardInterrupt
-        With that as its message.
+        Returns the message of the KeyboardInterrupt, such as "runs/a: 2 of 5 folds are finished".
     """
     try:
         yield
@@ -66,9 +60,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     Parameters
     ----------
     word : str
-        What was written.
+        The unknown word.
     words : iterable of str
-        What could have been written.
+        The known ones.
 
     Returns
     -------
@@ -83,17 +77,15 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def first_five(values: Iterable[object]) -> str:
-    """Name the first five of many, so that a message stays readable."""
+    """The first five of many values, for a message."""
     items = [shortened(str(value), 300) for value in values]
     return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")
 
 
 def shortened(text: str, longest: int = 60) -> str:
-    """The beginning of a text, so that a message stays readable whatever a file holds."""
+    """The beginning of a text, for a message."""
     return text if len(text) <= longest else text[:longest] + "..."
 
-
-_MOST_NAMED = 10
 
 _Checked = TypeVar("_Checked")
 
@@ -124,7 +116,7 @@ def checked(kind: type[_Checked], value: Any, place: str | Path, remedy: str = "
 
 
 def describe(error: ValidationError, place: str, model: type[Any] | None = None) -> str:
-    """Say what pydantic refused, as sentences.
+    """Say what pydantic refused, as sentences; of many refusals the first ten.
 
     Parameters
     ----------
@@ -132,16 +124,16 @@ def describe(error: ValidationError, place: str, model: type[Any] | None = None)
     place : str
         Where the values come from.
     model : type, optional
-        What was validated, to suggest the nearest right key.
+        The type they were checked against. It suggests the nearest known key.
     """
-    sentences = [f"{place}: {_sentence(dict(item), model)}" for item in error.errors()[:_MOST_NAMED]]
-    if error.error_count() > _MOST_NAMED:
-        sentences.append(f"There are {error.error_count() - _MOST_NAMED} more.")
+    sentences = [f"{place}: {_sentence(dict(item), model)}" for item in error.errors()[:10]]
+    if error.error_count() > 10:
+        sentences.append(f"There are {error.error_count() - 10} more.")
     return " ".join(sentences)
 
 
 def _sentence(item: dict[str, Any], model: Any) -> str:
-    """One refusal, from the key to the remedy."""
+    """Describe one refusal, from the key to the remedy."""
     key, message = shortened(".".join(map(str, item["loc"]))), item["msg"].removeprefix("Value error, ")
     if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"} and model is not None:
         for name in [part for part in item["loc"][:-1] if isinstance(part, str)]:
@@ -153,7 +145,7 @@ def _sentence(item: dict[str, Any], model: Any) -> str:
     held = "missing" if item["type"] == "missing" else _repr(item["input"])
     said = (f"{key} is {held}; " if key else "") + message[:1].lower() + message[1:]
     if item["type"] == "literal_error":
-        choices = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ",").split(",")]
+        choices = re.findall("'([^']*)'", item["ctx"]["expected"])
         if close := difflib.get_close_matches(held, choices, n=1, cutoff=0.3):
             return f"{said}; did you mean '{close[0]}'?"
     return f"{said}."
@@ -171,7 +163,7 @@ _UNFINISHED = ".writing-"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path that becomes `path` when the block ends without an error.
+    """Write a file under a temporary name, which becomes `path` when the block ends without an error.
 
     Parameters
     ----------
@@ -181,8 +173,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name in the same folder with the same ending, renamed to `path` on success and
-        removed on failure.
+        The temporary name, in the same folder and with the same ending. An error removes the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_UNFINISHED}{uuid4().hex[:12]}-{path.name}")
@@ -196,20 +187,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def together(directory: Path, last: str) -> Iterator[Path]:
-    """Give an empty folder whose files take their places in a directory when all of them are whole.
+    """Write several files into a temporary folder, and move them to a directory once all are complete.
 
     Parameters
     ----------
     directory : Path
         Where they go; made if it is missing.
     last : str
-        Name of the one that speaks of the others. The old one is removed before they take their
-        places, and the new one takes its own last, so that after a kill it never speaks of others.
+        The file that describes the others. The old one is removed before they are moved, and the new
+        one is moved last. So it never describes other files, even after a kill.
 
     Yields
     ------
     Path
-        The folder. After an error the directory is as it was.
+        The temporary folder. An error leaves the directory as it was.
     """
     directory.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=_UNFINISHED, suffix=f"-{last}", dir=directory))
@@ -228,7 +219,7 @@ def together(directory: Path, last: str) -> Iterator[Path]:
 
 @contextmanager
 def naming_refusals(path: Path) -> Iterator[None]:
-    """Let a disk that refuses what the block writes say where; a full one does not."""
+    """Add the path to an OSError of the block that names none, as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -238,9 +229,9 @@ def naming_refusals(path: Path) -> Iterator[None]:
 
 
 def remove_unfinished(place: Path) -> None:
-    """Remove what killed writers left in a folder and below, or beside a file of that file.
+    """Remove temporary files that killed processes left below a folder, or beside a file.
 
-    Nobody may be writing there meanwhile.
+    Hold the lock of the place meanwhile.
     """
     if place.is_dir():
         left = [*place.rglob(f"{_UNFINISHED}*")]
@@ -264,28 +255,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file as an editor counts them.
-
-    Raises
-    ------
-    InputError
-        When it is a folder, or is not text in UTF-8.
-    """
+def _read(path: Path) -> bytes:
+    """Read a file; raise an InputError where there is none."""
     try:
-        content = path.read_bytes()
-        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")  # UTF-16 without a mark has zeros
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path} does not exist. Run the command that writes it first.") from None
     except IsADirectoryError:
         raise InputError(f"{path} is a folder. Put a file in its place.") from None
-    except UnicodeDecodeError as error:
-        text, wrong = "", error.start
-    if wrong >= 0:
-        line = content.count(b"\n", 0, wrong) + 1
-        raise InputError(
-            f"{path} is not a text file in UTF-8: line {line} holds the byte 0x{content[wrong]:02x}. "
-            f"Save it as UTF-8, or replace it."
-        )
-    return re.split("\r\n|\r|\n", text.lstrip("\ufeff"))
 
 
 def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
@@ -307,33 +284,36 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When the file is empty, is not text in UTF-8, or has a line whose quotes do not close.
+        When the file is missing, is empty, is not text in UTF-8, or has a line whose quotes do not close.
     """
-    lines = {number: line for number, line in enumerate(read_lines(path), start=1) if line.strip()}
+    content, text = _read(path), ""
+    try:
+        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")  # UTF-16 without a mark has zeros
+    except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
+        line = content.count(b"\n", 0, wrong) + 1
+        raise InputError(
+            f"{path} is not a text file in UTF-8: line {line} holds the byte 0x{content[wrong]:02x}. "
+            f"Save it as UTF-8, or replace it."
+        )
+    numbered = enumerate(re.split("\r\n|\r|\n", text.lstrip("\ufeff")), start=1)
+    lines = {number: line for number, line in numbered if line.strip()}
     if not lines:
         raise InputError(f"{path} is empty. Replace it.")
     first = next(iter(lines.values()))
     separator = separator or next((mark for mark in "\t," if mark in first), None)
     rows: list[list[str]] = []
     for number, line in lines.items():
-        cells = split_line(path, number, line, separator) if separator else line.split()
+        cells = line.split()
+        if separator:
+            try:
+                (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True)
+            except csv.Error as error:
+                raise InputError(f"{path} line {number} can't be split into cells: {error}.") from None
         rows.append([cell.strip() for cell in cells])
     columns = dict(enumerate(zip_longest(*rows)))
     return pd.DataFrame(columns, pd.Index(lines, name="line"), dtype=object)
-
-
-def split_line(path: Path, number: int, line: str, separator: str) -> list[str]:
-    """Split one line of a table into its cells; none goes on in the next, so that rows are lines.
-
-    Raises
-    ------
-    InputError
-        For quotes that do not close, or a cell beyond what Python's csv allows.
-    """
-    try:
-        return next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        raise InputError(f"{path} line {number} can't be split into cells: {error}.") from None
 
 
 def read_json(path: Path) -> Any:
@@ -344,23 +324,20 @@ def read_json(path: Path) -> Any:
     InputError
         When the file is missing, is a folder, or is not JSON.
     """
+    content = _read(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist. Run the stage that writes it first.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder. Delete it to write the file anew.") from None
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}). Delete it to write it anew.") from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file whose value has names, as all of ours have.
+    """Read a JSON file that holds an object.
 
     Raises
     ------
     InputError
-        As `read_json` does, and when it holds another value, such as a list.
+        As in `read_json`, and when the file holds another value, such as a list.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -368,32 +345,17 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_toml(path: Path, kind: str, examples: str) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
-
-    Parameters
-    ----------
-    path : Path
-    kind : str
-        What the file is, for messages, such as "study".
-    examples : str
-        Where such files are, for messages.
 
     Raises
     ------
     InputError
         When the file is missing, is a folder, or is not TOML.
     """
+    content = _read(path)
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except IsADirectoryError:
-        raise InputError(f"The {kind} {path} is a folder. See {examples}.") from None
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG}:
-            raise
-        name = shortened(str(path), 300)
-        raise InputError(f"The {kind} {name} does not exist. See {examples}.") from None
+        return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # numbers and lists beyond Python's bounds, too
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 
@@ -404,23 +366,16 @@ def write_table(path: Path, table: pd.DataFrame, separator: str = ",") -> None:
         table.to_csv(temporary, sep=separator, index=False)
 
 
-def lock_of(place: Path) -> Path:
-    """The lock file of a file or folder, which need not exist."""
-    if place.name in {"", ".."}:
-        place = place.resolve()
-    return place.with_name(f".{place.name}.lock")
-
-
 @contextmanager
 def alone_at(place: Path, remedy: str) -> Iterator[None]:
-    """Hold what a command writes to, and refuse to begin while another process does.
+    """Hold the lock of the place that a command writes to, or refuse to start.
 
     Parameters
     ----------
     place : Path
         The file or folder, which need not exist. Missing parent folders are made.
     remedy : str
-        What to do instead of waiting, such as "give another --name".
+        The alternative to waiting, such as "give another --name".
 
     Raises
     ------
@@ -440,14 +395,14 @@ def alone_at(place: Path, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def in_turn(place: Path, what: str) -> Iterator[int | None]:
-    """Wait until no other process makes the same thing, and keep others waiting.
+    """Hold the lock of a place; wait for it, and say so, while another process holds it.
 
     Parameters
     ----------
     place : Path
-        What is made; it need not exist. Missing parent folders are made.
+        The file or folder, which need not exist. Missing parent folders are made.
     what : str
-        What the others do, such as "packs data", for the user who waits.
+        What the other process does, such as "packs data".
 
     Yields
     ------
@@ -465,9 +420,10 @@ def in_turn(place: Path, what: str) -> Iterator[int | None]:
 
 
 def _lock(place: Path) -> BaseFileLock:
-    lock = lock_of(place)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(lock)
+    if place.name in {"", ".."}:
+        place = place.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(place.with_name(f".{place.name}.lock"))
 
 
 def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -535,40 +491,26 @@ def read_predictions(path: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When the file is missing, is no CSV of numbers, has no `Id` column, or fails
+        When the file is missing, is not a CSV of numbers, has no `Id` column, or fails
         `check_predictions`.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Run the stage that writes it first.")
-    remedy = "Run the stage that writes it again."
-    try:
-        # as text, for Python reads a number to the last bit; and pandas would rename names given twice
-        cells = pd.read_csv(path, header=None, dtype=str, keep_default_na=False)
-        names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
-        _check_names(names, path)
-        ids = pd.Index(rows[0].astype(np.int64), name="Id")
-        numbers = pd.DataFrame(
-            rows.iloc[:, 1:].replace("", "nan").to_numpy().astype(np.float64), ids, names[1:]
+    cells = read_cells(path, ",")
+    names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
+    if names[0] != "Id" or len(names) == 1 or not all(names) or len(set(names)) < len(names):
+        raise InputError(
+            f"{path} has the columns {first_five(map(repr, names))}; expected 'Id' and targets or classes."
         )
-    except InputError:
-        raise
-    except (ValueError, OverflowError, OSError) as error:  # pandas' errors of parsing are ValueErrors
-        reason = shortened(str(error).strip(), 200)
-        raise InputError(f"{path} is not a table of predictions: {reason}. {remedy}") from None
+    try:
+        ids = pd.Index(rows[0].astype(np.int64), name="Id")
+        numbers = pd.DataFrame(rows.iloc[:, 1:].replace("", "nan").to_numpy(np.float64), ids, names[1:])
+    except (ValueError, OverflowError) as error:
+        reason = f"{shortened(str(error), 200)}. Run the command that writes it again."
+        raise InputError(f"{path} is not a table of predictions: {reason}") from None
     return check_predictions(numbers, str(path))
 
 
-def _check_names(names: list[str], path: Path) -> None:
-    if names[0] != "Id":
-        raise InputError(f"{path}: the first column is '{shortened(names[0])}'; expected 'Id'.")
-    wrong = [f"'{shortened(name)}'" for name in names[1:] if not name or names.count(name) > 1]
-    if wrong or len(names) == 1:
-        held = first_five(wrong) or "no names"
-        raise InputError(f"{path} has {held} beside 'Id'; expected targets or classes, each once.")
-
-
 def package_data(name: Literal["experiments", "kaggle"]) -> Path:
-    """Folder of built-in experiments or Kaggle templates: in the installed package, or in its checkout."""
+    """Folder of built-in experiments or Kaggle templates, in the installed package or in its checkout."""
     package = Path(__file__).parent
     installed = package / {"experiments": "experiments", "kaggle": "kaggle/templates"}[name]
     return installed if installed.is_dir() else package.parents[1] / name

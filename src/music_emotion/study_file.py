@@ -204,7 +204,7 @@ def read_study(path: Path, flags: Settings | None = None, runs: Path = Path("run
         When the file is not a study, one of its settings is wrong, or Optuna is missing for a search.
     """
     path = find_experiment(path)
-    file = files.checked(StudyFile, files.read_toml(path, "study", "experiments/studies/"), path)
+    file = files.checked(StudyFile, files.read_toml(path), path)
     file = file.model_copy(update={"fixed": file.fixed | (flags or {})})
     differences = read_differences(find_experiment(file.base, path.parent))
     pretrain = read_differences(find_experiment(file.pretrain, path.parent)) if file.pretrain else None
