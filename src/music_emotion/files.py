@@ -292,9 +292,9 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         wrong = error.start
     if wrong >= 0:
-        line = content.count(b"\n", 0, wrong) + 1
+        number = content.count(b"\n", 0, wrong) + 1
         raise InputError(
-            f"{path} is not a text file in UTF-8: line {line} holds the byte 0x{content[wrong]:02x}. "
+            f"{path} is not a text file in UTF-8: line {number} holds the byte 0x{content[wrong]:02x}. "
             f"Save it as UTF-8, or replace it."
         )
     numbered = enumerate(re.split("\r\n|\r|\n", text.lstrip("\ufeff")), start=1)
