@@ -1,4 +1,4 @@
-"""Memory of processes, and what the data of a training take: few arrays beside a whole competition set."""
+"""Memory of processes, and how much of a training's memory the data takes."""
 
 import os
 import re
@@ -21,44 +21,36 @@ from music_emotion.files import InputError
 _TRAIN = (sys.executable, "-m", "music_emotion", "train")
 _TEST_SHARE = 0.25  # of the competition's 1,497 clips, 375 are for test
 _BYTES_PER_FRAME = 2 * (N_MELS + N_CHROMA)  # half precision, in the arrays as in the store
-# The default, but shorter and with a small network, whose own memory is not what is asked for.
-_EXPERIMENT = """
-name = "memory"
-seeds = [0]
-[model]
-widths = [4, 8]
-convolutions = 1
-[train]
-epochs = 1
-"""
+# the default experiment, but short and with a small network
+_FLAGS = "--name memory --seeds 0 --model.widths 4 8 --model.convolutions 1 --train.epochs 1 --only-fold 0"
 
 
 def peak_mb(process: int) -> float:
-    """Largest resident memory of a process that runs, in MB; 0 once it has ended.
+    """Largest resident memory of a running process, in MB; 0 once it has ended.
 
-    Touched pages of mapped files count. Outside Linux it is the memory of this moment, so ask often.
+    Touched pages of mapped files count. Outside Linux it is the current memory, so ask often.
     """
     try:
         if not Path("/proc/self/status").exists():
             return psutil.Process(process).memory_info().rss / 1e6
-        # not ru_maxrss, which in a child begins with its parent's
+        # ru_maxrss would start at the parent's
         found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
         return int(found[1]) * 1024 / 1e6 if found else 0.0
     except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
         return 0.0
 
 
-def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
-    """Train in a process of its own, and wait for the end.
+def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, str]) -> float:
+    """Train in a process of its own, and wait for its end.
 
     Parameters
     ----------
     experiment : Path
-        experiments/<name>.toml.
+        A file experiments/<name>.toml, or the name of a built-in one.
     flags : sequence of str
         For `music-emotion train`, such as --data.root data.
-    environment : mapping of str to str, optional
-        Variables that are added to this process's own.
+    environment : mapping of str to str
+        Variables to add to this process's own.
 
     Returns
     -------
@@ -68,29 +60,27 @@ def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, 
     Raises
     ------
     InputError
-        When the training fails; it has said why.
+        When the training fails; it has printed the reason.
     """
     command, peak = [*_TRAIN, str(experiment), *flags], 0.0
-    environment = os.environ | dict(environment or {})
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as process:
         try:
             while process.poll() is None:
                 peak = max(peak, peak_mb(process.pid))
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.02)
         finally:
-            process.kill()  # interrupted; it does nothing to a process that has ended
+            process.kill()  # after an interruption; a process that has ended ignores it
     if process.returncode:
         raise InputError(f"The training failed with status {process.returncode}: {' '.join(command)}")
     return peak
 
 
 def memory(*, arrays: int = 5300, frames: int = 1293, few: int = 60, folder: Path | None = None) -> None:
-    """Resident memory of a training on a whole set less that on few arrays of it.
+    """Resident memory of a training on a whole set, less that on few arrays.
 
     The set is simulated in the competition's layout. A process packs it, trains the first fold of the
-    default (with a small network) for an epoch, validates, and predicts the test split; its largest
-    resident memory counts.
+    default (with a small network) for an epoch, validates, and predicts the test split.
 
     Parameters
     ----------
@@ -99,52 +89,50 @@ def memory(*, arrays: int = 5300, frames: int = 1293, few: int = 60, folder: Pat
     frames
         Length of its longest array.
     few
-        Size of the set beside it, whose memory is taken to be all but that of the data.
+        Size of the small set, which stands for the memory of everything but data.
     folder
-        Where a temporary folder is made for the sets; the system's own place by default.
+        Where to put a temporary folder for the sets; the system's own place by default.
     """
     peaks = {}
     for n in (few, arrays):
         with TemporaryDirectory(dir=folder, prefix="bench-memory-") as temporary:
-            _check_space(Path(temporary), n, frames)
             write_set(Path(temporary), n, frames)
             peaks[n] = training_peak_mb(Path(temporary))
         print(f"{n} arrays: {peaks[n]:.0f} MB at most")
-    packed_mb = arrays * frames * _BYTES_PER_FRAME / 1e6
-    print(f"The {arrays} arrays are {packed_mb:.0f} MB on disk in half precision.")
+    print(f"The {arrays} arrays are {arrays * frames * _BYTES_PER_FRAME / 1e6:.0f} MB in half precision.")
     print(f"data_memory_mb {peaks[arrays] - peaks[few]:.0f} arrays {arrays}")
 
 
-def _check_space(folder: Path, arrays: int, frames: int) -> None:
-    needed, free = 2 * arrays * frames * _BYTES_PER_FRAME, shutil.disk_usage(folder).free
+def write_set(root: Path, arrays: int, frames: int) -> None:
+    """Write an emotion set of random arrays, a quarter of them for test.
+
+    Raises
+    ------
+    InputError
+        When the disk has no space for the arrays and the store that a training packs them into.
+    """
+    needed, free = 2 * arrays * frames * _BYTES_PER_FRAME, shutil.disk_usage(root).free
     if needed > 0.95 * free:  # labels, predictions and weights take a little, too
         raise InputError(
-            f"A set of {arrays} arrays and its store take {needed / 1e9:.1f} GB, but {folder.parent} has "
+            f"A set of {arrays} arrays and its store take {needed / 1e9:.1f} GB, but {root.parent} has "
             f"{free / 1e9:.1f} GB free. Give another --folder, or fewer --arrays."
         )
-    print(f"{arrays} arrays and their store take {needed / 1e9:.1f} GB in {folder} for a while.")
-
-
-def write_set(root: Path, arrays: int, frames: int) -> None:
-    """Write an emotion set of random arrays, a quarter of them for test."""
-    rng = np.random.default_rng(0)
-    folder = root / set_name("emotion", "full")
+    rng, folder = np.random.default_rng(0), root / set_name("emotion", "full")
     for split in ("train", "test"):
         (folder / split).mkdir(parents=True)
     scale = np.repeat(np.array([-80, 1], np.float32), [N_MELS, N_CHROMA])[:, None]
-    n_test = round(_TEST_SHARE * arrays)
     labels = ["Id,valence,energy,danceability\n"]
     for clip_id in tqdm(range(arrays), desc="simulate", unit="array"):
+        split = "test" if clip_id < round(_TEST_SHARE * arrays) else "train"
         n_frames = frames - int(rng.integers(0, 3))
         array = (scale * rng.random((N_MELS + N_CHROMA, n_frames), np.float32)).astype(np.float16)
-        np.save(folder / ("test" if clip_id < n_test else "train") / array_name(clip_id), array)
-        if clip_id >= n_test:
+        np.save(folder / split / array_name(clip_id), array)
+        if split == "train":
             labels.append("{},{:.3f},{:.3f},{:.3f}\n".format(clip_id, *rng.random(3)))
     (folder / "train_labels.txt").write_text("".join(labels))
 
 
 def training_peak_mb(root: Path) -> float:
-    """Pack and train the set below a folder in a process of its own; its largest resident memory."""
-    (root / "memory.toml").write_text(_EXPERIMENT)
-    flags = [f"--data.root={root}", f"--data.stores={root / 'stores'}", f"--runs={root / 'runs'}"]
-    return run_train(root / "memory.toml", [*flags, "--only-fold=0"])
+    """Pack and train the set in a folder; the largest resident memory of that process."""
+    places = ["--data.root", str(root), "--data.stores", str(root / "stores"), "--runs", str(root / "runs")]
+    return run_train(Path("multitask"), [*places, *_FLAGS.split()], {})

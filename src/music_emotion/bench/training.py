@@ -13,9 +13,9 @@ from cyclopts import Parameter
 from music_emotion.bench.memory import run_train
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
-from music_emotion.evaluation.intervals import mean_score, paired_difference
-from music_emotion.evaluation.scores import mean_table, read_folds
-from music_emotion.experiment_files import read_differences
+from music_emotion.evaluation.intervals import mean_score, paired_difference, pooled_scores
+from music_emotion.evaluation.scores import mean_table, read_folds, summary
+from music_emotion.experiment_files import lay_over, read_differences
 from music_emotion.files import InputError
 
 
@@ -31,7 +31,7 @@ class Contender:
     directory : Path
         Of that run.
     environment : dict of str to str
-        Variables that its training is given.
+        Environment variables of its training.
     """
 
     file: Path
@@ -46,7 +46,7 @@ class Contender:
         run_train(self.file, [*flags, "--only-fold", str(fold)], self.environment)
 
     def predictions(self, folds: Sequence[int]) -> pd.DataFrame:
-        """Of the validation clips of some folds, averaged over the seeds."""
+        """Predictions of the validation clips of some folds, averaged over seeds."""
         seeds = read_folds(self.directory, "valid").values()
         return mean_table([tables[fold] for tables in seeds for fold in folds])
 
@@ -72,29 +72,40 @@ def train(
     """Train two experiments, fold by fold in turns: how much sooner has the second the first's score?
 
     The first, such as the public CNN, trains as its file says, early stopping included. After an
-    interruption the same command goes on; what is finished is not measured again.
+    interruption, the same command goes on and repeats nothing that is finished.
 
     Parameters
     ----------
     slow, fast
         Two files experiments/<name>.toml of the same clips, seeds and folds.
     epochs
-        A shorter training of the second, into which its whole schedule fits; 0 for its own length.
+        A shorter training of the second, with its whole schedule; 0 for its own length.
     folds
         Which to train; all by default.
     headline
         The targets whose mean Spearman correlation the second has to reach; all by default.
     precision
-        The first one's, in Accelerate's words: float32, as the public CNN was built. The second has
-        what train.py chooses.
+        Mixed precision of the first, as Accelerate names it. The default is float32, as in the public
+        CNN. The second trains in its usual precision.
     out
         Folder of the runs.
     """
     slow_one = _contender(slow, out, 0, {"ACCELERATE_MIXED_PRECISION": precision})
     fast_one = _contender(fast, out, epochs, {})
     truth = load_clip_set(fast_one.experiment.data, "emotion", "train").truth
-    targets = list(headline or truth.columns)
-    chosen = _check(slow_one, fast_one, folds, targets, truth)
+    one, other, targets = slow_one.experiment, fast_one.experiment, list(headline or truth.columns)
+    if one.name == other.name:
+        raise InputError(f"{slow} and {fast} are both named '{one.name}'. Rename one.")
+    if (one.seeds, one.folds.n) != (other.seeds, other.folds.n):
+        raise InputError(
+            f"{slow} has {one.folds.n} folds of the seeds {one.seeds}, but {fast} {other.folds.n} "
+            f"of {other.seeds}. Give both the same."
+        )
+    if beyond := sorted(set(folds) - set(range(one.folds.n))):
+        raise InputError(f"--folds names {beyond[0]}; the folds are 0 to {one.folds.n - 1}.")
+    if unknown := [name for name in targets if name not in truth]:
+        raise InputError(f"--headline names '{unknown[0]}'; the targets are {', '.join(truth.columns)}.")
+    chosen = sorted(set(folds)) or list(range(one.folds.n))
     for fold in chosen:
         for contender in (slow_one, fast_one):
             contender.train(fold)
@@ -112,69 +123,39 @@ def _contender(file: Path, out: Path, epochs: int, environment: dict[str, str]) 
     if experiment.is_classical or experiment.has_repeats or experiment.task != "emotion":
         raise InputError(f"{file} trains no folds of networks that predict targets. Give one that does.")
     if epochs:
-        differences["name"] = f"{experiment.name}-{epochs}-epochs"
-        differences["train"] = differences.get("train", {}) | {"epochs": epochs}
-        experiment = build_experiment(differences, f"{file} with --epochs {epochs}")
+        shorter = {"name": f"{experiment.name}-{epochs}-epochs", "train": {"epochs": epochs}}
+        experiment = build_experiment(lay_over(differences, shorter), f"{file} with --epochs {epochs}")
     return Contender(file, experiment, out / experiment.name, environment)
-
-
-def _check(
-    slow: Contender, fast: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame
-) -> list[int]:
-    """The folds to train, after refusing what can't be compared."""
-    one, other = slow.experiment, fast.experiment
-    if one.name == other.name:
-        raise InputError(f"{slow.file} and {fast.file} are both named '{one.name}'. Rename one.")
-    if (one.seeds, one.folds.n) != (other.seeds, other.folds.n):
-        raise InputError(
-            f"{slow.file} has {one.folds.n} folds of the seeds {one.seeds}, but {fast.file} {other.folds.n} "
-            f"of {other.seeds}. Give both the same."
-        )
-    if beyond := sorted(set(folds) - set(range(one.folds.n))):
-        raise InputError(f"--folds names {beyond[0]}; the folds are 0 to {one.folds.n - 1}.")
-    if unknown := [name for name in targets if name not in truth]:
-        raise InputError(f"--headline names '{unknown[0]}'; the targets are {', '.join(truth.columns)}.")
-    return sorted(set(folds)) or list(range(one.folds.n))
 
 
 def _report(
     slow: Contender, fast: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame
 ) -> None:
-    """Print scores and times of both; the last line says who wins."""
+    """Print scores and times of both; the last line says which is ahead."""
     print(f"folds {', '.join(map(str, folds))}, in turns; headline: mean of {', '.join(targets)}")
-    public, ours = (_report_one(contender, folds, targets, truth) for contender in (slow, fast))
+    headlines, seconds = [], []
+    for contender in (slow, fast):
+        predictions, costs = contender.predictions(folds), contender.costs(folds)
+        headline = mean_score(truth, predictions, targets)
+        scores = {name: score for name, score in pooled_scores(truth, predictions).items() if name in truth}
+        marks = {"selected_on_validation": contender.experiment.selects_on_validation}
+        print(summary(contender.experiment.name, {"pooled": scores | {"headline": headline}} | marks))
+        took = costs["seconds"]
+        print(
+            f"  {took.mean():.1f} s per fold [{took.min():.1f}, {took.max():.1f}], n={len(took)}, training "
+            f"and validation; {costs['excerpts'].sum() / took.sum():.1f} excerpts trained per second"
+        )
+        headlines.append(headline["value"])
+        seconds.append(took)
     ahead = paired_difference(truth, fast.predictions(folds), slow.predictions(folds), targets)
-    print(f"headline of the second less the first: {_in_words(ahead)}")
-    seconds, ours_seconds = slow.costs(folds)["seconds"], fast.costs(folds)["seconds"]
-    ratios = seconds / ours_seconds
+    print(summary("second less first", {"pooled": {"headline": ahead}}))
+    (public, ours), (slow_seconds, fast_seconds) = headlines, seconds
+    ratios = slow_seconds / fast_seconds
     print(f"time ratio of a fold: {ratios.mean():.2f}, from {ratios.min():.2f} to {ratios.max():.2f}")
     print(
-        f"time_ratio {seconds.sum() / ours_seconds.sum():.2f} n {len(ratios)} ours {ours:.3f} "
+        f"time_ratio {slow_seconds.sum() / fast_seconds.sum():.2f} n {len(ratios)} ours {ours:.3f} "
         f"public {public:.3f} reached {'yes' if ours >= public else 'no'}"
     )
-
-
-def _report_one(contender: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame) -> float:
-    """Print one's scores, times and throughput; returns its headline."""
-    predictions = contender.predictions(folds)
-    mark = ", selected on validation" if contender.experiment.selects_on_validation else ""
-    print(f"{contender.experiment.name} (out-of-fold{mark}):")
-    for target in truth.columns:
-        print(f"  {target:<14} {_in_words(mean_score(truth, predictions, [target]))}")
-    score = mean_score(truth, predictions, targets)
-    print(f"  {'headline':<14} {_in_words(score)}")
-    costs = contender.costs(folds)
-    seconds = costs["seconds"]
-    print(
-        f"  {seconds.mean():.1f} s per fold [{seconds.min():.1f}, {seconds.max():.1f}], n={len(seconds)}, "
-        f"training and validation; {costs['excerpts'].sum() / seconds.sum():.1f} excerpts trained per second"
-    )
-    return score["value"]
-
-
-def _in_words(score: dict[str, float]) -> str:
-    """A score as runs print it: value, 95 % interval, number of clips."""
-    return f"{score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}"
 
 
 def devices(
@@ -193,11 +174,9 @@ def devices(
     epochs
         How many are timed, after a first one that is not.
     """
-    ways = {"CPU": {"ACCELERATE_USE_CPU": "true"}}
-    if torch.cuda.is_available():
-        ways["GPU"] = {}
     medians = {}
-    for device, environment in ways.items():
+    for device in ("CPU", "GPU") if torch.cuda.is_available() else ("CPU",):
+        environment = {"ACCELERATE_USE_CPU": "true"} if device == "CPU" else {}
         with TemporaryDirectory() as runs:
             own = ["--runs", runs, "--seeds", "0", "--only-fold", "0", "--train.epochs", str(epochs + 1)]
             run_train(experiment, [*flags, *own], environment)
@@ -210,7 +189,5 @@ def devices(
             f"{device}: {seconds.median():.3f} s per epoch [{seconds.min():.3f}, {seconds.max():.3f}], "
             f"validation included, n={len(seconds)}"
         )
-    if "GPU" in medians:
-        print(f"cpu_over_gpu {medians['CPU'] / medians['GPU']:.2f}")
-    else:
-        print("There is no GPU here.")
+    ratio = f"cpu_over_gpu {medians['CPU'] / medians['GPU']:.2f}" if "GPU" in medians else ""
+    print(ratio or "There is no GPU here.")

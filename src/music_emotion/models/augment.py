@@ -3,70 +3,60 @@
 import torch
 from torch import nn
 
+from music_emotion.config import AugmentSection
+
 _FILTER_POINTS = 6  # from the lowest row to the highest
-_STYLE_ALPHA = 0.3  # of the Beta distribution of shares: most excerpts keep or change their style whole
+_STYLE_ALPHA = 0.3  # of the Beta distribution of shares; most shares are near 0 or 1
 _LEAST_DEVIATION = 1e-3
 Masks = tuple[int, int] | None
 
 
 class SpectrogramAugmentation(nn.Module):
-    """Vary standardised excerpts in training: row shifts, FilterAugment, MixStyle, SpecAugment.
+    """Row shifts, FilterAugment, MixStyle and SpecAugment of standardised excerpts, in training only.
 
-    Every excerpt gets its own shift, curve, style and masks. All but masks vary mel bands alone.
+    Every excerpt gets its own shift, curve, style and masks. Only masks change rows other than mel bands.
 
     Parameters
     ----------
     n_mels : int
-        The first rows, which are mel bands.
-    equaliser : float, optional
-        FilterAugment: deviation of the random curve over the mel bands [1]_.
-    row_shift : int, default 0
-        Largest number of rows that mel bands move up or down.
-    style_mixing : float, default 0
-        MixStyle: share of batches, 0 to 1 [2]_.
-    frequency_masks, time_masks : tuple of int, optional
-        SpecAugment: number of masks, and their largest width in rows or frames [3]_.
+        How many of the first rows are mel bands.
+    augment : AugmentSection
+        Which of them, and how strong. Mixup is for the training loop.
 
     References
     ----------
-    .. [1] Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method",
-       section 2, of linear type, with points at even distances.
-    .. [2] Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input
-       in place of channels within the network.
-    .. [3] Park et al., 2019, "SpecAugment", section 2, without time warping.
+    Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method", section 2,
+    of linear type, with points at even distances.
+
+    Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input in place
+    of channels within the network.
+
+    Park et al., 2019, "SpecAugment", section 2, without time warping.
     """
 
-    def __init__(
-        self,
-        n_mels: int,
-        equaliser: float | None = None,
-        row_shift: int = 0,
-        style_mixing: float = 0.0,
-        frequency_masks: Masks = None,
-        time_masks: Masks = None,
-    ):
+    def __init__(self, n_mels: int, augment: AugmentSection):
         super().__init__()
-        self.n_mels, self.equaliser, self.row_shift = n_mels, equaliser, row_shift
-        self.style_mixing, self.masks = style_mixing, (frequency_masks, time_masks)
+        self.n_mels, self.augment = n_mels, augment
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Vary standardised frames [shape=(n, n_rows, n_frames)] in training mode."""
+        """Augment frames [shape=(n, n_rows, n_frames)] in training mode; return them unchanged otherwise."""
         if not self.training:
             return frames
+        augment = self.augment
         if self.n_mels:
             mel = frames[:, : self.n_mels]
-            if self.row_shift:
-                mel = shift_rows(mel, self.row_shift)
-            if self.equaliser is not None:
-                mel = filter_augment(mel, self.equaliser)
-            if self.style_mixing and torch.rand(()) < self.style_mixing:
+            if augment.row_shift:
+                mel = shift_rows(mel, augment.row_shift)
+            if augment.equaliser is not None:
+                mel = filter_augment(mel, augment.equaliser)
+            if augment.style_mixing and torch.rand(()) < augment.style_mixing:
                 mel = mix_style(mel)
             frames = torch.cat([mel, frames[:, self.n_mels :]], dim=1)
-        return spec_augment(frames, *self.masks)
+        return spec_augment(frames, augment.frequency_masks, augment.time_masks)
 
 
 def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
-    """Move every excerpt some rows up or down; the row at the end repeats."""
+    """Move every excerpt up or down by a random number of rows; the last row repeats at the border."""
     n, n_rows, n_frames = frames.shape
     shift = torch.randint(-largest, largest + 1, (n, 1), device=frames.device)
     rows = (torch.arange(n_rows, device=frames.device) + shift).clamp(0, n_rows - 1)
@@ -74,7 +64,7 @@ def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
 
 
 def filter_augment(frames: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Add a random curve over the rows to every excerpt, straight between six points."""
+    """Add to every excerpt a random curve over the rows, linear between six points."""
     n, n_rows, _ = frames.shape
     points = deviation * torch.randn(n, 1, _FILTER_POINTS, device=frames.device)
     curve = nn.functional.interpolate(points, n_rows, mode="linear", align_corners=True)
@@ -82,7 +72,7 @@ def filter_augment(frames: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def mix_style(frames: torch.Tensor) -> torch.Tensor:
-    """Move every excerpt's mean and deviation over time, row by row, towards another excerpt's."""
+    """Move each row's mean and deviation over time towards those of another excerpt."""
     mean, deviation = frames.mean(dim=2, keepdim=True), frames.std(dim=2, keepdim=True) + _LEAST_DEVIATION
     n = len(frames)
     other = torch.randperm(n, device=frames.device)
@@ -92,7 +82,7 @@ def mix_style(frames: torch.Tensor) -> torch.Tensor:
 
 
 def spec_augment(frames: torch.Tensor, frequency_masks: Masks, time_masks: Masks) -> torch.Tensor:
-    """Set random bands and spans of every excerpt to 0, the mean of standardised frames."""
+    """Mask random bands and time spans of every excerpt with 0, the mean of standardised frames."""
     n, n_rows, n_frames = frames.shape
     for masks, size, shape in ((frequency_masks, n_rows, (n, -1, 1)), (time_masks, n_frames, (n, 1, -1))):
         count, largest = masks or (0, 0)
@@ -111,7 +101,7 @@ def mixup(
     alpha: float | None,
     bandwidth: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mix every excerpt, and its values, with another of the batch.
+    """Mix every excerpt, and its values, with another one of the batch.
 
     Parameters
     ----------
@@ -123,7 +113,7 @@ def mixup(
     alpha : float or None
         Both parameters of the Beta distribution; None changes nothing.
     bandwidth : float, optional
-        C-Mixup: how near the other's values are, in deviations over the batch.
+        C-Mixup: bandwidth of the kernel that prefers similar values, in deviations over the batch.
 
     Returns
     -------
@@ -147,14 +137,12 @@ def mixup(
 
 
 def _near_partners(values: torch.Tensor, bandwidth: float) -> torch.Tensor:
-    """Draw another item for every item, by a Gaussian kernel over the distance of their values."""
+    """Draw another item for every item; the probability is a Gaussian kernel of their values' distance."""
     n = len(values)
-    if n == 1:
-        return torch.zeros(1, dtype=torch.long, device=values.device)
     deviation = values.std(dim=0, correction=0)
     standard = values / torch.where(deviation > 0, deviation, 1)
     squared_distance = (standard[:, None] - standard).square().mean(dim=2)  # [n, n]
-    oneself = torch.eye(n, dtype=torch.bool, device=values.device)
+    oneself = torch.eye(n, dtype=torch.bool, device=values.device) & (n > 1)
     exponent = -squared_distance / (2 * bandwidth**2)
     # a softmax, since the kernel itself is 0 in floating point where the bandwidth is small
     return exponent.masked_fill(oneself, -torch.inf).softmax(dim=1).multinomial(1)[:, 0]

@@ -1,42 +1,38 @@
-"""A ConvNet over excerpts as images: the excerpt CNN and the public CNN are settings of it."""
+"""A ConvNet over spectrograms as images; the excerpt CNN and the public CNN are settings of it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import nn
 
+from music_emotion.config import ModelSection
 from music_emotion.files import InputError
-from music_emotion.models.layers import ACTIVATIONS, Activation, AttentiveStatistics, MeanMax
+from music_emotion.models.layers import ACTIVATIONS, AttentiveStatistics, MeanMax
 
 
-class ImageChannels(nn.Module):
-    """Stack standardised frames and what is computed from them as image channels.
+def stack_channels(frames: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+    """Stack standardised frames and what is computed from them as the channels of an image.
 
     Parameters
     ----------
+    frames : torch.Tensor [shape=(n, n_rows, n_frames)]
     names : sequence of {"spectrogram", "frequency", "delta"}
         The frames, a frequency coordinate from -1 to 1, the difference to the previous frame.
-    fewest_frames : int, default 1
-        Shorter excerpts are padded with their mean, which is 0.
+
+    Returns
+    -------
+    torch.Tensor [shape=(n, n_channels, n_rows, n_frames)]
+        In channels-last memory format.
     """
-
-    def __init__(self, names: Sequence[str], fewest_frames: int = 1):
-        super().__init__()
-        self.names, self.fewest_frames = names, fewest_frames
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """Frames [shape=(n, n_rows, n_frames)] to images [shape=(n, n_channels, n_rows, n_frames)]."""
-        frames = nn.functional.pad(frames, (0, max(0, self.fewest_frames - frames.shape[2])))
-        rows = torch.linspace(-1, 1, frames.shape[1], device=frames.device, dtype=frames.dtype)
-        images = {
-            "spectrogram": frames,
-            "frequency": rows[:, None].expand_as(frames),
-            "delta": torch.diff(frames, dim=2, prepend=frames[:, :, :1]),
-        }
-        stacked = torch.stack([images[name] for name in self.names], dim=1)
-        return stacked.contiguous(memory_format=torch.channels_last)
+    rows = torch.linspace(-1, 1, frames.shape[1], device=frames.device, dtype=frames.dtype)
+    images = {
+        "spectrogram": frames,
+        "frequency": rows[:, None].expand_as(frames),
+        "delta": torch.diff(frames, dim=2, prepend=frames[:, :, :1]),
+    }
+    stacked = torch.stack([images[name] for name in names], dim=1)
+    return stacked.contiguous(memory_format=torch.channels_last)
 
 
 class ConvNet(nn.Module):
@@ -44,25 +40,10 @@ class ConvNet(nn.Module):
 
     Parameters
     ----------
-    n_channels, n_rows, n_frames : int
-        Size of the input. The readout "flatten" reads no other number of frames.
-    widths : sequence of int
-        Channels of each block.
-    convolutions, kernel : int
-        Convolutions in a block, and their size in rows and frames.
-    padded : bool
-        Whether convolutions keep the size of their input.
-    pool : {"average", "max"}
-        Pooling at the end of a block.
-    pool_size : int
-        Its size and stride.
-    stem_pool : tuple of int
-        Rows and frames of the input that are averaged into one.
-    batch_norm : bool
-        Normalise after a convolution.
-    activation : {"relu", "gelu", "silu"} or None
-    readout : {"mean-max", "attention", "flatten"}
-        `MeanMax` or `AttentiveStatistics` of the mean over rows, or all values.
+    model : ModelSection
+        Channels, blocks, pooling and readout.
+    n_rows, n_frames : int
+        Size of an excerpt. Only the readout "flatten" is tied to this number of frames.
 
     Raises
     ------
@@ -70,58 +51,46 @@ class ConvNet(nn.Module):
         When the input has fewer rows than the pooling needs.
     """
 
-    def __init__(
-        self,
-        n_channels: int,
-        n_rows: int,
-        n_frames: int,
-        widths: Sequence[int] = (32, 64, 128, 256),
-        convolutions: int = 2,
-        kernel: int = 3,
-        padded: bool = True,
-        pool: Literal["average", "max"] = "average",
-        pool_size: int = 2,
-        stem_pool: tuple[int, int] = (2, 4),
-        batch_norm: bool = True,
-        activation: Activation = "relu",
-        readout: Literal["mean-max", "attention", "flatten"] = "mean-max",
-    ):
+    def __init__(self, model: ModelSection, n_rows: int, n_frames: int):
         super().__init__()
-        self.stem = nn.AvgPool2d(stem_pool) if max(stem_pool) > 1 else nn.Identity()
+        self.channels, self.fewest_frames = model.channels, model.smallest_input[1]
+        self.stem = nn.AvgPool2d(model.stem_pool) if max(model.stem_pool) > 1 else nn.Identity()
         self.blocks = nn.Sequential()
-        for n_in, n_out in pairwise([n_channels, *widths]):
+        for n_in, n_out in pairwise([len(model.channels), *model.widths]):
             layers: list[nn.Module] = []
-            for number in range(convolutions):
-                padding = kernel // 2 if padded else 0
-                layers.append(nn.Conv2d(n_out if number else n_in, n_out, kernel, padding=padding))
-                if batch_norm:
+            for number in range(model.convolutions):
+                padding = model.kernel // 2 if model.padded else 0
+                layers.append(nn.Conv2d(n_out if number else n_in, n_out, model.kernel, padding=padding))
+                if model.norm == "batch":
                     layers.append(nn.BatchNorm2d(n_out))
-                layers.append(ACTIVATIONS[activation]())
-            if pool_size > 1:
-                layers.append({"average": nn.AvgPool2d, "max": nn.MaxPool2d}[pool](pool_size))
+                layers.append(ACTIVATIONS[model.activation]())
+            if model.pool_size > 1:
+                layers.append({"average": nn.AvgPool2d, "max": nn.MaxPool2d}[model.pool](model.pool_size))
             self.blocks.append(nn.Sequential(*layers))
-        self.reduction = stem_pool[1] * pool_size ** len(widths)
-        self.flatten = readout == "flatten"
+        self.reduction = model.stem_pool[1] * model.pool_size ** len(model.widths)
+        self.flatten = model.readout == "flatten"
         try:
             with torch.no_grad():
-                maps = self.blocks.eval()(self.stem(torch.zeros(1, n_channels, n_rows, n_frames)))
+                maps = self.blocks.eval()(self._stem(torch.zeros(1, n_rows, n_frames)))
         except RuntimeError:  # nothing is left of the input
             raise InputError(
                 f"The network pools more rows or frames than the input's {n_rows} x {n_frames}. "
                 f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
             ) from None
         self.blocks.train()
-        self.n_features = maps.numel() if self.flatten else 2 * widths[-1]
-        self.readout = AttentiveStatistics(widths[-1]) if readout == "attention" else MeanMax()
+        width = model.widths[-1]
+        self.n_features = maps.numel() if self.flatten else 2 * width
+        self.readout = AttentiveStatistics(width) if model.readout == "attention" else MeanMax()
 
-    def forward(self, images: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Read out features.
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Compute features.
 
         Parameters
         ----------
-        images : torch.Tensor [shape=(n, n_channels, n_rows, n_frames)]
+        frames : torch.Tensor [shape=(n, n_rows, n_frames)]
+            Standardised. Excerpts shorter than the pooling needs are padded with 0, their mean.
         lengths : torch.Tensor [shape=(n,)]
-            Frames before the padding; only these are read out (not by "flatten").
+            Frames before the padding; "flatten" reads the padding, too.
 
         Returns
         -------
@@ -132,13 +101,17 @@ class ConvNet(nn.Module):
         InputError
             When "flatten" gets excerpts of another length.
         """
-        maps = self.blocks(self.stem(images)).float()
+        maps = self.blocks(self._stem(frames)).float()
         if self.flatten:
             if maps[0].numel() != self.n_features:
                 raise InputError(
-                    f"The excerpt has {images.shape[-1]} frames, but the readout 'flatten' reads only "
+                    f"The excerpt has {frames.shape[-1]} frames, but the readout 'flatten' reads only "
                     f"excerpts as long as those the network was trained on."
                 )
             return maps.flatten(1)
         pooled = torch.div(lengths + self.reduction - 1, self.reduction, rounding_mode="floor")
         return self.readout(maps.mean(dim=2), pooled.clamp(1, maps.shape[-1]))
+
+    def _stem(self, frames: torch.Tensor) -> torch.Tensor:
+        padded = nn.functional.pad(frames, (0, max(0, self.fewest_frames - frames.shape[2])))
+        return self.stem(stack_channels(padded, self.channels))

@@ -1,4 +1,4 @@
-"""Classical estimators of targets and genres from clip statistics; they know families of statistics."""
+"""Classical estimators of targets and genres from clip statistics, which come in families."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,53 +25,38 @@ from threadpoolctl import threadpool_limits
 from music_emotion.config import ClassicalSection
 from music_emotion.files import InputError
 
-_FARTHEST = 4.0  # deviations at which a statistic of a clip is cut off, for distances square it
-_MEAN_DISTANCE = 1.5  # at which relevance starts, all families together
+_FARTHEST = 4.0  # deviations at which a statistic of a clip is clipped, since distances square it
+_MEAN_DISTANCE = 1.5  # weighted distance over all families, on average, that the relevances start from
 _N_STEPS = 60
-_LEAST_DISTANCE = 1e-10  # squared, of what rounding alone makes of a family that does not vary
-_LEAST_NOISE = 1e-6  # in parts of all variance; keeps the covariance of equal clips invertible
-_HELD_OUT = 5  # splits of the clips, each of which calibrates what is fitted to the others
+_LEAST_DISTANCE = 1e-10  # mean squared distance below which a family counts as constant
+_LEAST_NOISE = 1e-6  # share of all variance; keeps the covariance of equal clips invertible
+_HELD_OUT = 5  # folds of the classifier's calibration
 
 Families = Sequence[str] | None
 
-
-_NAMES = {  # of our settings in each package
-    "boosting": {
-        **{"rounds": "max_iter", "leaves": "max_leaf_nodes", "leaf_clips": "min_samples_leaf"},
-        **{"feature_share": "max_features", "l2": "l2_regularization"},
-    },
-    "xgboost": {
-        **{"rounds": "n_estimators", "leaves": "max_leaves", "leaf_clips": "min_child_weight"},
-        **{"feature_share": "colsample_bynode", "clip_share": "subsample", "l2": "reg_lambda"},
-    },
-    "lightgbm": {
-        **{"rounds": "n_estimators", "leaves": "num_leaves", "leaf_clips": "min_child_samples"},
-        **{"feature_share": "feature_fraction_bynode", "clip_share": "subsample", "l2": "reg_lambda"},
-    },
-}
-_FIXED: dict[str, dict[str, Any]] = {
-    "boosting": {"early_stopping": False},
-    "xgboost": {"tree_method": "hist", "grow_policy": "lossguide", "n_jobs": 1, "verbosity": 0},
-    # sums depend on the number of threads and, without force_row_wise, on which way was faster
-    "lightgbm": {
-        **{"subsample_freq": 1, "deterministic": True, "force_row_wise": True},
-        **{"n_jobs": 1, "verbosity": -1},
-    },
+_NAMES = {  # of our settings in scikit-learn, XGBoost and LightGBM
+    "rounds": ("max_iter", "n_estimators", "n_estimators"),
+    "learning_rate": ("learning_rate", "learning_rate", "learning_rate"),
+    "leaves": ("max_leaf_nodes", "max_leaves", "num_leaves"),
+    "leaf_clips": ("min_samples_leaf", "min_child_weight", "min_child_samples"),
+    "feature_share": ("max_features", "colsample_bynode", "feature_fraction_bynode"),
+    "clip_share": (None, "subsample", "subsample"),
+    "l2": ("l2_regularization", "reg_lambda", "reg_lambda"),
 }
 
 
 def make_regressor(classical: ClassicalSection, seed: int, families: Families) -> RegressorMixin:
-    """An unfitted scikit-learn regressor for all targets at once.
+    """Build an unfitted scikit-learn regressor of all targets.
 
-    It standardises statistics and targets over the clips it is fitted to, so that settings mean the
-    same for every statistic and target, and every family of statistics weighs alike.
+    It standardises statistics and targets over the clips it is fitted to, and gives every family of
+    statistics the same weight. So settings mean the same for every set of statistics and targets.
 
     Parameters
     ----------
     classical : ClassicalSection
         Which estimator of targets, and its settings.
     seed : int
-        Of trees; the others draw nothing.
+        Random state of trees; the other estimators draw nothing.
     families : sequence of str
         The family of every statistic.
 
@@ -89,29 +74,25 @@ def make_regressor(classical: ClassicalSection, seed: int, families: Families) -
     estimators = {
         "gp": FamilyProcess(families),
         "ridge": Ridge(classical.alpha),
-        "svr": GaussianSvr(classical.c, classical.gamma),
+        "svr": SVR(C=classical.c, gamma=classical.gamma),
     }
     estimator = estimators.get(classical.kind or "") or _trees(classical, "Regressor", seed)
     # each target by itself, since scikit-learn 1.6 flattens a single one before scaling it
-    standardised = make_pipeline(FamilyScaler(families), estimator)
+    standardised = make_pipeline(FamilyScaler(families, classical.kind == "svr"), estimator)
     return MultiOutputRegressor(TransformedTargetRegressor(standardised, transformer=StandardScaler()))
 
 
 def make_classifier(
     classical: ClassicalSection, seed: int, families: Families, balanced: bool
 ) -> ClassifierMixin:
-    """An unfitted scikit-learn classifier of genres.
-
-    It standardises statistics over the clips it is fitted to, and every family weighs alike.
+    """Build an unfitted scikit-learn classifier of genres.
 
     Parameters
     ----------
     classical : ClassicalSection
         Which estimator of genres, and its settings.
-    seed : int
-        Of trees; the SVM draws nothing.
-    families : sequence of str
-        The family of every statistic.
+    seed, families
+        As for `make_regressor`.
     balanced : bool
         Weight classes by the inverse of their frequency.
 
@@ -119,7 +100,7 @@ def make_classifier(
     -------
     ClassifierMixin
         Its `fit` takes statistics [shape=(n, n_statistics)] and class indices [shape=(n,)] of at
-        least two classes, which may have gaps; its `predict_proba` gives one column for each of
+        least two classes, which may have gaps. Its `predict_proba` gives one column for each of
         its `classes_`.
 
     Raises
@@ -129,91 +110,98 @@ def make_classifier(
     """
     svm = SVC(C=classical.c, gamma=classical.gamma)
     estimator = svm if classical.kind == "svm" else _trees(classical, "Classifier", seed)
-    return make_pipeline(FamilyScaler(families), GenreClassifier(estimator, balanced))
+    scaler = FamilyScaler(families, classical.kind == "svm")
+    return make_pipeline(scaler, GenreClassifier(estimator, balanced))
 
 
 def _trees(classical: ClassicalSection, ending: str, seed: int) -> Any:
     """Unfitted boosted trees of scikit-learn, XGBoost or LightGBM."""
-    kind = classical.kind or ""
-    module, name, any_depth = {
-        "boosting": ("sklearn.ensemble", "HistGradientBoosting", None),
-        "xgboost": ("xgboost", "XGB", 0),
-        "lightgbm": ("lightgbm", "LGBM", -1),
-    }[kind]
+    settings: dict[str, Any] = {"random_state": seed}
+    match kind := classical.kind:
+        case "boosting":
+            number, module, name = 0, "sklearn.ensemble", "HistGradientBoosting"
+            settings |= {"max_depth": classical.depth, "early_stopping": False}
+        case "xgboost":
+            number, module, name = 1, "xgboost", "XGB"
+            settings |= {"max_depth": classical.depth or 0, "tree_method": "hist", "grow_policy": "lossguide"}
+            # versions differ in their default base_score
+            settings |= {"base_score": 0.0 if ending == "Regressor" else 0.5, "n_jobs": 1, "verbosity": 0}
+        case _:
+            number, module, name = 2, "lightgbm", "LGBM"
+            settings |= {"max_depth": classical.depth or -1, "subsample_freq": 1, "verbosity": -1}
+            # sums depend on the number of threads and, without force_row_wise, on which way was faster
+            settings |= {"n_jobs": 1, "deterministic": True, "force_row_wise": True}
+    settings |= {names[number]: getattr(classical, ours) for ours, names in _NAMES.items() if names[number]}
     try:
-        make = getattr(import_module(module), name + ending)
-    except (ImportError, OSError) as error:  # the latter where a library of the system is missing
+        return getattr(import_module(module), name + ending)(**settings)
+    except (ImportError, OSError) as error:  # OSError where a library of the system is missing
         raise InputError(
             f"classical.kind '{kind}' needs the package of that name, which can't be imported ({error}). "
             f"Give another kind, or: pip install 'music-emotion[classical]'."
         ) from None
-    settings = {theirs: getattr(classical, ours) for ours, theirs in _NAMES[kind].items()}
-    if kind == "xgboost":  # versions differ in where they start
-        settings["base_score"] = 0.0 if ending == "Regressor" else 0.5
-    return make(
-        learning_rate=classical.learning_rate,
-        max_depth=classical.depth or any_depth,
-        random_state=seed,
-        **settings,
-        **_FIXED[kind],
-    )
 
 
 class FamilyScaler(TransformerMixin, BaseEstimator):
-    """Standardise statistics such that every family weighs alike, however many it has.
+    """Standardise statistics, then scale each so that all families have the same total variance.
 
-    A statistic's weight is 1 where all families are of one size, or there is one.
+    The scale is 1 where all families have the same size, or there is one.
 
     Parameters
     ----------
     families : sequence of str, optional
-        The family of every statistic, in their order; all are of one family, if not given.
+        The family of every statistic, in order of the columns. Without it there is one family.
+    unit_norm : bool, default False
+        Divide all by one number, so that the mean squared norm is 1 where statistics are centred. An
+        RBF kernel of ``gamma=1`` then is scikit-learn's with ``gamma="scale"``.
     """
 
-    def __init__(self, families: Families = None):
+    def __init__(self, families: Families = None, unit_norm: bool = False):
         self.families = families
+        self.unit_norm = unit_norm
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> Self:  # noqa: ARG002
         """Learn mean and deviation of statistics [shape=(n, n_statistics)]."""
         X = validate_data(self, X)
         self.standard_ = StandardScaler().fit(X)
-        _, family, sizes = np.unique(
-            self.families or ["one"] * X.shape[1], return_inverse=True, return_counts=True
-        )
+        families = self.families or ["one"] * X.shape[1]
+        _, family, sizes = np.unique(families, return_inverse=True, return_counts=True)
         self.weights_ = np.sqrt(len(family) / len(sizes) / sizes[family])
+        if self.unit_norm:
+            scaled = self.transform(X)
+            self.weights_ /= np.sqrt(scaled.shape[1] * scaled.var() or 1.0)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Weighted deviations from the mean, of the same shape; outliers are cut off."""
+        """Scaled deviations from the mean, of the same shape, clipped at 4 standard deviations."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         return self.standard_.transform(X).clip(-_FARTHEST, _FARTHEST) * self.weights_
 
 
 class FamilyProcess(RegressorMixin, BaseEstimator):
-    """Gaussian process regression that learns how much every family of statistics matters.
+    """Gaussian process regression with automatic relevance determination per family of statistics.
 
-    Two clips are as alike as ``exp(-sqrt(sum of w * d))``, over families: ``d`` is their squared
-    distance within the family, in parts of its mean over all pairs of clips, and ``w`` the family's
-    relevance. A family that does not vary over the clips never counts. Relevances, signal and noise
-    maximise the marginal likelihood, that is how probable the training targets are, so that no
-    clips have to be held out to choose them [1]_. A normal prior on the logarithm of the
-    relevances keeps families alike that the clips say little about.
+    The kernel is ``exp(-sqrt(sum of w * d))`` over families. ``d`` is two clips' squared distance
+    within the family, divided by its mean over all pairs of clips, and ``w`` is the family's
+    relevance. A family that is constant over the clips is ignored. Relevances and the variances of
+    signal and noise maximise the marginal likelihood [1]_, so no clips are held out to choose them. A
+    normal prior on log relevances shrinks families towards equal relevance where the data is
+    inconclusive.
 
     Parameters
     ----------
     families : sequence of str, optional
-        The family of every statistic, in their order; all are of one family, if not given.
+        As for `FamilyScaler`.
     spread : float
-        Deviation of that prior, above 0: near 0 families matter alike, at 1.5 one may easily
-        matter a hundred times as much as another.
+        Standard deviation of that prior, above 0. Near 0 all families have the same relevance; at 1.5
+        one is easily a hundred times as relevant as another.
 
     Attributes
     ----------
     relevance_ : dict of str to float
-        Of every family.
+        Relevance of every family.
     noise_ : float
-        Variance of what the statistics do not explain, in that of the target.
+        Noise variance, in units of the target's variance.
 
     References
     ----------
@@ -246,8 +234,7 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
         X = validate_data(self, X, reset=False, dtype=np.float64)
         with _one_thread(), torch.no_grad():
             distances = self._distances(X) / self.scales_[:, None, None]
-            likeness = _likeness(self.logarithms_[:-2], torch.from_numpy(distances))
-            return (likeness @ self.solved_).numpy()
+            return (_kernel(self.logarithms_[:-2], torch.from_numpy(distances)) @ self.solved_).numpy()
 
     def _distances(self, statistics: np.ndarray) -> np.ndarray:
         """Squared distances to the known clips [shape=(n_families, n, n_known)], float32."""
@@ -264,46 +251,39 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
         logarithms[-2:] = torch.tensor([0.0, np.log(0.7)])
         logarithms.requires_grad_()
         optimizer = torch.optim.LBFGS([logarithms], max_iter=_N_STEPS, line_search_fn="strong_wolfe")
+        identity = torch.eye(len(target), dtype=torch.float64)
+
+        def solve() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+            """Variances, the covariance's Cholesky factor, and its inverse times the target."""
+            signal, noise = logarithms[-2:].exp()
+            noise = noise + _LEAST_NOISE * (1 + signal)
+            factor = torch.linalg.cholesky(signal * _kernel(logarithms[:-2], distances) + noise * identity)
+            return signal, noise, factor, torch.cholesky_solve(target[:, None], factor)[:, 0]
 
         def negative_log_likelihood() -> torch.Tensor:
             optimizer.zero_grad()
-            factor = torch.linalg.cholesky(_covariance(logarithms, distances))
-            solved = torch.cholesky_solve(target[:, None], factor)[:, 0]
+            _, _, factor, solved = solve()
             loss = target @ solved / 2 + factor.diagonal().log().sum()
             loss = loss + (logarithms[:-2] - start).square().sum() / (2 * self.spread**2)
             loss.backward()
             return loss
 
         optimizer.step(negative_log_likelihood)
-        self.logarithms_ = logarithms.detach()
-        signal, noise = _variances(self.logarithms_)
-        factor = torch.linalg.cholesky(_covariance(self.logarithms_, distances))
-        self.solved_ = signal * torch.cholesky_solve(target[:, None], factor)[:, 0]
-        self.noise_ = noise.item()
+        self.logarithms_ = logarithms.requires_grad_(False)
+        signal, noise, _, solved = solve()
+        self.solved_, self.noise_ = signal * solved, noise.item()
         relevances = self.logarithms_[:-2].exp().tolist()
         self.relevance_ = dict(zip(self.names_.tolist(), relevances, strict=True))
 
 
-def _covariance(logarithms: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    signal, noise = _variances(logarithms)
-    own = noise * torch.eye(distances.shape[1], dtype=torch.float64)
-    return signal * _likeness(logarithms[:-2], distances) + own
-
-
-def _variances(logarithms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of signal and noise."""
-    signal, noise = logarithms[-2:].exp()
-    return signal, noise + _LEAST_NOISE * (1 + signal)
-
-
-def _likeness(relevance_logarithms: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
-    weighted = torch.tensordot(relevance_logarithms.exp().float(), distances, 1).double()
-    return torch.exp(-torch.sqrt(weighted + 1e-12))  # a root has no slope at 0
+def _kernel(log_relevances: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
+    weighted = torch.tensordot(log_relevances.exp().float(), distances, 1).double()
+    return torch.exp(-torch.sqrt(weighted + 1e-12))  # the square root has no gradient at 0
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """PyTorch and BLAS with one thread: sums, and so all that follows, depend on their number."""
+    """Run PyTorch and BLAS on one thread, since sums depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -313,45 +293,13 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class GaussianSvr(RegressorMixin, BaseEstimator):
-    """Support vector regression whose `gamma` counts in parts of scikit-learn's "scale".
-
-    Parameters
-    ----------
-    c : float, default 1
-        Weight of errors.
-    gamma : float, default 1
-        How narrow the Gaussian kernel is.
-    """
-
-    def __init__(self, c: float = 1.0, gamma: float = 1.0):
-        self.c = c
-        self.gamma = gamma
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Fit to standardised statistics [shape=(n, n_statistics)] and one target [shape=(n,)]."""
-        X, y = validate_data(self, X, y, y_numeric=True)
-        self.svr_ = SVR(C=self.c, gamma=_absolute(self.gamma, X)).fit(X, y)
-        return self
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """The target of each clip [shape=(n,)]."""
-        check_is_fitted(self)
-        return self.svr_.predict(validate_data(self, X, reset=False))
-
-
-def _absolute(gamma: float, statistics: np.ndarray) -> float:
-    """A kernel's gamma from parts of "scale"; statistics that never vary don't count."""
-    return gamma / (np.shape(statistics)[1] * (np.ascontiguousarray(statistics).var() or 1.0))
-
-
 class GenreClassifier(ClassifierMixin, BaseEstimator):
-    """Calibrate a support vector machine, or balance trees, on classes without gaps.
+    """A calibrated SVM, or boosted trees, for classes with gaps.
 
     Parameters
     ----------
     estimator : ClassifierMixin, optional
-        An SVC whose `gamma` counts in parts of scikit-learn's "scale" (the default), or boosted trees.
+        Boosted trees, or an SVC (the default).
     balanced : bool, default False
         Weight classes by the inverse of their frequency.
     """
@@ -370,33 +318,30 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        n_classes, rarest = len(self.classes_), int(np.bincount(codes).min())
+        self.classes_, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        n_classes, rarest = len(self.classes_), int(counts.min())
         if n_classes < 2:
             raise InputError(
                 f"All {len(codes)} clips to learn from are of one class, {self.classes_[0]}. "
                 f"Give clips of two classes or more."
             )
-        estimator = clone(SVC(gamma=1.0) if self.estimator is None else self.estimator)
+        estimator = clone(SVC() if self.estimator is None else self.estimator)
         class_weight = "balanced" if self.balanced else None
         if isinstance(estimator, SVC):
             if rarest < 2:
                 raise InputError(
-                    "A class has a single clip to learn from, but the SVM holds clips of every class out to "
-                    "learn what its margins mean. Leave the class out with data.genres, or give another "
-                    "classical.kind."
+                    "A class has a single clip to learn from, but the SVM's calibration holds out clips of "
+                    "every class. Leave the class out with data.genres, or give another classical.kind."
                 )
-            # of all clips, though the SVM is fitted to fewer
-            gamma = _absolute(estimator.gamma, X)
-            machines = OneVsRestClassifier(estimator.set_params(gamma=gamma, class_weight=class_weight))
+            machines = OneVsRestClassifier(estimator.set_params(class_weight=class_weight))
             estimator = CalibratedClassifierCV(machines, ensemble=False, cv=min(_HELD_OUT, rarest))
         elif "min_child_weight" in estimator.get_params() and "grow_policy" in estimator.get_params():
-            # XGBoost weighs a clip by how the loss bends, here where all classes are alike. The surer it
-            # is of a clip, the less it weighs, so later leaves hold more than leaf_clips.
-            weight = (1 / n_classes) * (1 - 1 / n_classes) * (2 if n_classes > 2 else 1)
-            estimator.set_params(min_child_weight=estimator.min_child_weight * weight)
+            # XGBoost's child weight is a sum of Hessians. At the start this is that of one clip; it falls
+            # as the model gets surer of the clip, so later leaves hold more clips than leaf_clips.
+            hessian = (1 / n_classes) * (1 - 1 / n_classes) * (2 if n_classes > 2 else 1)
+            estimator.set_params(min_child_weight=estimator.min_child_weight * hessian)
         weights = compute_sample_weight(class_weight, codes)
-        with warnings.catch_warnings():  # machines are weighted by class, so their calibration alone by clip
+        with warnings.catch_warnings():  # the SVM is weighted by class, so only its calibration needs these
             warnings.filterwarnings("ignore", ".*does not appear to accept sample_weight")
             self.estimator_ = estimator.fit(X, codes, sample_weight=weights)
         return self
@@ -407,6 +352,5 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
         return self.estimator_.predict_proba(validate_data(self, X, reset=False))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """The likeliest class of each clip [shape=(n,)]."""
-        likeliest = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[likeliest]
+        """The most probable class of each clip [shape=(n,)]."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]

@@ -1,4 +1,4 @@
-"""The response of a network's first layers to a clip, taken with forward hooks."""
+"""The response of a network's first layers to a clip, recorded with forward hooks."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,19 +16,17 @@ from music_emotion.datasets.store import Store
 from music_emotion.files import InputError
 from music_emotion.models.network import Network
 
-_N_LAYERS = 2
-
 
 @dataclass(frozen=True)
 class Activations:
-    """An excerpt, and what layers answer to it.
+    """An excerpt, and the activations of a network's first layers.
 
     Attributes
     ----------
     excerpt : np.ndarray [shape=(n_rows, n_frames)]
         As in the arrays: mel in dB, chroma 0 to 1.
     start : int
-        The frame of the clip that the excerpt begins with.
+        First frame of the excerpt in the clip.
     layers : dict of str to np.ndarray
         Layer to feature maps [shape=(n_maps, n_rows, n_frames)], or to hidden states
         [shape=(n_units, n_frames)].
@@ -40,12 +38,12 @@ class Activations:
 
 
 def activations(network: Network, fused: np.ndarray) -> Activations:
-    """Run a network on the excerpt in the middle of a clip and keep what its first layers give.
+    """Run a network on the excerpt in the middle of a clip and record its first layers.
 
     Parameters
     ----------
     network : Network
-        As `load_model` gives it.
+        As `load_model` returns it.
     fused : np.ndarray [shape=(140, n_frames)]
         At the rate the network was trained on.
 
@@ -58,53 +56,47 @@ def activations(network: Network, fused: np.ndarray) -> Activations:
     Raises
     ------
     InputError
-        When the network has no feature maps, as transformers and fully connected networks.
+        When the network has no feature maps, such as transformers and fully connected networks.
     """
     experiment = network.card.experiment
-    # cut as in validation, so with the same rows, length and padding, but once
+    # cut as in validation, but once
     clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
     excerpt = experiment.excerpt.model_copy(update={"test": 1})
     batch = EvenExcerpts(clip, experiment.data, excerpt).__getitems__([0])
     frames, lengths = batch["frames"], batch["lengths"]
     layers: dict[str, np.ndarray] = {}
     with ExitStack() as hooks, torch.inference_mode():
-        for name, layer in _first_layers(network):
-            hooks.enter_context(layer.register_forward_hook(partial(_keep, layers, name)))
+        for name, layer in _first_layers(network).items():
+            hooks.enter_context(layer.register_forward_hook(partial(_record, layers, name)))
         network.eval()(frames, lengths)
+    if not layers:
+        model = experiment.model
+        raise InputError(
+            f"'{model.backbone if model.kind == 'timm' else model.kind}' gives no feature maps that could be "
+            f"drawn. Take a convolutional network, such as model.kind 'conv' or the backbone 'resnet18'."
+        )
     return Activations(frames[0].numpy(), round((fused.shape[1] - int(lengths[0])) / 2), layers)
 
 
-def _first_layers(network: Network) -> list[tuple[str, nn.Module]]:
+def _first_layers(network: Network) -> dict[str, nn.Module]:
     model, trunk = network.card.experiment.model, network.trunk
     match model.kind:
         case "conv":
-            return [(f"block {number}", block) for number, block in enumerate(trunk.blocks[:_N_LAYERS], 1)]
+            return {f"block {number}": block for number, block in enumerate(trunk.blocks[:2], 1)}
         case "lstm":
-            return [("last LSTM layer", trunk.lstm)]
-        case "timm":
-            backbone = trunk.backbone
-            stages = [stage["module"] for stage in getattr(backbone, "feature_info", None) or []][:_N_LAYERS]
-            if stages and getattr(backbone, "output_fmt", "NCHW") == "NCHW":
-                return [(f"{model.backbone} {stage}", backbone.get_submodule(stage)) for stage in stages]
-            raise _no_maps(f"'{model.backbone}'")
-    raise InputError("A fully connected network has no feature maps that could be drawn.")
+            return {"last LSTM layer": trunk.lstm}
+        case "timm" if getattr(trunk.backbone, "output_fmt", "NCHW") == "NCHW":
+            stages = [stage["module"] for stage in getattr(trunk.backbone, "feature_info", None) or []]
+            return {f"{model.backbone} {name}": trunk.backbone.get_submodule(name) for name in stages[:2]}
+    return {}
 
 
-def _no_maps(name: str) -> InputError:
-    return InputError(
-        f"{name} gives no feature maps that could be drawn, as transformers do not. "
-        f"Take a convolutional backbone, such as resnet18."
-    )
-
-
-def _keep(layers: dict[str, np.ndarray], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Keep one clip's output of a layer, as one array or, of an LSTM, one per direction."""
+def _record(layers: dict[str, np.ndarray], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Record one clip's feature maps or, of an LSTM, the hidden states of each direction."""
     if isinstance(output, tuple):  # packed steps, then hidden and cell state [layers * directions, n, width]
-        states = pad_packed_sequence(output[0])[0][:, 0].T.numpy()  # [units of all directions, frames]
-        width = output[1][0].shape[2]
-        directions = ("forward", "backward")[: len(states) // width]
-        layers |= {f"{name}, {way}": states[i * width :][:width] for i, way in enumerate(directions)}
+        states = pad_packed_sequence(output[0])[0][:, 0].T  # [units of all directions, frames]
+        parts = states.split(output[1][0].shape[2])
+        ways = ("forward", "backward")[: len(parts)]
+        layers |= {f"{name}, {way}": part.numpy() for way, part in zip(ways, parts, strict=True)}
     elif isinstance(output, torch.Tensor) and output.ndim == 4:
-        layers[name] = output[0].float().numpy().copy()  # since the next layer may work in place
-    else:
-        raise _no_maps(name)
+        layers[name] = output[0].float().numpy().copy()  # the next layer may work in place

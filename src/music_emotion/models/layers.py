@@ -18,7 +18,7 @@ _LEAST_VARIANCE = 1e-6  # whose root still has a gradient
 def dense_layers(
     n_features: int, widths: Sequence[int], activation: Activation, batch_norm: bool = False
 ) -> list[nn.Module]:
-    """Linear layers, each followed by batch normalisation, if asked for, and the activation.
+    """Linear layers, each followed by optional batch normalisation and the activation.
 
     Parameters
     ----------
@@ -58,9 +58,7 @@ class Mlp(nn.Module):
         self.n_features = widths[-1]
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Read frames [shape=(n, n_rows, n_frames)] into features [shape=(n, n_features)].
-
-        It reads padding like any other sound.
+        """Map frames [shape=(n, n_rows, n_frames)], padding included, to features [shape=(n, n_features)].
 
         Raises
         ------
@@ -76,7 +74,7 @@ class Mlp(nn.Module):
 
 
 class Lstm(nn.Module):
-    """Packed LSTM of two layers; the features are each direction's last valid step.
+    """LSTM of two layers on packed sequences; the features are each direction's last valid step.
 
     Parameters
     ----------
@@ -96,7 +94,7 @@ class Lstm(nn.Module):
         self.n_features = self.n_directions * width
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Read frames [shape=(n, n_rows, n_frames)] into features [shape=(n, n_features)]."""
+        """Map frames [shape=(n, n_rows, n_frames)] to features [shape=(n, n_features)]."""
         steps = frames.transpose(1, 2)  # [n, frames, rows]
         packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (hidden, _) = self.lstm(packed)
@@ -104,10 +102,10 @@ class Lstm(nn.Module):
 
 
 class MeanMax(nn.Module):
-    """The mean over time beside the maximum, without the padding."""
+    """Mean and maximum over time, without the padding."""
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Read out features.
+        """Compute features.
 
         Parameters
         ----------
@@ -126,7 +124,7 @@ class MeanMax(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Attentive statistics pooling: the weighted mean over time beside the weighted deviation.
+    """Attentive statistics pooling: mean and deviation over time with learnt weights of the frames.
 
     Parameters
     ----------
@@ -144,7 +142,7 @@ class AttentiveStatistics(nn.Module):
         self.importance = nn.Sequential(nn.Linear(width, 64), nn.Tanh(), nn.Linear(64, 1))
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Read out features, as `MeanMax` does."""
+        """Compute features, with the same shapes as in `MeanMax`."""
         importance = self.importance(frames.transpose(1, 2)).float().transpose(1, 2)  # [n, 1, n_frames]
         weights = importance.masked_fill(_padding(frames, lengths), -torch.inf).softmax(dim=2)
         mean = (weights * frames).sum(dim=2)
@@ -153,12 +151,12 @@ class AttentiveStatistics(nn.Module):
 
 
 def _padding(frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Where the padding is [shape=(n, 1, n_frames)]."""
+    """Mask of the padding [shape=(n, 1, n_frames)]."""
     return (torch.arange(frames.shape[2], device=frames.device) >= lengths[:, None])[:, None]
 
 
 class PublicHeads(nn.Module):
-    """The public baseline's heads, side by side: two layers each, with 128 hidden units.
+    """The public baseline's heads, concatenated: two layers each, with 128 hidden units.
 
     Parameters
     ----------
@@ -181,5 +179,5 @@ class PublicHeads(nn.Module):
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Features [shape=(n, n_features)] to outputs [shape=(n, n_outputs)]."""
+        """Map features [shape=(n, n_features)] to outputs [shape=(n, n_outputs)]."""
         return torch.cat([head(features) for head in self.heads], dim=1)

@@ -1,8 +1,7 @@
-"""The whole network of an experiment: standardise, augment, trunk, head; saved as one file."""
+"""The whole network of an experiment (standardisation, augmentation, trunk, head), saved as one file."""
 
 import json
-from dataclasses import field, replace
-from inspect import signature
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import N_MELS, STRICT, Experiment
 from music_emotion.files import InputError, atomic_path, describe, first_five, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
-from music_emotion.models.conv import ConvNet, ImageChannels
+from music_emotion.models.conv import ConvNet
 from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_layers
 from music_emotion.models.target_scale import TargetScale
 
@@ -34,13 +33,13 @@ class ModelCard:
     outputs : tuple of str
         Targets, or classes in the order of the logits.
     row_mean, row_deviation : tuple of float
-        Of the training folds' frames, per row.
+        Mean and deviation of each row over the training folds' frames.
     target_mean, target_deviation : tuple of float
-        Of the training folds' targets; 0 and 1 where they are not standardised.
+        Those of each target over the training folds; 0 and 1 where targets are not standardised.
     target_quantiles : tuple of tuple of float
-        Of the training folds' targets, per target, where they are learnt as normal scores.
+        Quantiles of each target over the training folds, where targets are learnt as normal scores.
     features : FeatureSettings
-        How audio became the clips; means nothing of foreign windows and statistics.
+        How audio was turned into features. Meaningless for windows and statistics from elsewhere.
     """
 
     experiment: Experiment
@@ -63,52 +62,39 @@ _CARDS = TypeAdapter(ModelCard)
 
 
 class Network(nn.Module):
-    """Frames as the store has them to targets or class probabilities.
+    """A network of frames as the store has them, whose outputs become targets or class probabilities.
+
+    It standardises frames per row, augments them in training, and passes them to a trunk and a head.
 
     Parameters
     ----------
-    trunk : nn.Module
-        Takes frames or images, and lengths; has `n_features`.
-    head : nn.Module
-        Takes the trunk's features.
-    row_mean, row_deviation : sequence of float
-        Standardise frames per row.
-    target_scale : TargetScale, optional
-        Maps outputs to targets; without it they are logits of classes.
-    augmentation : nn.Module, optional
-        Varies standardised frames.
-    channels : ImageChannels, optional
-        Turns frames into images.
-
-    Attributes
-    ----------
     card : ModelCard
-        What `build_network` built it from.
+        What to build, with random weights.
+    pretrained : bool, default True
+        Whether a timm backbone reads the file that `model.weights` names.
+
+    Raises
+    ------
+    InputError
+        When the model's settings do not fit the input.
     """
 
     row_mean: torch.Tensor
     row_deviation: torch.Tensor
-    trunk: Any
-    head: Any
-    card: ModelCard
 
-    def __init__(
-        self,
-        trunk: nn.Module,
-        head: nn.Module,
-        row_mean: tuple[float, ...],
-        row_deviation: tuple[float, ...],
-        target_scale: TargetScale | None = None,
-        augmentation: nn.Module | None = None,
-        channels: ImageChannels | None = None,
-    ):
+    def __init__(self, card: ModelCard, pretrained: bool = True):
         super().__init__()
-        # the card keeps them, so the weights do not
-        self.register_buffer("row_mean", torch.tensor(row_mean)[:, None], persistent=False)
-        self.register_buffer("row_deviation", torch.tensor(row_deviation)[:, None], persistent=False)
-        self.trunk, self.head = trunk, head
-        self.target_scale = target_scale
-        self.augmentation, self.channels = augmentation or nn.Identity(), channels or nn.Identity()
+        self.card = card
+        experiment, n_rows = card.experiment, len(card.row_mean)
+        for name in ("row_mean", "row_deviation"):  # the card keeps them, so the weights do not
+            self.register_buffer(name, torch.tensor(getattr(card, name))[:, None], persistent=False)
+        has_mel = experiment.data.of_layout and experiment.data.rows != "chroma"
+        self.augmentation = SpectrogramAugmentation(min(n_rows, N_MELS) if has_mel else 0, experiment.augment)
+        self.trunk: Any = _build_trunk(experiment, n_rows, pretrained)
+        self.head: Any = build_head(experiment, self.trunk.n_features, len(card.outputs))
+        self.target_scale = None
+        if experiment.task == "emotion":
+            self.target_scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute outputs.
@@ -123,14 +109,13 @@ class Network(nn.Module):
         Returns
         -------
         torch.Tensor [shape=(n, n_outputs)]
-            Targets as `TargetScale` has them, or logits.
+            Targets as `TargetScale` maps them, or logits.
         """
         return self.head(self.features(frames, lengths))
 
     def features(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """What the trunk makes of frames, for a head [shape=(n, n_features)]."""
-        standard = self.augmentation((frames - self.row_mean) / self.row_deviation)
-        return self.trunk(self.channels(standard), lengths)
+        """The trunk's features, the input of a head [shape=(n, n_features)]."""
+        return self.trunk(self.augmentation((frames - self.row_mean) / self.row_deviation), lengths)
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
@@ -138,66 +123,41 @@ class Network(nn.Module):
         return outputs.softmax(dim=1) if self.target_scale is None else self.target_scale.targets_of(outputs)
 
 
-def build_network(card: ModelCard) -> Network:
-    """The network that a card describes, with random weights.
-
-    Raises
-    ------
-    InputError
-        When the model's settings do not fit the input.
-    """
-    experiment, n_rows = card.experiment, len(card.row_mean)
-    data, augment = experiment.data, experiment.augment
-    has_mel = data.of_layout and data.rows != "chroma"
-    augmentation = SpectrogramAugmentation(
-        min(n_rows, N_MELS) if has_mel else 0, **augment.model_dump(exclude={"mixup", "mixup_bandwidth"})
-    )
-    trunk, channels = build_trunk(experiment, n_rows)
-    scale = None
-    if experiment.task == "emotion":
-        scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
-    head = build_head(experiment, trunk.n_features, len(card.outputs))
-    network = Network(trunk, head, card.row_mean, card.row_deviation, scale, augmentation, channels)
-    network.card = card
-    return network.to(memory_format=torch.channels_last)
+def build_network(card: ModelCard, pretrained: bool = True) -> Network:
+    """Build a `Network` in channels-last memory format, in which convolutions are fastest."""
+    return Network(card, pretrained).to(memory_format=torch.channels_last)
 
 
-def build_trunk(experiment: Experiment, n_rows: int) -> tuple[Any, ImageChannels | None]:
-    """The trunk that an experiment asks for, and the image channels it reads."""
+def _build_trunk(experiment: Experiment, n_rows: int, pretrained: bool) -> nn.Module:
     model, n_frames = experiment.model, experiment.excerpt.frames
-    batch_norm = model.norm == "batch"
     match model.kind:
         case "lstm":
-            return Lstm(n_rows, model.lstm_width, model.bidirectional, model.dropout), None
+            return Lstm(n_rows, model.lstm_width, model.bidirectional, model.dropout)
         case "mlp":
-            return Mlp(n_rows, n_frames or 1, model.widths, model.activation, batch_norm), None
+            return Mlp(n_rows, n_frames or 1, model.widths, model.activation, model.norm == "batch")
         case "timm":
             from music_emotion.models.timm_backbone import TimmBackbone  # timm takes seconds to import
 
-            n_channels = len(model.channels)
-            trunk = TimmBackbone(model.backbone, n_channels, n_rows, n_frames or 256, model.weights)
-            return trunk, ImageChannels(model.channels)
+            weights = model.weights if pretrained else None
+            return TimmBackbone(model.backbone, model.channels, n_rows, n_frames or 256, weights)
         case "conv":
-            fewest = model.smallest_input[1]
-            shape = (len(model.channels), n_rows, max(n_frames or 1, fewest))
-            settings = model.model_dump(include=set(signature(ConvNet).parameters))
-            return ConvNet(*shape, batch_norm=batch_norm, **settings), ImageChannels(model.channels, fewest)
+            return ConvNet(model, n_rows, n_frames or 1)
 
 
 def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Module:
-    """The head that an experiment asks for; for genres, one head gives all classes."""
+    """Build the head of an experiment; the public baseline has one per target, or one for all classes."""
     model = experiment.model
-    match model.head:
-        case "linear":
-            dropout = model.dropout if model.kind != "lstm" else 0.0  # the LSTM's is between layers
-            return nn.Sequential(nn.Dropout(dropout), nn.Linear(n_features, n_outputs))
-        case "mlp":
-            n_heads = n_outputs if experiment.task == "emotion" else 1
-            return PublicHeads(n_features, n_outputs, n_heads, model.dropout)
-        case "dense":
-            layers = dense_layers(n_features, model.head_widths, model.activation)
-            layers.insert(0 if model.dropout_place == "before" else len(layers), nn.Dropout(model.dropout))
-            return nn.Sequential(*layers, nn.Linear([n_features, *model.head_widths][-1], n_outputs))
+    if model.head == "mlp":
+        return PublicHeads(
+            n_features, n_outputs, n_outputs if experiment.task == "emotion" else 1, model.dropout
+        )
+    is_linear = model.head == "linear"
+    widths = () if is_linear else model.head_widths
+    layers = dense_layers(n_features, widths, model.activation)
+    # an LSTM with a linear head has its dropout between its own layers
+    dropout = nn.Dropout(0.0 if is_linear and model.kind == "lstm" else model.dropout)
+    layers.insert(0 if is_linear or model.dropout_place == "before" else len(layers), dropout)
+    return nn.Sequential(*layers, nn.Linear([n_features, *widths][-1], n_outputs))
 
 
 def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:
@@ -214,41 +174,38 @@ def load_model(path: Path) -> Network:
     Raises
     ------
     InputError
-        When the file is missing, damaged, not one of ours, or of another network.
+        When the file is missing, damaged, not from music-emotion, or its weights do not fit its card.
     """
     card, weights = _read_model(path)
-    # the file holds every weight, so it needs no file that training started from
-    model = card.experiment.model.model_copy(update={"weights": None, "trunk": None})
-    train = card.experiment.train.model_copy(update={"frozen_epochs": 0})
-    experiment = card.experiment.model_copy(update={"model": model, "train": train})
-    described = replace(card, experiment=experiment)
     try:
         with torch.device("meta"):  # takes no memory, however large a network is described
-            expected = build_network(described).state_dict()
-        misfits = [_misfit(name, weights, expected) for name in {**expected, **weights}]
-        if any(misfits):
-            raise ValueError(first_five(filter(None, misfits)))
-        network = build_network(described)
+            expected = build_network(card, pretrained=False).state_dict()
+        if misfits := _misfits(weights, expected):
+            raise ValueError(first_five(misfits))
+        network = build_network(card, pretrained=False)  # the file holds every weight
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = shortened(str(error), 300)
         raise InputError(f"{path} holds weights of another network: {reason}. Train it anew.") from None
-    network.card = card
     return network.eval()
 
 
-def _misfit(name: str, there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> str:
-    """How a weight of a file differs in shape from that of a network; empty where it doesn't."""
-    theirs, ours = (
-        str(tuple(weights[name].shape)) if name in weights else "missing" for weights in (there, here)
-    )
-    if name not in here:
-        return f"{shortened(name)} is only there"
-    return "" if theirs == ours else f"{shortened(name)} is {theirs} there, {ours} here"
+def _misfits(there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> list[str]:
+    """How the weights of a file differ in name and shape from those of a network."""
+    found = []
+    for name in {**here, **there}:
+        theirs, ours = (
+            str(tuple(weights[name].shape)) if name in weights else "missing" for weights in (there, here)
+        )
+        if name not in here:
+            found.append(f"{shortened(name)} is only there")
+        elif theirs != ours:
+            found.append(f"{shortened(name)} is {theirs} there, {ours} here")
+    return found
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read what a model file says of its network, without the weights.
+    """Read the card of a model file, without the weights.
 
     Raises
     ------
@@ -292,23 +249,24 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Names of the weights ``taken``, ``new`` (here, not there) and ``unused`` (there, not here).
+        Names of the weights ``taken``, of those ``new`` in this network, and of those ``unused`` in
+        the file.
 
     Raises
     ------
     InputError
-        When any weight of the trunk is missing there or has another shape.
+        When any weight of the trunk is missing in the file or has another shape.
     """
     _, weights = _read_model(path)
     own = network.state_dict()
-    trunk = [name for name in own if name.startswith("trunk.")]
-    there = [name for name in weights if name.startswith("trunk.")]
-    misfits = [misfit for name in dict.fromkeys([*trunk, *there]) if (misfit := _misfit(name, weights, own))]
-    if misfits:
+    here, there = (
+        {name: value for name, value in each.items() if name.startswith("trunk.")} for each in (own, weights)
+    )
+    if misfits := _misfits(there, here):
         raise InputError(
             f"The trunk of {path} does not fit: {len(misfits)} weights differ ({first_five(misfits)}). "
             f"Use the same model section as that run, or no model.trunk."
         )
-    network.load_state_dict({**own, **{name: weights[name] for name in trunk}})
-    new = [name for name in own if name not in trunk]
-    return {"taken": trunk, "new": new, "unused": [name for name in weights if name not in trunk]}
+    network.load_state_dict(there, strict=False)
+    new, unused = ([name for name in each if name not in there] for each in (own, weights))
+    return {"taken": list(here), "new": new, "unused": unused}

@@ -1,4 +1,4 @@
-"""Targets to what a network learns, and its outputs back to targets."""
+"""Standardised or rank-normal targets: from targets to what a network learns, and back."""
 
 import numpy as np
 import torch
@@ -6,14 +6,14 @@ from scipy.special import ndtri
 from torch import nn
 
 _LARGEST_SCORE, _N_KNOTS = 3.0, 101
-_LEAST_SLOPE = 0.001  # so that targets crowded around one value keep an order in float32
+_LEAST_SLOPE = 0.001  # keeps targets crowded around one value in order in float32
 
 
 def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """The quantiles of targets at normal scores that are spread evenly from -3 to 3.
+    """The quantiles of targets at normal scores spread evenly from -3 to 3.
 
     The score of a value is the quantile of the normal distribution at (rank - 0.5) / n, where ties
-    share their mean rank; between values and beyond them the quantiles go on straight.
+    share their mean rank. Quantiles are interpolated and extrapolated linearly.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     Returns
     -------
     tuple of tuple of float
-        Of every target 101 quantiles, strictly rising.
+        101 strictly increasing quantiles of every target.
 
     References
     ----------
     A. Hazen, 1914, "Storage to be provided in impounding reservoirs for municipal water supply", on
-    (rank - 0.5) / n as a share of the distribution.
+    the plotting position (rank - 0.5) / n.
     """
     return tuple(_quantiles(column) for column in values.T.astype(np.float64))
 
@@ -45,15 +45,14 @@ def _quantiles(values: np.ndarray) -> tuple[float, ...]:
 
 
 class TargetScale(nn.Module):
-    """Two maps that undo each other and never lose a strict order.
+    """Maps targets to what a network learns and its outputs to targets; both maps keep a strict order.
 
     Parameters
     ----------
     mean, deviation : tuple of float
         Of the training folds' targets; 0 and 1 where these are learnt as they are.
     quantiles : tuple of tuple of float
-        As `normal_quantiles` gives them, for targets that are learnt as normal scores; empty for
-        targets that are standardised.
+        `normal_quantiles` of targets that are learnt as normal scores; empty for others.
     """
 
     mean: torch.Tensor
@@ -69,37 +68,35 @@ class TargetScale(nn.Module):
     ):
         super().__init__()
         tensors = {"mean": torch.tensor(mean), "deviation": torch.tensor(deviation)}
-        self.knows_quantiles = bool(quantiles)
+        self.is_rank_normal = bool(quantiles)
         if quantiles:
-            levels = (np.array(quantiles).T - mean) / deviation
-            scores = np.linspace(-_LARGEST_SCORE, _LARGEST_SCORE, len(levels))[:, None]
-            tensors["levels"] = _lengthened(levels)
-            tensors["scores"] = _lengthened(np.broadcast_to(scores, levels.shape))
+            levels = ((np.array(quantiles).T - mean) / deviation).T
+            scores = np.linspace(-_LARGEST_SCORE, _LARGEST_SCORE, levels.shape[1])
+            tensors |= {"levels": _extended(levels), "scores": _extended(np.tile(scores, (len(levels), 1)))}
         for name, tensor in tensors.items():  # kept in the card, so not in the weights
             self.register_buffer(name, tensor, persistent=False)
 
     def outputs_of(self, targets: torch.Tensor) -> torch.Tensor:
-        """What a network should give for some targets, both [shape=(n, n_targets)]."""
+        """What a network should output for targets, both [shape=(n, n_targets)]."""
         standardised = (targets - self.mean) / self.deviation
-        return _between(standardised, self.levels, self.scores) if self.knows_quantiles else standardised
+        return _interpolated(standardised, self.levels, self.scores) if self.is_rank_normal else standardised
 
     def targets_of(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Targets in their own units that a network's outputs mean, both [shape=(n, n_targets)]."""
-        standardised = _between(outputs, self.scores, self.levels) if self.knows_quantiles else outputs
+        """The targets, in their own units, for a network's outputs, both [shape=(n, n_targets)]."""
+        standardised = _interpolated(outputs, self.scores, self.levels) if self.is_rank_normal else outputs
         return standardised * self.deviation + self.mean
 
 
-def _lengthened(knots: np.ndarray) -> torch.Tensor:
-    """Knots [shape=(n_targets, n_knots + 2)] with one more at a distance of 1 on either side.
+def _extended(knots: np.ndarray) -> torch.Tensor:
+    """Knots [shape=(n_targets, n_knots + 2)] with one more on either side, at a distance of 1.
 
-    The same distance of levels and scores makes the line beyond that of a normal distribution.
+    Equal distances of levels and scores extend the map as for a normal distribution.
     """
-    knots = np.concatenate([knots[:1] - 1, knots, knots[-1:] + 1])
-    return torch.tensor(knots.T.copy(), dtype=torch.float32)
+    return torch.tensor(np.hstack([knots[:, :1] - 1, knots, knots[:, -1:] + 1]), dtype=torch.float32)
 
 
-def _between(values: torch.Tensor, knots: torch.Tensor, heights: torch.Tensor) -> torch.Tensor:
-    """Every column's height over a broken line of its own, whose first and last part never end."""
+def _interpolated(values: torch.Tensor, knots: torch.Tensor, heights: torch.Tensor) -> torch.Tensor:
+    """Linear interpolation, and extrapolation of the first and last segment, per column."""
     columns = values.float().T.contiguous()
     right = torch.searchsorted(knots, columns).clamp(1, knots.shape[1] - 1)
     start, end = knots.gather(1, right - 1), knots.gather(1, right)

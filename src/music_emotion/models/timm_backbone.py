@@ -1,5 +1,6 @@
 """Any timm backbone, with random weights or weights from a local file; nothing is downloaded."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from music_emotion.files import InputError, first_five, nearest
+from music_emotion.models.conv import stack_channels
 
 
 class TimmBackbone(nn.Module):
@@ -19,8 +21,10 @@ class TimmBackbone(nn.Module):
     ----------
     name : str
         The model's name in timm.
-    n_channels, n_rows, n_frames : int
-        Size of the input. Backbones with a fixed input size are made for it.
+    channels : sequence of str
+        As for `stack_channels`.
+    n_rows, n_frames : int
+        Size of an excerpt. Backbones with a fixed input size are built for it.
     weights : str, optional
         Local file with pretrained weights.
 
@@ -30,54 +34,56 @@ class TimmBackbone(nn.Module):
         For an unknown name, a missing weights file, or weights that do not fit.
     """
 
-    def __init__(self, name: str, n_channels: int, n_rows: int, n_frames: int, weights: str | None = None):
+    def __init__(
+        self, name: str, channels: Sequence[str], n_rows: int, n_frames: int, weights: str | None = None
+    ):
         super().__init__()
+        self.channels = channels
         if not timm.is_model(name):
             raise InputError(f"timm has no model '{name}'; {nearest(name, timm.list_models())}")
         if weights is not None and not Path(weights).is_file():
             raise InputError(f"The weights file {weights} does not exist. Correct model.weights.")
-        settings: dict[str, Any] = {"in_chans": n_channels, "num_classes": 0}
+        settings: dict[str, Any] = {"in_chans": len(channels), "num_classes": 0}
         pretrained = timm.get_pretrained_cfg(name)
         if pretrained and pretrained.fixed_input_size:
             settings["img_size"] = (n_rows, n_frames)
-        overlay = {"file": weights} if weights else None
+        local = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}} if weights else {}
         try:
             with torch.random.fork_rng(devices=[], enabled=weights is not None):
-                self.backbone = timm.create_model(
-                    name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **settings
-                )
+                self.backbone = timm.create_model(name, **local, **settings)
         except (RuntimeError, KeyError, ValueError, EOFError, SafetensorError, UnpicklingError) as error:
             raise InputError(
                 f"timm's '{name}' can't be built with model.weights '{weights}' for "
-                f"{n_channels} channels of {n_rows} x {n_frames}: {error}"
+                f"{len(channels)} channels of {n_rows} x {n_frames}: {error}"
             ) from None
         if weights is not None:
-            self._check_all_taken(timm.create_model(name, **settings), weights)
+            _check_all_taken(self.backbone, timm.create_model(name, **settings), weights)
         with torch.no_grad():  # timm's names for this number vary
-            features = self.backbone.eval()(torch.zeros(1, n_channels, n_rows, n_frames))
+            features = self.backbone.eval()(torch.zeros(1, len(channels), n_rows, n_frames))
         self.backbone.train()
         self.n_features = features.shape[1]
 
-    def forward(self, images: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Read images [shape=(n, n_channels, n_rows, n_frames)] into features [shape=(n, n_features)].
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Map frames [shape=(n, n_rows, n_frames)] to features [shape=(n, n_features)].
 
         timm models read padding like any other sound.
         """
-        return self.backbone(images)
+        return self.backbone(stack_channels(frames, self.channels))
 
-    def _check_all_taken(self, random: nn.Module, weights: str) -> None:
-        """Refuse a file that lacks weights, which timm leaves random without a word.
 
-        `random` is made from the same random state, so a weight equal in both was not in the file.
-        """
-        drawn = dict(random.named_parameters())
-        untouched = [
-            name
-            for name, weight in self.backbone.named_parameters()
-            if weight.ndim > 1 and weight.std() > 0 and torch.equal(weight, drawn[name])
-        ]
-        if untouched:
-            raise InputError(
-                f"The weights file {weights} lacks weights of this backbone: {first_five(untouched)}. "
-                f"Give the file of the same timm model, or no model.weights."
-            )
+def _check_all_taken(backbone: nn.Module, random: nn.Module, weights: str) -> None:
+    """Refuse a file that lacks weights, which timm leaves random without a warning.
+
+    `random` is drawn from the same random state, so a weight equal in both was not in the file.
+    """
+    drawn = dict(random.named_parameters())
+    untouched = [
+        name
+        for name, weight in backbone.named_parameters()
+        if weight.ndim > 1 and weight.std() > 0 and torch.equal(weight, drawn[name])
+    ]
+    if untouched:
+        raise InputError(
+            f"The weights file {weights} lacks weights of this backbone: {first_five(untouched)}. "
+            f"Give the file of the same timm model, or no model.weights."
+        )
