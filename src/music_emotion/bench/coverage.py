@@ -1,8 +1,7 @@
 """How often the 95 % intervals of scores contain the value of the whole population."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,11 +26,10 @@ _ARTISTS = np.repeat([1, 2, 3, 4, 5, 6, 9, 10, 12], [349, 56, 14, 7, 4, 3, 1, 1,
 _OF_ARTIST = (0.6, 0.3, 0.3)
 _SHARES, _RIGHT = np.array([0.25, 0.2, 0.16, 0.13, 0.11, 0.08, 0.04, 0.03]), (0.65, 0.6)
 
-Scores = dict[str, float]
+Scores = dict[Any, float]  # by name
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Simulated clips with two runs' predictions.
 
     Attributes
@@ -50,8 +48,7 @@ class Sample:
     known: Scores
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """Clips of one kind, which are drawn many times.
 
     Attributes
@@ -69,7 +66,7 @@ class Case:
     what: str
     n: int
     draw: Callable[[np.random.Generator, int], Sample]
-    known: dict[str, Scores] = field(default_factory=dict)
+    known: dict[str, Scores] = {}  # noqa: RUF012 (never changed)
     independent: bool = True
 
 
@@ -138,14 +135,14 @@ def measure(case: Case, simulations: int, seed: int, jobs: int) -> dict[str, Sco
 def _contained(case: Case, random: np.random.Generator) -> dict[str, dict[str, bool]]:
     """Whether the intervals of one simulation contain what is known, by name and score."""
     sample = case.draw(random, case.n)
-    pair = (sample.truth, sample.one, sample.other)
-    if isinstance(sample.truth, pd.DataFrame):
-        found = intervals.pooled_scores(*pair[:2])
-        found["difference"] = intervals.paired_difference(*pair, _TARGETS)
+    truth, one, other, _ = sample
+    if isinstance(truth, pd.DataFrame):
+        found = intervals.pooled_scores(truth, one)
+        found["difference"] = intervals.paired_difference(truth, one, other, _TARGETS)
     else:
         classes = [f"class {number}" for number in range(len(_SHARES))]
-        found = intervals.class_intervals(*pair[:2], classes)
-        ahead = intervals.paired_classes(*pair, classes)
+        found = intervals.class_intervals(truth, one, classes)
+        ahead = intervals.paired_classes(truth, one, other, classes)
         found |= {f"{name}_ahead": interval for name, interval in ahead.items()}
     return {
         name: {score: each["low"] <= known[score] <= each["high"] for score, each in found.items()}
@@ -173,7 +170,7 @@ def artists(random: np.random.Generator, n: int) -> Sample:
 def steps(random: np.random.Generator, n: int) -> Sample:
     """Labels in eleven steps, clipped to 0 to 1; `known` is that of the labels before."""
     sample = normal(random, n)
-    return replace(sample, truth=(0.5 + 0.2 * sample.truth).clip(0, 1).round(1))
+    return sample._replace(truth=(0.5 + 0.2 * sample.truth).clip(0, 1).round(1))
 
 
 def folds(random: np.random.Generator, n: int) -> Sample:
@@ -190,10 +187,10 @@ def folds(random: np.random.Generator, n: int) -> Sample:
             offset[fold] + np.exp(stretch)[fold] * table
             for table, (offset, stretch) in zip((clips.one, clips.other), networks, strict=True)
         )
-        return replace(clips, one=one, other=other)
+        return clips._replace(one=one, other=other)
 
     sample, large = predicted(normal(random, n)), predicted(normal(random, _MANY))
-    return replace(sample, known=_scores(large))
+    return sample._replace(known=_scores(large))
 
 
 def genres(random: np.random.Generator, n: int) -> Sample:

@@ -97,7 +97,9 @@ def memory(*, arrays: int = 5300, frames: int = 1293, few: int = 60, folder: Pat
     for n in (few, arrays):
         with TemporaryDirectory(dir=folder, prefix="bench-memory-") as temporary:
             write_set(Path(temporary), n, frames)
-            peaks[n] = training_peak_mb(Path(temporary))
+            places = {"--data.root": "", "--data.stores": "stores", "--runs": "runs"}
+            flags = [f"{flag}={Path(temporary, place)}" for flag, place in places.items()]
+            peaks[n] = run_train(Path("multitask"), [*flags, *_FLAGS.split()], {})
         print(f"{n} arrays: {peaks[n]:.0f} MB at most")
     print(f"The {arrays} arrays are {arrays * frames * _BYTES_PER_FRAME / 1e6:.0f} MB in half precision.")
     print(f"data_memory_mb {peaks[arrays] - peaks[few]:.0f} arrays {arrays}")
@@ -130,9 +132,3 @@ def write_set(root: Path, arrays: int, frames: int) -> None:
         if split == "train":
             labels.append("{},{:.3f},{:.3f},{:.3f}\n".format(clip_id, *rng.random(3)))
     (folder / "train_labels.txt").write_text("".join(labels))
-
-
-def training_peak_mb(root: Path) -> float:
-    """Pack and train the set in a folder; the largest resident memory of that process."""
-    places = ["--data.root", str(root), "--data.stores", str(root / "stores"), "--runs", str(root / "runs")]
-    return run_train(Path("multitask"), [*places, *_FLAGS.split()], {})

@@ -17,6 +17,7 @@ from music_emotion.evaluation.intervals import mean_score, paired_difference, po
 from music_emotion.evaluation.scores import mean_table, read_folds, summary
 from music_emotion.experiment_files import lay_over, read_differences
 from music_emotion.files import InputError
+from music_emotion.runs import read_cost
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,9 @@ class Contender:
         return mean_table([tables[fold] for tables in seeds for fold in folds])
 
     def costs(self, folds: Sequence[int]) -> pd.DataFrame:
-        """Seconds of training and validation, and excerpts trained; one row per seed and fold."""
-        paths = [self.directory.glob(f"seed*/fold{fold}/metrics.csv") for fold in folds]
-        tables = [pd.read_csv(path) for of_fold in paths for path in sorted(of_fold)]
-        batch_size = self.experiment.train.batch_size
-        rows = [(table["seconds"].sum(), batch_size * table["updates"].max()) for table in tables]
-        return pd.DataFrame(rows, columns=["seconds", "excerpts"])
+        """Seconds of training and validation, and updates; one row per seed and fold."""
+        places = [place for fold in folds for place in sorted(self.directory.glob(f"seed*/fold{fold}"))]
+        return pd.DataFrame([read_cost(place) for place in places])
 
 
 def train(
@@ -141,9 +139,10 @@ def _report(
         marks = {"selected_on_validation": contender.experiment.selects_on_validation}
         print(summary(contender.experiment.name, {"pooled": scores | {"headline": headline}} | marks))
         took = costs["seconds"]
+        excerpts = costs["updates"].sum() * contender.experiment.train.batch_size
         print(
             f"  {took.mean():.1f} s per fold [{took.min():.1f}, {took.max():.1f}], n={len(took)}, training "
-            f"and validation; {costs['excerpts'].sum() / took.sum():.1f} excerpts trained per second"
+            f"and validation; {excerpts / took.sum():.1f} excerpts trained per second"
         )
         headlines.append(headline["value"])
         seconds.append(took)

@@ -53,7 +53,13 @@ class ConvNet(nn.Module):
 
     def __init__(self, model: ModelSection, n_rows: int, n_frames: int):
         super().__init__()
-        self.channels, self.fewest_frames = model.channels, model.smallest_input[1]
+        fewest_rows, self.fewest_frames = model.smallest_input
+        if n_rows < fewest_rows:
+            raise InputError(
+                f"The network pools at least {fewest_rows} rows, but the input has {n_rows}. "
+                f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
+            )
+        self.channels = model.channels
         self.stem = nn.AvgPool2d(model.stem_pool) if max(model.stem_pool) > 1 else nn.Identity()
         self.blocks = nn.Sequential()
         for n_in, n_out in pairwise([len(model.channels), *model.widths]):
@@ -69,18 +75,12 @@ class ConvNet(nn.Module):
             self.blocks.append(nn.Sequential(*layers))
         self.reduction = model.stem_pool[1] * model.pool_size ** len(model.widths)
         self.flatten = model.readout == "flatten"
-        try:
+        self.readout = AttentiveStatistics(model.widths[-1]) if model.readout == "attention" else MeanMax()
+        self.n_features = 2 * model.widths[-1]
+        if self.flatten:
             with torch.no_grad():
-                maps = self.blocks.eval()(self._stem(torch.zeros(1, n_rows, n_frames)))
-        except RuntimeError:  # nothing is left of the input
-            raise InputError(
-                f"The network pools more rows or frames than the input's {n_rows} x {n_frames}. "
-                f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
-            ) from None
-        self.blocks.train()
-        width = model.widths[-1]
-        self.n_features = maps.numel() if self.flatten else 2 * width
-        self.readout = AttentiveStatistics(width) if model.readout == "attention" else MeanMax()
+                self.n_features = self.blocks.eval()(self._stem(torch.zeros(1, n_rows, n_frames))).numel()
+            self.blocks.train()
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute features.

@@ -40,7 +40,7 @@ _NAMES = {  # of our settings in scikit-learn, XGBoost and LightGBM
     "leaves": ("max_leaf_nodes", "max_leaves", "num_leaves"),
     "leaf_clips": ("min_samples_leaf", "min_child_weight", "min_child_samples"),
     "feature_share": ("max_features", "colsample_bynode", "feature_fraction_bynode"),
-    "clip_share": (None, "subsample", "subsample"),
+    "clip_share": ("", "subsample", "subsample"),
     "l2": ("l2_regularization", "reg_lambda", "reg_lambda"),
 }
 
@@ -353,4 +353,5 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class of each clip [shape=(n,)]."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        likeliest = self.predict_proba(X).argmax(axis=1)  # before `classes_`, since it checks the fit
+        return self.classes_[likeliest]

@@ -90,7 +90,7 @@ class Network(nn.Module):
             self.register_buffer(name, torch.tensor(getattr(card, name))[:, None], persistent=False)
         has_mel = experiment.data.of_layout and experiment.data.rows != "chroma"
         self.augmentation = SpectrogramAugmentation(min(n_rows, N_MELS) if has_mel else 0, experiment.augment)
-        self.trunk: Any = _build_trunk(experiment, n_rows, pretrained)
+        self.trunk = build_trunk(experiment, n_rows, pretrained)
         self.head: Any = build_head(experiment, self.trunk.n_features, len(card.outputs))
         self.target_scale = None
         if experiment.task == "emotion":
@@ -128,7 +128,8 @@ def build_network(card: ModelCard, pretrained: bool = True) -> Network:
     return Network(card, pretrained).to(memory_format=torch.channels_last)
 
 
-def _build_trunk(experiment: Experiment, n_rows: int, pretrained: bool) -> nn.Module:
+def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) -> Any:
+    """Build the trunk of an experiment: a module from frames and lengths to `n_features` features."""
     model, n_frames = experiment.model, experiment.excerpt.frames
     match model.kind:
         case "lstm":

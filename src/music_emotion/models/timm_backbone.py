@@ -47,7 +47,9 @@ class TimmBackbone(nn.Module):
         pretrained = timm.get_pretrained_cfg(name)
         if pretrained and pretrained.fixed_input_size:
             settings["img_size"] = (n_rows, n_frames)
-        local = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}} if weights else {}
+        local: dict[str, Any] = (
+            {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}} if weights else {}
+        )
         try:
             with torch.random.fork_rng(devices=[], enabled=weights is not None):
                 self.backbone = timm.create_model(name, **local, **settings)
