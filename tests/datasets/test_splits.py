@@ -37,7 +37,7 @@ def test_every_clip_has_one_fold_and_clips_and_strata_are_spread_evenly(problem)
             assert shares.max() - shares.min() <= 1
 
 
-@pytest.mark.parametrize("assign", [partial(assign_folds, n_folds=5), partial(assign_holdout, shares=SHARES)])
+@pytest.mark.parametrize("assign", [partial(assign_folds, n_folds=5), assign_holdout])
 def test_the_same_seed_gives_the_same_parts_and_another_one_others(assign):
     strata = np.arange(60) % 5
     np.testing.assert_array_equal(assign(strata, seed=3), assign(strata, seed=3))
@@ -85,7 +85,7 @@ def test_strata_follow_ranks_so_that_a_skewed_target_is_spread_too():
 @settings(max_examples=50, deadline=None)
 def test_single_clips_are_spread_by_the_shares_in_every_class(strata, seed):
     strata = np.array(strata)
-    parts = assign_holdout(strata, SHARES, seed)
+    parts = assign_holdout(strata, seed)
     assert np.bincount(parts, minlength=3).min() >= 1
     for stratum, size in zip(*np.unique(strata, return_counts=True), strict=True):
         counts = np.bincount(parts[strata == stratum], minlength=3)
@@ -97,7 +97,7 @@ def test_single_clips_are_spread_by_the_shares_in_every_class(strata, seed):
 def test_a_group_is_on_one_side(sizes, seed):
     groups = np.repeat(np.arange(len(sizes)), sizes)
     strata = groups % 2
-    parts = assign_holdout(strata, SHARES, seed, groups)
+    parts = assign_holdout(strata, seed, groups)
     for group in np.unique(groups):
         assert len(set(parts[groups == group])) == 1
     assert set(parts) == {0, 1, 2}
@@ -109,7 +109,7 @@ def test_many_groups_come_close_to_the_shares():
     sizes = rng.integers(3, 13, 174)
     groups, strata = np.repeat(np.arange(174), sizes), np.repeat(np.arange(174) % 5, sizes)
     for seed in range(5):
-        parts = assign_holdout(strata, SHARES, seed, groups)
+        parts = assign_holdout(strata, seed, groups)
         assert np.abs(np.bincount(parts) / len(parts) - SHARES).max() < 0.01
         for stratum in range(5):
             shares = np.bincount(parts[strata == stratum], minlength=3) / (strata == stratum).sum()
@@ -122,7 +122,7 @@ def test_seeds_differ_though_every_group_has_another_size():
     groups, strata = np.repeat(np.arange(40), sizes), np.repeat(np.arange(40) % 4, sizes)
     tested = []
     for seed in range(10):
-        parts = assign_holdout(strata, SHARES, seed, groups)
+        parts = assign_holdout(strata, seed, groups)
         assert np.abs(np.bincount(parts) / len(parts) - SHARES).max() < 0.06
         tested.append(set(groups[parts == 2]))
     shared = [len(one & other) for number, one in enumerate(tested) for other in tested[:number]]
@@ -132,7 +132,7 @@ def test_seeds_differ_though_every_group_has_another_size():
 def test_a_class_of_two_clips_is_trained_on_before_it_is_tested():
     strata = np.array([0] * 40 + [1] * 2)
     for seed in range(10):
-        parts = assign_holdout(strata, SHARES, seed)
+        parts = assign_holdout(strata, seed)
         assert 0 in parts[40:]
 
 
@@ -140,4 +140,4 @@ def test_a_class_of_two_clips_is_trained_on_before_it_is_tested():
 def test_too_few_are_refused(groups):
     strata = np.zeros(2 if groups is None else 4, np.int64)
     with pytest.raises(InputError, match=r"There are 2 (clips|groups), too few to be split into 3 parts"):
-        assign_holdout(strata, SHARES, 0, groups)
+        assign_holdout(strata, 0, groups)

@@ -13,9 +13,9 @@ from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.clip_table import read_clips
-from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.extract import extract_clips, summarise_clips
 from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.statistics_table import Statistics, array_statistics, families_of, summarise_clips
+from music_emotion.datasets.statistics_table import Statistics, array_statistics, families_of
 from music_emotion.files import InputError
 
 SETTINGS = FeatureSettings(sample_rate_hz=16000, hop_length=1024)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,29 +18,14 @@ from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
 from music_emotion.study_file import read_study
 
-EXPERIMENT = b"""name = "small"
-task = "emotion"
-seeds = [0, 1]
-[data]
-root = "data"
-targets = ["valence", "energy"]
-target_range = [0.0, 1.0]
-genres = {Rock = "Rock", Psych-Rock = "Rock"}
-[excerpt]
-frames = 32
-[model]
-widths = [8, 16]
-pool_size = [2, 2]
-[train]
-epochs = 2
-"""
+EXPERIMENT = (Path(__file__).parents[2] / "experiments" / "one-second-cnn.toml").read_bytes()
 STUDY = b"""name = "grid"
 base = "small.toml"
 [fixed]
 "train.epochs" = 2
 [[grid]]
 "optim.learning_rate" = [1e-3, 3e-3]
-"model.widths" = [[8, 16], [8]]
+"model.widths" = [[16, 32], [8, 8]]
 """
 RECIPE = Recipe(
     ["runs/a", "runs/b"],

@@ -67,8 +67,6 @@ def test_a_model_of_a_damaged_description(folder, model, data):
     ("part", "other"),
     [
         ("row_mean", ["loud"] * 140),
-        ("row_mean", None),
-        ("row_deviation", [0.0] * 140),
         ("target_mean", [0.5, 0.5]),
         ("outputs", 3),
         ("experiment", experiment_to_dict(EXPERIMENT) | {"model": {"widths": [2, 2**31]}}),

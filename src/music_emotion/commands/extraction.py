@@ -6,10 +6,10 @@ from music_emotion.audio.features import FeatureSettings
 from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_table import Windows, read_clips, task_of
-from music_emotion.datasets.extract import extract_clips, read_settings
+from music_emotion.datasets.extract import extract_clips, read_settings, summarise_clips
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.parallel import Workers
-from music_emotion.datasets.statistics_table import array_statistics, summarise_clips
+from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.store import open_store
 from music_emotion.files import InputError, write_table
 

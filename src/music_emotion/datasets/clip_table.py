@@ -115,11 +115,9 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
         if column in ("label", "group"):
             faults.find(f"A {column} is empty", cells[column] == "")
             continue
-        clips[column], is_time = _numbers(cells[column]), column in OWN_COLUMNS
-        wrong = clips[column].isna() & ((cells[column] != "") | (not is_time))
-        faults.find(
-            f"A {'time' if is_time else 'target'} is not a number", wrong, f"{column}: '{{}}'", cells[column]
-        )
+        clips[column], kind = _numbers(cells[column]), "time" if column in OWN_COLUMNS else "target"
+        wrong = clips[column].isna() & ((cells[column] != "") | (kind == "target"))
+        faults.find(f"A {kind} is not a number", wrong, f"{column}: '{{}}'", cells[column])
     _check_spans(clips, faults)
     spans = pd.concat([clips["path"], *spans_of(clips)], axis=1)
     again = spans.duplicated() & clips["path"].notna()

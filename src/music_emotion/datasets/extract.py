@@ -1,9 +1,9 @@
-"""From audio files to arrays in the competition's layout."""
+"""From audio files to arrays in the competition's layout, or to a table of statistics."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from music_emotion import files
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, compile_ahead, full_features, fused_features
 from music_emotion.audio.spectrum import N_FFT
+from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
 from music_emotion.datasets.layout import Split, array_name, leading_id, set_name
@@ -21,13 +22,6 @@ from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, wo
 from music_emotion.files import InputError, first_five
 
 _ORIGIN = ["id", "path", "start_seconds", "end_seconds", "clip"]
-# How each edition's genre tables spell the file of a clip, faults included (see README, data).
-_GENRE_NAMES: dict[tuple[Rate, Split], str] = {
-    ("full", "train"): "{}.fused.full.npy.gz",
-    ("full", "test"): "{}.full.fused.npy.gz",
-    ("beat", "train"): "{}.beatsync.fused.npy.gz",
-    ("beat", "test"): "{}.beatsync.fused.npy.gz",
-}
 _SILENCE = 2.0**-16  # half a step of 16-bit sound: below, mel power vanishes in librosa's floor
 _LOUDEST = 1e6  # full scale is 1; some files hold the steps of 16-bit sound as they are
 
@@ -84,14 +78,15 @@ def extract_clips(
     folders: dict[Rate, Path] = {rate: root / set_name(task, rate) for rate in ("full", "beat")}
     if not (beats or (folders["beat"] / split).exists()):
         del folders["beat"]
-    outputs = partial(_array_paths, [folder / split for folder in folders.values()])
+    splits = [folder / split for folder in folders.values()]
+    outputs = partial(_array_paths, splits)
     with files.alone_at(folders["full"], "give another --out"):
         for folder in folders.values():
             _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
             files.remove_unfinished(folder)
         outcome = work_through(
             items_of(clips, settings),
-            partial(_extract_one, settings, outputs),
+            partial(_extract_one, settings, splits),
             folders["full"] / f"extract-{split}.csv",
             ("seconds",),
             workers or Workers(),
@@ -104,12 +99,15 @@ def extract_clips(
             for path in outputs(clip_id):  # from an earlier version of the recording
                 path.unlink(missing_ok=True)
         for rate, folder in folders.items():
-            _write_tables(folder, _GENRE_NAMES[rate, split], task, split, clips, failed)
+            # as the competition's genre tables spell the names of files
+            full_rate = {"train": "fused.full", "test": "full.fused"}[split]
+            spelling = full_rate if rate == "full" else "beatsync.fused"
+            _write_tables(folder, spelling, task, split, clips, failed)
     return outcome
 
 
-def _array_paths(folders: Sequence[Path], clip_id: int) -> list[Path]:
-    return [folder / array_name(clip_id) for folder in folders]
+def _array_paths(splits: Sequence[Path], clip_id: int) -> list[Path]:
+    return [split / array_name(clip_id) for split in splits]
 
 
 def read_settings(set_folder: Path) -> FeatureSettings:
@@ -190,11 +188,9 @@ def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, An
     files.write_json(path, asked)
 
 
-def _extract_one(
-    settings: FeatureSettings, outputs: Callable[[int], list[Path]], item: Item
-) -> dict[str, Any]:
+def _extract_one(settings: FeatureSettings, splits: Sequence[Path], item: Item) -> dict[str, Any]:
     waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
-    paths = outputs(item.id)
+    paths = _array_paths(splits, item.id)
     arrays = fused_features(waveform, settings) if len(paths) > 1 else [full_features(waveform, settings)]
     for path, array in zip(paths, arrays, strict=True):
         whole = io.BytesIO()  # np.save to a path hides why a disk refused it
@@ -205,7 +201,7 @@ def _extract_one(
 
 
 def _write_tables(
-    folder: Path, genre_name: str, task: Task, split: Split, clips: pd.DataFrame, failed: np.ndarray
+    folder: Path, spelling: str, task: Task, split: Split, clips: pd.DataFrame, failed: np.ndarray
 ) -> None:
     files.write_table(folder / f"ids-{split}.csv", clips[clips.columns.intersection(_ORIGIN)])
     labels, groups = folder / f"{split}_labels.txt", folder / f"groups-{split}.csv"
@@ -213,9 +209,77 @@ def _write_tables(
         path.unlink(missing_ok=True)
     good, targets = clips[~failed].rename(columns={"id": "Id"}), target_columns(clips)
     if task == "genre" and "label" in good:
-        names = good["Id"].map(genre_name.format)
+        names = good["Id"].map(f"{{}}.{spelling}.npy.gz".format)
         files.write_table(labels, pd.DataFrame({"Id": names, "Genre": good["label"]}), separator="\t")
     elif task == "emotion" and targets:
         files.write_table(labels, good[["Id", *targets]])
     if "group" in good:
         files.write_table(groups, good[["Id", "group"]])
+
+
+def summarise_clips(
+    clips: pd.DataFrame,
+    out: Path,
+    settings: FeatureSettings,
+    windows: Windows | None = None,
+    workers: Workers | None = None,
+    max_failed: float = 0.01,
+) -> Outcome:
+    """Compute the named statistics of clips from their audio, and write them as a table.
+
+    A second run reads only clips that the table lacks, or whose audio or span has changed.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        As `read_clips` gives it.
+    out : Path
+        CSV with one row per clip: `SOURCE_COLUMNS`, the statistics, whose names end in their unit, and
+        `reason`, which is empty unless the clip failed.
+    settings : FeatureSettings
+    windows : Windows, optional
+        Cut every clip into windows, each of which becomes a clip.
+    workers : Workers, optional
+        One process per core by default.
+    max_failed : float
+        Share of clips, 0 to 1, that may fail before the run does.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        When `out` is another table, another process writes it, or too many clips fail.
+    """
+    out = out.resolve()
+    with files.alone_at(out, "give another --out"):
+        files.remove_unfinished(out)
+        return work_through(
+            items_of(cut_windows(clips, windows or Windows()), settings),
+            partial(_summarise_one, settings),
+            out,
+            _names(settings),
+            workers or Workers(),
+            partial(_names, settings),
+            max_failed,
+        )
+
+
+def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
+    fused, rate = full_features(waveform, settings), settings.sample_rate_hz
+    of_array = fused_statistics(fused, settings.hop_length / rate, sample_rate_hz=rate)
+    return {**of_array, **audio_statistics(waveform, fused, settings)}
+
+
+def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
+    waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
+    return _of_waveform(waveform, settings)
+
+
+@cache
+def _names(settings: FeatureSettings) -> tuple[str, ...]:
+    """Names and order of the statistics, which are the same for every clip."""
+    noise = np.random.default_rng(0).standard_normal(settings.sample_rate_hz).astype(np.float32)
+    return tuple(_of_waveform(noise, settings))

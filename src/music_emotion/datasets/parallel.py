@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -166,31 +166,25 @@ def work_through(
     """
     record = _read_record(path, columns)
     done = set(record.loc[record["reason"] == "", list(SOURCE_COLUMNS)].itertuples(index=False, name=None))
-    missing = [
-        item for item in items if _cells(item) not in done or not all(map(Path.exists, outputs(item.id)))
-    ]
+    missing = [i for i in items if _cells(i) not in done or not all(map(Path.exists, outputs(i.id)))]
     n_kept, n_done = len(items) - len(missing), 0
     part = _part_of(path)
     _write_record(part, record)  # without the line that a kill cut short
-    if not missing:
-        place: AbstractContextManager[None] = nullcontext()
-    elif workers.scheduler:
-        place = _cluster(workers.scheduler, prepare, path.parent)
-    else:
-        place = _cores(workers, prepare)
-    with (
-        part.open("a", encoding="utf-8", newline="") as file,
-        telling_what_is_kept(lambda: f"{path.parent}: {n_kept + n_done} of {len(items)} clips are done"),
-        place,
-    ):
-        lines = csv.DictWriter(file, record.columns, extrasaction="ignore", lineterminator="\n")
-        calls = (joblib.delayed(_call)(function, item) for item in missing)
-        # batches of one: a killed run then loses no more than the clips in work
-        results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
-        for result in tqdm(results, path.stem, len(missing), disable=not missing, unit="clip"):
-            lines.writerow(result)
-            file.flush()
-            n_done += result["reason"] == ""
+    if missing:
+        cluster, folder = workers.scheduler, path.parent
+        with (
+            part.open("a", encoding="utf-8", newline="") as file,
+            telling_what_is_kept(lambda: f"{folder}: {n_kept + n_done} of {len(items)} clips are done"),
+            _cluster(cluster, prepare, folder) if cluster else _cores(workers.n_jobs, prepare),
+        ):
+            lines = csv.DictWriter(file, record.columns, extrasaction="ignore", lineterminator="\n")
+            calls = (joblib.delayed(_call)(function, item) for item in missing)
+            # batches of one: a killed run then loses no more than the clips in work
+            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
+            for result in tqdm(results, path.stem, len(missing), unit="clip"):
+                lines.writerow(result)
+                file.flush()
+                n_done += result["reason"] == ""
     record = _read_record(path, columns).set_index("id", drop=False)
     record = record.loc[[str(item.id) for item in items]].reset_index(drop=True)
     _write_record(path, record)
@@ -260,10 +254,10 @@ def _call(function: Callable[[Item], dict[str, Any]], item: Item) -> dict[str, A
 
 
 @contextmanager
-def _cores(workers: Workers, prepare: Callable[[], object]) -> Iterator[None]:
+def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[None]:
     tqdm.write("Preparing. The first time, compiling takes half a minute.")
     prepare()
-    with joblib.parallel_config("loky", n_jobs=workers.n_jobs, inner_max_num_threads=1):
+    with joblib.parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
         try:
             yield
         except BrokenProcessPool:

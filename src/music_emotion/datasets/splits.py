@@ -81,7 +81,7 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
     is_genre = experiment.task == "genre"
     strata = clips.values.argmax(axis=1) if is_genre else target_strata(clips.values)
     if folds.split == "holdout":
-        assigned = assign_holdout(strata, _HOLDOUT, seed, groups)
+        assigned = assign_holdout(strata, seed, groups)
         return [Fold(seed, 0, *(clips.select(assigned == number) for number in range(3)))]
     single = np.flatnonzero(is_genre & (clips.values.sum(axis=0) == 1))
     if len(single):  # no fold can both learn such a class and be scored on it
@@ -151,12 +151,12 @@ def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
     path = groups_file(experiment)
     if path is None:
         return None
-    groups = read_groups(path)
-    missing = pd.Index(clips.ids).difference(groups.index)
+    groups = read_groups(path).reindex(clips.ids)
+    missing = groups.index[groups.isna()]
     if len(missing):
         named = first_five(missing)
         raise InputError(f"{len(missing)} clips have no group in the group file ({named}). Add them to it.")
-    return groups.loc[clips.ids].to_numpy()
+    return groups.to_numpy()
 
 
 def target_strata(values: np.ndarray) -> np.ndarray:
@@ -208,9 +208,8 @@ def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray
     n_units, unit = (len(strata), "clips") if groups is None else (len(np.unique(groups)), "groups")
     if n_units < n_folds:
         raise InputError(f"There are {n_units} {unit} for {n_folds} folds. Lower --folds.n.")
-    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
-        n_splits=n_folds, shuffle=True, random_state=seed
-    )
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(n_splits=n_folds, shuffle=True, random_state=seed)
     # No stratum smaller than the number of folds can be in each, so such strata are merged.
     values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
     merged = np.where(counts[inverse] < n_folds, len(values), inverse)
@@ -222,10 +221,8 @@ def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray
     return fold_of
 
 
-def assign_holdout(
-    strata: np.ndarray, shares: tuple[float, ...], seed: int, groups: np.ndarray | None = None
-) -> np.ndarray:
-    """Assign each clip to one of several sets, such as training, validation and test.
+def assign_holdout(strata: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """Assign 70 % of the clips to training, 15 % to validation and 15 % to test.
 
     Groups come in random order, large ones rather first. Each goes to the set that lacks its classes, and
     clips, most.
@@ -233,9 +230,8 @@ def assign_holdout(
     Parameters
     ----------
     strata : np.ndarray [shape=(n,)], integer
-        Classes, or `target_strata` of regression targets; spread over the sets by their shares.
-    shares : tuple of float
-        Of each set, above 0; together 1. A class too rare for all sets goes to the first ones.
+        Classes, or `target_strata` of regression targets; spread over the sets by their shares. A class
+        too rare for all sets goes to the first ones.
     seed : int
         Another seed gives another assignment.
     groups : np.ndarray [shape=(n,)], optional
@@ -244,7 +240,7 @@ def assign_holdout(
     Returns
     -------
     np.ndarray [shape=(n,)], integer
-        0 to ``len(shares) - 1``; every set has at least one clip.
+        0 for training, 1 for validation and 2 for test; every set has at least one clip.
 
     Raises
     ------
@@ -261,7 +257,7 @@ def assign_holdout(
     counts = np.zeros((unit_of.max() + 1, len(classes) + 1))  # the last column counts all classes
     np.add.at(counts, (unit_of, class_of), 1)
     counts[:, -1] = counts.sum(axis=1)
-    wanted = np.outer(shares, counts.sum(axis=0))
+    wanted = np.outer(_HOLDOUT, counts.sum(axis=0))
     missing = wanted.copy()
     set_of = np.empty(len(counts), np.int64)
     # Large groups fit best at first. Sorted by size alone, they would be in the same set for every seed.
@@ -271,8 +267,8 @@ def assign_holdout(
         chosen = ((missing / np.maximum(wanted, 1)) @ counts[unit]).argmax()
         set_of[unit] = chosen
         missing[chosen] -= counts[unit]
-    if len(set(set_of)) < len(shares):
+    if len(set(set_of)) < len(_HOLDOUT):
         unit = "clips" if groups is None else "groups"
-        problem = f"There are {len(counts)} {unit}, too few to be split into {len(shares)} parts."
+        problem = f"There are {len(counts)} {unit}, too few to be split into {len(_HOLDOUT)} parts."
         raise InputError(f"{problem} Give more, or the split 'folds' with a small --folds.n.")
     return set_of[unit_of]

@@ -1,10 +1,9 @@
-"""Tables of statistics of clips, computed from audio or from stored arrays."""
+"""Tables of statistics of clips, computed from stored arrays or read from files."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import librosa
 import numpy as np
@@ -12,16 +11,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from music_emotion.audio.families import statistic_families
-from music_emotion.audio.features import FeatureSettings, full_features
-from music_emotion.audio.statistics import audio_statistics, fused_statistics
+from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.statistics import fused_statistics
 from music_emotion.config import N_MELS, DataSection, Task
 from music_emotion.datasets.clip_set import ClipSet, read_statistics, statistics_file
-from music_emotion.datasets.clip_table import Windows, cut_windows
-from music_emotion.datasets.extract import read_clip, read_settings
+from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.datasets.store import Store
-from music_emotion.files import InputError, alone_at, remove_unfinished
+from music_emotion.files import InputError
 
 _N_BANDS = 16
 _NOTES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
@@ -43,7 +40,9 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     pd.DataFrame
         One column per statistic, indexed by `Id`.
     """
-    return _table(store, ids, partial(_of_array, settings=settings))
+    rate = settings.sample_rate_hz
+    describe = partial(fused_statistics, frame_seconds=settings.hop_length / rate, sample_rate_hz=rate)
+    return _table(store, ids, describe)
 
 
 def families_of(table: pd.DataFrame) -> tuple[str, ...]:
@@ -86,21 +85,20 @@ class Statistics:
         """
         store = clips.store
         if store not in self._tables:
-            self._tables[store] = self._families(store) if store.is_fused else self._vectors(store)
+            self._tables[store] = self._of_arrays(store) if store.is_fused else self._of_vectors(store)
         return self._tables[store].loc[clips.ids]
 
-    def _families(self, store: Store) -> pd.DataFrame:
+    def _of_arrays(self, store: Store) -> pd.DataFrame:
         settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
+        frame_seconds = settings.hop_length / settings.sample_rate_hz
 
         def describe(fused: np.ndarray) -> dict[str, float]:
-            families = statistic_families(fused, settings.hop_length / settings.sample_rate_hz)
-            return {
-                f"{name}.{n}": value for name, values in families.items() for n, value in enumerate(values)
-            }
+            families = statistic_families(fused, frame_seconds).items()
+            return {f"{name}.{n}": value for name, values in families for n, value in enumerate(values)}
 
         return _table(store, store.index.index.to_numpy(), describe)
 
-    def _vectors(self, store: Store) -> pd.DataFrame:
+    def _of_vectors(self, store: Store) -> pd.DataFrame:
         if (store.index["length"] > 1).any():
             needed = "Estimators need one vector of features per window."
             raise InputError(f"{self.data.windows} holds windows of several frames. {needed}")
@@ -131,98 +129,17 @@ def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFr
     edges = librosa.mel_frequencies(N_MELS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[:: N_MELS // _N_BANDS]
     rounded = [f"{round(edge, -1 if edge < 1000 else -2):,.0f}" for edge in edges]
     bands = [f"{low} to {high} Hz" for low, high in pairwise(rounded)]
+    kinds = ("mean level of {}", "level of {} in quiet moments", "level of {} in loud moments")
+    names = [kind.format(band) for kind in (*kinds, "changes of level of {}") for band in bands]
+    names += [f"strength of the note {note}" for note in _NOTES]
+    names += ["length in frames" if data.rate == "full" else "number of beats"]
 
     def describe(fused: np.ndarray) -> dict[str, float]:
         frames = fused.T
         levels = frames[:, :N_MELS].reshape(len(frames), _N_BANDS, -1).mean(axis=2)
         quiet, loud = np.quantile(levels, [0.1, 0.9], axis=0)
-        of_bands = {
-            "mean level of {}": levels.mean(axis=0),
-            "level of {} in quiet moments": quiet,
-            "level of {} in loud moments": loud,
-            "changes of level of {}": levels.std(axis=0),
-        }
-        notes = dict(zip(_NOTES, frames[:, N_MELS:].mean(axis=0), strict=True))
-        return {
-            **{
-                kind.format(band): v
-                for kind, row in of_bands.items()
-                for band, v in zip(bands, row, strict=True)
-            },
-            **{f"strength of the note {note}": strength for note, strength in notes.items()},
-            "length in frames" if data.rate == "full" else "number of beats": len(frames),
-        }
+        notes = frames[:, N_MELS:].mean(axis=0)
+        values = [*levels.mean(axis=0), *quiet, *loud, *levels.std(axis=0), *notes, len(frames)]
+        return dict(zip(names, values, strict=True))
 
     return _table(clips.store, clips.ids, describe)
-
-
-def summarise_clips(
-    clips: pd.DataFrame,
-    out: Path,
-    settings: FeatureSettings,
-    windows: Windows | None = None,
-    workers: Workers | None = None,
-    max_failed: float = 0.01,
-) -> Outcome:
-    """Compute the named statistics of clips from their audio, and write them as a table.
-
-    A second run reads only clips that the table lacks, or whose audio or span has changed.
-
-    Parameters
-    ----------
-    clips : pd.DataFrame
-        As `read_clips` gives it.
-    out : Path
-        CSV with one row per clip: `SOURCE_COLUMNS`, the statistics, whose names end in their unit, and
-        `reason`, which is empty unless the clip failed.
-    settings : FeatureSettings
-    windows : Windows, optional
-        Cut every clip into windows, each of which becomes a clip.
-    workers : Workers, optional
-        One process per core by default.
-    max_failed : float
-        Share of clips, 0 to 1, that may fail before the run does.
-
-    Returns
-    -------
-    Outcome
-
-    Raises
-    ------
-    InputError
-        When `out` is another table, another process writes it, or too many clips fail.
-    """
-    out = out.resolve()
-    with alone_at(out, "give another --out"):
-        remove_unfinished(out)
-        return work_through(
-            items_of(cut_windows(clips, windows or Windows()), settings),
-            partial(_summarise_one, settings),
-            out,
-            _names(settings),
-            workers or Workers(),
-            partial(_names, settings),
-            max_failed,
-        )
-
-
-def _of_array(fused: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
-    frame_seconds = settings.hop_length / settings.sample_rate_hz
-    return fused_statistics(fused, frame_seconds, sample_rate_hz=settings.sample_rate_hz)
-
-
-def _of_waveform(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
-    fused = full_features(waveform, settings)
-    return {**_of_array(fused, settings), **audio_statistics(waveform, fused, settings)}
-
-
-def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
-    waveform = read_clip(Path(item.path), settings, item.start_seconds, item.end_seconds)
-    return _of_waveform(waveform, settings)
-
-
-@cache
-def _names(settings: FeatureSettings) -> tuple[str, ...]:
-    """Names and order of the statistics, which are the same for every clip."""
-    noise = np.random.default_rng(0).standard_normal(settings.sample_rate_hz).astype(np.float32)
-    return tuple(_of_waveform(noise, settings))

@@ -22,8 +22,7 @@ from music_emotion.files import InputError, first_five, shortened
 class StoredFrames:
     """A .npy file of two axes whose rows are read when they are sliced.
 
-    Unlike with a memory-mapped file, nothing that was read stays in memory. Threads and forked processes
-    may share one; a pickled one opens its file again.
+    Unlike with one memory map of the whole file, nothing that was read stays in memory. Threads may share it.
 
     Parameters
     ----------
@@ -65,9 +64,6 @@ class StoredFrames:
             remedy = f"Delete {self.path.parent} to pack it again."
             raise InputError(f"{self.path} ends before frame {stop} of {len(self)}. {remedy}") from None
         return np.array(mapped[:, rows])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return StoredFrames, (self.path,)
 
 
 class JoinedFrames:
@@ -174,12 +170,11 @@ def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     stats = ((clip_id, path.name, path.stat()) for clip_id, path in split.arrays.items())
     state = "".join(f"{clip_id} {name} {stat.st_size} {stat.st_mtime_ns}\n" for clip_id, name, stat in stats)
     source = {"folder": place, "fingerprint": hashlib.sha256(state.encode()).hexdigest()}
-    store = _open(split, folder, source, allow_bad_share)
+    given = (split, folder, source, allow_bad_share)
+    store = _open(*given)
     if store is None:
         with files.in_turn(folder, f"packs {split.folder}"):  # another process may have packed it
-            store = _open(split, folder, source, allow_bad_share) or _pack(
-                split, folder, source, allow_bad_share
-            )
+            store = _open(*given) or _pack(*given)
     return store
 
 
