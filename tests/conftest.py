@@ -122,12 +122,13 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def small(competition: Path, tmp_path: Path):
+@pytest.fixture(scope="session")
+def small(competition: Path, tmp_path_factory: pytest.TempPathFactory):
     """Build a small experiment on the small competition: `small(train={"epochs": 3})`."""
+    stores = tmp_path_factory.mktemp("stores")
 
     def build(**sections) -> Experiment:
-        differences: dict = {"data": {"root": str(competition), "stores": str(tmp_path / "stores")}}
+        differences: dict = {"data": {"root": str(competition), "stores": str(stores)}}
         for name, section in [*SMALL.items(), *sections.items()]:
             if isinstance(section, dict):
                 differences[name] = {**differences.get(name, {}), **section}

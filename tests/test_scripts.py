@@ -44,7 +44,7 @@ def test_from_competition_to_submission(call):
     trunk = "runs/genre/seed0/fold0/model.safetensors"
     status, out, _ = call("train.py", "small.toml", "--model.trunk", trunk)
     assert status == 0
-    assert "28 weights taken" in out
+    assert "28 taken, 2 new" in out
     assert call("train.py", "other.toml", "--seeds", "0", "1")[0] == 0
     assert sorted(path.name for path in Path("runs/other").glob("seed*")) == ["seed0", "seed1"]
     status, out, _ = call("ensemble.py", "runs/small", "runs/other", "--name", "both")

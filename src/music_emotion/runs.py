@@ -1,4 +1,4 @@
-"""A run's directory: what was run, and on what."""
+"""A run's directory: its experiment, its environment and what each fold cost."""
 
 import os
 import platform
@@ -15,34 +15,25 @@ import pandas as pd
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from music_emotion import __version__
+from music_emotion import __version__, files
 from music_emotion.config import Experiment, build_experiment, differing_keys, experiment_to_dict
-from music_emotion.files import (
-    InputError,
-    alone_at,
-    checked,
-    first_five,
-    read_json,
-    read_object,
-    remove_unfinished,
-    write_json,
-)
+from music_emotion.files import InputError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RUN, BLEND, VOTE = "experiment.json", "blend.json", "vote.json"  # what tells their directories apart
+RUN, BLEND, VOTE = "experiment.json", "blend.json", "vote.json"  # each marks one kind of directory
 _PACKAGES = ("torch", "timm", "accelerate", "numpy", "pandas", "scipy", "scikit-learn", "librosa")
 
 
 @contextmanager
 def alone_in(directory: Path, accelerator: "Accelerator") -> Iterator[None]:
-    """Hold a run's directory for the launcher's processes together, and tidy what killed ones left.
+    """Lock a run's directory for all processes of the launcher, as `alone_in_folder`.
 
     Raises
     ------
     InputError
-        In all of them, when another process holds it, or it is a blend's or a vote's.
+        In every process.
     """
     from accelerate.utils import broadcast_object_list  # loads torch
 
@@ -61,60 +52,60 @@ def alone_in(directory: Path, accelerator: "Accelerator") -> Iterator[None]:
 
 @contextmanager
 def alone_in_folder(directory: Path, own: str) -> Iterator[None]:
-    """Hold the directory of a run, a blend or a vote for this process, and tidy what killed ones left.
+    """Lock the directory of a run, a blend or a vote, and remove what killed processes left there.
+
+    Parameters
+    ----------
+    directory : Path
+    own : {RUN, BLEND, VOTE}
+        The kind of directory.
 
     Raises
     ------
     InputError
-        When another process holds it, or it holds another kind of the three, as by `check_holds`.
+        When another process holds the lock, or the directory holds another of the three kinds.
     """
-    with alone_at(directory, "give another --name"):
-        check_holds(directory, own)
-        remove_unfinished(directory)
+    with files.alone_at(directory, "give another --name"):
+        for other in {RUN, BLEND, VOTE} - {own}:
+            if (directory / other).exists():
+                raise InputError(f"{directory} holds something else ({other}). Give another --name.")
+        files.remove_unfinished(directory)
         yield
 
 
 def open_run(directory: Path, experiment: Experiment, accelerator: "Accelerator") -> None:
-    """Make a run's directory, or go on in the one that is there.
-
-    Writes `experiment.json` and `environment.json`.
+    """Make a run's directory, with `experiment.json` and `environment.json`, or resume the existing one.
 
     Raises
     ------
     InputError
-        When the directory holds another experiment, and the message names the differing keys; or a
-        blend or vote.
+        When the directory holds another experiment; the message names the keys that differ.
     """
-    check_holds(directory, RUN)
     path, resolved = directory / RUN, experiment_to_dict(experiment)
     if path.exists():
         differing = differing_keys(experiment_to_dict(read_experiment(directory)), resolved)
         if differing:
             raise InputError(
-                f"{directory} holds another experiment: {first_five(differing)} differ. "
+                f"{directory} holds another experiment: {files.first_five(differing)} differ. "
                 f"Give another --name, or delete that directory."
             )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and not path.exists():
-        write_json(directory / "environment.json", environment(accelerator))
-        write_json(path, resolved)
-
-
-def check_holds(directory: Path, own: str) -> None:
-    """Refuse to write a run, a blend or a vote, told by its own file, over another kind of the three.
-
-    Raises
-    ------
-    InputError
-        Naming the file that tells.
-    """
-    for other in {RUN, BLEND, VOTE} - {own}:
-        if (directory / other).exists():
-            raise InputError(f"{directory} holds something else ({other}). Give another --name.")
+        environment = {
+            "commit": commit(),
+            "python": platform.python_version(),
+            "versions": package_versions(),
+            "device": str(accelerator.device),
+            "processes": accelerator.num_processes,
+            "precision": accelerator.mixed_precision,
+            "cores": os.cpu_count(),
+        }
+        files.write_json(directory / "environment.json", environment)
+        files.write_json(path, resolved)
 
 
 def read_experiment(directory: Path) -> Experiment:
-    """What a run was, from its `experiment.json`; settings that are newer than the file have defaults.
+    """Read a run's `experiment.json`; settings that the file lacks get their defaults.
 
     Raises
     ------
@@ -122,68 +113,49 @@ def read_experiment(directory: Path) -> Experiment:
         When the file is missing or does not hold an experiment.
     """
     path = directory / RUN
-    return build_experiment(read_object(path), str(path))
-
-
-def environment(accelerator: "Accelerator") -> dict[str, Any]:
-    """Commit, versions, device, processes and precision of this run."""
-    return {
-        "commit": commit(),
-        "python": platform.python_version(),
-        "versions": package_versions(),
-        "device": str(accelerator.device),
-        "processes": accelerator.num_processes,
-        "precision": accelerator.mixed_precision,
-        "cores": os.cpu_count(),
-    }
+    return build_experiment(files.read_object(path), str(path))
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of the packages that predictions depend on."""
     return {name: version(name) for name in _PACKAGES}
 
 
 def commit() -> str:
-    """The commit of the repository that tracks this package; elsewhere the package's version.
+    """The commit of the repository that tracks this package, or else the package's version.
 
-    A package installed below another project's repository is not tracked there.
+    The repository of another project may contain the package without tracking it, as a virtual environment.
     """
-    git = ["git", "-C", str(Path(__file__).parent)]
-    asked = (
-        ["ls-files", "--error-unmatch", Path(__file__).name],
-        ["describe", "--always", "--dirty", "--abbrev=12"],
-    )
+    git: dict[str, Any] = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 10}
     try:
-        said = [
-            subprocess.run([*git, *each], capture_output=True, text=True, check=True, timeout=10).stdout
-            for each in asked
-        ]
+        subprocess.run(["git", "ls-files", "--error-unmatch", Path(__file__).name], check=True, **git)
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(describe, check=True, **git).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return __version__
-    return said[-1].strip()
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Cost:
-    """What the training of a fold cost, as `cost.json` holds it without the fields that are None.
+    """What the training of a fold cost; `cost.json` leaves out the fields that are None.
 
     Attributes
     ----------
     seconds : float
-        Of a network all epochs with their validations, also those before an interruption; of an
-        estimator the fit.
+        Training time: for a network all epochs and validations, interruptions excluded; for an estimator
+        the fit.
     device : str
-        As torch names it.
+        Torch's name of the device.
     threads, processes : int
-        Threads of each process.
+        Threads of each process, and processes.
     peak_memory_bytes : int or None
-        Largest resident memory since the process started, of the largest process; None where the system
-        does not tell.
+        Peak resident memory of the largest process; None on Windows.
     peak_device_memory_bytes : int or None
-        Largest memory that torch allocated on a GPU.
+        Peak memory that torch allocated on a GPU.
     precision : str or None
-        As Accelerate names it.
+        Accelerate's mixed precision.
     updates : int or None
+        Optimiser steps.
     parameters : int or None
         Number of trained weights.
     """
@@ -200,7 +172,7 @@ class Cost:
 
 
 def peak_memory() -> int:
-    """Largest resident memory of this process in bytes; 0 where the system does not tell."""
+    """Peak resident memory of this process in bytes; 0 on Windows."""
     try:
         import resource  # not on Windows
     except ImportError:
@@ -211,13 +183,13 @@ def peak_memory() -> int:
 
 def write_cost(place: Path, cost: Cost) -> None:
     """Write the `cost.json` of a fold."""
-    write_json(
+    files.write_json(
         place / "cost.json", {name: value for name, value in asdict(cost).items() if value is not None}
     )
 
 
 def read_cost(place: Path) -> Cost | None:
-    """Read the `cost.json` of a fold; None for a fold of an earlier version, which has none.
+    """Read the `cost.json` of a fold; None if there is none.
 
     Raises
     ------
@@ -227,11 +199,11 @@ def read_cost(place: Path) -> Cost | None:
     path = place / "cost.json"
     if not path.exists():
         return None
-    return checked(Cost, read_json(path), path, "Delete it, or train the fold anew.")
+    return files.checked(Cost, files.read_json(path), path, "Delete it, or train the fold again.")
 
 
 def seconds_of(place: Path) -> float | None:
-    """How long a fold trained, from its `cost.json` or else its `metrics.csv`; None without both.
+    """Training time of a fold from its `cost.json`, or else its `metrics.csv`; None without both.
 
     Raises
     ------
@@ -244,6 +216,5 @@ def seconds_of(place: Path) -> float | None:
     try:
         return float(pd.read_csv(metrics)["seconds"].sum())
     except (KeyError, TypeError, ValueError) as error:  # pandas' errors of parsing are among them
-        raise InputError(
-            f"{metrics} has no column of seconds ({error}). Delete the fold to train it anew."
-        ) from None
+        problem = f"{metrics} has no column of seconds ({error})."
+        raise InputError(f"{problem} Delete the fold to train it again.") from None

@@ -1,7 +1,7 @@
-"""Scripts in processes of their own, forked from one that has imported what takes seconds.
+"""Commands in processes of their own, forked from one that has imported everything slow.
 
-A disk changes only where a process opens, renames or removes something. A script that is killed just
-before such a step leaves what it would leave if it were killed at any time since the step before.
+A disk changes only when a process opens, renames or removes something. A command that is killed just before
+such a step leaves what it would leave if it were killed at any time since the step before.
 """
 
 import multiprocessing
@@ -13,35 +13,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 from command_line import call
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(  # of what is not found there, nothing would be said
-    [
-        "music_emotion.datasets.extract",
-        "music_emotion.kaggle.plan",
-        "music_emotion.evaluation.blend_runs",
-        "music_emotion.training.folds",
-        "timm.scheduler",
-    ]
-)
+SERVER.set_forkserver_preload(["preloaded"])
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
 class ScriptProcess:
-    """A script at work in a folder.
+    """A command that runs in a folder, and prints to `said.txt` there.
 
-    Parameters
-    ----------
-    folder : Path
-        Where it is started; `said.txt` gets what it prints.
-    script : str
-        Such as "train.py".
-    arguments : sequence of str
-    kill_at : int, optional
-        Number of the step on disk in that folder, from 0, before which it is killed.
-    environment : mapping of str to str, optional
-        Beside what it is there.
+    Before step number `kill_at` on the disk of that folder, counted from 0, it is killed.
     """
 
     def __init__(
@@ -56,26 +39,24 @@ class ScriptProcess:
         self.process = SERVER.Process(
             target=_run, args=(folder, script, arguments, kill_at, dict(environment), self._steps)
         )
-        self.process.start()
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C."""
-        os.kill(self.process.pid, signal.SIGINT)
+        with (
+            pytest.MonkeyPatch.context() as patch
+        ):  # Python below 3.14 starts the server with another sys.path
+            patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+            self.process.start()
 
     def end(self) -> tuple[int, str]:
-        """Wait for its end; gives its status, negative after a signal, and all it has printed."""
+        """Wait for its end; returns its status, negative after a signal, and all it has printed."""
         self.process.join(timeout=240)
         assert self.process.exitcode is not None, self.said
         return self.process.exitcode, self.said
 
     @property
     def said(self) -> str:
-        """What it has printed."""
         return self._said.read_text() if self._said.exists() else ""
 
     @property
     def n_steps(self) -> int:
-        """How many steps on disk it has made."""
         return self._steps.value
 
 

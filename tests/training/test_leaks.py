@@ -73,12 +73,11 @@ def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(train):
     write("test", 2, recording(tested))
     status, out, _ = train()
     assert status == 0
-    assert "warning: 1 pairs of clips seem to be one recording, but are trained on and validated" in out
-    assert f"in the same fold: 0 and {other} (0." in out
+    assert "warning: Pairs of clips seem to share a recording (all are in runs/small/leaks.csv)." in out
+    assert f"1 (fold border): 0 and {other} (0." in out
     assert "--folds.groups" in out
-    assert f"1 clips of the training split seem to be clips of the test split, too: {tested} and 2 (1." in out
-    assert "the out-of-fold score is no estimate" in out
-    assert "(all of them are in runs/small/leaks.csv.)" in out
+    assert f"1 (train and test): {tested} and 2 (1." in out
+    assert "out-of-fold score does not estimate their test score" in out
     table = pd.read_csv("runs/small/leaks.csv")
     assert table["similarity"].between(0.7, 1.001).all()
     assert table.drop(columns="similarity").to_dict("records") == [
@@ -125,11 +124,14 @@ def found(folds: list[Fold], test: ClipSet) -> list[tuple[int, int, str]]:
     return sorted(pairs[["Id", "duplicate", "where"]].itertuples(index=False, name=None))
 
 
-def test_copies_count_across_borders_and_not_within_a_fold_or_the_test_split():
-    test = recordings(4, {3: 1}, seed=1)
-    assert found(in_three_folds(recordings(12, {1: 0, 10: 9})), test) == []
+def test_copies_count_across_the_borders_of_any_fold_and_not_within_a_fold_or_the_test_split():
+    clips, test = recordings(12, {1: 0, 10: 9}), recordings(4, {3: 1}, seed=1)
+    assert found(in_three_folds(clips), test) == []
     borders = [(0, 5, "fold border"), (1, 5, "fold border")]
     assert found(in_three_folds(recordings(12, {1: 0, 5: 0})), test) == borders
+    folds = [Fold(0, k, clips.select(np.array([0, 1])), clips.select(np.array([2]))) for k in range(15)]
+    folds[12] = Fold(0, 12, clips.select(np.array([0, 2])), clips.select(np.array([1])))
+    assert found(folds, test) == [(0, 1, "fold border")]
 
 
 def test_copies_between_train_and_test_name_the_clip_of_the_test_split_second():
@@ -138,21 +140,12 @@ def test_copies_between_train_and_test_name_the_clip_of_the_test_split_second():
     expected = [(4, 11, "fold border"), (7, 2, "train and test")]
     assert found(in_three_folds(clips), test) == expected
     assert found([Fold(0, 0, clips, test)], test) == expected[1:]  # as in pretraining
-
-
-def test_a_holdout_tests_on_its_own_clips():
     clips = recordings(12, {5: 1, 9: 2, 10: 6})
-    fold = Fold(0, 0, *(clips.select(np.arange(12) // 4 == number) for number in range(3)))
-    nothing = clips.select(np.zeros(0, np.int64))
-    assert found([fold], nothing) == [(1, 5, "fold border"), (2, 9, "train and test")]
-
-
-def test_any_of_many_folds_counts():
-    clips = recordings(3, {1: 0})
-    folds = [Fold(0, k, clips.select(np.array([0, 1])), clips.select(np.array([2]))) for k in range(15)]
-    assert found(folds, recordings(1, seed=1)) == []
-    folds[12] = Fold(0, 12, clips.select(np.array([0, 2])), clips.select(np.array([1])))
-    assert found(folds, recordings(1, seed=1)) == [(0, 1, "fold border")]
+    holdout = Fold(0, 0, *(clips.select(np.arange(12) // 4 == number) for number in range(3)))
+    assert found([holdout], clips.select(np.zeros(0, np.int64))) == [
+        (1, 5, "fold border"),
+        (2, 9, "train and test"),
+    ]
 
 
 def test_rows_of_statistics_count_when_they_are_equal():
@@ -188,14 +181,6 @@ def folds_and_clips(experiment):
     return folds_of_run(experiment, clips), clips
 
 
-@pytest.mark.parametrize("split", ["folds", "holdout"])
-def test_every_split_of_ours_passes(small, tmp_path, split):
-    path = tmp_path / "groups.csv"
-    pd.DataFrame({"Id": range(1000, 1040), "group": [n // 3 for n in range(40)]}).to_csv(path, index=False)
-    experiment = small(seeds=[0, 1], folds={"split": split, "groups": str(path)})
-    check_folds(experiment, folds_and_clips(experiment)[0])
-
-
 @pytest.mark.parametrize("names", [("training", "valid"), ("training", "test"), ("valid", "test")])
 def test_a_clip_in_two_of_training_validation_and_test_is_refused(small, names):
     experiment = small(folds={"split": "holdout"})
@@ -210,12 +195,14 @@ def test_a_clip_in_two_of_training_validation_and_test_is_refused(small, names):
 
 @pytest.mark.parametrize("split", ["folds", "holdout"])
 def test_a_group_in_two_of_training_validation_and_test_is_refused(small, tmp_path, split):
-    folds, clips = folds_and_clips(small(folds={"split": split}))  # without groups
-    two = [folds[0].training.ids[0], (folds[0].test or folds[0].valid).ids[0]]
     path = tmp_path / "groups.csv"
+    experiment = small(folds={"split": split, "groups": str(path)}, seeds=[0, 1])
+    pd.DataFrame({"Id": range(1000, 1040), "group": [n // 3 for n in range(40)]}).to_csv(path, index=False)
+    folds, clips = folds_and_clips(experiment)
+    check_folds(experiment, folds)
+    two = [folds[0].training.ids[0], folds[0].sets[-1].ids[0]]
     groups = ["band" if i in two else str(i) for i in clips.ids]
     pd.DataFrame({"Id": clips.ids, "group": groups}).to_csv(path, index=False)
-    experiment = small(folds={"split": split, "groups": str(path)})
     with pytest.raises(InputError, match=r"seed0/fold0: 1 groups of .*groups\.csv are in two of .*: band\."):
         check_folds(experiment, folds)
 
@@ -242,37 +229,27 @@ def trunk_of(tmp_path):
     return save
 
 
-def test_a_trunk_that_learnt_the_task_from_clips_that_are_scored_is_refused(small, trunk_of):
+def test_a_run_from_such_a_trunk_leaves_no_directory(small, trunk_of, tmp_path):
+    """A trunk that has learnt the task from clips which are scored; not one that held them out."""
     experiment = small()
     folds, clips = folds_and_clips(experiment)
-    for held_out, n_seen in ((None, len(folds[1].valid)), (folds[0].valid, len(folds[1].valid))):
+    for held_out in (None, folds[0].valid):
         started = small(model={"trunk": trunk_of(experiment, clips, held_out)})
+        n_seen = len(folds[1].valid)
         with pytest.raises(
             InputError, match=rf"seed0/fold1 is scored on {n_seen} clips that may have trained"
         ):
             check_trunk(started, folds[1:])
-
-
-def test_a_trunk_that_held_out_the_same_clips_or_learnt_something_else_is_not(small, trunk_of):
-    experiment = small()
-    folds, clips = folds_and_clips(experiment)
-    check_trunk(small(model={"trunk": trunk_of(experiment, clips, folds[0].valid)}), folds[:1])
+        with pytest.raises(InputError, match="may have trained"):
+            run_experiment(started, make_accelerator(), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    check_trunk(started, folds[:1])
     genres = small(task="genre")
-    learnt, test = load_sets(genres, make_accelerator())
-    check_trunk(small(model={"trunk": trunk_of(genres, learnt, test)}), folds)
-
-
-def test_a_run_from_such_a_trunk_leaves_no_directory(small, trunk_of, tmp_path):
-    experiment = small()
-    _, clips = folds_and_clips(experiment)
-    started = small(model={"trunk": trunk_of(experiment, clips, None)})
-    with pytest.raises(InputError, match="may have trained"):
-        run_experiment(started, make_accelerator(), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    check_trunk(small(model={"trunk": trunk_of(genres, *load_sets(genres, make_accelerator()))}), folds)
 
 
 def test_a_fold_does_not_go_on_with_other_clips_or_labels(small, tmp_path, monkeypatch):
-    experiment = small(train={"epochs": 3})
+    experiment = small(train={"epochs": 2}, excerpt={"per_clip": 1})
     folds, clips = folds_and_clips(experiment)
     nothing = clips.select(np.zeros(0, np.int64))
 
@@ -280,10 +257,10 @@ def test_a_fold_does_not_go_on_with_other_clips_or_labels(small, tmp_path, monke
         return train_folds(experiment, [fold], nothing, make_accelerator(), tmp_path / "run")
 
     ends = iter([False, True])
-    monkeypatch.setattr("music_emotion.training.loop.Trainer._ends_after", lambda *_: next(ends))
-    assert not train(folds[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("music_emotion.training.loop.Trainer._ends_after", lambda *_: next(ends))
+        assert not train(folds[0])
     assert (tmp_path / "run/seed0/fold0" / STATE).exists()
-    monkeypatch.undo()
     labels = folds[0].training.values.copy()
     labels[3, 1] += 0.01
     swapped = replace(folds[1], number=0)

@@ -54,12 +54,13 @@ def model_of(place) -> tuple[dict[str, str], dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize(
-    "sections", [{}, {"loss": {"rank_normal": True}}, {"task": "genre"}], ids=["emotion", "ranks", "genre"]
+    "sections",
+    [{"loss": {"rank_normal": True}}, {"task": "genre", "loss": {"class_weights": "balanced"}}],
+    ids=["emotion", "genre"],
 )
 def test_a_network_and_its_scales_do_not_depend_on_what_it_is_validated_with(small, tmp_path, sections):
-    if "task" in sections:
-        sections = sections | {"loss": {"class_weights": "balanced"}}
-    (fold, one), (changed, other) = train_both(small(**sections), tmp_path)
+    experiment = small(**sections, train={"epochs": 1}, excerpt={"per_clip": 1})
+    (fold, one), (changed, other) = train_both(experiment, tmp_path)
     (card, weights), (others_card, others_weights) = model_of(one), model_of(other)
     assert card == others_card
     assert weights.keys() == others_weights.keys()
@@ -73,9 +74,7 @@ def test_a_network_and_its_scales_do_not_depend_on_what_it_is_validated_with(sma
     assert not np.array_equal(fold.valid.values, changed.valid.values)
 
 
-@pytest.mark.parametrize("kind", ["gp", "ridge", "svr", "boosting"])
-def test_an_estimator_does_not_depend_on_what_it_is_validated_with(small, tmp_path, kind):
-    experiment = small(classical={"kind": kind, "rounds": 10, "leaf_clips": 5})
-    (_, one), (_, other) = train_both(experiment, tmp_path)
+def test_an_estimator_does_not_depend_on_what_it_is_validated_with(small, tmp_path):
+    (_, one), (_, other) = train_both(small(classical={"kind": "ridge"}), tmp_path)
     assert (one / "test.csv").read_bytes() == (other / "test.csv").read_bytes()
     assert (one / "valid.csv").read_bytes() != (other / "valid.csv").read_bytes()

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm, pearsonr, rankdata, spearmanr
+from scipy.stats import norm, pearsonr, rankdata
 
 from music_emotion.config import LossSection, build_experiment
 from music_emotion.datasets.clip_set import ClipSet
@@ -31,27 +31,11 @@ def clips_of(counts):
     return ClipSet(np.arange(len(values)), None, tuple("abc"[: len(counts)]), values)
 
 
-def test_squared_error_is_weighted_per_target():
-    objective = EmotionObjective(LossSection(pearson=0, target_weights=(0.4, 0.2)), card())
-    outputs, values = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 3.0], [0.0, 3.0]])
-    assert objective.loss(outputs, values).item() == pytest.approx(0.4 * 1 + 0.2 * 9)
-
-
 def test_values_are_standardised_before_they_are_compared():
     objective = EmotionObjective(LossSection(pearson=0), card(mean=(0.5, 0.5), deviation=(0.1, 0.2)))
     values = torch.tensor([[0.6, 0.1]])
     assert objective.loss(torch.tensor([[1.0, -2.0]]), values).item() == pytest.approx(0, abs=1e-10)
     assert objective.outputs_of(values).tolist() == [pytest.approx([1.0, -2.0])]
-
-
-def test_the_pearson_term_is_numpys_correlation():
-    rng = np.random.default_rng(0)
-    outputs, values = rng.normal(size=(2, 30, 2)).astype(np.float32)
-    plain = EmotionObjective(LossSection(pearson=0), card())
-    both = EmotionObjective(LossSection(pearson=2), card())
-    tensors = torch.tensor(outputs), torch.tensor(values)
-    expected = 2 * np.mean([1 - np.corrcoef(outputs[:, k], values[:, k])[0, 1] for k in range(2)])
-    assert (both.loss(*tensors) - plain.loss(*tensors)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def columns(*values):
@@ -91,14 +75,6 @@ def test_soft_ranks_are_a_sum_of_sigmoids_against_mean_ranks():
     np.testing.assert_allclose(errors, expected, rtol=1e-5)
 
 
-def test_soft_ranks_of_a_low_temperature_are_spearmans():
-    rng = np.random.default_rng(3)
-    outputs, truth = rng.normal(size=(40, 2)), rng.integers(0, 9, size=(40, 2)).astype(float)
-    errors = soft_rank_error(torch.tensor(outputs), torch.tensor(truth), temperature=1e-6)
-    expected = [1 - spearmanr(outputs[:, k], truth[:, k]).statistic for k in range(2)]
-    np.testing.assert_allclose(errors, expected, rtol=1e-5)
-
-
 @pytest.mark.parametrize("error", [pairwise_error, soft_rank_error])
 def test_errors_of_order_fall_from_reverse_to_constant_to_right(error):
     truth = torch.linspace(-2, 2, 20)[:, None]
@@ -109,19 +85,6 @@ def test_errors_of_order_fall_from_reverse_to_constant_to_right(error):
         outputs = values.clone().requires_grad_()
         error(outputs, truth.roll(1)).sum().backward()
         assert torch.isfinite(outputs.grad).all()
-
-
-@pytest.mark.parametrize("error", [pairwise_error, soft_rank_error])
-def test_errors_of_order_are_lowered_by_their_gradient(error):
-    generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(30, 1, generator=generator).requires_grad_()
-    truth = torch.randn(30, 1, generator=generator)
-    optimizer = torch.optim.Adam([outputs], lr=0.05)
-    for _ in range(200):
-        optimizer.zero_grad()
-        error(outputs, truth).sum().backward()
-        optimizer.step()
-    assert spearmanr(outputs.detach(), truth).statistic > 0.95
 
 
 def test_every_term_has_its_weight_and_every_target_its_own():

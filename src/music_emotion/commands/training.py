@@ -15,10 +15,9 @@ from music_emotion.files import InputError
 from music_emotion.plots import draw_scores
 from music_emotion.studies import BEST, run_study
 from music_emotion.study_file import read_study
-from music_emotion.training import overfit
+from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment, run_pretraining
-from music_emotion.training.objectives import make_objective
 
 
 def pretrain(
@@ -120,12 +119,9 @@ def check_overfits(experiment: Experiment, accelerator: Accelerator) -> None:
     if experiment.is_classical:
         raise InputError(f"--overfit-batch is for networks; classical.kind is '{experiment.classical.kind}'.")
     network = make_network(experiment, clips, experiment.seeds[0])
-    objective = make_objective(experiment, network.card, clips)
-    first, last, updates = overfit.overfit_batch(network, objective, clips, accelerator)
+    first, last, updates = loop.overfit_batch(network, clips, accelerator)
     verdict = (
-        "It can learn one batch."
-        if last < overfit.NEAR_ZERO
-        else "It could not: look at data, loss and rate."
+        "It can learn one batch." if last < loop.NEAR_ZERO else "It could not: look at data, loss and rate."
     )
     accelerator.print(
         f"loss of one batch: {first:.4f} at first, {last:.4f} after {updates} updates. {verdict}"

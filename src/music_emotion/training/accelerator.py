@@ -1,4 +1,4 @@
-"""Devices, processes and precision, as Accelerate and its launcher have them."""
+"""Accelerate's device, processes, precision and trackers."""
 
 import os
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from music_emotion.files import InputError
 def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> Accelerator:
     """Make an Accelerator with the launcher's devices, processes and precision.
 
-    Started without the launcher, a CPU that multiplies bfloat16 natively uses it.
+    Without a launcher, training uses bfloat16 on a CPU that supports it natively.
 
     Parameters
     ----------
     tracker : str or None
-        Any tracker of Accelerate that is installed, such as "tensorboard".
+        Any installed tracker of Accelerate, such as "tensorboard".
     runs : Path
-        Folder of all runs; a tracker that writes files writes them to the directory of each run.
+        Folder of all runs; trackers write their files to the directory of each run.
 
     Raises
     ------
     InputError
-        When the tracker is not installed, or the launcher was asked for more processes than Accelerate made.
+        When the tracker is not installed, or Accelerate sees fewer processes than were started.
     """
     if tracker is not None and tracker not in map(str, get_available_trackers()):
         raise InputError(
@@ -40,7 +40,7 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if precision is None and not torch.cuda.is_available() and has_bf16:
         precision = "bf16"
-    # One batch is shared out, so that the number of updates does not depend on the processes.
+    # The processes share each batch, so that the number of updates does not depend on their number.
     loading = DataLoaderConfiguration(split_batches=True)
     accelerator = Accelerator(
         mixed_precision=precision, dataloader_config=loading, log_with=tracker, project_dir=runs
@@ -66,7 +66,7 @@ def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
         accelerator.init_trackers(directory.name)
     try:
         yield
-    finally:  # `end_training` would also end the group of processes, which may train another run
+    finally:  # `end_training` would also end the process group, which other runs of a study need
         for tracker in accelerator.trackers:
             tracker.finish()
         accelerator.trackers = []

@@ -1,4 +1,4 @@
-"""The state of an unfinished training, from which the same command resumes after its last epoch."""
+"""The state of an unfinished training, from which the same command resumes after the last whole epoch."""
 
 import io
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.files import InputError, atomic_path, shortened
 
 STATE = "state.pt"
-Stateful = Mapping[str, Any]  # names to objects with `state_dict` and `load_state_dict`
+Stateful = Mapping[str, Any]  # objects with `state_dict` and `load_state_dict`, by name
 
 
 @dataclass
@@ -30,11 +30,11 @@ class Progress:
     best : float
         Score of the selected epoch; larger is better.
     best_weights : dict of str to torch.Tensor or None
-        Its weights.
+        Weights of the selected epoch.
     waited : int
-        Validations since.
+        Validations since the selected epoch.
     clips : str
-        Digest of the training clips and labels; empty in a state of an earlier version.
+        Digest of the training clips and labels; empty in states written before it existed.
     """
 
     epoch: int = 0
@@ -47,55 +47,52 @@ class Progress:
 
 
 def save_state(path: Path, members: Stateful, progress: Progress) -> None:
-    """Write the state of network, average, optimiser and scaler, and the progress, atomically."""
+    """Write the progress and the state of network, EMA, optimiser and gradient scaler, atomically."""
     state = {name: member.state_dict() for name, member in members.items()}
-    whole = io.BytesIO()  # PyTorch's own writing hides why a disk refused it
+    whole = io.BytesIO()  # torch.save to a file hides why the disk refused it
     torch.save(state | {"progress": vars(progress)}, whole)
     with atomic_path(path) as temporary:
         temporary.write_bytes(whole.getbuffer())
 
 
-def load_state(path: Path, members: Stateful) -> Progress:
+def load_state(path: Path, members: Stateful, training: ClipSet) -> Progress:
     """Load a saved state into its members; without a file, start from the beginning.
+
+    Parameters
+    ----------
+    path : Path
+    members : mapping of str to object
+        As given to `save_state`.
+    training : ClipSet
+        Must be the clips and labels that the state was trained on. Otherwise a clip that has moved to the
+        validation side would be scored by a network that has seen its label.
 
     Raises
     ------
     InputError
-        When the file is damaged.
+        When the file is damaged, or the training clips or labels have changed.
     """
+    lengths = training.store.index.loc[training.ids, "length"].to_numpy(np.int64)
+    known = (training.ids.astype(np.int64), lengths, training.values.astype(np.float32))
+    digest = sha256(b"".join(values.tobytes() for values in known)).hexdigest()
     if not path.exists():
-        return Progress()
+        return Progress(clips=digest)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, member in members.items():
             if name != "scaler" or state.get(name):  # none when the training began in another precision
                 member.load_state_dict(state[name])
-        return Progress(**state["progress"])
-    except Exception as error:  # unpickling a damaged file raises whatever it meets
+        progress = Progress(**state["progress"])
+    except Exception as error:  # unpickling a damaged file raises all kinds of errors
         reason = shortened(str(error) or type(error).__name__, 300)
         raise InputError(f"{path} is damaged ({reason}). Delete it to train that fold anew.") from None
-
-
-def check_same_clips(progress: Progress, training: ClipSet, path: Path) -> None:
-    """Refuse to resume on other clips or labels, and note those of a training that begins.
-
-    The weights keep what they learnt: a clip that moved to the validation side since would be scored by a
-    network that has seen its label.
-
-    Raises
-    ------
-    InputError
-        When the state is of a training on other clips.
-    """
-    lengths = training.store.index.loc[training.ids, "length"].to_numpy(np.int64)
-    known = (training.ids.astype(np.int64), lengths, training.values.astype(np.float32))
-    digest = sha256(b"".join(values.tobytes() for values in known)).hexdigest()
     if progress.clips not in {"", digest}:
         raise InputError(
             f"{path} is of a training on other clips or labels: data, groups or pseudo-labels have changed "
             f"since. Give another --name, or delete {path.parent} to train that fold anew."
         )
     progress.clips = digest
+    return progress
 
 
 def is_whole(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Folds of a classical estimator: fitted in seconds, so never saved, but fitted again where needed."""
+"""Folds of a classical estimator. A fit takes seconds, so it is never saved but repeated where needed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,6 @@ from music_emotion.datasets.statistics_table import Statistics, families_of
 from music_emotion.files import prediction_table, write_predictions
 from music_emotion.models.estimators import make_classifier, make_regressor
 from music_emotion.runs import Cost, peak_memory, write_cost
-from music_emotion.training.objectives import check_spread
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class FittedFold:
 def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, directory: Path) -> None:
     """Fit the folds that are not finished; write `cost.json`, `valid.csv` and `test.csv` of each.
 
-    Takes and raises what `predict_folds` does; `directory` is ``runs/<name>``.
+    Parameters are those of `predict_folds`; `directory` is ``runs/<name>``.
     """
 
     def is_done(fold: Fold) -> bool:
-        expected = {"valid.csv": fold.valid, "test.csv": test if fold.test is None else fold.test}
+        expected = {"valid.csv": fold.valid, "test.csv": fold.test or test}
         return all(
             (directory / fold.folder / name).exists() for name, clips in expected.items() if len(clips)
         )
@@ -78,11 +77,6 @@ def predict_folds(
     Yields
     ------
     FittedFold
-
-    Raises
-    ------
-    InputError
-        When the training labels of a target are all the same.
     """
     for fold in tqdm(folds, desc=f"{experiment.classical.kind} folds", unit="fold", disable=not folds):
         known = statistics.of(fold.training)
@@ -94,7 +88,7 @@ def predict_folds(
             prediction_table(clips.ids, predict(statistics.of(clips).to_numpy()), clips.outputs)
             if len(clips)
             else clips.truth
-            for clips in (fold.valid, test if fold.test is None else fold.test)
+            for clips in (fold.valid, fold.test or test)
         )
         yield FittedFold(fold, valid, tested, seconds)
 
@@ -103,7 +97,6 @@ def _fit(experiment: Experiment, fold: Fold, known: pd.DataFrame) -> Callable[[n
     """Fit an estimator; returns what predicts. A class without training clips gets the probability 0."""
     families, training = families_of(known), fold.training
     if experiment.task == "emotion":
-        check_spread(training)
         regressor = make_regressor(experiment.classical, fold.own_seed, families)
         return regressor.fit(known.to_numpy(), training.truth.to_numpy()).predict
     balanced = experiment.loss.class_weights == "balanced"

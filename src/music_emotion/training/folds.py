@@ -1,9 +1,7 @@
-"""The folds of an experiment: load its clips, train and predict, score."""
+"""Whole runs: load the clips of an experiment, train its folds, predict and score."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 
+from music_emotion import files
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_test_set
@@ -19,13 +18,6 @@ from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.evaluation.metrics import is_constant
 from music_emotion.evaluation.scores import score_repeats, score_run, score_split
-from music_emotion.files import (
-    InputError,
-    read_predictions,
-    telling_what_is_kept,
-    write_json,
-    write_predictions,
-)
 from music_emotion.models.network import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.runs import alone_in, open_run
@@ -33,7 +25,7 @@ from music_emotion.training.accelerator import tracking
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.leaks import check_leaks
 from music_emotion.training.loop import LAST, UNFINISHED, Trainer
-from music_emotion.training.objectives import check_spread, load_genres, make_objective
+from music_emotion.training.objectives import check_spread, load_genres
 from music_emotion.training.predict import predict_with
 
 
@@ -54,7 +46,7 @@ def run_experiment(
     directory : Path
         ``runs/<name>``.
     only_fold : int, optional
-        Train this fold of every seed alone.
+        Train only this fold of every seed.
     pretraining : bool
         Train genres on the set's training split, and score them on its test split.
 
@@ -73,7 +65,7 @@ def run_experiment(
     folds = [fold for fold in folds if only_fold in {None, fold.number}]
     scores = ""
     with alone_in(directory, accelerator), tracking(accelerator, directory):
-        taught: Sequence[Fold] = folds
+        taught = folds
         if experiment.pseudo.teachers:
             from music_emotion.training.pseudo_labels import with_pseudo_labels  # imports clip statistics
 
@@ -83,19 +75,18 @@ def run_experiment(
         if accelerator.is_main_process:
             if pretraining:
                 scores = score_split(directory, test.truth)
+            elif experiment.has_repeats:
+                scores = _score_repeats(experiment, directory, folds)
             else:
-                scores = _score(experiment, directory, clips, folds)
+                scores = score_run(directory, experiment, clips.truth)
         accelerator.wait_for_everyone()
     return scores
 
 
-def _score(experiment: Experiment, directory: Path, clips: ClipSet, folds: Sequence[Fold]) -> str:
-    """Score the folds that have predicted their clips; returns a few lines."""
-    if not experiment.has_repeats:
-        return score_run(directory, experiment, clips.truth)
+def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold]) -> str:
     truth = {}
-    for split, sets in (("valid", [fold.valid for fold in folds]), ("test", [fold.test for fold in folds])):
-        joined = pd.concat([each.truth for each in sets if each is not None])
+    for number, split in ((1, "valid"), (2, "test")):
+        joined = pd.concat([fold.sets[number].truth for fold in folds])
         truth[split] = joined[~joined.index.duplicated()].sort_index()
     return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds])
 
@@ -135,7 +126,7 @@ def train_folds(
     folds : sequence of Fold
         Some or all of the experiment's.
     test : ClipSet
-        Predicted by folds without test clips of their own. Labels, if any, are ignored.
+        Predicted by folds without test clips of their own; may be empty. Labels are ignored.
     accelerator : Accelerator
         Device, processes, precision.
     directory : Path
@@ -156,41 +147,43 @@ def train_folds(
     """
     open_run(directory, experiment, accelerator)
     for fold in folds:
-        for clips, name in zip(fold.sets[1:], ("valid.csv", "test.csv"), strict=False):
-            _check_same_clips(clips, directory / fold.folder / name)
-    if experiment.task == "emotion":
-        for fold in folds:
-            _check_order(fold)
-    with telling_what_is_kept(partial(_kept, experiment, folds, directory)):
-        if not experiment.is_classical:
-            genres = load_genres(experiment, accelerator)
-            return all(
-                train_fold(experiment, fold, test, accelerator, directory, deadline, genres) for fold in folds
-            )
-        from music_emotion.training.classical import fit_folds  # networks need no clip statistics
+        _check_fold(experiment, fold, directory)
+    with files.telling_what_is_kept(lambda: _kept(experiment, folds, directory)):
+        if experiment.is_classical:
+            from music_emotion.training.classical import fit_folds  # networks need no clip statistics
 
-        if accelerator.is_main_process:
-            fit_folds(experiment, folds, test, directory)
-        accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                fit_folds(experiment, folds, test, directory)
+            accelerator.wait_for_everyone()
+            return True
+        genres = load_genres(experiment, accelerator)
+        for fold in folds:
+            place = directory / fold.folder
+            if not (place / "model.safetensors").exists():
+                network = make_network(experiment, fold.training, fold.own_seed)
+                start_from_trunk(network, place, accelerator)
+                if not Trainer(network, fold, accelerator, place, genres).run(deadline):
+                    return False
+            _predict_test(experiment, fold.test or test, accelerator, place)
         return True
 
 
-def _check_same_clips(clips: ClipSet, path: Path) -> None:
-    """Refuse folds made of other data or groups than the finished ones, since they would overlap."""
-    if path.exists() and sorted(read_predictions(path).index) != sorted(clips.ids):
-        raise InputError(
-            f"{path} holds predictions of other clips: data, groups or the number of folds have changed "
-            f"since. Give another --name, or delete {path.parent.parent.parent}."
-        )
-
-
-def _check_order(fold: Fold) -> None:
-    """Refuse targets that do not vary, before other folds have trained for long."""
+def _check_fold(experiment: Experiment, fold: Fold, directory: Path) -> None:
+    """Refuse a fold that was finished with other clips, or whose targets do not vary."""
+    for clips, name in zip(fold.sets[1:], ("valid.csv", "test.csv"), strict=False):
+        path = directory / fold.folder / name
+        if path.exists() and sorted(files.read_predictions(path).index) != sorted(clips.ids):
+            raise files.InputError(
+                f"{path} holds predictions of other clips: data, groups or the number of folds have changed "
+                f"since. Give another --name, or delete {directory}."
+            )
+    if experiment.task == "genre":
+        return
     check_spread(fold.training)
-    for scored in fold.sets[1:]:
-        for name, values in scored.truth.items():
+    for clips in fold.sets[1:]:
+        for name, values in clips.truth.items():
             if is_constant(values.to_numpy()):
-                raise InputError(
+                raise files.InputError(
                     f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
                     f"they have no order. Check the label file, or use fewer folds."
                 )
@@ -198,55 +191,33 @@ def _check_order(fold: Fold) -> None:
 
 def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str:
     """How far an interrupted training has come."""
-    places = [directory / fold.folder for fold in folds]
-    left = [place for place in places if not (place / "valid.csv").exists()]
-    kept = f"{directory}: {len(places) - len(left)} of {len(places)} folds are finished"
-    for place in left:
-        if (place / STATE).exists():
-            n_epochs = len(pd.read_csv(place / "metrics.csv"))
-            kept += f", {place.relative_to(directory)} has {n_epochs} of {experiment.train.epochs} epochs"
+    left = [fold.folder for fold in folds if not (directory / fold.folder / "valid.csv").exists()]
+    kept = f"{directory}: {len(folds) - len(left)} of {len(folds)} folds are finished"
+    for folder in left:
+        if (directory / folder / STATE).exists():
+            n_epochs = len(pd.read_csv(directory / folder / "metrics.csv"))
+            kept += f", {folder} has {n_epochs} of {experiment.train.epochs} epochs"
     return kept
 
 
-def train_fold(
-    experiment: Experiment,
-    fold: Fold,
-    test: ClipSet,
-    accelerator: Accelerator,
-    directory: Path,
-    deadline: float = math.inf,
-    genres: ClipSet | None = None,
-) -> bool:
-    """Train the network of a fold, unless it is finished, and predict the test split with it.
-
-    Takes and returns what `train_folds` does; `genres` as for `Trainer`.
-    """
-    place = directory / fold.folder
-    if not (place / "model.safetensors").exists():
-        network = make_network(experiment, fold.training, fold.own_seed)
-        start_from_trunk(network, place, accelerator)
-        objective = make_objective(experiment, network.card, fold.training)
-        trainer = Trainer(
-            network, objective, fold.training, fold.valid, accelerator, place, fold.own_seed, genres
-        )
-        if not trainer.run(deadline):
-            return False
+def _predict_test(experiment: Experiment, clips: ClipSet, accelerator: Accelerator, place: Path) -> None:
+    """Predict the test clips with the model of a finished fold, and with that of its last epoch if kept."""
     if accelerator.is_main_process:
         for left in (STATE, UNFINISHED):
             (place / left).unlink(missing_ok=True)
-    clips = test if fold.test is None else fold.test
-    for model, name in (("model.safetensors", "test.csv"), (LAST, "test-last.csv")):
-        wanted = name == "test.csv" or experiment.train.keep_last
-        if wanted and len(clips) and not (place / name).exists():
+    models = {"test.csv": "model.safetensors"} | (
+        {"test-last.csv": LAST} if experiment.train.keep_last else {}
+    )
+    for name, model in models.items():
+        if len(clips) and not (place / name).exists():
             predictions = predict_with(place / model, clips, accelerator)
             if accelerator.is_main_process:
-                write_predictions(place / name, predictions)
+                files.write_predictions(place / name, predictions)
             accelerator.wait_for_everyone()
-    return True
 
 
 def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Network:
-    """Make a network with random weights from a seed, and statistics of some training clips."""
+    """Make a network with random weights from a seed, and statistics of the training clips."""
     n_outputs, is_emotion = len(training.outputs), experiment.task == "emotion"
     mean, deviation = row_statistics(training, experiment.data)
     if not experiment.data.normalise:
@@ -255,40 +226,33 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     if is_emotion and experiment.loss.standardise:
         check_spread(training)
         target_mean, target_deviation = training.values.mean(axis=0), training.values.std(axis=0)
-    rank_normal = is_emotion and experiment.loss.rank_normal
+    features = FeatureSettings()
+    if training.store.is_fused:
+        folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
+        if (folder / "settings.json").exists():  # not in the competition's sets, which have the defaults
+            from music_emotion.datasets.extract import read_settings  # decoders and numba import slowly
+
+            features = read_settings(folder)
     card = ModelCard(
         experiment,
         training.outputs,
         *(tuple(values.tolist()) for values in (mean, deviation, target_mean, target_deviation)),
-        target_quantiles=normal_quantiles(training.values) if rank_normal else (),
-        features=_feature_settings(experiment, training),
+        target_quantiles=normal_quantiles(training.values)
+        if is_emotion and experiment.loss.rank_normal
+        else (),
+        features=features,
     )
     torch.manual_seed(seed)
     return build_network(card)
 
 
-def _feature_settings(experiment: Experiment, training: ClipSet) -> FeatureSettings:
-    """The settings that a set's arrays were extracted with; the competition's, unless we extracted them."""
-    if training.store.is_fused:
-        folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
-        if (folder / "settings.json").exists():
-            from music_emotion.datasets.extract import read_settings  # decoders and numba import slowly
-
-            return read_settings(folder)
-    return FeatureSettings()
-
-
 def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator) -> None:
-    """Load the trunk an experiment names; print which weights were taken, and write them to `trunk.json`."""
+    """Load the trunk an experiment names; list the weights taken from it in `trunk.json`."""
     trunk = network.card.experiment.model.trunk
     if trunk is None:
         return
     names = load_trunk(network, Path(trunk))
     if accelerator.is_main_process:
-        write_json(directory / "trunk.json", {"file": trunk, **names})
-        print(f"trunk {trunk}: {len(names['taken'])} weights taken, {len(names['new'])} are new.")
-        for part, members in names.items():
-            counts = Counter(".".join(name.split(".")[:3]) for name in members)  # such as blocks
-            modules = [f"{module} ({n})" if n > 1 else module for module, n in counts.items()]
-            print(f"  {part}: {', '.join(modules) or 'none'}")
-        print(f"  every name is in {directory / 'trunk.json'}")
+        files.write_json(directory / "trunk.json", {"file": trunk, **names})
+        counted = ", ".join(f"{len(members)} {part}" for part, members in names.items())
+        print(f"weights of the trunk {trunk}: {counted}; {directory / 'trunk.json'} lists them.")

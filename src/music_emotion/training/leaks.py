@@ -1,8 +1,8 @@
-"""Check before each training that no clip, group or recording is both learnt from and scored.
+"""Leak checks before each training: no clip, group or recording may be both trained on and scored.
 
-A shared clip or group is refused. Probable copies of one recording are named in a warning, since the user
-may be unable to mend the data set. Normalisation, target scale and weights cannot leak: a fold's network
-is given its training clips only.
+A shared clip or group is an error. Two clips of one recording give a warning only, since the user may be
+unable to change the data set. Normalisation, target scale and weights cannot leak: a fold's network gets only
+its training clips.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,10 @@ from music_emotion.models.network import read_card
 from music_emotion.runs import open_run
 
 FOLD_BORDER, TRAIN_AND_TEST = "fold border", "train and test"
+_REMEDIES = {
+    FOLD_BORDER: "Give each such pair one group in a table for --folds.groups, or the score is too good.",
+    TRAIN_AND_TEST: "Their out-of-fold score does not estimate their test score.",
+}
 
 
 def check_leaks(
@@ -32,7 +36,7 @@ def check_leaks(
 ) -> None:
     """Refuse folds that share clips or groups, and warn of near duplicates.
 
-    Opens the run's directory. Writes `leaks.csv` there, or removes an earlier one.
+    Opens the run's directory and lists the near duplicates in its `leaks.csv`, if there are any.
 
     Parameters
     ----------
@@ -60,8 +64,13 @@ def check_leaks(
         if n:
             write_table(path, pairs)
             most = duplicates.MOST_LISTED
-            listed = "all of them are" if n <= most else f"the {most:,} most similar are"
-            print(f"warning: {' '.join(_sentences(pairs))} ({listed} in {path}.)", flush=True)
+            listed = "all" if n <= most else f"the {most:,} most similar"
+            said = [f"warning: Pairs of clips seem to share a recording ({listed} are in {path})."]
+            for where, found in pairs.groupby("where"):
+                rows = found.head(6).itertuples(index=False)
+                named = first_five(f"{row.Id} and {row.duplicate} ({row.similarity:.2f})" for row in rows)
+                said.append(f"{len(found)} ({where}): {named}. {_REMEDIES[str(where)]}")
+            print(*said, flush=True)
         else:
             path.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
@@ -69,13 +78,6 @@ def check_leaks(
 
 def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
     """Refuse folds in which a clip or a group is in two of training, validation and test.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        Names the groups.
-    folds : sequence of Fold
-        Clips of different stores have unrelated ids and no common groups.
 
     Raises
     ------
@@ -85,11 +87,11 @@ def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
     pairs = [(fold, *pair) for fold in folds for pair in _comparable(fold)]
     path = groups_file(experiment) if pairs else None
     groups = pd.Series(dtype=object) if path is None else read_groups(path)
-    for fold, one, other in pairs:
-        clips = set(one.ids.tolist()) & set(other.ids.tolist())
-        split = set(groups.reindex(one.ids).dropna()) & set(groups.reindex(other.ids).dropna())
-        for shared, unit, where in ((clips, "clip", ""), (split, "group", f" of {path}")):
-            if shared:
+    for fold, *sets in pairs:
+        ids = (set(clips.ids.tolist()) for clips in sets)
+        names = (set(groups.reindex(clips.ids).dropna()) for clips in sets)
+        for parts, unit, where in ((ids, "clip", ""), (names, "group", f" of {path}")):
+            if shared := set.intersection(*parts):
                 raise InputError(
                     f"{fold.folder}: {len(shared)} {unit}s{where} are in two of training, validation and "
                     f"test: {first_five(sorted(shared))}. Give each {unit} to one of them."
@@ -97,15 +99,15 @@ def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
 
 
 def _comparable(fold: Fold) -> list[tuple[ClipSet, ClipSet]]:
-    """Pairs of a fold's sets that come from one store."""
+    """Pairs of a fold's sets from one store; ids and groups of different stores are unrelated."""
     return [(one, other) for one, other in combinations(fold.sets, 2) if one.store is other.store]
 
 
 def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
     """Refuse a trunk that may have been trained on clips which the folds are scored on.
 
-    A trunk of the same task and data is accepted only if its own fold had held out these clips. Its
-    `valid.csv` beside the model tells which, and its `test.csv` if it has test clips of its own.
+    A trunk of the same task and data must have held out these clips. The `valid.csv` beside the model lists
+    them, and for repeats its `test.csv`.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
     same_place = Path(one.root).resolve() == Path(other.root).resolve()
     if not (origin.task == experiment.task and one.windows is other.windows is None and same_place):
         return
-    held_out = [trunk.parent / name for name in ("valid.csv", *(["test.csv"] if origin.has_repeats else []))]
+    held_out = [trunk.with_name(f"{name}.csv") for name in ("valid", *["test"] * origin.has_repeats)]
     unseen = [clip_id for path in held_out if path.exists() for clip_id in read_predictions(path).index]
     for fold in folds:
         for _, scored in _comparable(fold):
@@ -134,10 +136,10 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
 
 
 def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]:
-    """Find near duplicates of which one is learnt from and the other scored, in any fold or the test split.
+    """Find near duplicates of which one is trained on and the other scored, in any fold or the test split.
 
-    Arrays are compared by the fingerprints of their store. Among more clips than `MOST_COMPARED`, and
-    without fingerprints (statistics, windows), only exact copies are found.
+    Clips are compared by their fingerprints. Among more than `MOST_COMPARED` clips, and without fingerprints
+    (statistics, windows), only exact copies are found.
 
     Returns
     -------
@@ -151,12 +153,12 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
     stores = list({id(clips.store): clips.store for clips in sets}.values())
     used = [(s, np.unique(np.concatenate([c.ids for c in sets if c.store is s]))) for s in stores]
     learnt = _membership(used, [fold.training for fold in folds])
-    tested = _membership(used, [test if fold.test is None else fold.test for fold in folds])
+    tested = _membership(used, [fold.test or test for fold in folds])
     # Pretraining may validate on its test split.
     validated = _membership(used, [fold.valid for fold in folds]) & ~tested
 
     def meet(scored: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Pairs of which, in any fold, one is learnt from and the other scored."""
+        """Which pairs have, in any fold, one clip that is trained on and one that is scored."""
         return ((learnt[first] & scored[second]) | (learnt[second] & scored[first])).any(axis=1)
 
     pairs, n = duplicates.most_similar(_near_duplicates(used), lambda *pair: meet(validated | tested, *pair))
@@ -174,7 +176,7 @@ Used = list[tuple[Store, np.ndarray]]
 
 
 def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
-    """Which used clips are in each set, as bits, since bytes would take gigabytes [shape=(n, n_sets / 8)]."""
+    """Which used clips are in each set, as packed bits to save memory [shape=(n, n_sets / 8)]."""
     columns = [
         np.concatenate([np.isin(ids, clips.ids) & (store is clips.store) for store, ids in used])
         for clips in sets
@@ -183,7 +185,7 @@ def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
 
 
 def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
-    """Compare fingerprints, of many clips for equality alone, and arrays where a clip has no fingerprint."""
+    """Compare fingerprints (of many clips only for equality), and arrays of clips without a fingerprint."""
     blocks, contents = [], []
     is_small = sum(len(ids) for _, ids in used) <= duplicates.MOST_COMPARED
     for store, ids in used:
@@ -200,20 +202,3 @@ def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
     if is_small:
         yield from duplicates.near_duplicates(np.concatenate(blocks))
     yield from duplicates.copies(contents)
-
-
-def _sentences(pairs: pd.DataFrame) -> Iterator[str]:
-    for where, found in pairs.groupby("where", sort=True):
-        rows = found.head(6).itertuples(index=False)
-        named = first_five(f"{row.Id} and {row.duplicate} ({row.similarity:.2f})" for row in rows)
-        if where == FOLD_BORDER:
-            yield (
-                f"{len(found)} pairs of clips seem to be one recording, but are trained on and validated in "
-                f"the same fold: {named}. Give both clips of a pair one group in a table for --folds.groups, "
-                f"or the score out of the folds is too good."
-            )
-        else:
-            yield (
-                f"{len(found)} clips of the training split seem to be clips of the test split, too: {named}. "
-                f"For those the out-of-fold score is no estimate."
-            )

@@ -1,4 +1,4 @@
-"""One training loop for genre and emotion, under Accelerate."""
+"""The training loop for genre and emotion, and the overfitting of one batch as a check before it."""
 
 import math
 import time
@@ -17,39 +17,36 @@ from tqdm import tqdm
 
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import Batch, TrainingExcerpts, batches
+from music_emotion.datasets.splits import Fold
 from music_emotion.files import Diverged, InputError, write_predictions, write_table
 from music_emotion.models.augment import mixup
 from music_emotion.models.network import Network, save_model
 from music_emotion.runs import Cost, peak_memory, write_cost
-from music_emotion.training.checkpoint import STATE, check_same_clips, load_state, save_state
-from music_emotion.training.objectives import GENRE, GenreObjective, Objective, PairedExcerpts, WithGenreHead
+from music_emotion.training import objectives
+from music_emotion.training.checkpoint import STATE, load_state, save_state
 from music_emotion.training.optimisation import learning_rates, make_optimizer
 from music_emotion.training.predict import predict_clips
 
+NEAR_ZERO = 0.01  # of the loss of an overfitted batch, which starts near 1 or above
 UNFINISHED, LAST = "unfinished.safetensors", "last.safetensors"
-_LATEST_EPOCHS = 10  # the slowest of these, some with a validation, tells how long the next may take
+_LATEST_EPOCHS = 10  # the slowest of these estimates the duration of the next
 
 
 class Trainer:
-    """Trains a network on some clips and validates it on others; resumes from the state in its directory.
+    """Trains the network of a fold; resumes from the state in its directory.
 
     Parameters
     ----------
     network : Network
         Trained in place.
-    objective : Objective
-        Its loss and score.
-    training, valid : ClipSet
-        With labels.
+    fold : Fold
+        Its own seed determines the order, excerpts, dropout and augmentation of every epoch.
     accelerator : Accelerator
         Device, processes, precision and trackers.
     directory : Path
         ``runs/<name>/seed<s>/fold<k>``.
-    seed : int
-        Order, excerpts, dropout and augmentation of every epoch follow from it.
     genres : ClipSet or None
-        Clips of an auxiliary genre head, whose loss has the weight `loss.genre`; None without one.
-        No saved model has that head.
+        Clips of an auxiliary genre head, whose loss has the weight `loss.genre`. Saved models lack that head.
 
     Raises
     ------
@@ -58,18 +55,10 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        network: Network,
-        objective: Objective,
-        training: ClipSet,
-        valid: ClipSet,
-        accelerator: Accelerator,
-        directory: Path,
-        seed: int,
-        genres: ClipSet | None = None,
+        self, network: Network, fold: Fold, accelerator: Accelerator, directory: Path, genres: ClipSet | None
     ):
-        self.network, self.objective, self.valid = network, objective, valid
-        self.accelerator, self.directory, self.seed = accelerator, directory, seed
+        self.network, self.valid, self.seed = network, fold.valid, fold.own_seed
+        self.accelerator, self.directory = accelerator, directory
         self.experiment = network.card.experiment
         data, excerpt, train = self.experiment.data, self.experiment.excerpt, self.experiment.train
         if train.batch_size % accelerator.num_processes:
@@ -78,13 +67,16 @@ class Trainer:
                 f"processes. Give a multiple of {accelerator.num_processes}."
             )
         self.learner: nn.Module = network
-        self.genre_objective: GenreObjective | None = None
+        self.objective = objectives.make_objective(self.experiment, network.card, fold.training)
+        # by the name of its loss, each head's prefix in a batch and its objective
+        self.heads: dict[str, tuple[str, objectives.Objective]] = {"train_loss": ("", self.objective)}
         if genres is None:
-            excerpts = TrainingExcerpts(training, data, excerpt, seed)
+            excerpts = TrainingExcerpts(fold.training, data, excerpt, self.seed)
         else:
-            self.learner = WithGenreHead(network, len(genres.outputs), seed)
-            self.genre_objective = GenreObjective(self.experiment.loss, genres)
-            excerpts = PairedExcerpts(training, genres, data, excerpt, seed)
+            self.learner = objectives.WithGenreHead(network, len(genres.outputs), self.seed)
+            objective = objectives.GenreObjective(self.experiment.loss, genres)
+            self.heads["genre_loss"] = (objectives.GENRE, objective)
+            excerpts = objectives.PairedExcerpts(fold.training, genres, data, excerpt, self.seed)
         self.learner.to(accelerator.device)
         self.loader: Any = accelerator.prepare_data_loader(batches(excerpts, train.batch_size))
         optimizer = make_optimizer(self.learner, self.experiment.optim)
@@ -94,29 +86,28 @@ class Trainer:
             ModelEmaV3(self.learner, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
         )
         average = self.ema.module if self.ema else self.learner
-        self.averaged: Network = average.network if isinstance(average, WithGenreHead) else average
+        self.averaged: Network = average.network if isinstance(average, objectives.WithGenreHead) else average
         self.members = {"network": self.learner, "averaged": average, "optimizer": optimizer}
         if accelerator.scaler:  # Accelerate keeps one scaler of half-precision gradients for all folds
             accelerator.scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
             self.members["scaler"] = accelerator.scaler
-        self.progress = load_state(directory / STATE, self.members)
-        check_same_clips(self.progress, training, directory / STATE)
+        self.progress = load_state(directory / STATE, self.members, fold.training)
         self.model, self.optimizer = accelerator.prepare(self.learner, optimizer)
 
     def run(self, deadline: float = math.inf) -> bool:
-        """Train all epochs that are left, and write the fold's files.
+        """Train the remaining epochs, and write the fold's files.
 
-        Writes `metrics.csv`, `valid.csv`, `cost.json` and, as the last, `model.safetensors`; also
+        Writes `metrics.csv`, `valid.csv`, `cost.json` and finally `model.safetensors`; also
         `last.safetensors` for an experiment with `train.keep_last`. In `metrics.csv`, `train_loss` and
-        `valid_loss` leave out `genre_loss`.
+        `valid_loss` exclude `genre_loss`.
 
         Parameters
         ----------
         deadline : float
-            Seconds since 1970, UTC. No epoch starts that would end later if it took as long as the slowest
-            of the latest (at first, of those of the run's other folds). The training then leaves its
-            state, and its averaged weights in `unfinished.safetensors`. For one process: several could
-            disagree.
+            Seconds since 1970, UTC. The training pauses before an epoch that would end later if it took as
+            long as the slowest recent one (at first, of the run's other folds). It then leaves its state,
+            and its averaged weights in `unfinished.safetensors`. Give it to one process only, since several
+            could disagree.
 
         Returns
         -------
@@ -129,11 +120,9 @@ class Trainer:
             In all processes, when the loss is no longer finite.
         """
         progress, train = self.progress, self.experiment.train
-        names = self.directory.parts[-3:]  # of run, seed and fold
-        hidden = not self.accelerator.is_main_process
-        with tqdm(
-            total=train.epochs, initial=progress.epoch, desc=" ".join(names), unit="epoch", disable=hidden
-        ) as bar:
+        run, seed, fold = self.directory.parts[-3:]
+        shown = {"desc": f"{run} {seed} {fold}", "disable": not self.accelerator.is_main_process}
+        with tqdm(total=train.epochs, initial=progress.epoch, unit="epoch", **shown) as bar:
             while progress.epoch < train.epochs and not 0 < (train.patience or 0) <= progress.waited:
                 if self._ends_after(deadline):
                     if progress.epoch and self.accelerator.is_main_process:
@@ -147,8 +136,9 @@ class Trainer:
                     self._select(row)
                 progress.metrics.append(row | {"seconds": time.perf_counter() - started})
                 self._save()
-                values = {f"{names[-2]}/{names[-1]}/{name}": value for name, value in row.items()}
-                self.accelerator.log(values, row["epoch"])
+                self.accelerator.log(
+                    {f"{seed}/{fold}/{name}": value for name, value in row.items()}, row["epoch"]
+                )
                 bar.update()
                 bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
         self._finish()
@@ -163,10 +153,10 @@ class Trainer:
         return time.time() + max(latest, default=0.0) > deadline
 
     def _run_epoch(self) -> dict[str, float]:
-        """Train on every clip once; returns the epoch's row of metrics."""
+        """Train one epoch; returns its row of metrics."""
         progress = self.progress
         frozen = progress.epoch < self.experiment.train.frozen_epochs
-        # dropout, masks and mixup follow from seed, epoch and process alone
+        # so that dropout, masks and mixup depend on seed, epoch and process alone
         entropy = [self.seed, progress.epoch, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         self.loader.set_epoch(progress.epoch)  # Accelerate would pass on a count of its own
@@ -217,29 +207,21 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Loss of the network and, if there is one, of the genre head."""
-        frames, lengths, values = self._mixed(batch)
-        if self.genre_objective is None:
-            return {"train_loss": self._loss(self.objective, self.model(frames, lengths), values)}
-        genre_frames, genre_lengths, classes = self._mixed(batch, GENRE)
-        outputs, logits = self.model(torch.cat([frames, genre_frames]), torch.cat([lengths, genre_lengths]))
-        return {
-            "train_loss": self._loss(self.objective, outputs, values),
-            "genre_loss": self._loss(self.genre_objective, logits, classes),
-        }
-
-    def _mixed(self, batch: Batch, prefix: str = "") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Frames, lengths and values of one set in a batch, after mixup within the set."""
-        frames, lengths, values = (batch[prefix + name] for name in ("frames", "lengths", "values"))
-        augment = self.experiment.augment
-        return mixup(frames, lengths, values, augment.mixup, augment.mixup_bandwidth)
-
-    def _loss(self, objective: Objective, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Loss over the batches of all processes together: correlations of parts can't be averaged."""
-        if self.accelerator.num_processes > 1:
-            # the backward pass sums over processes what the wrapped model's gradients then average
-            outputs, values = (torch.cat(all_gather(part.contiguous())) for part in (outputs, values))
-        return objective.loss(outputs, values)
+        """Loss of each head over the batches of all processes; mixup stays within each set of clips."""
+        augment, mixed = self.experiment.augment, []
+        for prefix, _ in self.heads.values():
+            excerpts = (batch[prefix + name] for name in ("frames", "lengths", "values"))
+            mixed.append(mixup(*excerpts, augment.mixup, augment.mixup_bandwidth))
+        frames, lengths, values = zip(*mixed, strict=True)
+        outputs = self.model(torch.cat(frames), torch.cat(lengths))
+        outputs = outputs if len(self.heads) > 1 else (outputs,)
+        losses = {}
+        for (name, (_, objective)), *pair in zip(self.heads.items(), outputs, values, strict=True):
+            if self.accelerator.num_processes > 1:  # correlations of parts can't be averaged
+                # the backward pass sums over processes what the wrapped model's gradients then average
+                pair = [torch.cat(all_gather(part.contiguous())) for part in pair]
+            losses[name] = objective.loss(*pair)
+        return losses
 
     def _validate(self) -> dict[str, float]:
         """Loss and scores over the whole fold at once."""
@@ -251,7 +233,7 @@ class Trainer:
         return {"valid_loss": loss, **self.objective.scores(valid.values, predictions)}
 
     def _select(self, row: dict[str, float]) -> None:
-        """Keep the weights of the best epoch, if asked for; by score, a constant prediction is never best."""
+        """Keep the weights of the best epoch, as `train.select` says; a constant prediction never has it."""
         progress, select = self.progress, self.experiment.train.select
         if select == "last":
             return
@@ -266,7 +248,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            # before the state: after a kill between the two, the epoch is trained and written again
+            # metrics first: after a kill between the two, the epoch is trained and written again
             write_table(self.directory / "metrics.csv", pd.DataFrame(self.progress.metrics))
             save_state(self.directory / STATE, self.members, self.progress)
         self.accelerator.wait_for_everyone()
@@ -292,7 +274,7 @@ class Trainer:
         accelerator.free_memory()
 
     def _cost(self) -> Cost:
-        """What the training cost; all processes call it together."""
+        """Cost of the training; a collective call of all processes."""
         device = self.accelerator.device
         on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
         peaks = torch.tensor([[peak_memory(), on_device]], device=device)
@@ -308,3 +290,50 @@ class Trainer:
             updates=self.progress.update,
             parameters=sum(weights.numel() for weights in self.network.parameters()),
         )
+
+
+def overfit_batch(
+    network: Network, training: ClipSet, accelerator: Accelerator, n_updates: int = 400
+) -> tuple[float, float, int]:
+    """Train on one batch only, without dropout, augmentation and mixup.
+
+    Parameters
+    ----------
+    network : Network
+        Trained in place.
+    training : ClipSet
+        The first batch of its first epoch is used.
+    accelerator : Accelerator
+        Device and precision.
+    n_updates : int
+        Maximum number of updates.
+
+    Returns
+    -------
+    first, last : float
+        Loss before the first update and at the end.
+    updates : int
+        Updates made.
+    """
+    experiment = network.card.experiment
+    objective = objectives.make_objective(experiment, network.card, training)
+    excerpts = TrainingExcerpts(training, experiment.data, experiment.excerpt, seed=0)
+    batch = next(iter(batches(excerpts, experiment.train.batch_size)))
+    frames, lengths, values = (batch[name].to(accelerator.device) for name in ("frames", "lengths", "values"))
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout) or module is network.augmentation:
+            module.eval()
+    model, optimizer = accelerator.prepare(network, make_optimizer(network, experiment.optim))
+    losses: list[float] = []
+    while len(losses) <= n_updates:
+        loss = objective.loss(model(frames, lengths), values)
+        losses.append(loss.item())
+        if losses[-1] < NEAR_ZERO:
+            break
+        accelerator.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    accelerator.free_memory()
+    return losses[0], losses[-1], len(losses) - 1

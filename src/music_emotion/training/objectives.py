@@ -1,4 +1,4 @@
-"""Loss and score of emotion and of genre, and genre as an auxiliary head beside emotion."""
+"""Losses and scores of emotion and of genre, and an auxiliary genre head for emotion networks."""
 
 import math
 
@@ -16,13 +16,12 @@ from music_emotion.files import InputError
 from music_emotion.models.network import ModelCard, Network
 from music_emotion.models.target_scale import TargetScale
 
-GENRE = "genre_"  # prefix of what a batch holds of the genre set
-
-_RANK_TEMPERATURE = 0.1  # in deviations of a target
+GENRE = "genre_"  # prefix of the genre set's entries in a batch
+_RANK_TEMPERATURE = 0.1  # in standard deviations of a target
 
 
 class EmotionObjective:
-    """A weighted sum of squared error, Pearson, pairwise (RankNet) and soft-rank loss.
+    """Weighted sum of squared error, Pearson, pairwise (RankNet) and soft-rank loss.
 
     Parameters
     ----------
@@ -44,13 +43,7 @@ class EmotionObjective:
                 f"loss.target_weights has {len(weights)} values for the {len(card.outputs)} targets "
                 f"{', '.join(card.outputs)}. Give one each, or none for equal weights."
             )
-        terms = (
-            (loss.squared, _squared_error),
-            (loss.pearson, _pearson_error),
-            (loss.pairwise, pairwise_error),
-            (loss.soft_rank, soft_rank_error),
-        )
-        self.terms = [(weight, error) for weight, error in terms if weight]
+        self.terms = [(getattr(loss, name), error) for name, error in _TERMS.items() if getattr(loss, name)]
         self.weights, self.outputs = torch.tensor(weights), card.outputs
         self.scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
 
@@ -79,14 +72,14 @@ def _squared_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def _pearson_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """1 - Pearson correlation of every column over the batch [shape=(n_targets,)]; 1 for a constant one."""
+    """1 - Pearson correlation of every column over the batch [shape=(n_targets,)]; 1 if it is constant."""
     outputs, truth = outputs - outputs.mean(dim=0), truth - truth.mean(dim=0)
     norms = (outputs.square().sum(dim=0) + 1e-8).sqrt() * (truth.square().sum(dim=0) + 1e-8).sqrt()
     return 1 - (outputs * truth).sum(dim=0) / norms
 
 
 def pairwise_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """RankNet's loss of all pairs, weighted by the distance of their true values.
+    """RankNet loss of all pairs, weighted by the distance of their true values.
 
     Parameters
     ----------
@@ -114,14 +107,14 @@ def pairwise_error(outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 def soft_rank_error(
     outputs: torch.Tensor, truth: torch.Tensor, temperature: float = _RANK_TEMPERATURE
 ) -> torch.Tensor:
-    """1 - Pearson correlation of soft ranks with true ranks, where ties share their mean rank.
+    """1 - Pearson correlation of soft ranks with true ranks; ties share their mean rank.
 
     Parameters
     ----------
     outputs, truth : torch.Tensor [shape=(n, n_targets)]
         Standardised.
     temperature : float
-        Output differences far above it count as a whole rank.
+        Width of the sigmoid that makes ranks soft.
 
     Returns
     -------
@@ -135,12 +128,22 @@ def soft_rank_error(
     """
     soft_ranks = torch.sigmoid((outputs[:, None] - outputs) / temperature).sum(dim=1)
     half = torch.tensor(0.5, dtype=truth.dtype, device=truth.device)
-    ranks = torch.heaviside(truth[:, None] - truth, half).sum(dim=1)  # both are a constant half too small
+    ranks = torch.heaviside(truth[:, None] - truth, half).sum(
+        dim=1
+    )  # both ranks are half too small, which cancels
     return _pearson_error(soft_ranks, ranks)
 
 
+_TERMS = {
+    "squared": _squared_error,
+    "pearson": _pearson_error,
+    "pairwise": pairwise_error,
+    "soft_rank": soft_rank_error,
+}
+
+
 class GenreObjective:
-    """Cross-entropy, optionally with class weights.
+    """Cross-entropy, optionally with balanced class weights.
 
     Parameters
     ----------
@@ -199,16 +202,16 @@ def check_spread(training: ClipSet) -> None:
 
 
 class WithGenreHead(nn.Module):
-    """An emotion network with an auxiliary genre head on the same trunk, which is never saved.
+    """An emotion network with an auxiliary genre head on the same trunk.
 
     Parameters
     ----------
     network : Network
-        Of emotion; validated and saved.
+        The emotion network. Only it is validated and saved.
     n_classes : int
-        Genres.
+        Number of genres.
     seed : int
-        The new head's weights follow from it.
+        Seed of the genre head's weights.
     """
 
     def __init__(self, network: Network, n_classes: int, seed: int):
@@ -231,26 +234,26 @@ class WithGenreHead(nn.Module):
         Returns
         -------
         outputs : torch.Tensor [shape=(n, n_targets)]
-            Of the first half, as from `Network`.
+            Emotion outputs of the first half, as from `Network`.
         logits : torch.Tensor [shape=(n, n_classes)]
-            Of the second half.
+            Genre logits of the second half.
         """
         of_emotion, of_genres = self.network.features(frames, lengths).chunk(2)
         return self.network.head(of_emotion), self.genre_head(of_genres)
 
 
 class PairedExcerpts(TrainingExcerpts):
-    """Random excerpts, each with one of the genre set, under names that start with `GENRE`.
+    """Random excerpts, each paired with one of the genre set, whose entries have the prefix `GENRE`.
 
     Parameters
     ----------
     clips, genres : ClipSet
-        The training folds and the genre set. Clips of the smaller set give several excerpts per epoch;
-        of the larger set an epoch takes some at random.
+        The training folds and the genre set. A smaller genre set gives several excerpts per clip and epoch;
+        of a larger one, each epoch takes a random part.
     data, excerpt : DataSection, ExcerptSection
         What is read of both sets and how it is cut.
     seed : int
-        Order and offsets follow from it and the epoch alone.
+        Together with the epoch, it fixes orders and offsets.
     """
 
     def __init__(
@@ -274,8 +277,6 @@ class PairedExcerpts(TrainingExcerpts):
 def load_genres(experiment: Experiment, accelerator: Accelerator) -> ClipSet | None:
     """Load the genre set's training split for the auxiliary head; None for an experiment without one.
 
-    The main process packs the arrays first.
-
     Raises
     ------
     InputError
@@ -291,5 +292,5 @@ def load_genres(experiment: Experiment, accelerator: Accelerator) -> ClipSet | N
 
 
 def _genre_seed(seed: int) -> int:
-    """A seed other than the emotion set's and network's, so that the two orders differ."""
+    """A seed that differs from the emotion set's and the network's, so that the two orders differ."""
     return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])

@@ -14,7 +14,7 @@ _END_DIVISOR = 1e4  # one-cycle ends at a 10,000th of where it started
 
 
 def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
-    """Make any optimiser timm knows; biases and normalisation are decayed only if `decay_all`.
+    """Make any optimiser of timm; weight decay covers biases and normalisation only with `decay_all`.
 
     Raises
     ------
@@ -35,21 +35,21 @@ def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
 
 
 def learning_rates(optim: OptimSection, n_updates: int) -> list[float]:
-    """Compute the learning rate of every update with torch's schedules.
+    """Compute the learning rate of every update with torch's schedulers.
 
-    A list needs no state to resume from, and no schedule that Accelerate would step once per process.
+    A list needs no state to resume from. Accelerate would step a scheduler once per process.
 
     Parameters
     ----------
     optim : OptimSection
-        Schedule, largest rate, share of warm-up.
+        Schedule, maximum learning rate, share of warm-up.
     n_updates : int
         Updates of the whole training.
 
     Returns
     -------
     list of float
-        One rate per update.
+        One learning rate per update.
 
     References
     ----------

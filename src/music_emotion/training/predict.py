@@ -1,4 +1,4 @@
-"""Predictions for whole clips, complete and unique for any number of processes."""
+"""Predictions of whole clips by any number of processes."""
 
 import math
 from contextlib import nullcontext
@@ -28,19 +28,19 @@ def predict_clips(
 ) -> pd.DataFrame:
     """Predict every clip as the mean over its evenly spaced excerpts.
 
-    Every process predicts its share with the main process's weights. Ids and predictions are then
-    gathered, and the copies that fill up uneven shares are dropped.
+    Each process predicts its share with the main process's weights. Ids and predictions are then
+    gathered, without the copies that pad uneven shares.
 
     Parameters
     ----------
     network : Network
-        Unwrapped; put into evaluation mode here. Its card says how clips are cut.
+        Unwrapped; set to evaluation mode here. Its card says how clips are cut into excerpts.
     clips : ClipSet
         Labels, if any, are ignored.
     accelerator : Accelerator
-        Gives the device, the processes and, on a GPU, the precision.
+        Device, processes and, on a GPU, precision.
     quick : bool
-        Use half precision on a CPU, too. Predictions then depend on what the CPU can do.
+        Use half precision on a CPU too. Predictions then depend on the CPU.
 
     Returns
     -------

@@ -1,15 +1,14 @@
-"""Pseudo-labels: folds that also train on unlabelled clips, with the predictions of other runs.
+"""Pseudo-labels: folds that also train on unlabelled clips, with the predictions of other runs as labels.
 
-A pseudo-label of fold k of a seed comes from the teachers' fold k of that seed. Its training has not seen
-the clips that fold k validates with, neither their labels nor, to choose an epoch, their score.
-Out-of-fold scores are then as honest as the teachers', though transductive: the student trains on the
-test clips that are submitted, with predictions in place of labels. Which clips of the genre or test set
-share a recording or an artist with a validation clip is unknown; such a clip carries a teacher's guess
-and not that clip's label.
+The pseudo-labels of fold k come from the teachers' fold k of the same seed. That fold has never seen the
+validation clips, neither their labels nor, to select an epoch, their score. Out-of-fold scores are then as
+honest as the teachers', though transductive: the student trains on the test clips that are submitted, with
+predictions in place of labels. A genre or test clip may share a recording or an artist with a validation
+clip, but it carries a teacher's prediction and not that clip's label.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +30,11 @@ PSEUDO_LABELS = "pseudo-labels.csv"
 def with_pseudo_labels(
     experiment: Experiment, clips: ClipSet, folds: Sequence[Fold], accelerator: Accelerator, directory: Path
 ) -> list[Fold]:
-    """Add unlabelled clips, with the predictions of teachers, to the training clips of unfinished folds.
+    """Add unlabelled clips, labelled by the teachers, to the training clips of unfinished folds.
 
-    Writes `pseudo-labels.csv` of every such fold, or reads the one that is there, so that a training
-    resumes with the same. Arrays and targets are then standardised with statistics of all these clips.
-    Finished folds, and all folds of an experiment without teachers, stay as they are.
+    Writes the `pseudo-labels.csv` of each such fold, or reads the existing one when a training resumes.
+    Inputs and targets are then standardised with the statistics of all these clips. Finished folds, and all
+    folds of an experiment without teachers, stay as they are.
 
     Parameters
     ----------
@@ -58,85 +57,56 @@ def with_pseudo_labels(
     Raises
     ------
     InputError
-        When a teacher is not finished, has other folds or targets, reads other arrays, or has chosen
-        its epoch on validation clips; when the directory holds another experiment.
+        When a teacher is not finished, has other folds or targets, reads other arrays, or selected its
+        epoch on validation clips; when the directory holds another experiment.
     """
     waiting = [fold for fold in folds if not (directory / fold.folder / "model.safetensors").exists()]
     if not experiment.pseudo.teachers or not waiting:
         return list(folds)
-    teachers = {Path(path): _teacher(Path(path), experiment) for path in experiment.pseudo.teachers}
+    teachers = {path: _read_teacher(path, experiment) for path in map(Path, experiment.pseudo.teachers)}
     for fold in waiting:
         for path in teachers:
             _check_same_fold(path / fold.folder / "valid.csv", fold)
     open_run(directory, experiment, accelerator)
-    pool = _load_pool(experiment, clips, accelerator)
+    with accelerator.main_process_first():
+        sets = load_unlabelled(experiment.data, experiment.pseudo.clips, clips.outputs)
+    counted = ", ".join(f"{len(each)} of {name}" for name, each in sets.items())
+    accelerator.print(f"pseudo-labelled clips: {counted}; by {', '.join(experiment.pseudo.teachers)}.")
+    origin = [pd.DataFrame({"Id": each.ids, "set": name}) for name, each in sets.items()]
+    unlabelled = pd.concat(origin, ignore_index=True)
+    pool = join([clips, *sets.values()])
     statistics = Statistics(experiment.data, experiment.task)
-    taught = {}
+    added, taught = np.arange(len(clips), len(pool)), {}
     for fold in waiting:
+        own = np.flatnonzero(np.isin(clips.ids, fold.training.ids))
         path = directory / fold.folder / PSEUDO_LABELS
         if not path.exists():
-            labels = _predict_pool(experiment, teachers, fold, pool, accelerator, statistics)
+            asked = replace(
+                fold, training=pool.select(own), valid=pool.select(own[:0]), test=pool.select(added)
+            )
+            labels = _mean_prediction(teachers, asked, accelerator, statistics)
             if accelerator.is_main_process:
-                write_table(path, pd.concat([pool.origin, labels], axis=1))
+                labels = labels.clip(*experiment.data.target_range)
+                write_table(path, pd.concat([unlabelled, labels], axis=1))
         accelerator.wait_for_everyone()
-        values = _read_labels(path, pool)
-        taught[fold.folder] = pool.taught(fold, values, experiment.pseudo.labelled_repeats)
+        values = pool.values.copy()
+        values[added] = _read_labels(path, unlabelled, clips.outputs)
+        chosen = np.concatenate([np.repeat(own, experiment.pseudo.labelled_repeats), added])
+        taught[fold.folder] = replace(fold, training=replace(pool, values=values).select(chosen))
     return [taught.get(fold.folder, fold) for fold in folds]
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """Labelled clips, with their own ids, before unlabelled ones of other sets.
-
-    Attributes
-    ----------
-    clips : ClipSet
-    n_labelled : int
-    origin : pd.DataFrame
-        `Id` and `set` of every unlabelled clip in the set it comes from.
-    """
-
-    clips: ClipSet
-    n_labelled: int
-    origin: pd.DataFrame
-
-    @property
-    def unlabelled(self) -> np.ndarray:
-        """Positions of the unlabelled clips."""
-        return np.arange(self.n_labelled, len(self.clips))
-
-    def labelled(self, fold: Fold) -> np.ndarray:
-        """Positions of the fold's own training clips."""
-        return np.flatnonzero(np.isin(self.clips.ids[: self.n_labelled], fold.training.ids))
-
-    def taught(self, fold: Fold, values: np.ndarray, repeats: int) -> Fold:
-        """The fold, training on its labelled clips, some times each, and all unlabelled ones."""
-        all_values = self.clips.values.copy()
-        all_values[self.n_labelled :] = values
-        chosen = np.concatenate([np.repeat(self.labelled(fold), repeats), self.unlabelled])
-        return replace(fold, training=replace(self.clips, values=all_values).select(chosen))
-
-
-def _load_pool(experiment: Experiment, clips: ClipSet, accelerator: Accelerator) -> _Pool:
-    with accelerator.main_process_first():
-        sets = load_unlabelled(experiment.data, experiment.pseudo.clips, clips.outputs)
-    origin = [pd.DataFrame({"Id": each.ids, "set": name}) for name, each in sets.items()]
-    counted = ", ".join(f"{len(each)} of {name}" for name, each in sets.items())
-    accelerator.print(f"pseudo-labelled clips: {counted}; by {', '.join(experiment.pseudo.teachers)}.")
-    return _Pool(join([clips, *sets.values()]), len(clips), pd.concat(origin, ignore_index=True))
-
-
-def _teacher(path: Path, student: Experiment) -> Experiment:
-    """Read a teacher's experiment, and refuse one whose predictions don't fit or would leak labels."""
+def _read_teacher(path: Path, student: Experiment) -> Experiment:
+    """Read a teacher's experiment, and refuse one whose predictions do not fit or would leak labels."""
     teacher = read_experiment(path)
-    data = teacher.data
+    data, select = teacher.data, teacher.train.select
     foreign = data.rate != student.data.rate or not data.of_layout
-    selected = f"has chosen its epoch on validation clips (train.select '{teacher.train.select}')"
+    selected = f"has chosen its epoch on validation clips (train.select '{select}'). Name a run with 'last'"
     for is_so, problem in (
         (teacher.task != "emotion", f"has the task '{teacher.task}'. Name a run of emotion"),
         (teacher.has_repeats, "is of repeats. Name a run of folds"),
         (foreign, f"does not read arrays of data.rate '{student.data.rate}'. Name a run that does"),
-        (teacher.selects_on_validation, f"{selected}. Name a run with 'last'"),
+        (teacher.selects_on_validation, selected),
     ):
         if is_so:
             raise InputError(f"The teacher {path} {problem} in pseudo.teachers.")
@@ -144,11 +114,10 @@ def _teacher(path: Path, student: Experiment) -> Experiment:
 
 
 def _check_same_fold(path: Path, fold: Fold) -> None:
-    """Refuse a teacher whose fold has not left out exactly the clips that this one is scored on."""
+    """Refuse a teacher whose fold did not hold out exactly the validation clips of this one."""
     if not path.exists():
         raise InputError(f"{path} of a teacher does not exist. Train that run, seed {fold.seed} too, first.")
-    predicted = read_predictions(path)
-    targets = fold.valid.outputs
+    predicted, targets = read_predictions(path), fold.valid.outputs
     if set(predicted) != set(targets):
         raise InputError(
             f"{path} predicts {', '.join(map(str, predicted))}, but this run {', '.join(targets)}. Name "
@@ -163,40 +132,32 @@ def _check_same_fold(path: Path, fold: Fold) -> None:
         )
 
 
-def _predict_pool(
-    experiment: Experiment,
-    teachers: Mapping[Path, Experiment],
-    fold: Fold,
-    pool: _Pool,
-    accelerator: Accelerator,
-    statistics: Statistics,
+def _mean_prediction(
+    teachers: Mapping[Path, Experiment], fold: Fold, accelerator: Accelerator, statistics: Statistics
 ) -> pd.DataFrame:
-    """Mean of the teachers' predictions, in the units of the targets, inside their range.
+    """Mean of the teachers' predictions of a fold's test clips, in the units of the targets.
 
-    Not of z-scores as in a blend: pseudo-labels stand beside labels, and a z-score would remove the mean of
-    the unlabelled sets, which need not be that of the labelled clips.
+    A blend averages z-scores instead. Here they would remove the mean of the unlabelled sets, which may
+    differ from that of the labelled clips.
     """
-    unlabelled, targets = pool.clips.select(pool.unlabelled), list(pool.clips.outputs)
-    none = pool.clips.select(np.arange(0))
-    tables = []
+    test, tables = fold.sets[2], []
     for path, teacher in teachers.items():
-        if teacher.is_classical:  # never saved, but fitted in seconds
-            own = replace(fold, training=pool.clips.select(pool.labelled(fold)), valid=none)
-            (fitted,) = predict_folds(teacher, [own], unlabelled, statistics)
+        if teacher.is_classical:
+            (fitted,) = predict_folds(teacher, [fold], test, statistics)
             table = fitted.test
         else:
-            table = predict_with(path / fold.folder / "model.safetensors", unlabelled, accelerator)
-        tables.append(table.loc[unlabelled.ids, targets].to_numpy())
-    return pd.DataFrame(np.mean(tables, axis=0), columns=targets).clip(*experiment.data.target_range)
+            table = predict_with(path / fold.folder / "model.safetensors", test, accelerator)
+        tables.append(table.loc[test.ids, list(test.outputs)].to_numpy())
+    return pd.DataFrame(np.mean(tables, axis=0), columns=list(test.outputs))
 
 
-def _read_labels(path: Path, pool: _Pool) -> np.ndarray:
-    """Pseudo-labels of the pool's unlabelled clips [shape=(n, n_targets)], float32."""
+def _read_labels(path: Path, unlabelled: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
+    """Read the pseudo-labels of the unlabelled clips [shape=(n, n_targets)], float32."""
     try:
         table = pd.read_csv(path)
-        is_whole = table[["Id", "set"]].equals(pool.origin)
-        values = table[list(pool.clips.outputs)].to_numpy(np.float32)
-    except (KeyError, ValueError) as error:  # pandas' errors of parsing are among them
+        is_whole = table[["Id", "set"]].equals(unlabelled)
+        values = table[list(targets)].to_numpy(np.float32)
+    except (KeyError, ValueError) as error:  # pandas raises ValueErrors for what it can't parse
         raise InputError(f"{path} is not a table of pseudo-labels ({error}). Delete it.") from None
     if not is_whole or not np.isfinite(values).all():
         raise InputError(
