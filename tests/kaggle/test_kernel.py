@@ -341,7 +341,7 @@ def test_a_failure_hands_in_what_there_is_and_says_so(home, tmp_path, monkeypatc
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(folds, "train_fold", fail)
+    monkeypatch.setattr(folds, "Trainer", fail)
     progress = room.train()
     assert progress["complete"] is False
     assert progress["failure"] == "genres: CUDA out of memory"
