@@ -183,9 +183,8 @@ def peak_memory() -> int:
 
 def write_cost(place: Path, cost: Cost) -> None:
     """Write the `cost.json` of a fold."""
-    files.write_json(
-        place / "cost.json", {name: value for name, value in asdict(cost).items() if value is not None}
-    )
+    known = {name: value for name, value in asdict(cost).items() if value is not None}
+    files.write_json(place / "cost.json", known)
 
 
 def read_cost(place: Path) -> Cost | None:

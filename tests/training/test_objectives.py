@@ -44,12 +44,8 @@ def columns(*values):
 
 def test_pairs_cost_what_ranknet_says_worked_out_by_hand():
     outputs, truth = columns([0.3, -0.2, 1.0]), columns([0.0, 1.0, 3.0])
-    costs = {  # of the pair's difference, where the truth of the second is above that of the first
-        (0, 1): math.log(1 + math.exp(0.5)),
-        (0, 2): math.log(1 + math.exp(-0.7)),
-        (1, 2): math.log(1 + math.exp(-1.2)),
-    }
-    expected = (1 * costs[0, 1] + 3 * costs[0, 2] + 2 * costs[1, 2]) / (1 + 3 + 2)
+    costs = [math.log(1 + math.exp(-difference)) for difference in (-0.5, 0.7, 1.2)]  # of 0-1, 0-2 and 1-2
+    expected = np.average(costs, weights=[1, 3, 2])
     assert pairwise_error(outputs, truth).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -111,11 +107,10 @@ def test_normal_scores_are_learnt_in_place_of_standardised_targets():
     assert objective.loss(torch.tensor(standardised), torch.tensor(values)).item() > 2e-2
 
 
-@pytest.mark.parametrize("n", [1, 4])
-def test_a_constant_output_has_a_finite_gradient(n):
+def test_the_only_clip_of_a_batch_has_a_finite_gradient():
     objective = EmotionObjective(LossSection(pairwise=1, soft_rank=1), card())
-    outputs = torch.zeros(n, 2, requires_grad=True)
-    objective.loss(outputs, torch.rand(n, 2)).backward()
+    outputs = torch.zeros(1, 2, requires_grad=True)
+    objective.loss(outputs, torch.rand(1, 2)).backward()
     assert torch.isfinite(outputs.grad).all()
 
 
@@ -129,16 +124,6 @@ def test_a_constant_prediction_scores_zero_and_is_counted():
 def test_the_number_of_target_weights_must_fit():
     with pytest.raises(InputError, match=r"3 values for the 2 targets valence, energy"):
         EmotionObjective(LossSection(target_weights=(1, 2, 3)), card())
-
-
-def test_balanced_class_weights_are_scikit_learns():
-    from sklearn.utils.class_weight import compute_class_weight
-
-    counts = np.array([10, 30, 60])
-    objective = GenreObjective(LossSection(class_weights="balanced"), clips_of(counts))
-    labels = np.repeat([0, 1, 2], counts)
-    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(objective.weights, expected, rtol=1e-6)
 
 
 def test_genre_probabilities_give_back_their_loss():

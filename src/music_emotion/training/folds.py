@@ -181,10 +181,10 @@ def _check_fold(experiment: Experiment, fold: Fold, directory: Path) -> None:
         return
     check_spread(fold.training)
     for clips in fold.sets[1:]:
-        for name, values in clips.truth.items():
+        for target, values in clips.truth.items():
             if is_constant(values.to_numpy()):
                 raise files.InputError(
-                    f"{name} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
+                    f"{target} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
                     f"they have no order. Check the label file, or use fewer folds."
                 )
 
@@ -205,10 +205,8 @@ def _predict_test(experiment: Experiment, clips: ClipSet, accelerator: Accelerat
     if accelerator.is_main_process:
         for left in (STATE, UNFINISHED):
             (place / left).unlink(missing_ok=True)
-    models = {"test.csv": "model.safetensors"} | (
-        {"test-last.csv": LAST} if experiment.train.keep_last else {}
-    )
-    for name, model in models.items():
+    models = (("model.safetensors", "test.csv"), (LAST, "test-last.csv"))
+    for model, name in models[: 1 + experiment.train.keep_last]:
         if len(clips) and not (place / name).exists():
             predictions = predict_with(place / model, clips, accelerator)
             if accelerator.is_main_process:

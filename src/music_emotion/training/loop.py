@@ -210,13 +210,13 @@ class Trainer:
         """Loss of each head over the batches of all processes; mixup stays within each set of clips."""
         augment, mixed = self.experiment.augment, []
         for prefix, _ in self.heads.values():
-            excerpts = (batch[prefix + name] for name in ("frames", "lengths", "values"))
-            mixed.append(mixup(*excerpts, augment.mixup, augment.mixup_bandwidth))
-        frames, lengths, values = zip(*mixed, strict=True)
-        outputs = self.model(torch.cat(frames), torch.cat(lengths))
+            frames, lengths, values = (batch[prefix + name] for name in ("frames", "lengths", "values"))
+            mixed.append(mixup(frames, lengths, values, augment.mixup, augment.mixup_bandwidth))
+        of_frames, of_lengths, of_values = zip(*mixed, strict=True)
+        outputs = self.model(torch.cat(of_frames), torch.cat(of_lengths))
         outputs = outputs if len(self.heads) > 1 else (outputs,)
         losses = {}
-        for (name, (_, objective)), *pair in zip(self.heads.items(), outputs, values, strict=True):
+        for (name, (_, objective)), *pair in zip(self.heads.items(), outputs, of_values, strict=True):
             if self.accelerator.num_processes > 1:  # correlations of parts can't be averaged
                 # the backward pass sums over processes what the wrapped model's gradients then average
                 pair = [torch.cat(all_gather(part.contiguous())) for part in pair]
