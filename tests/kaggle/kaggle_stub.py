@@ -214,7 +214,7 @@ class KaggleState:
 
 @dataclass
 class Fault:
-    """How a request is treated: an error, a silence, a cut connection, or an upload cut short.
+    """How a request is treated: an error, a silence, or a cut connection.
 
     `times` is how often; `plain` answers with a page instead of JSON, as a proxy does.
     """
@@ -225,7 +225,6 @@ class Fault:
     plain: bool = False
     hang: bool = False
     drop: bool = False
-    keep_bytes: int = -1
     times: int = 10**6
 
 
@@ -307,9 +306,6 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
             name = f"PUT {blob.name}"
             stub.hook(f"{name} begins")
             data = self._read()
-            fault = stub.faults.get(name)
-            if fault and fault.keep_bytes >= 0 and fault.times > 0:  # as if the rest got lost on the way
-                data = data[: fault.keep_bytes]
             blob.data = (blob.data[: int(spans[2])] if spans else b"") + data
             if self._faulty(name):
                 return
@@ -330,14 +326,7 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
                 self._send(308, b"", ranges)
 
         def _read(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            data = b""
-            while size := int(self.rfile.readline(), 16):
-                data += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return data
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
         def _faulty(self, name: str) -> bool:
             """Note the request, and misbehave as told."""

@@ -87,7 +87,7 @@ def test_an_error_is_a_sentence_and_status_2(build, stub, run_script):
     status, _, errors = run_script("push.py", build, *SUBMIT)
     assert status == 2
     assert errors.startswith("error: ")
-    assert "holds files that are not listed: .env. Remove them." in errors
+    assert "holds unlisted files: .env. Remove them." in errors
     _, _, errors = run_script("push.py", build, "--message", "lost")
     assert "--message is given without --competition" in errors
     assert stub.requests == []

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from command_line import call as script
+from command_line import call
 from kaggle_tree import GUARD, PROJECT, KaggleTree
 from safetensors.torch import load_file
 
@@ -26,8 +27,15 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.blend import Recipe, blend
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
-from music_emotion.kaggle import train
-from music_emotion.kaggle.kernel import find_data, find_form, lay_out, predict_blend, run_bundle
+from music_emotion.kaggle import kernel, train
+from music_emotion.kaggle.kernel import (
+    find_data,
+    find_form,
+    lay_out,
+    predict_blend,
+    predict_share,
+    run_bundle,
+)
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
 from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
 from music_emotion.training import folds, loop
@@ -35,54 +43,17 @@ from music_emotion.training.predict import predict_with
 
 TARGETS = ("valence", "energy", "danceability")
 EPOCHS = 6  # of the transfer
-SMALL = "[excerpt]\nframes = 32\n[folds]\nn = 2"
+TRAIN = f"epochs = {EPOCHS}, batch_size = 8, valid_every = 3, frozen_epochs = 1"
+MODEL = 'widths = [4, 8], trunk = "runs/genres/seed0/fold0/model.safetensors"'
+GROUPED = 'folds = {n = 2, groups = "groups.csv"}'
 EXPERIMENTS = {
-    "ridge": 'seeds = [0, 1]\n[folds]\nn = 2\n[classical]\nkind = "ridge"',
-    "boosting": """
-        [data]
-        targets = ["valence", "energy", "danceability"]
-        [folds]
-        n = 2
-        groups = "groups.csv"
-        [classical]
-        kind = "boosting"
-        rounds = 9
-        leaf_clips = 2
-    """,
-    "beats": f"""
-        {SMALL}
-        [data]
-        rate = "beat"
-        [model]
-        kind = "lstm"
-        [train]
-        epochs = 2
-        batch_size = 8
-    """,
-    "genres": """
-        task = "genre"
-        [excerpt]
-        frames = 32
-        [model]
-        widths = [4, 8]
-        [train]
-        epochs = 4
-        batch_size = 8
-        valid_every = 2
-    """,
-    "transfer": f"""
-        {SMALL}
-        groups = "groups.csv"
-        [model]
-        widths = [4, 8]
-        trunk = "runs/genres/seed0/fold0/model.safetensors"
-        [train]
-        epochs = {EPOCHS}
-        batch_size = 8
-        valid_every = 3
-        frozen_epochs = 1
-    """,
-    "valence": '[data]\ntargets = ["valence"]\n[classical]\nkind = "ridge"',
+    "ridge": 'seeds = [0, 1]\nfolds = {n = 2}\nclassical = {kind = "ridge"}',
+    "boosting": f'{GROUPED}\nclassical = {{kind = "boosting", rounds = 9, leaf_clips = 2}}',
+    "beats": 'data = {rate = "beat"}\nfolds = {n = 2}\nmodel = {kind = "lstm"}\ntrain = {epochs = 2}',
+    "genres": """task = "genre"\nmodel = {widths = [4, 8]}
+        train = {epochs = 4, batch_size = 8, valid_every = 2}""",
+    "transfer": f"{GROUPED}\nmodel = {{{MODEL}}}\ntrain = {{{TRAIN}}}",
+    "valence": 'data = {targets = ["valence"]}\nclassical = {kind = "ridge"}',
 }
 BLENDS = {"both": ["ridge", "transfer"], "all": ["ridge", "boosting", "beats", "transfer"]}
 
@@ -100,14 +71,14 @@ def home(tmp_path_factory, competition) -> Path:
         rows = "".join(f"{clip_id},{clip_id % 8}\n" for clip_id in range(1000, 1040))
         Path("groups.csv").write_text("Id,group\n" + rows)
         for name, text in EXPERIMENTS.items():
-            Path(f"{name}.toml").write_text(f'name = "{name}"\n{text}')
-        assert script("pretrain.py", "genres.toml") == 0
+            Path(f"{name}.toml").write_text(f'name = "{name}"\nexcerpt = {{frames = 32}}\n{text}')
+        assert call("pretrain.py", "genres.toml") == 0
         for name in BLENDS["all"]:
-            assert script("train.py", f"{name}.toml") == 0
+            assert call("train.py", f"{name}.toml") == 0
         for name, members in BLENDS.items():
-            assert script("ensemble.py", *(f"runs/{member}" for member in members), "--name", name) == 0
-            assert script("submit.py", f"runs/{name}", "--day", "2026-01-02") == 0
-        assert script("package.py", "runs/all", "--owner", "somebody", "--competition", "the-lab") == 0
+            assert call("ensemble.py", *(f"runs/{member}" for member in members), "--name", name) == 0
+            assert call("submit.py", f"runs/{name}", "--day", "2026-01-02") == 0
+        assert call("package.py", "runs/all", "--owner", "somebody", "--competition", "the-lab") == 0
     return folder
 
 
@@ -160,14 +131,14 @@ def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home
         "runs/transfer/seed0/fold0",
         ["--owner", "somebody", "--sources", "lab/arrays", "--hours", "1"],
     )
-    assert script("package.py", "runs/both", *names) == 0
+    assert call("package.py", "runs/both", *names) == 0
     build = home / "build" / "both-training"
     facts = run_kernel(home, first, build, "both", over_once=f"{fold}/state.pt")
     assert (facts["complete"], facts["resumed"], facts["failure"]) == (False, False, None)
     assert facts["folds"] == {"ridge": "4 of 4", "genres": "1 of 1", "transfer": "0 of 2"}
     assert facts["made_of"] == {"ridge": 1.0, "transfer": 1 / EPOCHS / 2}
     resume = ["--resume", "somebody/music-emotion-before", "--kernel", "music-emotion-both-two"]
-    assert script("package.py", "runs/both", *names, *resume) == 0
+    assert call("package.py", "runs/both", *names, *resume) == 0
     last.mount(first.working, "notebooks/somebody/music-emotion-before")
     facts = run_kernel(home, last, build, "both")
     assert (facts["complete"], facts["resumed"]) == (True, True)
@@ -184,11 +155,11 @@ def test_the_guard_refuses_what_the_image_lacks_and_the_network(tmp_path):
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
     environment["IMAGE"] = str(PROJECT / "kaggle" / "image.txt")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        call = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))"
+        connect = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))"
         for statement, said in (
             ("import cyclopts", "No module named 'cyclopts'"),
             ("import pytest", "No module named 'pytest'"),
-            (f"import socket; {call}", "there is no network"),
+            (f"import socket; {connect}", "there is no network"),
         ):
             command = [sys.executable, "-c", statement]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -198,24 +169,24 @@ def test_the_guard_refuses_what_the_image_lacks_and_the_network(tmp_path):
 def test_the_script_finds_its_bundle_on_both_layouts_and_no_other_or_damaged_one(home, tmp_path):
     text = (home / "build/all/kernel/kernel.py").read_text().replace("/kaggle/input", str(tmp_path / "input"))
     (tmp_path / "kernel.py").write_text(text)
-    kernel = runpy.run_path(str(tmp_path / "kernel.py"), run_name="kernel")
+    script = runpy.run_path(str(tmp_path / "kernel.py"), run_name="kernel")
     place = tmp_path / "input/music-emotion-all"
     shutil.copytree(home / "build/all/dataset", place)
     for name, content in (("list", "[1]"), ("half", "half of {")):
         (tmp_path / "input" / name).mkdir()
         (tmp_path / "input" / name / "manifest.json").write_text(content)
-    assert kernel["find_bundle"]() == place
+    assert script["find_bundle"]() == place
     new = tmp_path / "input/datasets/somebody/music-emotion-all"
     new.parent.mkdir(parents=True)
     place.rename(new)
-    assert kernel["find_bundle"]() == new
+    assert script["find_bundle"]() == new
     (new / "transfer-seed0-fold0.safetensors").write_bytes(b"damaged")
     with pytest.raises(SystemExit, match=r"transfer-seed0-fold0.safetensors is missing or damaged. Upload"):
-        kernel["unpack"](new)
+        script["unpack"](new)
     manifest = new / "manifest.json"
     manifest.write_text(manifest.read_text().replace("z-score", "rank"))
     with pytest.raises(SystemExit, match=r"only \[.*'[0-9a-f]{12}'.*\]\. Kaggle mounts the latest version"):
-        kernel["find_bundle"]()
+        script["find_bundle"]()
 
 
 def test_other_clips_are_refused_and_no_earlier_submission_is_left(home, tmp_path):
@@ -238,19 +209,11 @@ def test_two_gpus_share_the_models(home, tmp_path, monkeypatch):
     manifest = read_json(dataset / "manifest.json")
     recipe = Recipe(**manifest["recipe"])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
     lay_out(dataset, manifest, home / "data")
-
-    def run_here(command: list[str], **_: object) -> SimpleNamespace:
-        """Run a process's command in this one, which has imported what takes seconds."""
-        assert command[1] == "-m"
-        monkeypatch.setattr(sys, "argv", command[2:])
-        runpy.run_module(command[2], run_name="__main__")
-        return SimpleNamespace(wait=lambda: 0)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.subprocess, "Popen", run_here)
-        shared, _ = predict_blend(recipe, manifest)
+    for share in range(2):
+        predict_share(share, 2, *(name for names in manifest["models"].values() for name in names))
+    monkeypatch.setattr(kernel, "run_shares", lambda *_: None)
+    shared, _ = predict_blend(recipe, manifest)
     at_home = read_predictions(home / "runs" / "all" / "test.csv")
     pd.testing.assert_frame_equal(shared, at_home, rtol=0, atol=1e-6)
     for name in manifest["models"]["beats"] + manifest["models"]["transfer"]:
@@ -258,8 +221,6 @@ def test_two_gpus_share_the_models(home, tmp_path, monkeypatch):
         theirs = read_predictions(home / "runs" / run / seed / fold / "test.csv")
         np.testing.assert_allclose(read_predictions(Path(f"{name}.csv")), theirs, rtol=0, atol=1e-6)
         assert (theirs.std() > 1e-6).all()
-    with pytest.raises(InputError, match=r"The processes of GPUs \[0, 1\] failed"):
-        run_shares(SimpleNamespace(__module__="json.tool"))
 
 
 class Room:
@@ -356,18 +317,20 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     """The processes are real; without GPUs they train on the CPU."""
     room = Room(home, tmp_path, monkeypatch, "ridge.toml", "transfer.toml")
     monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
-    started, popen = [], subprocess.Popen
+    started, start = [], SpawnProcess.start
 
-    def start(command, **how):
-        if "music_emotion.kaggle.train" in command:
-            started.append((how["env"]["CUDA_VISIBLE_DEVICES"], *command[3:6]))
-        return popen(command, **how)
+    def note_and_start(process: SpawnProcess) -> None:
+        started.append((os.environ["CUDA_VISIBLE_DEVICES"], *process._args[:3]))
+        start(process)
 
-    monkeypatch.setattr(train.subprocess, "Popen", start)
+    monkeypatch.setattr(SpawnProcess, "start", note_and_start)
     assert room.train()["complete"] is True
-    assert started == [("0", "0", "2", "transfer"), ("1", "1", "2", "transfer")]
+    assert started == [("0", 0, 2, "transfer"), ("1", 1, 2, "transfer")]
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
     expected = read_predictions(home / "runs" / "both" / "test.csv")
     np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match=r"The processes of GPUs \[0, 1\] failed"):
+        run_shares(os.remove)
 
 
 @pytest.mark.parametrize("layout", ["{}", "notebooks/somebody/{}"])

@@ -172,8 +172,20 @@ def test_a_plan_has_no_weights_and_its_kernel_the_output_to_go_on_from():
     assert metadata["id"] == "somebody/music-emotion-both-run"
 
 
-def remove(name: str) -> None:
-    Path(name).unlink()
+def break_off() -> None:
+    Path("runs/two/seed3/fold1/model.safetensors").unlink()
+
+
+def train_again() -> None:
+    Path("runs/one/seed0/fold0/test.csv").write_text("Id,valence\n0,0.5\n1,0.1\n2,0.7\n")
+
+
+def score() -> None:
+    Path("runs/one/oof.csv").touch()
+
+
+def spoil_recipe() -> None:
+    write_blend("one", "two", target_mean={})
 
 
 @pytest.mark.usefixtures("blended")
@@ -188,30 +200,10 @@ def remove(name: str) -> None:
         (["a"], {"name": "a/b"}, None, "name 'a/b' is not of letters"),
         (["runs/none"], {}, None, r"runs/none is not a folder"),
         (["runs/one"], {}, None, r"runs/one is not a blend\. Name one that"),
-        (
-            ["runs/one"],
-            {},
-            lambda: Path("runs/one/oof.csv").touch(),
-            "not a blend.*music-emotion blend .*one",
-        ),
-        (
-            ["runs/both"],
-            {},
-            lambda: remove("runs/two/seed3/fold1/model.safetensors"),
-            r"two/seed3/fold1/model\.safetensors does not exist.*lacks a fold",
-        ),
-        (
-            ["runs/both"],
-            {},
-            lambda: Path("runs/one/seed0/fold0/test.csv").write_text("Id,valence\n0,0.5\n1,0.1\n2,0.7\n"),
-            r"The runs of .*both have changed since it was made\. Blend",
-        ),
-        (
-            ["runs/both"],
-            {},
-            lambda: write_blend("one", "two", target_mean={}),
-            r"blend\.json: .*target_mean",
-        ),
+        (["runs/one"], {}, score, "not a blend.*music-emotion blend .*one"),
+        (["runs/both"], {}, break_off, r"seed3/fold1/model\.safetensors does not exist.*lacks a fold"),
+        (["runs/both"], {}, train_again, r"The runs of .*both have changed since it was made\. Blend"),
+        (["runs/both"], {}, spoil_recipe, r"blend\.json: .*target_mean"),
     ],
 )
 def test_what_can_not_be_packaged_gets_a_sentence(what, more, spoil, sentence):
@@ -412,7 +404,7 @@ def test_a_trunk_that_pretraining_does_not_make_again_travels_itself(trunk, star
         (["runs/missing"], {}, "runs/missing is not a folder"),
         (["repeats.toml"], {}, "Experiment 'repeats': folds.split 'holdout' is not for Kaggle"),
         (["table.toml"], {}, "Experiment 'table': data.statistics is not for Kaggle"),
-        (["taught.toml"], {}, "'taught': pseudo.teachers are runs that Kaggle does not have"),
+        (["taught.toml"], {}, "'taught': pseudo.teachers is not for Kaggle"),
     ],
 )
 def test_a_plan_that_can_not_be_is_refused(names, changes, sentence):

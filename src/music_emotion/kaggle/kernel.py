@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,13 +21,8 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
+from music_emotion.evaluation import submission
 from music_emotion.evaluation.blend import Recipe
-from music_emotion.evaluation.submission import (
-    check_submission,
-    default_sample,
-    read_sample,
-    submission_table,
-)
 from music_emotion.files import InputError, first_five, read_json
 from music_emotion.kaggle.plan import PLACES, Plan
 from music_emotion.kaggle.train import run_shares, train_plan
@@ -86,8 +80,8 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
         else:
             predictions, facts = predict_blend(recipe, manifest)
     with files.atomic_path(working / "submission.csv") as path:
-        submission_table(predictions, form).to_csv(path, index=False)
-        check_submission(path, form)
+        submission.submission_table(predictions, form).to_csv(path, index=False)
+        submission.check_submission(path, form)
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     facts["seconds"]["all"] = round(time.time() - started, 3)
     common = {
@@ -113,9 +107,9 @@ def find_data(inputs: Path, competition: str | None) -> Path:
         When there is none, or there are several.
     """
     of_competition = [inputs / "competitions" / competition, inputs / competition] if competition else []
-    rates: tuple[Rate, ...] = ("full", "beat")
+    tries: list[tuple[Path, Rate]] = [*((place, "full") for place in of_competition)]
     complaints = []
-    for place, rate in [*((place, "full") for place in of_competition), *((inputs, rate) for rate in rates)]:
+    for place, rate in [*tries, (inputs, "full"), (inputs, "beat")]:
         try:
             find_set(place, "emotion", rate)
             print(f"The data is in {place}.", flush=True)
@@ -181,13 +175,13 @@ def find_form(
         places += [inputs / "competitions" / competition, inputs / competition]
     samples = sorted({path for place in places for path in place.glob("sample_submission*.csv")})
     if not samples:
-        return default_sample(targets, ids.tolist()), "none"
+        return submission.default_sample(targets, ids.tolist()), "none"
     if len({path.read_bytes() for path in samples}) > 1:
         raise InputError(
             f"Several sample submissions are attached: {', '.join(map(str, samples))}. Keep one."
         )
-    form = read_sample(samples[0], targets)
-    submission_table(pd.DataFrame(0.0, pd.Index(ids, name="Id"), list(targets)), form)
+    form = submission.read_sample(samples[0], targets)
+    submission.submission_table(pd.DataFrame(0.0, pd.Index(ids, name="Id"), list(targets)), form)
     return form, str(samples[0].relative_to(inputs))
 
 
@@ -264,7 +258,3 @@ def _refit(refits: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, lis
         ]
         tables[run] = [fitted.test for fitted in predict_folds(experiment, folds, test, statistics)]
     return tables
-
-
-if __name__ == "__main__":
-    predict_share(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

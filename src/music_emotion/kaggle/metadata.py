@@ -1,4 +1,4 @@
-"""What things are called on Kaggle, and every known rule of their metadata."""
+"""Metadata of datasets and kernels: templates, names, and every known rule of Kaggle's."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Shape = Literal[
 
 
 class _Named(BaseModel):
-    """What datasets and kernels share. Keys that Kaggle ignores, or prefers to the id, are refused."""
+    """Fields of datasets and kernels. Keys that Kaggle ignores, or prefers to the id, are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,7 +90,7 @@ def make_metadata(
     sources : sequence of str
         Further datasets as ``owner/slug``, such as the one that holds the competition's data.
     resume : str or None
-        ``owner/slug`` of another kernel, whose output a training goes on from.
+        ``owner/slug`` of another kernel, whose training is continued.
 
     Returns
     -------
@@ -117,9 +117,7 @@ def make_metadata(
 
 
 def check_metadata(
-    dataset: Mapping[str, Any],
-    kernel: Mapping[str, Any],
-    remedy: str = "Correct it, or package the bundle again.",
+    dataset: Mapping[str, Any], kernel: Mapping[str, Any], remedy: str = "Correct it, or package again."
 ) -> None:
     """Refuse metadata that Kaggle's package takes but Kaggle refuses, changes or runs otherwise.
 
@@ -135,11 +133,8 @@ def check_metadata(
     InputError
         Naming the file, the key, what it holds and what is wanted.
     """
-    for rules, held, place in (
-        (_Dataset, dataset, "dataset-metadata.json"),
-        (_Kernel, kernel, "kernel-metadata.json"),
-    ):
-        checked(rules, held, place, remedy)
+    checked(_Dataset, dataset, "dataset-metadata.json", remedy)
+    checked(_Kernel, kernel, "kernel-metadata.json", remedy)
     if dataset["id"] == kernel["id"]:
         raise InputError(f"Dataset and kernel are both called {kernel['id']}. {remedy}")
     if dataset["id"] not in kernel["dataset_sources"]:

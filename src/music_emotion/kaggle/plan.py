@@ -119,17 +119,16 @@ def _check_trainable(plan: Plan) -> None:
     if repeated := sorted({each for each in names if names.count(each) > 1}):
         raise InputError(f"Two things are called {repeated[0]}. Give each once, and another --name.")
     for experiment in plan.experiments:
-        if experiment.pseudo.teachers:
+        causes = {
+            "pseudo.teachers": experiment.pseudo.teachers,
+            "data.windows": experiment.data.windows,
+            "data.statistics": experiment.data.statistics,
+            "folds.split 'holdout'": experiment.has_repeats,
+        }
+        if cause := next((key for key, is_set in causes.items() if is_set), None):
             raise InputError(
-                f"Experiment '{experiment.name}': pseudo.teachers are runs that Kaggle does not have. Train "
-                f"it here and package a blend of it, or package its teachers."
-            )
-        causes = [f"data.{key}" for key in ("windows", "statistics") if getattr(experiment.data, key)]
-        causes += ["folds.split 'holdout'"] if experiment.has_repeats else []
-        if causes:
-            raise InputError(
-                f"Experiment '{experiment.name}': {causes[0]} is not for Kaggle, where folds of the "
-                f"competition's own arrays predict its test split. Package another."
+                f"Experiment '{experiment.name}': {cause} is not for Kaggle, which has only the "
+                f"competition's arrays and folds. Package another, or a blend that was trained here."
             )
     if not plan.emotion:
         raise InputError("No experiment predicts emotion, so there is nothing to submit. Add one that does.")

@@ -316,10 +316,8 @@ def await_run(push: Push) -> None:
     if run.get("complete") is False:
         folds = ", ".join(f"{name} {done}" for name, done in run["folds"].items())
         why = f"stopped at a failure, {run['failure']}" if run.get("failure") else "ran out of time"
-        push.say(
-            f"The training {why} (folds: {folds}). To continue, package it again with --resume "
-            f"{bundle.kernel} and another --name, then push that."
-        )
+        push.say(f"The training {why} (folds: {folds}).")
+        push.say(f"To continue, package it with --resume {bundle.kernel} and another --name, then push that.")
 
 
 def _look_at_run(push: Push) -> dict[str, Any] | None:

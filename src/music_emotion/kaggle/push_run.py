@@ -82,10 +82,8 @@ def read_bundle(folder: Path) -> Bundle:
     about, metadata = read_object(dataset / "dataset-metadata.json"), read_object(kernel_file)
     check_metadata(about, metadata)
     script = kernel_file.parent / metadata["code_file"]
-    if not script.is_file():
-        raise InputError(f"{kernel_file}: code_file {script.name} does not exist. Package it again.")
-    if bundle not in script.read_text(encoding="utf-8"):
-        raise InputError(f"{script} was made for another bundle than {dataset}. Package it again.")
+    if not script.is_file() or bundle not in script.read_text(encoding="utf-8"):
+        raise InputError(f"{script} is missing or of another bundle than {dataset}. Package it again.")
     sizes = {name: (dataset / name).stat().st_size for name in [*files, "manifest.json"]}
     kernel_hash = hashlib.sha256(kernel_file.read_bytes() + script.read_bytes()).hexdigest()
     return Bundle(folder, bundle, sizes, about["id"], metadata["id"], kernel_hash)
@@ -95,9 +93,7 @@ def _check_files(dataset: Path, files: Mapping[str, Any]) -> None:
     held = {path.name for path in dataset.iterdir()}
     extra = held - {*files, "manifest.json", "dataset-metadata.json"}
     if extra:  # Kaggle's package uploads all it finds
-        raise InputError(
-            f"{dataset} holds files that are not listed: {first_five(sorted(extra))}. Remove them."
-        )
+        raise InputError(f"{dataset} holds unlisted files: {first_five(sorted(extra))}. Remove them.")
     for name, facts in files.items():
         if name not in held or _sha256(dataset / name) != facts["sha256"]:
             raise InputError(f"{dataset / name} is missing or was changed. Package the bundle again.")

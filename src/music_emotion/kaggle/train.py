@@ -2,10 +2,9 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from music_emotion.config import ClassicalSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.datasets.statistics_table import Statistics
-from music_emotion.evaluation.blend import Recipe
+from music_emotion.evaluation.blend import blend, in_target_units
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.scores import score_run, score_split
 from music_emotion.files import InputError, first_five, read_json, read_predictions, write_json
@@ -45,7 +44,7 @@ def run_shares(work: Callable[..., None], *arguments: str) -> None:
     Parameters
     ----------
     work : callable
-        What its module calls with the command line when it runs as ``python -m``.
+        A function of a module.
     *arguments : str
         Passed on to every share.
 
@@ -58,14 +57,15 @@ def run_shares(work: Callable[..., None], *arguments: str) -> None:
     if n_gpus < 2:
         work(0, 1, *arguments)
         return
-    # the package was unpacked for the kernel alone
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    processes = []
+    context, processes = multiprocessing.get_context("spawn"), []
     for gpu in range(n_gpus):
-        environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": str(gpu)}
-        command = [sys.executable, "-m", work.__module__, str(gpu), str(n_gpus), *arguments]
-        processes.append(subprocess.Popen(command, env=environment))
-    failed = [gpu for gpu, process in enumerate(processes) if process.wait() != 0]
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)  # inherited; this process has its devices already
+        processes.append(context.Process(target=work, args=(gpu, n_gpus, *arguments)))
+        processes[-1].start()
+    del os.environ["CUDA_VISIBLE_DEVICES"]
+    for process in processes:
+        process.join()
+    failed = [gpu for gpu, process in enumerate(processes) if process.exitcode]
     if failed:
         raise InputError(f"The processes of GPUs {failed} failed; their own messages are above.")
 
@@ -287,18 +287,9 @@ def predict_unfinished(
         statistics = Statistics(plan.emotion[0].data, "emotion")
         (fitted,) = predict_folds(ridge, [Fold(0, 0, clips, clips)], test, statistics)
         tables, shares = {"ridge": [fitted.test]}, {"ridge": 1.0}
-    recipe = Recipe(
-        members=list(tables),
-        method=plan.method,
-        shrinkage=0.0,
-        weights={name: dict.fromkeys(clips.outputs, shares[name]) for name in tables},
-        target_mean={str(target): float(values.mean()) for target, values in clips.truth.items()},
-        target_deviation={str(target): float(values.std(ddof=0)) for target, values in clips.truth.items()},
-    )
     made_of = ", ".join(f"{name} ({shares[name]:.0%} of its training)" for name in tables)
     print(f"The training is not over. The submission is made of {made_of}.", flush=True)
-    return recipe.predict(tables), shares
-
-
-if __name__ == "__main__":
-    train_share(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    runs = [blend(tables[name], plan.method) for name in tables]
+    weights = pd.DataFrame([dict.fromkeys(clips.outputs, shares[name]) for name in tables])
+    blended = blend(runs, plan.method, weights)
+    return in_target_units(blended, clips.truth.mean(), clips.truth.std(ddof=0)), shares
