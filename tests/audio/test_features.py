@@ -16,10 +16,10 @@ SETTINGS = FeatureSettings()
 RATE_HZ = 22050
 
 
-def melody(rate_hz: int = RATE_HZ) -> np.ndarray:
-    """Six seconds: a click every .5 s over a melody with a note every .36 s."""
-    seconds = np.arange(6 * rate_hz) / rate_hz
-    clicks = librosa.clicks(times=np.arange(0.25, 6, 0.5), sr=rate_hz, length=6 * rate_hz)
+def melody(rate_hz: int = RATE_HZ, n_seconds: int = 3) -> np.ndarray:
+    """A click every .5 s over a melody with a note every .36 s."""
+    seconds = np.arange(n_seconds * rate_hz) / rate_hz
+    clicks = librosa.clicks(times=np.arange(0.25, n_seconds, 0.5), sr=rate_hz, length=len(seconds))
     pitch_hz = 220 * 2 ** ((seconds // 0.36 * 7 % 12) / 12)
     notes = sum(np.sin(2 * np.pi * pitch_hz * partial * seconds) / partial for partial in (1, 2, 3, 4))
     return (0.5 * clicks + 0.1 * notes).astype(np.float32)
@@ -32,7 +32,7 @@ def demo_music(genre: str, seed: int) -> np.ndarray:
 
 def with_silence() -> np.ndarray:
     """Digital silence before, within and after: frames that are all zero, and their borders."""
-    waveform = melody()
+    waveform = melody(n_seconds=6)
     waveform[: RATE_HZ // 2] = waveform[3 * RATE_HZ : 5 * RATE_HZ] = waveform[-RATE_HZ // 2 :] = 0
     return waveform
 
@@ -70,7 +70,7 @@ def ordinary(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarra
 @pytest.mark.parametrize(
     ("waveform", "settings"),
     [
-        (melody(), SETTINGS),
+        (melody(n_seconds=6), SETTINGS),
         (with_silence(), SETTINGS),
         (demo_music("Electronic", 0), SETTINGS),
         (np.clip(5 * demo_music("Rock", 4), -1, 1), SETTINGS),
