@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from music_emotion.evaluation import shift
 from music_emotion.evaluation.shift import shift_score
 
 AUC = re.compile(r"AUC (\d\.\d+) \[(\d\.\d+), (\d\.\d+)\], n = (\d+) \+ (\d+)")
@@ -35,11 +37,6 @@ def quieter(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def without_high_bands(array: np.ndarray) -> np.ndarray:
-    array[96:128] = -80
-    return array
-
-
 def shorter(array: np.ndarray) -> np.ndarray:
     return array[:, :45]
 
@@ -58,7 +55,6 @@ def test_splits_of_one_kind_are_not_told_apart_and_nothing_is_trained(check):
     ("change", "named"),
     [
         (quieter, r"level of .* Hz.*: [\d.]+ deviations lower in the test split"),
-        (without_high_bands, r"level of [3-9],\d00 to [\d,]+ Hz.*: [\d.]+ deviations lower"),
         (shorter, r"length in frames: [\d.]+ deviations lower"),
     ],
 )
@@ -107,21 +103,17 @@ def test_without_a_test_split_there_is_nothing_to_compare(check):
 
 def test_what_only_tells_groups_does_not_tell_the_splits():
     rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(20), 10)
+    groups = np.repeat(np.arange(20), 5)
     is_test = groups >= 10
-    statistics = rng.normal(0, 1, (20, 4))[groups] + rng.normal(0, 0.01, (200, 4))
+    statistics = rng.normal(0, 1, (20, 4))[groups] + rng.normal(0, 0.01, (100, 4))
     grouped = shift_score(statistics, is_test, groups)
-    alone = shift_score(statistics, is_test, np.arange(200))
+    alone = shift_score(statistics, is_test, np.arange(100))
     assert alone["low"] > 0.95  # every clip has its like among those that are learnt from
     assert grouped["value"] < 0.8
-    assert grouped["n"] == 200
+    assert grouped["n"] == 100
 
 
 def test_the_area_is_scikit_learns():
-    from sklearn.metrics import roc_auc_score
-
-    from music_emotion.evaluation import shift
-
     rng = np.random.default_rng(1)
     is_test, probability = rng.random((3, 30)) < 0.4, rng.integers(0, 9, (3, 30)) / 9
     expected = [roc_auc_score(a, b) for a, b in zip(is_test, probability, strict=True)]

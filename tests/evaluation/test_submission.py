@@ -86,9 +86,7 @@ def test_a_sample_that_makes_no_sense_is_refused(read, text, sentence):
 
 def test_other_ids_than_the_predicted_ones_are_counted_and_named(path):
     sample = default_sample(TARGETS, [7, 1004, 55, 66])
-    with pytest.raises(
-        InputError, match=r"2 have no prediction \(55, 66\) and 1 predictions .* \(123212738\)"
-    ):
+    with pytest.raises(InputError, match=r"2 have no prediction \(55, 66\); 1 predictions .* \(123212738\)"):
         write_submission(path, PREDICTIONS, sample, {})
     assert not path.exists()
 

@@ -11,8 +11,9 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata
 
 from music_emotion.config import STRICT
-from music_emotion.evaluation.metrics import target_scores
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.files import InputError, check_predictions, checked, first_five, read_json
+from music_emotion.runs import BLEND
 
 Method = Literal["z-score", "rank"]
 Members = Mapping[str, pd.DataFrame]  # name of a run to its out-of-fold predictions
@@ -74,18 +75,13 @@ def aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
     first_name, first = next(iter(tables.items()))
     for name, table in tables.items():
         check_predictions(table, name)
-        lacking, extra = first.index.difference(table.index), table.index.difference(first.index)
-        if len(lacking) or len(extra):
-            raise InputError(
-                f"{name} lacks {len(lacking)} ids of {first_name} ({first_five(lacking) or 'none'}) and has "
-                f"{len(extra)} others ({first_five(extra) or 'none'}). Blend only predictions of the same "
-                f"clips."
-            )
-        if sorted(first.columns) != sorted(table.columns):
-            raise InputError(
-                f"{first_name} has the targets {', '.join(first.columns)}, but {name} has "
-                f"{', '.join(table.columns)}. Blend only predictions of the same targets."
-            )
+        for what, one, other in (
+            ("clips", first.index, table.index),
+            ("columns", first.columns, table.columns),
+        ):
+            if len(apart := one.symmetric_difference(other)):
+                differ = f"{name} and {first_name} differ in {len(apart)} {what} ({first_five(apart)})."
+                raise InputError(f"{differ} Give predictions of the same {what}.")
     return [table.loc[first.index.sort_values(), first.columns] for table in tables.values()]
 
 
@@ -204,12 +200,12 @@ def rank_members(
     place of repeated members.
     """
     taken: dict[str, float] = {}
-    while len(taken) < len(members):
+    while left := [name for name in members if name not in taken]:
         scores = {}
-        for name in [name for name in members if name not in taken]:
+        for name in left:
             tables = {each: members[each] for each in [*taken, name]}
             nested = nested_blend(truth, tables, folds, method, shrinkage)
-            scores[name] = target_scores(truth, nested)["mean"]
+            scores[name] = table_scores("emotion", truth, nested)["mean"]
         best = max(scores, key=scores.__getitem__)
         taken[best] = scores[best]
     return pd.Series(taken, name="score")
@@ -312,13 +308,12 @@ def read_recipe(blended: Path) -> Recipe:
     InputError
         When the directory does not exist or is not of a blend, or its recipe is damaged.
     """
-    path = blended / "blend.json"
+    path = blended / BLEND
     if not path.exists():
-        what = "is not a blend" if blended.is_dir() else "is not a folder"
+        what = "a blend" if blended.is_dir() else "a folder"
         remedy = "Name one that `music-emotion blend` wrote."
         if (blended / "oof.csv").exists():
-            remedy = (
-                f"Make one, even of a single run: music-emotion blend {blended} --name {blended.name}-blend"
-            )
-        raise InputError(f"{blended} {what}. {remedy}")
+            command = f"music-emotion blend {blended} --name {blended.name}-blend"
+            remedy = f"Make one, even of a single run: {command}"
+        raise InputError(f"{blended} is not {what}. {remedy}")
     return checked(Recipe, read_json(path), path, "Blend the runs again.")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict
-from music_emotion.evaluation.intervals import mean_score, paired_difference, spread_of
+from music_emotion.evaluation.intervals import resampled_scores, spread_of
 from music_emotion.evaluation.report import Report, Run, Score
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, nearest
@@ -141,28 +141,30 @@ def _target_table(
     group: list[Run], headline: Sequence[str], default: Run | None, cells: dict[str, Row]
 ) -> str:
     """A table of runs on the same clips, the best mean first; `cells` begin the row of a run's name."""
-    targets, chosen = group[0].targets, _chosen(group[0], headline)
+    targets, chosen, truth = group[0].targets, _chosen(group[0], headline), group[0].truth
+    if default is not None:  # perhaps of more clips or targets
+        against = resampled_scores("emotion", truth[chosen], default.predictions.loc[truth.index])
     rows = []
-    for run in group:
-        mean = Score(**mean_score(run.truth, run.predictions, chosen))
+    means = {run.name: Score(**run.resampled.interval(chosen)) for run in group}
+    for run in sorted(group, key=lambda run: (-means[run.name].value, run.name)):
         row = cells[run.name] | {name: interval(run.scores[name]) for name in targets}
         if set(chosen) != set(targets):
-            row[f"mean of {listed(chosen)}"] = interval(mean)
+            row[f"mean of {listed(chosen)}"] = interval(means[run.name])
         if len(targets) > 1:
             row["mean"] = interval(run.scores["mean"])
         row |= _spread_cells(run, chosen)
         if default is not None:
-            row[f"difference to `{default.name}`"] = _difference(run, default, chosen)
-        rows.append((-mean.value, run.name, row))
-    return markdown([row for _, _, row in sorted(rows, key=lambda row: row[:2])])
+            apart = "the default" if run is default else _signed(run.resampled.difference(against, chosen))
+            row[f"difference to `{default.name}`"] = apart
+        rows.append(row)
+    return markdown(rows)
 
 
-def _difference(run: Run, default: Run, targets: list[str]) -> str:
-    if run is default:
-        return "the default"
-    found = paired_difference(run.truth, run.predictions, default.predictions, targets)
-    text = f"{found['value']:+z.3f} [{found['low']:z.3f}, {found['high']:z.3f}]"
-    return f"{f'**{text}**' if found['low'] > 0 or found['high'] < 0 else text}, n = {found['n']}"
+def _signed(difference: dict[str, float]) -> str:
+    """A difference with its interval, in bold where that is without 0."""
+    low, high = difference["low"], difference["high"]
+    text = f"{difference['value']:+z.3f} [{low:z.3f}, {high:z.3f}]"
+    return f"{f'**{text}**' if low > 0 or high < 0 else text}, n = {difference['n']}"
 
 
 def _ablation(name: str, runs: dict[str, Run], headline: Sequence[str]) -> list[str]:
@@ -273,13 +275,10 @@ def _n_folds(run: Run) -> int:
 
 def _spread_cells(run: Run, names: Sequence[str]) -> Row:
     """Standard deviations over seeds and over folds, each with its number."""
-    spread = spread_of(run.file.model_dump(), names)
-    if spread is None:
-        return {}
-    seeds, folds = (
-        "unknown" if value is None else f"{value:z.3f}" for value in (spread.over_seeds, spread.over_folds)
-    )
-    return {"± seeds": f"{seeds}, n = {spread.n_seeds}", "± folds": f"{folds}, n = {spread.n_folds}"}
+    return {
+        f"± {what}": f"{'unknown' if deviation is None else f'{deviation:z.3f}'}, n = {n}"
+        for what, (n, deviation) in spread_of(run.file.model_dump(), names).items()
+    }
 
 
 def _title(group: list[Run], runs: list[Run]) -> str:
