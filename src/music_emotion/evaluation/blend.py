@@ -16,6 +16,7 @@ from music_emotion.files import InputError, check_predictions, checked, first_fi
 from music_emotion.runs import BLEND
 
 Method = Literal["z-score", "rank"]
+Weights = dict[str, dict[str, float]]  # by run and target
 Members = Mapping[str, pd.DataFrame]  # name of a run to its out-of-fold predictions
 
 
@@ -262,7 +263,7 @@ class Recipe:
     members: list[str]
     method: Method
     shrinkage: float
-    weights: dict[str, dict[str, float]]
+    weights: Weights
     target_mean: dict[str, float]
     target_deviation: dict[str, float]
 

@@ -1,6 +1,6 @@
 """Two runs on the same clips, compared in pairs from their text files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -118,7 +118,7 @@ def _means(targets: list[str], headline: Sequence[str]) -> list[tuple[str, ...]]
     return list(dict.fromkeys(deciding))[::-1]
 
 
-def _text(pair: list[Run], rows: dict[tuple[str, ...], tuple[dict[str, float], ...]]) -> str:
+def _text(pair: list[Run], rows: Mapping[tuple[str, ...], tuple[dict[str, float], ...]]) -> str:
     one, other = pair
     table = []
     for names, (first, second, apart) in rows.items():

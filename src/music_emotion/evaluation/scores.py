@@ -1,6 +1,6 @@
 """Scores of runs from their fold files: out-of-fold, on the test split, and over repeated splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -313,7 +313,7 @@ def _repeat_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict
     return scores | {"loss": float(loss)}
 
 
-def _over_repeats(scores: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+def _over_repeats(scores: list[dict[str, float]]) -> dict[Hashable, dict[str, float | None]]:
     table = pd.DataFrame(scores)
     found = table.agg(["mean", "std", "min", "max"]).set_axis(["value", "sd", "low", "high"])
     return found.astype(object).where(found.notna(), None).to_dict()

@@ -142,7 +142,9 @@ def check_submission(path: Path, sample: pd.DataFrame) -> None:
     """
     table = pd.read_csv(path, dtype={0: str})
     if list(table) != list(sample):
-        raise InputError(f"{path}: the header is {', '.join(table)}; expected {', '.join(sample)}.")
+        raise InputError(
+            f"{path}: the header is {', '.join(table.columns)}; expected {', '.join(sample.columns)}."
+        )
     if len(table) != len(sample):
         raise InputError(f"{path} has {len(table)} rows; expected {len(sample)}.")
     names = sample.iloc[:, 0].reset_index(drop=True)
