@@ -11,6 +11,7 @@ from music_emotion.files import write_json, write_predictions
 from music_emotion.runs import Cost, write_cost
 
 TARGETS = ["valence", "energy"]
+MACHINE = {"commit": "0123456789ab", "device": "cpu", "processes": 1, "precision": "bf16"}
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +40,7 @@ def leave_in(folds):
         data, seeds = {"root": "data/own"}, list(predictions)
         experiment = build_experiment({"data": data, "seeds": seeds, **(settings or {}), "name": name}, name)
         write_json(runs / name / "experiment.json", experiment_to_dict(experiment))
+        write_json(runs / name / "environment.json", MACHINE)
         for seed, fold in itertools.product(seeds, only):
             place, table = runs / name / f"seed{seed}" / f"fold{fold}", predictions[seed]
             write_predictions(place / "valid.csv", table.loc[folds.loc[table.index] == fold])

@@ -1,6 +1,5 @@
 """Blends and votes of the runs on disk, from their text files alone."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,22 +51,13 @@ def test_members_that_do_not_help_are_left_out_and_trained_again_they_are_notice
 
 def test_what_can_not_be_blended_is_refused(leave, runs, truth, noisy):
     one, both = leave("one", truth, {0: noisy(0.1)}), runs / "both"
-    elsewhere = shutil.copytree(one, runs / "elsewhere" / "one")
     repeats = leave("repeats", truth, {0: noisy(0.1)}, {"folds": {"split": "holdout"}})
-    for members, sentence in (
-        ([], "nothing to blend"),
-        ([one, elsewhere], "the same name"),
-        ([repeats], "repeats has repeats"),
-    ):
-        with pytest.raises(InputError, match=sentence):
-            blend_runs(members, both, "z-score", 0.5)
+    with pytest.raises(InputError, match="repeats has repeats"):
+        blend_runs([repeats], both, "z-score", 0.5)
     with pytest.raises(InputError, match="is an emotion run; only genre runs vote"):
         vote([one], runs / "vote")
     write_predictions(one / "truth.csv", truth.iloc[1:])
     with pytest.raises(InputError, match=r"truth\.csv and one differ in 1 clips \(100\)"):
-        blend_runs([one], both, "z-score", 0.5)
-    shutil.rmtree(one / "seed0" / "fold3")
-    with pytest.raises(InputError, match="is not finished: it lacks seed0/fold3"):
         blend_runs([one], both, "z-score", 0.5)
 
 
@@ -76,8 +66,7 @@ def voters(runs):
     """Three scored genre runs: two of the same repeats or folds, and one of another seed."""
 
     def write_runs(split: str) -> list[Path]:
-        random = np.random.default_rng(0)
-        ids = pd.Index(range(40), name="Id")
+        random, ids = np.random.default_rng(0), pd.Index(range(40), name="Id")
         truth = pd.DataFrame(np.eye(2)[random.integers(0, 2, 40)], ids, CLASSES)
         for name, seed in (("one", 0), ("two", 0), ("other", 1)):
             settings = {"name": name, "task": "genre", "seeds": [seed], "folds": {"split": split, "n": 2}}

@@ -40,7 +40,7 @@ def test_spearman_is_unchanged_by_increasing_maps(prediction, seed):
         ([1, 1], [1, 2], "The truth is 1 for all 2 clips"),
         ([1], [1], "at least 2 clips, given 1"),
         ([1, np.inf], [1, 2], "not finite"),
-        ([1, 2], [1, 2, 3], r"shape \(2,\), the prediction \(3,\)"),
+        ([1, 2], [1, 2, 3], r"the shapes \(2,\) and \(3,\)"),
     ],
 )
 def test_a_truth_without_order_is_refused(truth, prediction, sentence):

@@ -65,8 +65,8 @@ def test_what_can_not_be_scored_is_refused(truth, noisy, split):
     for known, folds, sentence in (
         (truth, {}, "at least one seed"),
         (truth.rename(columns={"energy": "mean"}), {0: table}, "no target named 'mean'"),
-        (truth.iloc[3:], {0: table}, r"seed 0: 3 clips have no truth: 100, 101, 102\."),
-        (truth.rename(columns={"energy": "x"}), {0: table}, "the truth is of valence, x"),
+        (truth.iloc[3:], {0: table}, r"seed 0 have 3 clips without a label: 100, 101, 102\."),
+        (truth.rename(columns={"energy": "x"}), {0: table}, r"differ in their columns \(energy, x\)"),
         (truth, {0: {**table, 5: table[1]}}, "12 ids occur more than once"),
         (truth * 0, {0: table}, "Seed 0, fold 0: valence: The truth is 0 for all"),
     ):

@@ -131,9 +131,7 @@ def _finished(path: Path, task: Task) -> Experiment:
     if task == "emotion" and experiment.has_repeats:
         raise InputError(f"{path} has repeats, which do not predict every clip. Blend runs of folds.")
     if lacking := [fold for fold in _folders(experiment) if not (path / fold / "valid.csv").exists()]:
-        raise InputError(
-            f"{path} is not finished: it lacks {first_five(lacking)}. Run the command that trains it again."
-        )
+        raise InputError(f"{path} is not finished: it lacks {first_five(lacking)}. Train it to the end.")
     return experiment
 
 

@@ -60,9 +60,7 @@ def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: b
 
 def _read(directory: Path, name: str) -> Run:
     if not directory.is_dir():
-        raise InputError(
-            f"The run {directory} does not exist. Name the directory of a run, such as runs/blend."
-        )
+        raise InputError(f"The run {directory} does not exist. Name a run's folder, such as runs/blend.")
     run = read_run(directory, name)
     if run.truth.empty:
         what = "repeated splits, each with other test clips" if run.file.repeated else "a test split"
@@ -100,19 +98,15 @@ def _on_common_clips(one: Run, other: Run) -> tuple[pd.DataFrame, pd.DataFrame, 
     )
     apart = ids[((truth - others_truth).abs() > _TOLERANCE).any(axis=1)]
     if len(apart):
-        raise InputError(
-            f"{both} differ in the truth of {len(apart)} clips: {first_five(apart)}. They were trained on "
-            f"different labels; train both on the same."
-        )
+        clips = f"{len(apart)} clips: {first_five(apart)}"
+        raise InputError(f"{both} differ in the truth of {clips}. Train both on the same labels.")
     return truth, ours, others
 
 
 def _means(targets: list[str], headline: Sequence[str]) -> list[tuple[str, ...]]:
     """The targets that each row is the mean of: single ones, all, and the headline, which decides."""
     if unknown := [name for name in headline if name not in targets]:
-        raise InputError(
-            f"--headline names '{unknown[0]}'; the targets that both runs have are {', '.join(targets)}."
-        )
+        raise InputError(f"--headline names '{unknown[0]}'; both runs have the targets {', '.join(targets)}.")
     chosen = targets if set(headline) in (set(), set(targets)) else headline
     deciding = [tuple(chosen), tuple(targets), *((name,) for name in reversed(targets))]
     return list(dict.fromkeys(deciding))[::-1]

@@ -5,7 +5,7 @@ References
 B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class Resampled:
     values: pd.Series
     drawn: pd.DataFrame
 
-    def interval(self, names: Iterable[Hashable]) -> dict[str, float]:
+    def interval(self, names: Iterable[Any]) -> dict[str, float]:
         """The mean of the named scores, as `with_interval`."""
         value, drawn = self.values[list(names)].mean(), self.drawn[list(names)].mean(axis=1)
         return with_interval(float(value), drawn, self.n)
@@ -83,7 +83,7 @@ class Resampled:
         """Every score, as `with_interval`."""
         return {str(name): self.interval([name]) for name in self.drawn}
 
-    def difference(self, other: "Resampled", names: Iterable[Hashable]) -> dict[str, float]:
+    def difference(self, other: "Resampled", names: Iterable[Any]) -> dict[str, float]:
         """How far the mean of the named scores is above that of other predictions for the same clips.
 
         Both are scored in the same resamples, so that clips that are hard for both do not widen the interval.

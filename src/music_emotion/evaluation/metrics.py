@@ -55,9 +55,7 @@ def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
     """
     truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != prediction.shape:
-        raise InputError(
-            f"The truth has shape {truth.shape}, the prediction {prediction.shape}. Give equal ones."
-        )
+        raise InputError(f"Truth and prediction have the shapes {truth.shape} and {prediction.shape}.")
     if len(truth) < 2:
         raise InputError(f"A rank correlation needs at least 2 clips, given {len(truth)}. Use fewer folds.")
     if not np.isfinite(truth).all():
@@ -143,7 +141,7 @@ def table_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict[s
     dict of str to float
         Spearman's correlation of every target and their ``mean``, or what `genre_scores` gives.
     """
-    names = list(truth)
+    names = [str(name) for name in truth]
     known, predicted = truth.loc[table.index].to_numpy(), table[names].to_numpy()
     if task == "genre":
         return genre_scores(known.argmax(axis=1), predicted, names)

@@ -176,10 +176,8 @@ def read_run(directory: Path, name: str) -> Run:
     if not path.exists() and (diverged := directory / "diverged.json").exists():
         raise InputError(f"Its training diverged. {read_object(diverged).get('problem', '')}")
     if not path.exists():
-        raise InputError(
-            f"{name} is not finished: it has no scores.json, and {len(folds)} trained folds. Run the "
-            f"command that makes it again."
-        )
+        found = f"it has no scores.json, and {len(folds)} trained folds"
+        raise InputError(f"{name} is not finished: {found}. {_AGAIN}")
     file = checked(ScoreFile, read_object(path), path, _AGAIN)
     scores = file.repeated.get("test", {}) if file.repeated else file.pooled
     if not scores:
@@ -220,7 +218,5 @@ def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.Dat
     predictions, truth = predictions[columns], truth[columns]
     values = table_scores(file.task, truth, predictions)
     if not all(k in file.pooled and abs(file.pooled[k].value - v) <= _TOLERANCE for k, v in values.items()):
-        raise InputError(
-            f"{directory / 'scores.json'} holds other scores than oof.csv and truth.csv give. {_AGAIN}"
-        )
+        raise InputError(f"{oof} and truth.csv give other scores than scores.json holds. {_AGAIN}")
     return predictions, truth

@@ -83,9 +83,7 @@ def make_page(
         if name not in targets:
             raise InputError(f"No run predicts the target '{name}' of --headline; {nearest(name, targets)}")
     if default is not None and default not in runs:
-        raise InputError(
-            f"--default names no run with out-of-fold scores: '{default}'; {nearest(default, runs)}"
-        )
+        raise InputError(f"--default: '{default}' has no out-of-fold scores; {nearest(default, runs)}")
     usual = "the run that differs from the default experiment only in name, data and folds"
     usual = usual if default is None else f"`{default}`, or on other clips {usual}"
     page = [f"<!-- {command} -->", "# Results", _NOTES.format(command=command, default=usual)]
@@ -171,10 +169,8 @@ def _ablation(name: str, runs: dict[str, Run], headline: Sequence[str]) -> list[
     """A table of a run and those on the same clips and folds that differ from it in one or two settings."""
     experiments = {run.name: run.experiment for run in runs.values() if run.experiment is not None}
     if name not in experiments:
-        raise InputError(
-            f"--ablations names no run with out-of-fold scores and settings, as blends have none: '{name}'; "
-            f"{nearest(name, experiments)}"
-        )
+        what = f"--ablations: '{name}' has no out-of-fold scores, or as a blend no settings"
+        raise InputError(f"{what}; {nearest(name, experiments)}")
     usual, base = experiments[name], runs[name]
     changed = {name: ""}
     for other, experiment in experiments.items():

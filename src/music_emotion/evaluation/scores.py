@@ -151,14 +151,9 @@ def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFra
     """A table in the columns of the truth; refuse one of other columns, or of clips without truth."""
     files.check_predictions(table, place)
     if len(unknown := table.index.difference(truth.index)):
-        raise InputError(
-            f"{place}: {len(unknown)} clips have no truth: {first_five(unknown)}. Give that of every clip."
-        )
-    if sorted(table.columns) != sorted(truth.columns):
-        raise InputError(
-            f"The {place} are of {', '.join(table.columns)}, but the truth is of "
-            f"{', '.join(truth.columns)}. Give the truth of the same targets or classes."
-        )
+        raise InputError(f"The {place} have {len(unknown)} clips without a label: {first_five(unknown)}.")
+    if len(apart := table.columns.symmetric_difference(truth.columns)):
+        raise InputError(f"The {place} and the truth differ in their columns ({first_five(apart)}).")
     return table[list(truth.columns)]
 
 

@@ -48,17 +48,13 @@ def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
         When the experiment does not use the test split, there is none, or a split has fewer than five clips.
     """
     if experiment.has_repeats:
-        raise InputError(
-            f"--check-shift compares training and test split, but '{experiment.name}' tests on clips of its "
-            f"own. Give an experiment of folds."
-        )
+        own = f"'{experiment.name}' tests on clips of its own"
+        raise InputError(f"--check-shift needs a test split, but {own}. Give an experiment of folds.")
     n_train, n_test = len(clips), len(test)
     if min(n_train, n_test) < _N_FOLDS:
         found = f"{n_train} training and {n_test} test clips" if n_test else "no test split"
-        raise InputError(
-            f"--check-shift compares the training split with the test split, but {experiment.data.root} has "
-            f"{found}. Give {_N_FOLDS} clips of each or more."
-        )
+        held = f"{experiment.data.root} has {found}"
+        raise InputError(f"--check-shift needs {_N_FOLDS} clips of each split, but {held}. Give more clips.")
     known = groups_of(experiment, clips)
     known = clips.ids if known is None else known
     groups = np.unique(known, return_inverse=True)[1]
