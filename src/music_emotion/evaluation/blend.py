@@ -72,7 +72,7 @@ def blend(
 
 
 def aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
-    """Checked tables with the rows of the first, sorted by id, and its columns."""
+    """Check that tables share clips and columns; sort them by id, with the columns of the first."""
     first_name, first = next(iter(tables.items()))
     for name, table in tables.items():
         check_predictions(table, name)
@@ -182,7 +182,7 @@ def nested_blend(
 def rank_members(
     truth: pd.DataFrame, members: Members, folds: pd.Series, method: Method, shrinkage: float
 ) -> pd.Series:
-    """Order runs greedily: the best one first, then always the one with which the blend scores best.
+    """Order runs by greedy forward selection: each next run is the one with which the blend scores best.
 
     Parameters
     ----------
@@ -253,11 +253,11 @@ class Recipe:
     method : {"z-score", "rank"}
         Scale on which predictions are averaged.
     shrinkage : float
-        Of the weights towards equal ones.
+        0 for fitted weights, 1 for equal ones.
     weights : dict of str to dict of str to float
         Name of a run to the weight of each target.
     target_mean, target_deviation : dict of str to float
-        Of the training clips' labels: the units of the blend.
+        Mean and standard deviation of the training clips' labels: the units of the blend.
     """
 
     members: list[str]

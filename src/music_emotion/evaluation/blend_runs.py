@@ -20,7 +20,7 @@ from music_emotion.runs import BLEND, VOTE, alone_in_folder, read_experiment
 def blend_runs(
     members: list[Path], directory: Path, method: Method, shrinkage: float, choose: bool = False
 ) -> str:
-    """Blend finished emotion runs into a directory that submit reads like a run.
+    """Blend finished emotion runs into a directory that `submit` reads like a run.
 
     Writes `blend.json` (the recipe), `oof.csv` (nested: no clip's weights, nor the choice of members, were
     chosen on it), `truth.csv`, `test.csv`, `scores.json`, and where members are chosen `members.csv` (of
@@ -31,7 +31,7 @@ def blend_runs(
     members : list of Path
         Directories of runs on the same clips.
     directory : Path
-        Of the blend.
+        Where the blend is written.
     method : {"z-score", "rank"}
         Scale on which predictions are averaged: over folds, seeds and runs.
     shrinkage : float
@@ -150,7 +150,7 @@ def vote(members: list[Path], directory: Path) -> str:
     members : list of Path
         Directories of finished genre runs.
     directory : Path
-        Of the vote.
+        Where the vote is written.
 
     Returns
     -------

@@ -22,7 +22,7 @@ def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: b
     one, other : Path
         Directories of runs or blends that were scored out of fold.
     headline : sequence of str
-        Targets whose mean decides; all common ones when empty. Of genres macro F1 decides.
+        Targets whose mean decides; all common ones when empty. For genres macro F1 decides.
     common : bool
         Compare unfinished runs, and runs of different clips, on the clips of both.
 
@@ -69,7 +69,7 @@ def _read(directory: Path, name: str) -> Run:
 
 
 def _check_complete(one: Run, other: Run) -> None:
-    """Refuse unfinished runs, and two of different clips."""
+    """Refuse unfinished runs, and runs of different clips."""
     remedy = "give --common to compare the clips that both have predicted."
     for run in (one, other):
         n_scored = len(run.file.per_fold.scores)
@@ -132,7 +132,7 @@ def _text(pair: list[Run], rows: Mapping[tuple[str, ...], tuple[dict[str, float]
 
 
 def _notes(pair: list[Run], names: Sequence[str]) -> list[str]:
-    """What else a reader must know: selection, averaged seeds or runs, and the deviation over seeds."""
+    """Notes on selection on validation, averaged seeds or runs, and the deviation over seeds."""
     notes, averaged = [], []
     for run in pair:
         n_seeds, deviation = spread_of(run.file.model_dump(), names).get("seeds", (0, None))

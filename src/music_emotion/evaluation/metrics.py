@@ -142,7 +142,7 @@ def table_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict[s
         Spearman's correlation of every target and their ``mean``, or what `genre_scores` gives.
     """
     names = [str(name) for name in truth]
-    known, predicted = truth.loc[table.index].to_numpy(), table[names].to_numpy()
+    known, predicted = truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy()
     if task == "genre":
         return genre_scores(known.argmax(axis=1), predicted, names)
     scores = spearman_per_target(known, predicted, names)

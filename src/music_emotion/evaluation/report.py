@@ -24,7 +24,7 @@ _AGAIN = "Run the command that made it again."
 class Score(BaseModel):
     """A score in `scores.json`: its value, 95 % interval and number of clips.
 
-    Of repeated splits it is the mean, with the smallest and largest value, and the standard deviation ``sd``.
+    For repeated splits: the mean, with the smallest and largest value, and the standard deviation ``sd``.
     """
 
     value: float
@@ -93,10 +93,10 @@ class Run:
     scores : dict of str to Score
         Per target or measure; of repeated splits over their test clips.
     predictions, truth : pd.DataFrame
-        Out-of-fold predictions (of genres probabilities) and the target values (of genres one-hot classes) of
+        Out-of-fold predictions (for genres probabilities) and target values (for genres one-hot classes) of
         the same clips and columns. Both are empty for a run that is not scored out of fold.
     costs : list of dict
-        Of every finished fold what its `cost.json` tells, and the run's `environment.json` where it has none.
+        For every finished fold the values of its `cost.json` over those of the run's `environment.json`.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Run:
 
     @property
     def targets(self) -> list[str]:
-        """The targets (of genre runs the classes) of the out-of-fold predictions."""
+        """The targets, or for genre runs the classes."""
         return [str(name) for name in self.truth]
 
     @cached_property
@@ -206,7 +206,7 @@ def read_run(directory: Path, name: str) -> Run:
 
 
 def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Out-of-fold predictions and truth, checked against each other and against the scores."""
+    """Read out-of-fold predictions and truth; check them against each other and the scores."""
     oof, known = directory / "oof.csv", directory / "truth.csv"
     if file.repeated or (file.classes and not oof.exists()):
         return pd.DataFrame(), pd.DataFrame()

@@ -114,7 +114,7 @@ def _same_clips(runs: list[Run]) -> list[list[Run]]:
 
 
 def _default_of(group: list[Run], runs: list[Run], headline: Sequence[str], name: str | None) -> Run | None:
-    """The named run, or one of the default experiment, if it has predicted the same values of these clips."""
+    """The named run, or else a run of the default experiment, that covers the clips of a group."""
     truth = group[0].truth[_chosen(group[0], headline)].round(_DECIMALS)
     fitting = [
         run
@@ -159,7 +159,7 @@ def _target_table(
 
 
 def _signed(difference: dict[str, float]) -> str:
-    """A difference with its interval, in bold where that is without 0."""
+    """A difference with its interval, in bold where the interval excludes 0."""
     low, high = difference["low"], difference["high"]
     text = f"{difference['value']:+z.3f} [{low:z.3f}, {high:z.3f}]"
     return f"{f'**{text}**' if low > 0 or high < 0 else text}, n = {difference['n']}"
@@ -278,7 +278,7 @@ def _spread_cells(run: Run, names: Sequence[str]) -> Row:
 
 
 def _title(group: list[Run], runs: list[Run]) -> str:
-    """Where the data of some runs was (of a vote, that of its members), and what they predict."""
+    """The data folders of runs (for a vote, of its members), and what the runs predict."""
     members = [f"/{path}" for run in group for path in run.members]
     known = [run for run in runs if run in group or any(path.endswith(f"/{run.name}") for path in members)]
     data = [run.experiment.data for run in known if run.experiment is not None]
@@ -322,7 +322,7 @@ def _differences(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 
 def _settings(different: dict[str, Any]) -> str:
-    """Settings with their values, without those that only name places."""
+    """List settings with their values, except names and paths."""
     cells = []
     for key, value in different.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -346,7 +346,7 @@ def interval(score: Score) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a sentence lists them."""
+    """Join names as in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 

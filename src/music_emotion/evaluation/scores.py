@@ -31,9 +31,9 @@ def score_run(
 ) -> str:
     """Score a run from the predictions of its folds.
 
-    Writes `scores.json` and, where there is a test split, `test.csv`: the mean over folds and seeds. Of the
-    out-of-fold predictions it also writes `oof.csv` and `truth.csv`, and of genre runs `report.txt` and
-    `confusion.csv`.
+    Writes `scores.json` and, where there is a test split, `test.csv`: the mean over folds and seeds. Scores
+    of out-of-fold predictions come with `oof.csv` and `truth.csv`, and those of genre runs with `report.txt`
+    and `confusion.csv`.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _fold_rows(task: Task, truth: pd.DataFrame, folds: Folds) -> list[dict[str, 
 
 
 def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFrame:
-    """A table in the columns of the truth; refuse one of other columns, or of clips without truth."""
+    """Order a table's columns as the truth's; refuse other columns, and clips without a label."""
     files.check_predictions(table, place)
     if len(unknown := table.index.difference(truth.index)):
         raise InputError(f"The {place} have {len(unknown)} clips without a label: {first_five(unknown)}.")
@@ -158,7 +158,7 @@ def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFra
 
 
 def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
-    """Write target values as predictions are written, or of one-hot classes the `Genre`."""
+    """Write the labels: target values like predictions, one-hot classes as the column `Genre`."""
     if task == "emotion":
         files.write_predictions(path, truth)
     else:
@@ -248,8 +248,8 @@ def score_repeats(
 ) -> str:
     """Score a run of repeats: every seed trains, validates and tests on clips of its own.
 
-    Writes `scores.json`, and `truth-valid.csv` and `truth-test.csv`, so that runs can vote where the data is
-    not. Of genres it also writes reports over the test clips of all repeats, each as often as it is tested.
+    Writes `scores.json`, and the labels as `truth-valid.csv` and `truth-test.csv`, so that runs can vote
+    without the data. For genre runs it also writes reports over the test clips of all repeats together.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def score_repeats(
         ``runs/<name>``.
     experiment : Experiment
     truth : mapping of str to pd.DataFrame
-        Of "valid" and "test": target values or one-hot classes of the clips of all repeats.
+        By "valid" and "test": target values or one-hot classes of the clips of all repeats.
     n_train : sequence of int
         Number of training clips of every seed.
 

@@ -1,4 +1,4 @@
-"""Whether a classifier can tell the clips of the test split from those of the training split.
+"""Adversarial validation: whether a classifier can tell test clips from training clips.
 
 References
 ----------
