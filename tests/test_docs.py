@@ -1,18 +1,28 @@
-"""Every command of the README and the docs runs, the long ones in a smaller size."""
+"""Every command of the README and the docs runs, on small experiments of the same names."""
 
 import ast
+import contextlib
+import io
 import re
 import shlex
-import subprocess
-import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from accelerate.commands import launch
 
-from music_emotion.cli import _COMMANDS, _GROUPS, main
+from music_emotion.bench import training
+from music_emotion.cli import COMMANDS, main
+from music_emotion.config import build_experiment
+from music_emotion.experiment_files import (
+    experiment_toml,
+    lay_over,
+    read_differences,
+    to_toml,
+)
 from music_emotion.files import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -23,207 +33,147 @@ COMMAND = re.compile(
     r"music-emotion ((?:train|pretrain|extract|statistics|blend|submit|compare|report|study|show|predict"
     r"|kaggle|demo|bench) [^`\n|#]*|report|demo)"
 )
-SMALLER = {
-    "extract": "--jobs 1",
-    "pretrain": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 1 --train.batch-size 8",
-    "train": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 2 --train.batch-size 8 --folds.n 2",
+ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
+# Named in a sentence, in need of a cluster or of the demo, or run by the tests of Kaggle and of benchmarks.
+NOT_HERE = re.compile(r"demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage)")
+SHORTER = {
+    "--window 8 --hop 1": "--window 1",
+    "--train.epochs 120": "--train.epochs 3",
+    "clips.csv --out data": "clips.csv --out own --jobs 1",
+    "bench devices": "bench devices --epochs 1",
 }
-# What keeps its own shape: the public baselines, and the checks that need the whole recipe.
-OWN_SHAPE = {
-    "train public-cnn": "--train.epochs 1 --folds.n 2 --excerpt.frames 250",
-    "train timm": "--train.epochs 1 --folds.n 2 --excerpt.frames 64",
-    "--overfit-batch": "--model.widths 4 8 --excerpt.frames 32",
-    "train transfer": "--model.widths 4 8 --excerpt.frames 32 --train.epochs 3 --folds.n 2",
+SMALL_AXES = {
+    "seeds": [0],
+    "train.epochs": 1,
+    "train.frozen_epochs": [0, 1],
+    "excerpt.frames": [32],
+    "model.widths": [[4, 4, 4]],
 }
 
 
 def commands(text: str) -> list[str]:
-    return list(dict.fromkeys(found.strip() for found in COMMAND.findall(text)))
+    return [found.strip() for found in COMMAND.findall(text)]
 
 
-STUDY = """
-name = "tiny"
-base = "multitask"
-[[grid]]
-"model.activation" = [false, "relu"]
-"model.widths" = [[4, 8]]
-"excerpt.frames" = [32]
-"folds.n" = [2]
-"train.epochs" = [1]
-"train.batch_size" = [8]
-"""
+def small_experiment(name: str) -> str:
+    """A built-in experiment with narrow layers, short excerpts and an epoch or two."""
+    differences = read_differences(name)
+    own = build_experiment(differences, name)
+    model, frozen_epochs = own.model, min(own.train.frozen_epochs, 1)
+    frames = 1 if model.kind == "mlp" else max(min(own.excerpt.frames or 43, 43), model.smallest_input[1])
+    head_widths = [8] * len(model.head_widths)
+    changes = {
+        "seeds": [0, 1] if own.has_repeats else [0],
+        "excerpt": {"frames": frames, "test": 1},
+        "folds": {"n": 2},
+        "model": {"widths": [8] * len(model.widths), "head_widths": head_widths, "lstm_width": 4},
+        "train": {
+            "epochs": 1 + frozen_epochs,
+            "frozen_epochs": frozen_epochs,
+            "valid_every": 1,
+            "batch_size": 16,
+        },
+    }
+    return experiment_toml(build_experiment(lay_over(differences, changes), name))
 
 
-def smaller(command: str) -> list[str]:
-    if command.startswith("study"):
-        return shlex.split(command.replace("activations", "tiny.toml"))
-    for mark, flags in OWN_SHAPE.items():
-        if mark in command:
-            return shlex.split(f"{command} {flags}")
-    return shlex.split(f"{command} {SMALLER.get(command.split()[0], '')}")
-
-
-EXPERIMENTS, FAMILY_PAGE = PAGES["experiments.md"].split("## The systems this one grew from")
-FAMILY = [command for command in commands(FAMILY_PAGE) if not command.startswith("extract --")]
-# The same networks and splits on clips and windows of less than a second, for a pass or two.
-FAMILY_SMALLER = {
-    "extract ": "--jobs 1",
-    "statistics audio": "--jobs 1",
-    "train cut-clips ": "--seeds 0 1 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
-    "cut-clips-unpadded": "--seeds 0 --model.widths 4 4 8 --excerpt.frames 43 --train.epochs 2",
-    "cut-clips-transfer": "--seeds 0 --model.widths 4 8 --excerpt.frames 43 --train.epochs 2",
-    "one-second-mlp": "--train.epochs 3",
-    "one-second-cnn ": "--train.epochs 2",
-    "one-second-cnn-bare": "--train.epochs 1 --model.head-widths 4",
-}
-FEWER_ROWS = {
-    '["mel", "chroma", "fused"]': '["fused"]',
-    '["mel", "fused"]': '["mel"]',
-    "[false, true]": "[true]",
-    '["valence"], ["energy"], ["danceability"]': '["energy"]',
-    "[0, 12]": "[0, 1]",
-    "[128]": "[16]",
-    "[64]": "[8]",
-    "[[32, 64, 128]]": "[[4, 4, 8]]",
-    "trials = 30": "trials = 2",
-    "epochs = 12\nvalid_every = 12": "epochs = 1",
-    "epochs = 20\nvalid_every = 20": "epochs = 1",
-    "[16, 32, 64, 128]": "[4, 4]",
-    "lstm_width = 64": "lstm_width = 4",
-    "n = 3": "n = 2",
-}
-
-
-def family_smaller(command: str) -> list[str]:
-    command = re.sub(r"study ([\w-]+)", r"study few/studies/\1.toml", command)
-    command = command.replace("--window 8 --hop 1", "--window 1")
-    for mark, flags in FAMILY_SMALLER.items():
-        if mark in command and not command.startswith("bench"):
-            command = f"{command} {flags}"
-    return shlex.split(command.replace("devices", "devices --epochs 1"))
+def small_study(path: Path) -> str:
+    """A built-in study with a few of its rows."""
+    study = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "search" in study:
+        study["search"]["trials"] = 2
+    study["fixed"] = {key: SMALL_AXES.get(key, value) for key, value in study.get("fixed", {}).items()}
+    if "grid" in study:
+        study["grid"] = [
+            {key: SMALL_AXES.get(key, values[-1:]) for key, values in table.items()}
+            for table in study["grid"][-3:]
+        ]
+    return "\n".join(f"{key} = {to_toml(value)}" for key, value in study.items())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, competition):
-    """A working folder as the docs assume it: data and a table of clips."""
+    """A working folder as the docs assume it, where a small experiment has the name of each built-in one."""
     place = tmp_path_factory.mktemp("docs")
-    data = place / "data"
-    data.mkdir()
+    (place / "research").symlink_to(ROOT / "research")
+    (place / "data").mkdir()
     for child in competition.iterdir():
-        (data / child.name).symlink_to(child)
-    (place / "tiny.toml").write_text(STUDY)
+        (place / "data" / child.name).symlink_to(child)
     rows = "".join(f"{n},0,0,0\n" for n in range(1007, 999, -1))
-    (data / "sample_submission.csv").write_text("Id,valence,energy,danceability\n" + rows)
+    (place / "data" / "sample_submission.csv").write_text("Id,valence,energy,danceability\n" + rows)
+    for path in (ROOT / "experiments").rglob("*.toml"):
+        text = small_study(path) if path.parent.name == "studies" else small_experiment(path.stem)
+        (place / path.stem).write_text(text, encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        sound = rng.normal(0, 0.1, 3 * 22050)
+        if number % 2:
+            sound = np.cumsum(sound) / 30
+        soundfile.write(place / f"recording{number}.wav", sound.clip(-1, 1), 22050)
+        of_class = place / "folder" / ("dark" if number % 2 else "bright")
+        of_class.mkdir(parents=True, exist_ok=True)
+        soundfile.write(of_class / f"{number}.wav", sound[:22050].clip(-1, 1), 22050)
+    clips = {"path": [f"recording{n}.wav" for n in range(12)], "label": ["bright", "dark"] * 6}
+    pd.DataFrame(clips).to_csv(place / "clips.csv", index=False)
+    soundfile.write(place / "song.mp3", rng.normal(0, 0.1, (4 * 44100, 2)), 44100, format="mp3")
+    for split, n in (("train", 40), ("val", 12), ("test", 12)):
+        windows = place / "given" / split / "mfccs"
+        windows.mkdir(parents=True)
+        np.save(windows / "X.npy", rng.normal(size=(n, 26)))
+        np.save(windows / "labels.npy", np.array(["blues", "rock"])[np.arange(n) % 2])
     return place
 
 
-@pytest.fixture
-def run(folder, monkeypatch):
-    def call(command: list[str]) -> int:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, "argv", ["music-emotion"])
-        try:
-            main(*command)
-        except SystemExit as left:
-            return int(left.code or 0)
-        return 0
-
-    return call
+@pytest.fixture(scope="module")
+def said(folder):
+    """What each command of the docs printed, each on the files of those before it."""
+    printed = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["music-emotion"])
+        patch.setattr(training, "run_train", lambda file, flags, _: main("train", str(file), *flags))
+        for command in [each for name in ORDER for each in commands(PAGES[name])]:
+            if command in printed or NOT_HERE.match(command):
+                continue
+            shorter = command
+            for long, short in SHORTER.items():
+                shorter = shorter.replace(long, short)
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                main(*shlex.split(shorter))
+            printed[command] = out.getvalue()
+    return printed
 
 
 def test_the_docs_show_every_command():
     shown = {command.split()[0] for page in PAGES.values() for command in commands(page)}
-    assert shown == {*_COMMANDS, *_GROUPS}
+    assert shown == {words.split()[0] for words in COMMANDS}
 
 
-def test_the_experiment_commands_run_in_their_order(run, capsys):
-    """Each on what those before it left, in smaller sizes."""
-    pretraining = [command for command in commands(EXPERIMENTS) if command.startswith("pretrain")]
-    others = [command for command in commands(EXPERIMENTS) if command not in pretraining]
-    others.append("statistics arrays data --out array-statistics.csv")
-    others += [command for command in commands(PAGES["predict.md"]) if command.startswith("show")]
-    assert len(others) >= 20
-    for command in [*pretraining, *others]:
-        assert run(smaller(command)) == 0, f"{command}: {capsys.readouterr().err}"
-
-
-def test_the_comparison_of_the_docs_is_what_the_tracked_runs_give(run, capsys):
-    shown = re.search(
-        r"music-emotion (compare research/[^\n]*)\n```\n\n```text\n(.*?)```", PAGES["results.md"], re.S
-    )
-    assert shown is not None
-    command = [str(ROOT / word) if word.startswith("research/") else word for word in shlex.split(shown[1])]
-    assert run(command) == 0
-    assert capsys.readouterr().out == shown[2]
-
-
-def test_the_commands_that_start_from_audio_run(run, folder, capsys):
-    rng = np.random.default_rng(0)
-    for number in (1, 2):
-        soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 3 * 22050), 22050)
-    clips = pd.DataFrame({"path": ["1.wav", "2.wav"], "label": ["Rock", "Folk"]})
-    clips.to_csv(folder / "clips.csv", index=False)
-    command = commands(PAGES["audio.md"])[0]
-    assert run(smaller(command.replace("--out data", "--out own"))) == 0, capsys.readouterr().err
-    array = np.load(folder / "own" / "fma_genre_spectrograms" / "train" / "1.fused.full.npy")
+def test_the_commands_run_in_their_order(said, folder):
+    assert len(said) == 54
+    array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
-    command = next(
-        command for command in commands(PAGES["audio.md"]) if command.startswith("statistics audio")
-    )
-    assert run([*smaller(command), "--jobs", "1"]) == 0, capsys.readouterr().err
-    assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == [1, 2]
-
-
-def test_the_commands_of_the_family_run_in_their_order(run, folder, capsys):
-    """From recordings of two classes to every network, estimator, vote and study."""
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        noise = rng.normal(0, 0.1, 3 * 22050)
-        sound = np.cumsum(noise) / 30 if number % 2 else noise
-        soundfile.write(folder / f"recording{number}.wav", sound.clip(-1, 1), 22050)
-        place = folder / "folder" / ("noisy" if number % 2 else "clear")
-        place.mkdir(parents=True, exist_ok=True)
-        soundfile.write(place / f"{number}.wav", sound[:22050].clip(-1, 1), 22050)
-    recordings = {"path": [f"recording{n}.wav" for n in range(12)], "label": ["bright", "dark"] * 6}
-    pd.DataFrame(recordings).to_csv(folder / "clips.csv", index=False)
-    for split, n in (("train", 40), ("val", 12), ("test", 12)):
-        place = folder / "given" / split / "mfccs"
-        place.mkdir(parents=True)
-        np.save(place / "X.npy", rng.normal(size=(n, 26)))
-        np.save(place / "labels.npy", np.array(["blues", "rock"])[np.arange(n) % 2])
-    for path in [*(ROOT / "experiments").glob("*.toml"), *(ROOT / "experiments/studies").glob("*.toml")]:
-        text = path.read_text(encoding="utf-8")
-        for many, few in FEWER_ROWS.items():
-            text = text.replace(many, few)
-        copy = folder / "few" / path.relative_to(ROOT / "experiments")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text, encoding="utf-8")
-    assert len(FAMILY) >= 18
-    for command in FAMILY:
-        assert run(family_smaller(command)) == 0, f"{command}: {capsys.readouterr().err}"
+    assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))
     assert read_json(folder / "runs/vote/scores.json")["repeated"]["test"]["accuracy"]["value"] > 0.9
     rows = pd.read_csv(folder / "runs/representations-transfer/table.csv")
     assert rows["train.frozen_epochs"].tolist().count(0) == len(rows) / 2
     for row in pd.read_csv(folder / "runs/representations/table.csv")["row"]:
         names = {path.name for path in (folder / "runs/representations" / row).iterdir()}
         assert {"report.txt", "confusion.csv", "confusion.png"} <= names
-
-
-def test_an_audio_file_is_predicted_with_the_models_of_the_readme(run, folder, capsys):
-    command = commands(PAGES["predict.md"])[0]
-    models = re.findall(r"runs/\S+", command)
-    if not all((folder / model).exists() for model in models):  # as in a run of this test alone
-        for training in ("pretrain pretrain --data.root data", "train multitask --data.root data"):
-            assert run(smaller(training)) == 0, capsys.readouterr().err
-    noise = np.random.default_rng(0).normal(0, 0.1, (4 * 44100, 2))
-    soundfile.write(folder / "song.mp3", noise, 44100, format="mp3")
-    assert run(shlex.split(command)) == 0, capsys.readouterr().err
-    table = pd.read_csv(folder / "predictions" / "song.csv")
+    table = pd.read_csv(folder / "predictions/song.csv")
     assert {"start_seconds", "valence", "energy", "danceability", "genre_Blues"} <= set(table)
-    assert (folder / "predictions" / "song.png").stat().st_size > 10_000
+    assert (folder / "predictions/song.png").stat().st_size > 10_000
 
 
-def test_the_library_lines_of_the_readme_run(folder, competition, monkeypatch):
+def test_the_comparison_of_the_docs_is_what_the_tracked_runs_give(said):
+    compared = r"music-emotion (compare research/[^\n]*)\n```\n\n```text\n(.*?)```"
+    shown = re.search(compared, PAGES["results.md"], re.S)
+    assert shown is not None
+    assert said[shown[1]] == shown[2]
+
+
+@pytest.mark.usefixtures("said")
+def test_the_library_lines_of_the_docs_run(folder, competition, monkeypatch):
     monkeypatch.chdir(folder)
     code = re.search(r"```python\n(.*?)```", PAGES["predict.md"], re.S)
     assert code is not None
@@ -238,21 +188,28 @@ def test_the_library_lines_of_the_readme_run(folder, competition, monkeypatch):
     assert all(np.isfinite(value) for value in prediction.values())
 
 
-@pytest.mark.parametrize("start", [[str(ROOT / "scripts/train.py")], ["-m", "music_emotion", "train"]])
-def test_accelerate_launches_a_training(folder, start):
-    name = f"launched-{len(start)}"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "no", "--cpu", *start]
-    done = subprocess.run(
-        [*launch, *smaller("train single-valence --data.root data")[1:], "--name", name],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"{name} (out-of-fold):" in done.stdout
-    environment = read_json(folder / "runs" / name / "environment.json")
+def test_accelerate_launches_a_training(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    ways = {
+        "script": [
+            str(ROOT / "scripts/train.py"),
+            "single-valence",
+            "--data.root",
+            "data",
+            "--name",
+            "launched",
+        ],
+        "module": ["-m", "music_emotion", "--version"],
+    }
+    said = {}
+    for way, command in ways.items():
+        flags = ["--mixed_precision", "no", "--cpu", *command]
+        launch.launch_command(launch.launch_command_parser().parse_args(flags))
+        said[way] = capfd.readouterr().out
+    assert "launched (out-of-fold):" in said["script"]
+    environment = read_json(folder / "runs/launched/environment.json")
     assert environment["precision"] == "no"  # the launcher's, where the CPU alone may choose bf16
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", said["module"])
 
 
 def test_every_link_of_the_docs_exists():

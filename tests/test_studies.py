@@ -17,8 +17,8 @@ import pytest
 from filelock import FileLock
 
 from music_emotion import studies
-from music_emotion.commands.training import read_genres, study
-from music_emotion.config import build_experiment, experiment_to_dict
+from music_emotion.commands.training import study
+from music_emotion.config import DataSection, Experiment, build_experiment, experiment_to_dict
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, read_json, write_json
 from music_emotion.studies import run_study
@@ -204,7 +204,8 @@ def test_a_search_is_scored_on_validation_and_its_best_row_is_an_experiment(
 ):
     path = write(search(f'{ALPHA}\n"data.rows" = ["mel", "chroma"]', 3))
     root, stores = flags.values()
-    study(path, root=root, stores=stores, genres="{}", runs=tmp_path / "runs")
+    data = DataSection(root=root, stores=stores, genres={})
+    study(path, experiment=Experiment(data=data), runs=tmp_path / "runs")
     table = pd.read_csv(folder / "table.csv")
     assert sorted(table["trial"]) == [0, 1, 2]
     assert table["searched"].is_monotonic_decreasing
@@ -264,14 +265,6 @@ def test_trials_of_another_search_are_refused(run, pretend):
     for text, experiment in ((ALPHA.replace("1e4", "1e3"), RIDGE), (ALPHA, f"{RIDGE}rounds = 2\n")):
         with pytest.raises(InputError, match="trials of another"):
             run(search(text, 1), experiment)
-
-
-def test_genres_are_json():
-    assert read_genres('{"Psych-Rock": "Rock"}') == {"Psych-Rock": "Rock"}
-    assert read_genres(None) is None
-    for text in ("{", "[]", "Rock"):
-        with pytest.raises(InputError, match=r"--data\.genres is"):
-            read_genres(text)
 
 
 @pytest.mark.parametrize("batch_size", [2, 128])

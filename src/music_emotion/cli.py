@@ -1,8 +1,7 @@
-"""The command `music-emotion`: its subcommands, experiment files under flags, and errors as sentences."""
+"""The command `music-emotion`: its subcommands, and errors as sentences."""
 
 import errno
 import sys
-from typing import Any, get_args
 
 import cyclopts
 from cyclopts import Parameter
@@ -14,54 +13,38 @@ _DISK_ERRORS = {
     *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-# Modules load when their command runs, so that `--help` answers at once.
-_COMMANDS = {
-    "extract": ("extraction:extract", "Turn audio into arrays of mel spectrograms and chroma."),
-    "pretrain": ("training:pretrain", "Train a network on genres; emotion networks start from it."),
-    "train": ("training:train", "Train all folds of an experiment and score it out of fold."),
-    "blend": ("evaluation:blend", "Blend emotion runs by out-of-fold evidence; average genre runs."),
-    "submit": ("evaluation:submit", "Write a checked leaderboard submission and its card."),
-    "compare": ("evaluation:compare", "Compare two runs on the same clips, with intervals."),
-    "report": ("evaluation:report", "Write all runs and submissions to one page."),
-    "study": ("training:study", "Train an experiment in every setting of a grid or search."),
-    "predict": ("predict:predict", "Predict genre, valence, energy and danceability of audio files."),
-    "demo": ("demo:demo", "Run the whole pipeline on synthesised music."),
+GROUPS = {
+    "bench": "Measure speed, memory and the coverage of intervals.",
+    "kaggle": "Package a bundle for Kaggle, and push it.",
+    "show": "Draw clips, classes, learning curves, activations and confusion matrices.",
+    "statistics": "Write one row of named statistics per clip.",
 }
-_GROUPS = {
-    "statistics": (
-        "Write one row of named statistics per clip.",
-        {
-            "audio": ("extraction:statistics_of_audio", "Statistics of audio files."),
-            "arrays": ("extraction:statistics_of_arrays", "Statistics of the competition's arrays."),
-        },
-    ),
-    "show": (
-        "Draw clips, classes, learning curves, activations and confusion matrices.",
-        {
-            "features": ("show:features", "Draw mel and chroma of clips."),
-            "classes": ("show:classes", "Draw how many clips each genre has."),
-            "curves": ("show:curves", "Draw the learning curves of runs."),
-            "activations": ("show:activations", "Draw the first layers' response to a clip."),
-            "confusion": ("show:confusion", "Draw the confusion matrices of genre runs."),
-        },
-    ),
-    "kaggle": (
-        "Package a bundle for Kaggle, and push it.",
-        {
-            "package": ("music_emotion.kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
-            "push": ("music_emotion.kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),
-        },
-    ),
-    "bench": (
-        "Measure speed, memory and the coverage of intervals.",
-        {
-            "extract": ("music_emotion.bench.extraction:extract", "Extraction beside librosa's calls."),
-            "devices": ("music_emotion.bench.training:devices", "Time per epoch on CPU and GPU."),
-            "train": ("music_emotion.bench.training:train", "Time to reach another experiment's score."),
-            "memory": ("music_emotion.bench.memory:memory", "Memory of training on a whole competition."),
-            "coverage": ("music_emotion.bench.coverage:coverage", "How often intervals hold the truth."),
-        },
-    ),
+# A module loads when its command runs, so that `--help` answers at once.
+COMMANDS = {
+    "extract": ("commands.audio:extract", "Turn audio into arrays of mel spectrograms and chroma."),
+    "statistics audio": ("commands.audio:statistics_of_audio", "Statistics of audio files."),
+    "statistics arrays": ("commands.audio:statistics_of_arrays", "Statistics of the competition's arrays."),
+    "pretrain": ("commands.training:pretrain", "Train a network on genres; emotion networks start from it."),
+    "train": ("commands.training:train", "Train all folds of an experiment and score it out of fold."),
+    "study": ("commands.training:study", "Train an experiment in every setting of a grid or search."),
+    "blend": ("commands.evaluation:blend", "Blend emotion runs by out-of-fold evidence; average genre runs."),
+    "submit": ("commands.evaluation:submit", "Write a checked leaderboard submission and its card."),
+    "compare": ("commands.evaluation:compare", "Compare two runs on the same clips, with intervals."),
+    "report": ("commands.evaluation:report", "Write all runs and submissions to one page."),
+    "predict": ("commands.audio:predict", "Predict genre, valence, energy and danceability of audio files."),
+    "show features": ("commands.show:features", "Draw mel and chroma of clips."),
+    "show classes": ("commands.show:classes", "Draw how many clips each genre has."),
+    "show curves": ("commands.show:curves", "Draw the learning curves of runs."),
+    "show activations": ("commands.show:activations", "Draw the first layers' response to a clip."),
+    "show confusion": ("commands.show:confusion", "Draw the confusion matrices of genre runs."),
+    "demo": ("commands.demo:demo", "Run the whole pipeline on synthesised music."),
+    "kaggle package": ("kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
+    "kaggle push": ("kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),
+    "bench extract": ("bench.extraction:extract", "Extraction beside librosa's calls."),
+    "bench devices": ("bench.training:devices", "Time per epoch on CPU and GPU."),
+    "bench train": ("bench.training:train", "Time to reach another experiment's score."),
+    "bench memory": ("bench.memory:memory", "Memory of training on a whole competition."),
+    "bench coverage": ("bench.coverage:coverage", "How often intervals hold the truth."),
 }
 
 
@@ -91,11 +74,8 @@ def main(*command: str) -> None:
         if error.errno not in _DISK_ERRORS:
             raise
         place = f" ({error.filename})" if error.filename else ""
-        _leave(
-            f"error: {error.strerror}{place}. Free some space, or give a place that can be written to; "
-            f"what was finished is kept.",
-            2,
-        )
+        remedy = "Free some space, or give a place that can be written to; what was finished is kept."
+        _leave(f"error: {error.strerror}{place}. {remedy}", 2)
     except KeyboardInterrupt as interrupt:
         kept = str(interrupt) or "what was finished is kept"
         _leave(f"interrupted: {kept}; the same command goes on.", 130)
@@ -109,54 +89,20 @@ def _app() -> cyclopts.App:
         version=__version__,
         help="Predict how music feels and its genre; train, evaluate and submit such models.",
         help_format="plaintext",
-        config=_read_experiment_file,
         default_parameter=Parameter(consume_multiple=True, negative_iterable=""),
         suppress_keyboard_interrupt=False,
         exit_on_error=False,
         print_error=False,
         result_action="return_value",
     )
-    for name, (summary, commands) in _GROUPS.items():
-        group = cyclopts.App(name, help=summary)
-        _register(group, commands)
-        app.command(group)
-    _register(app, _COMMANDS)
+    for name, summary in GROUPS.items():
+        app.command(cyclopts.App(name, help=summary))
+    for words, (function, summary) in COMMANDS.items():
+        group, _, name = words.rpartition(" ")
+        (app[group] if group else app).command(f"music_emotion.{function}", name=name, help=summary)
     return app
-
-
-def _register(app: cyclopts.App, commands: dict[str, tuple[str, str]]) -> None:
-    for name, (place, summary) in commands.items():
-        full = place if place.startswith("music_emotion.") else f"music_emotion.commands.{place}"
-        app.command(full, name=name, help=summary)
 
 
 def _leave(sentence: str, status: int) -> None:
     print(sentence, file=sys.stderr)
     sys.exit(status)
-
-
-def _read_experiment_file(app: Any, commands: Any, arguments: cyclopts.ArgumentCollection) -> None:
-    """Lay the settings of the experiment file between the defaults and the flags."""
-    for argument in arguments:
-        if argument.name in {"FILE", "--file"} and argument.tokens:
-            from music_emotion.experiment_files import read_differences
-
-            path = argument.tokens[0].value
-            differences = read_differences(path)
-            _switch_off(differences, arguments, path)
-            for command in reversed(commands):  # else cyclopts takes the section [train] for the command
-                differences = {command: differences}
-            cyclopts.config.Dict(differences, source=path)(app, commands, arguments)
-            return
-
-
-def _switch_off(differences: dict[str, Any], arguments: cyclopts.ArgumentCollection, path: str) -> None:
-    """Give pairs that a file switches off with `false` as None, since cyclopts reads two numbers there."""
-    for argument in arguments:
-        section, _, setting = argument.name.removeprefix("--").replace("-", "_").partition(".")
-        is_pair = "tuple" in str(argument.hint) and type(None) in get_args(argument.hint)
-        table = differences.get(section)
-        if is_pair and isinstance(table, dict) and table.get(setting) is False:
-            del table[setting]
-            if not argument.tokens:
-                argument.append(cyclopts.Token(keyword=argument.name, implicit_value=None, source=path))

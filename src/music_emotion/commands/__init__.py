@@ -1,12 +1,30 @@
-"""What each subcommand of `music-emotion` does, and the flags they share."""
+"""The subcommands of `music-emotion`, and the flags that several of them share."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
+from pydantic import WrapValidator
 
 from music_emotion.audio.features import FeatureSettings
-from music_emotion.config import Experiment
+from music_emotion.config import Experiment, build_experiment
+from music_emotion.experiment_files import lay_over, read_differences
+
+
+def _unchecked(given: dict[str, Any], _validate: Any) -> Experiment:
+    return Experiment.model_construct(**given)  # alone, they may contradict the defaults
+
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
-ExperimentFlags = Annotated[Experiment, Parameter(name="*")]
 FeatureFlags = Annotated[FeatureSettings, Parameter(name="*")]
+ExperimentFlags = Annotated[Experiment, WrapValidator(_unchecked), Parameter(name="*")]
+
+
+def given_settings(flags: Experiment) -> dict[str, Any]:
+    """The settings that flags give, nested like `Experiment`, without the defaults."""
+    return flags.model_dump(exclude_unset=True, warnings=False)
+
+
+def experiment_of(file: Path, flags: Experiment) -> Experiment:
+    """Build the experiment of a file, with settings that flags give in place of the file's."""
+    return build_experiment(lay_over(read_differences(file), given_settings(flags)), "command line")

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from music_emotion.audio.features import FeatureSettings
+from music_emotion.commands.audio import extract
 from music_emotion.commands.evaluation import blend, submit
-from music_emotion.commands.extraction import extract
-from music_emotion.commands.training import pretrain, train
-from music_emotion.config import DataSection, Experiment, build_experiment
+from music_emotion.commands.training import TrainingFlags, pretrain, train
+from music_emotion.config import DataSection, Experiment, ModelSection, TrainSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.synthesis import write_demo
-from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, alone_at, read_json, write_json
 from music_emotion.kaggle.bundle import package
 
@@ -47,31 +46,28 @@ def demo(
         Give the clips each other's labels: then nothing can be learnt, and the scores show it.
     """
     with alone_at(out, "give another --out"):
-        _demo(out, clips, seconds, genre_epochs, epochs, seed, shuffle_labels)
-
-
-def _demo(
-    out: Path, clips: int, seconds: float, genre_epochs: int, epochs: int, seed: int, shuffle_labels: bool
-) -> None:
-    started = time.perf_counter()
-    size = {"clips": clips, "seconds": seconds, "seed": seed, "shuffle_labels": shuffle_labels}
-    _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs})
-    music, data, runs = out / "audio", out / "data", out / "runs"
-    write_demo(music, (clips, clips // 4, clips * 3 // 4, clips // 4), seconds, seed, shuffle_labels)
-    for task in ("emotion", "genre"):
-        for split in ("train", "test"):
-            extract(music / f"{task}_{split}.csv", out=data, split=split, task=task)
-    place: dict[str, Any] = {"root": str(data), "stores": str(out / "stores")}
-    genre = _experiment("demo-pretrain", place, genre_epochs, seed, {})
-    pretrain(Path("demo-pretrain"), experiment=genre, runs=runs)
-    trunk = {"trunk": str(runs / genre.name / f"seed{seed}" / "fold0" / "model.safetensors")}
-    emotion = _experiment("demo-multitask", place, epochs, seed, trunk)
-    train(Path("demo-multitask"), experiment=emotion, runs=runs)
-    blend(runs / emotion.name, name="demo-blend", runs=runs)
-    submit(runs / "demo-blend", out=out / "submissions", overwrite=True)
-    package(runs / "demo-blend", owner="you", competition="the-competition", out=out / "build")
-    _report(emotion.data, runs, out)
-    print(f"{time.perf_counter() - started:.0f} seconds in all.")
+        started = time.perf_counter()
+        size = {"clips": clips, "seconds": seconds, "seed": seed, "shuffle_labels": shuffle_labels}
+        _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs})
+        music, data, runs = out / "audio", out / "data", out / "runs"
+        write_demo(music, (clips, clips // 4, clips * 3 // 4, clips // 4), seconds, seed, shuffle_labels)
+        for task in ("emotion", "genre"):
+            for split in ("train", "test"):
+                extract(music / f"{task}_{split}.csv", out=data, split=split, task=task)
+        common = {"seeds": (seed,), "data": DataSection(root=str(data), stores=str(out / "stores"))}
+        flags = TrainingFlags(runs)
+        genre = Experiment(**common, train=TrainSection(epochs=genre_epochs))
+        pretrain(Path("demo-pretrain"), experiment=genre, flags=flags)
+        trunk = ModelSection(
+            trunk=str(runs / "demo-pretrain" / f"seed{seed}" / "fold0" / "model.safetensors")
+        )
+        emotion = Experiment(**common, model=trunk, train=TrainSection(epochs=epochs))
+        train(Path("demo-multitask"), experiment=emotion, flags=flags)
+        blend(runs / "demo-multitask", name="demo-blend", runs=runs)
+        submit(runs / "demo-blend", out=out / "submissions", overwrite=True)
+        package(runs / "demo-blend", owner="you", competition="the-competition", out=out / "build")
+        _report(emotion.data, runs, out)
+        print(f"{time.perf_counter() - started:.0f} seconds in all.")
 
 
 def _claim(out: Path, size: dict[str, Any]) -> None:
@@ -80,16 +76,6 @@ def _claim(out: Path, size: dict[str, Any]) -> None:
     if path.exists() and read_json(path) != size:
         raise InputError(f"{out} holds a demo with {read_json(path)}. Give another --out, or delete it.")
     write_json(path, size)
-
-
-def _experiment(
-    name: str, place: dict[str, Any], epochs: int, seed: int, model: dict[str, Any]
-) -> Experiment:
-    differences = read_differences(name)
-    differences |= {"seeds": [seed], "data": place}
-    differences["model"] |= model
-    differences["train"] |= {"epochs": epochs}
-    return build_experiment(differences, name)
 
 
 def _report(data: DataSection, runs: Path, out: Path) -> None:

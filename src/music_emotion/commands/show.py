@@ -1,29 +1,26 @@
-"""Pictures of clips, classes, learning curves, activations and confusion matrices."""
+"""Commands that draw clips, classes, learning curves, activations and confusion matrices."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
+import numpy as np
 import pandas as pd
 from cyclopts import Parameter
 
-from music_emotion.audio.features import FeatureSettings
-from music_emotion.commands import ExperimentFlags, FeatureFlags
-from music_emotion.commands.clip_arrays import read_clip_arrays
-from music_emotion.config import Experiment
-from music_emotion.datasets.labels import map_genres, read_genres
+from music_emotion import plots
+from music_emotion.audio.features import FeatureSettings, beat_frames, fused_features
+from music_emotion.commands import ExperimentFlags, FeatureFlags, experiment_of
+from music_emotion.config import Experiment, Rate
+from music_emotion.datasets.extract import read_clip, read_settings
+from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
-from music_emotion.files import InputError, nearest, read_json
+from music_emotion.datasets.store import read_frames
+from music_emotion.files import InputError, first_five, nearest, read_json
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
-from music_emotion.plots import (
-    activations_figure,
-    classes_figure,
-    confusion_figure,
-    curves_figure,
-    features_figure,
-    save_figure,
-)
+from music_emotion.runs import read_experiment
 
 Root = Annotated[Path, Parameter(name="--data.root")]
 OwnRoot = Annotated[Path | None, Parameter(name="--data.root")]
@@ -45,20 +42,20 @@ def features(
     clips
         Ids of clips in the competition's layout, or audio files.
     root
-        Holds the layout.
+        Folder that holds the layout.
     task
-        Which of its sets.
+        Emotion or genre set.
     split
-        Which of its clips.
+        Training or test split.
     features
-        How audio files become features; arrays are as they are.
+        How audio files become features. Arrays keep the settings they were extracted with.
     out
         Folder for the pictures.
     """
     for called in clips:
         clip = read_clip_arrays(called, root, task, split, features)
-        path = save_figure(picture_path(out, "features", [clip.name]), features_figure(clip))
-        print(f"{clip.title}: {path}")
+        path = picture_path(out, "features", [clip.name])
+        print(f"{clip.title}: {plots.save_figure(path, plots.features_figure(clip))}")
 
 
 def classes(
@@ -74,24 +71,24 @@ def classes(
     file
         A genre experiment: experiments/pretrain.toml.
     experiment
-        Flags that change single settings of it.
+        Settings in place of the file's.
     out
         Folder for the picture.
     """
+    experiment = experiment_of(file, experiment)
     if experiment.task != "genre":
         raise InputError(f"{file} has the task '{experiment.task}'; classes need 'genre'.")
     folder = find_set(Path(experiment.data.root), "genre", experiment.data.rate)
-    splits: tuple[Split, ...] = ("train", "test")
-    labels = {split: split_files(folder, split).label_file for split in splits if (folder / split).is_dir()}
-    genres = {str(split): read_genres(path) for split, path in labels.items() if path}
-    if not genres:
+    tables = []
+    for split in get_args(Split):
+        if (folder / split).is_dir() and (path := split_files(folder, split).label_file):
+            raw = read_genres(path)
+            mapped = map_genres(raw, experiment.data.genres, f"the {split} split")
+            tables.append(pd.DataFrame({"split": split, "genre": raw, "class": mapped}))
+    if not tables:
         raise InputError(f"{folder} has no label files, train_labels.txt or test_labels.txt.")
-    mapping = experiment.data.genres
-    classes = {split: map_genres(raw, mapping, f"the {split} split") for split, raw in genres.items()}
-    known = {str(genre) for raw in genres.values() for genre in raw}
-    mapped = {genre: target for genre in known if (target := mapping.get(genre, genre)) is not None}
-    figure = classes_figure(experiment.name, genres, classes, mapped)
-    print(f"classes: {save_figure(picture_path(out, 'classes', [experiment.name]), figure)}")
+    figure = plots.classes_figure(experiment.name, pd.concat(tables))
+    print(f"classes: {plots.save_figure(picture_path(out, 'classes', [experiment.name]), figure)}")
 
 
 def curves(runs: list[Path], *, out: Path = Path("pictures")) -> None:
@@ -106,7 +103,7 @@ def curves(runs: list[Path], *, out: Path = Path("pictures")) -> None:
     """
     metrics = {run.resolve().name: read_metrics(run) for run in runs}
     path = picture_path(out, "curves", list(metrics))
-    print(f"learning curves: {save_figure(path, curves_figure(metrics))}")
+    print(f"learning curves: {plots.save_figure(path, plots.curves_figure(metrics))}")
 
 
 def activations(
@@ -118,20 +115,20 @@ def activations(
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     out: Path = Path("pictures"),
 ) -> None:
-    """Draw what the first layers of a network make of the middle of a clip.
+    """Draw the response of a network's first layers to the middle of a clip.
 
     Parameters
     ----------
     model
         model.safetensors of a fold.
     clip
-        Id of a clip in the set that the network's task names, or an audio file.
+        Id of a clip in the set of the network's task, or an audio file.
     root
-        Holds the layout; where the network was trained, if not given.
+        Folder that holds the layout; by default the one the network was trained on.
     split
-        Which of its clips.
+        Training or test split.
     features
-        How an audio file becomes features: as those the network was trained on.
+        How an audio file becomes features: give the settings the network was trained with.
     out
         Folder for the picture.
     """
@@ -139,9 +136,11 @@ def activations(
     experiment = network.card.experiment
     arrays = read_clip_arrays(clip, root or Path(experiment.data.root), experiment.task, split, features)
     kept = layer_activations(network, arrays.at_rate(experiment.data.rate))
-    name = model_name(model)
-    figure = activations_figure(name, arrays, kept, experiment.data)
-    print(f"activations: {save_figure(picture_path(out, 'activations', [name, arrays.name]), figure)}")
+    in_run = model.parent.name.startswith("fold") and model.parent.parent.name.startswith("seed")
+    name = "-".join(model.absolute().parts[-4:-1]) if in_run else model.stem
+    figure = plots.activations_figure(name, arrays, kept, experiment.data)
+    path = picture_path(out, "activations", [name, arrays.name])
+    print(f"activations: {plots.save_figure(path, figure)}")
 
 
 def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
@@ -154,9 +153,9 @@ def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
     out
         Folder for the picture.
     """
-    figure = confusion_figure([saved_confusion(run) for run in runs])
+    figure = plots.confusion_figure([saved_confusion(run) for run in runs])
     path = picture_path(out, "confusion", [run.resolve().name for run in runs])
-    print(f"confusion matrices: {save_figure(path, figure)}")
+    print(f"confusion matrices: {plots.save_figure(path, figure)}")
 
 
 def picture_path(folder: Path, kind: str, names: Sequence[str]) -> Path:
@@ -171,10 +170,105 @@ def picture_path(folder: Path, kind: str, names: Sequence[str]) -> Path:
     return folder / ("-".join([kind, *names[:3], *more]) + ".png")
 
 
-def model_name(path: Path) -> str:
-    """Call a model by its run, seed and fold, or by its file where it lies elsewhere."""
-    in_run = path.parent.name.startswith("fold") and path.parent.parent.name.startswith("seed")
-    return "-".join(path.absolute().parts[-4:-1]) if in_run else path.stem
+@dataclass(frozen=True)
+class ClipArrays:
+    """One clip at both rates.
+
+    Attributes
+    ----------
+    name : str
+        For file names, such as ``emotion-train-1004``.
+    title : str
+        For people, with the clip's labels where they are known.
+    full : np.ndarray [shape=(140, n_frames)]
+        Mel in dB above chroma from 0 to 1.
+    beat_synchronous : np.ndarray [shape=(140, n_spans)]
+        The same, one column per span between beats.
+    settings : FeatureSettings
+        How both were extracted.
+    span_edges_seconds : np.ndarray [shape=(n_spans + 1,)] or None
+        Where the spans begin and end; None for clips of which there is no audio.
+    """
+
+    name: str
+    title: str
+    full: np.ndarray
+    beat_synchronous: np.ndarray
+    settings: FeatureSettings
+    span_edges_seconds: np.ndarray | None = None
+
+    @property
+    def frame_seconds(self) -> float:
+        """From one full-rate frame to the next."""
+        return self.settings.hop_length / self.settings.sample_rate_hz
+
+    def at_rate(self, rate: Rate) -> np.ndarray:
+        """The array that a network of a rate reads."""
+        return self.full if rate == "full" else self.beat_synchronous
+
+
+def read_clip_arrays(
+    clip: str, root: Path, task: Task, split: Split, settings: FeatureSettings
+) -> ClipArrays:
+    """Read a clip from a set by its id, or from an audio file.
+
+    Parameters
+    ----------
+    clip : str
+        An id, which is digits alone, or the path of an audio file.
+    root : Path
+        Holds the competition's layout; used for ids only.
+    task, split
+        Where in the layout.
+    settings : FeatureSettings
+        For audio only: a set's arrays were extracted as its `settings.json` says.
+
+    Raises
+    ------
+    InputError
+        For an id the split does not have, or a file that is not audio.
+    """
+    if clip.isascii() and clip.isdigit():
+        clip_id, folder = int(clip), find_set(root, task)
+        full, beat = (_array(clip_id, find_set(root, task, rate), split) for rate in get_args(Rate))
+        title = f"clip {clip_id} of {folder.name}/{split}{_labels(clip_id, folder, split, task)}"
+        return ClipArrays(f"{task}-{split}-{clip_id}", title, full, beat, read_settings(folder))
+    path = Path(clip)
+    if path.name.endswith((".npy", ".npy.gz")):
+        raise InputError(f"{path} is an array, not audio. Give its id, and its folder with --data.root.")
+    if not path.is_file():
+        raise InputError(f"The audio file {path} does not exist. Correct its path, or give a clip's id.")
+    waveform = read_clip(path, settings)
+    full, beat = fused_features(waveform, settings)
+    edges = np.unique([0, *beat_frames(waveform, settings), full.shape[1]])  # as librosa's `sync` cuts
+    seconds = edges * settings.hop_length / settings.sample_rate_hz
+    return ClipArrays(path.stem, path.name, full, beat, settings, seconds)
+
+
+def _array(clip_id: int, folder: Path, split: Split) -> np.ndarray:
+    arrays = split_files(folder, split).arrays
+    if clip_id not in arrays:
+        other: Split = "train" if split == "test" else "test"
+        near = sorted(sorted(arrays, key=lambda known: abs(known - clip_id))[:5])
+        remedy = f"Ids near it: {first_five(near)}."
+        if (folder / other).is_dir() and clip_id in split_files(folder, other).arrays:
+            remedy = f"It is in the other split: --split {other}."
+        raise InputError(f"{folder / split} has no clip {clip_id}. {remedy}")
+    return np.asarray(read_frames(arrays[clip_id]).T, np.float32)
+
+
+def _labels(clip_id: int, folder: Path, split: Split, task: Task) -> str:
+    """The labels of a clip in words, whatever their range; empty if there are none."""
+    path = folder / f"{split}_labels.txt"
+    if not path.exists():
+        return ""
+    if task == "genre":
+        genre = read_genres(path).get(clip_id)
+        return f": {genre}" if genre else ""
+    targets = read_targets(path, allowed=(-np.inf, np.inf))
+    if clip_id not in targets.index:
+        return ""
+    return ": " + ", ".join(f"{name} {value:.2f}" for name, value in targets.loc[clip_id].items())
 
 
 def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
@@ -192,14 +286,8 @@ def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
         When the run does not exist, has no metrics, or a table lacks a column.
     """
     _check_run(directory)
-    paths = sorted(directory.glob("seed*/fold*/metrics.csv"))
-    if not paths:
-        raise InputError(
-            f"{directory} has no metrics (seed*/fold*/metrics.csv). Only trained networks have learning "
-            f"curves: estimators on statistics and blends have none."
-        )
     tables = {}
-    for path in paths:
+    for path in sorted(directory.glob("seed*/fold*/metrics.csv")):
         try:
             table = pd.read_csv(path).astype(float)
         except ValueError as error:
@@ -207,9 +295,12 @@ def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
         if missing := sorted({"epoch", "train_loss", "learning_rate"} - set(table)):
             raise InputError(f"{path} has no column {' or '.join(missing)}, so it holds no metrics.")
         # a training that has not been validated yet lacks two columns
-        columns = table.columns.union(["valid_loss", "score"])
-        tables[path.parent.relative_to(directory).as_posix()] = table.reindex(columns=columns).set_index(
-            "epoch"
+        table = table.reindex(columns=table.columns.union(["valid_loss", "score"]))
+        tables[path.parent.relative_to(directory).as_posix()] = table.set_index("epoch")
+    if not tables:
+        raise InputError(
+            f"{directory} has no metrics (seed*/fold*/metrics.csv). Only trained networks have learning "
+            f"curves: estimators on statistics and blends have none."
         )
     return tables
 
@@ -223,7 +314,7 @@ def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
         When the run does not exist, is not a genre run or is not finished.
     """
     _check_run(directory)
-    task = read_json(directory / "experiment.json").get("task")
+    task = read_experiment(directory).task
     if task != "genre":
         raise InputError(f"{directory} has the task '{task}'; a confusion matrix needs a run of genres.")
     path = directory / "confusion.csv"
@@ -232,12 +323,10 @@ def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
     counts = pd.read_csv(path, index_col="truth")
     clips = "out-of-fold" if (directory / "oof.csv").exists() else "test"
     pooled = read_json(directory / "scores.json")["pooled"]
-    scores = [
-        f"{words} {pooled[key]['value']:.2f} [{pooled[key]['low']:.2f}, {pooled[key]['high']:.2f}]"
-        for key, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1"))
-    ]
-    heading = f"{directory.resolve().name}: {counts.to_numpy().sum()} {clips} clips"
-    return "\n".join([heading, *scores]), counts
+    title = f"{directory.resolve().name}: {counts.to_numpy().sum()} {clips} clips"
+    for key, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
+        title += "\n{} {value:.2f} [{low:.2f}, {high:.2f}]".format(words, **pooled[key])
+    return title, counts
 
 
 def _check_run(directory: Path) -> None:

@@ -1,6 +1,6 @@
-"""Training: genres, emotion, and studies of many settings."""
+"""Training commands: genre networks, experiments, and studies of many settings."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,26 +8,47 @@ import pandas as pd
 from accelerate import Accelerator
 from cyclopts import Parameter
 
-from music_emotion.commands import ExperimentFlags
+from music_emotion.commands import ExperimentFlags, experiment_of, given_settings
 from music_emotion.config import Experiment
-from music_emotion.evaluation import shift
+from music_emotion.evaluation.shift import check_shift
 from music_emotion.files import InputError
 from music_emotion.plots import draw_scores
 from music_emotion.studies import BEST, run_study
 from music_emotion.study_file import read_study
-from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment, run_pretraining
+from music_emotion.training.loop import NEAR_ZERO, overfit_batch
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TrainingFlags:
+    """What a training does beside the experiment's settings.
+
+    Attributes
+    ----------
+    runs
+        Folder of all runs.
+    overfit_batch
+        Only check that the network can overfit one batch.
+    check_shift
+        Only check whether a classifier can tell test clips from training clips, and by which
+        statistics. If it can, the out-of-fold score may not carry over.
+    tracker
+        Log every epoch to a tracker of Accelerate, such as tensorboard.
+    """
+
+    runs: Path = Path("runs")
+    overfit_batch: bool = False
+    check_shift: bool = False
+    tracker: str | None = None
 
 
 def pretrain(
     file: Path,
     *,
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
-    runs: Path = Path("runs"),
-    overfit_batch: bool = False,
-    check_shift: bool = False,
-    tracker: str | None = None,
+    flags: TrainingFlags = TrainingFlags(),
 ) -> None:
     """Train a genre experiment; emotion experiments start from it with --model.trunk.
 
@@ -36,46 +57,25 @@ def pretrain(
     file
         The experiment: experiments/pretrain.toml.
     experiment
-        Flags that change single settings of it.
-    runs
-        Folder of all runs.
-    overfit_batch
-        Only check that the network can learn one batch by heart.
-    check_shift
-        Only say whether a classifier can tell test clips from training clips, and by what.
-    tracker
-        Log every epoch to a tracker of Accelerate, such as tensorboard.
+        Settings in place of the file's.
+    flags
+        What else the training does.
     """
+    experiment = experiment_of(file, experiment)
+    remedy = "Use `music-emotion train`."
     if experiment.task != "genre":
-        raise InputError(
-            f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. Use `music-emotion train`."
-        )
+        raise InputError(f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. {remedy}")
     if experiment.has_repeats:
-        raise InputError(
-            f"{file} has parts of its own to test on, so it is no pretraining. Use `music-emotion train`."
-        )
-    accelerator = make_accelerator(tracker, runs)
-    if overfit_batch:
-        check_overfits(experiment, accelerator)
-        return
-    if check_shift:
-        say_shift(experiment, accelerator)
-        return
-    scores, trunk = run_pretraining(experiment, accelerator, runs / experiment.name)
-    accelerator.print(f"{scores}\nThe trunk is in {trunk}.")
-    if accelerator.is_main_process:
-        draw_scores(runs / experiment.name)
+        raise InputError(f"{file} tests on parts of the training split, so it is no pretraining. {remedy}")
+    _train(experiment, flags, pretraining=True)
 
 
 def train(
-    file: Path,  # noqa: ARG001 (its settings are laid under the flags)
+    file: Path,
     *,
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
-    runs: Path = Path("runs"),
     only_fold: int | None = None,
-    overfit_batch: bool = False,
-    check_shift: bool = False,
-    tracker: str | None = None,
+    flags: TrainingFlags = TrainingFlags(),
 ) -> None:
     """Train an experiment, all its folds or repeats, and score it.
 
@@ -84,66 +84,58 @@ def train(
     file
         The experiment: experiments/<name>.toml.
     experiment
-        Flags that change single settings of it.
-    runs
-        Folder of all runs.
+        Settings in place of the file's.
     only_fold
         Train this fold of every seed alone.
-    overfit_batch
-        Only check that the network can learn one batch by heart.
-    check_shift
-        Only say whether a classifier can tell test clips from training clips, and by what: if so, the
-        out-of-fold score may not carry over.
-    tracker
-        Log every epoch to a tracker of Accelerate, such as tensorboard.
+    flags
+        What else the training does.
     """
-    accelerator = make_accelerator(tracker, runs)
-    if overfit_batch:
-        check_overfits(experiment, accelerator)
-        return
-    if check_shift:
-        say_shift(experiment, accelerator)
-        return
+    experiment = experiment_of(file, experiment)
     n_folds = 1 if experiment.has_repeats else experiment.folds.n
     if only_fold is not None and not 0 <= only_fold < n_folds:
         raise InputError(f"--only-fold is {only_fold}; the folds are 0 to {n_folds - 1}.")
-    directory = runs / experiment.name
-    accelerator.print(run_experiment(experiment, accelerator, directory, only_fold))
+    _train(experiment, flags, only_fold)
+
+
+def _train(
+    experiment: Experiment, flags: TrainingFlags, only_fold: int | None = None, pretraining: bool = False
+) -> None:
+    accelerator = make_accelerator(flags.tracker, flags.runs)
+    if flags.overfit_batch or flags.check_shift:
+        _check(experiment, flags, accelerator)
+        return
+    directory = flags.runs / experiment.name
+    if pretraining:
+        scores, trunk = run_pretraining(experiment, accelerator, directory)
+        scores += f"\nThe trunk is in {trunk}."
+    else:
+        scores = run_experiment(experiment, accelerator, directory, only_fold)
+    accelerator.print(scores)
     if accelerator.is_main_process:
         draw_scores(directory)
 
 
-def check_overfits(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Say whether the network can learn one batch by heart."""
-    clips, _ = load_sets(experiment, accelerator)
+def _check(experiment: Experiment, flags: TrainingFlags, accelerator: Accelerator) -> None:
+    """Try to overfit one batch, or compare test clips with training clips, and print what came of it."""
+    clips, test = load_sets(experiment, accelerator)
+    if not flags.overfit_batch:
+        if accelerator.is_main_process:
+            print(check_shift(experiment, clips, test))
+        return
     if experiment.is_classical:
         raise InputError(f"--overfit-batch is for networks; classical.kind is '{experiment.classical.kind}'.")
     network = make_network(experiment, clips, experiment.seeds[0])
-    first, last, updates = loop.overfit_batch(network, clips, accelerator)
-    verdict = (
-        "It can learn one batch." if last < loop.NEAR_ZERO else "It could not: look at data, loss and rate."
-    )
+    first, last, updates = overfit_batch(network, clips, accelerator)
+    verdict = "can learn one batch" if last < NEAR_ZERO else "could not learn it: check data, loss and rate"
     accelerator.print(
-        f"loss of one batch: {first:.4f} at first, {last:.4f} after {updates} updates. {verdict}"
+        f"loss of one batch: {first:.4f} at first, {last:.4f} after {updates} updates. It {verdict}."
     )
-
-
-def say_shift(experiment: Experiment, accelerator: Accelerator) -> None:
-    """Say whether the test split differs from the training split, and in what."""
-    clips, test = load_sets(experiment, accelerator)
-    if accelerator.is_main_process:
-        print(shift.check_shift(experiment, clips, test))
 
 
 def study(
     file: Annotated[Path, Parameter(name="study")],
     *,
-    root: Annotated[str | None, Parameter(name="--data.root")] = None,
-    stores: Annotated[str | None, Parameter(name="--data.stores")] = None,
-    genres: Annotated[str | None, Parameter(name="--data.genres")] = None,
-    statistics: Annotated[str | None, Parameter(name="--data.statistics")] = None,
-    windows: Annotated[str | None, Parameter(name="--data.windows")] = None,
-    groups: Annotated[str | None, Parameter(name="--folds.groups")] = None,
+    experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     runs: Path = Path("runs"),
 ) -> None:
     """Train every row of a study, and print and save its table; a finished row is not trained again.
@@ -151,52 +143,28 @@ def study(
     Parameters
     ----------
     file
-        experiments/studies/<name>.toml. What no flag gives is as its experiment says.
-    root
-        Folder at or a few levels above the competition's folders.
-    stores
-        Where the packed arrays are kept.
-    genres
-        Raw class to class, as JSON; '{}' keeps the raw classes.
-    statistics
-        CSV of `music-emotion statistics`, read in place of the arrays; "{split}" in it is train or test.
-    windows
-        Folder of X.npy and labels.npy; "{split}" in it is train, val or test.
-    groups
-        CSV with columns Id and group; a group is never on two sides of a split.
+        experiments/studies/<name>.toml.
+    experiment
+        Settings of all rows, in place of those of the experiment that the study varies.
     runs
         Folder of all runs; the rows are in runs/<study>. Processes that see it share them.
     """
-    given = {
-        **{"data.root": root, "data.stores": stores, "data.genres": read_genres(genres)},
-        **{"data.statistics": statistics, "data.windows": windows, "folds.groups": groups},
-    }
-    described = read_study(file, {key: value for key, value in given.items() if value is not None}, runs)
+    settings: dict[str, Any] = {}
+    for name, given in given_settings(experiment).items():
+        settings |= (
+            {f"{name}.{key}": v for key, v in given.items()} if isinstance(given, dict) else {name: given}
+        )
+    described = read_study(file, settings, runs)
     table = run_study(described, make_accelerator())
     if not table.empty:  # as it is in all processes but the main one
         print_table(table, described.folder)
 
 
-def read_genres(text: str | None) -> dict[str, Any] | None:
-    """The flag --data.genres; None where it is not given."""
-    if text is None:
-        return None
-    try:
-        genres = json.loads(text)
-    except ValueError:
-        genres = None
-    if not isinstance(genres, dict):
-        example = """'{"Psych-Rock": "Rock"}'"""
-        raise InputError(f"--data.genres is {text}; give JSON, such as {example}, or '{{}}' for raw classes.")
-    return genres
-
-
 def print_table(table: pd.DataFrame, folder: Path) -> None:
     """Print a study's table, and of a search the best experiment."""
-    shown = table.drop(columns=["low", "high", "problem"], errors="ignore").to_string(
-        index=False, float_format="{:.4g}".format
-    )
-    print(f"\n{shown}\n\nThe table is {folder / 'table.csv'}; each row's run lies beside it.")
+    shown = table.drop(columns=["low", "high", "problem"], errors="ignore")
+    print(f"\n{shown.to_string(index=False, float_format='{:.4g}'.format)}\n")
+    print(f"The table is {folder / 'table.csv'}; each row's run lies beside it.")
     if "problem" in table:
         print("\nNo score, since the training diverged (delete the directory that is named to try again):")
         for line in table[table["problem"] != ""].drop_duplicates("row").to_dict("records"):

@@ -1,0 +1,178 @@
+"""Commands that start from audio: arrays in the competition's layout, tables of statistics, predictions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cyclopts import Parameter
+
+from music_emotion.audio.features import FeatureSettings
+from music_emotion.commands import FeatureFlags, Share
+from music_emotion.config import DataSection
+from music_emotion.datasets.clip_table import Windows, read_clips, task_of
+from music_emotion.datasets.extract import extract_clips, read_settings, summarise_clips
+from music_emotion.datasets.layout import Split, Task, find_set, split_files
+from music_emotion.datasets.parallel import Workers
+from music_emotion.datasets.statistics_table import array_statistics
+from music_emotion.datasets.store import open_store
+from music_emotion.files import InputError, write_table
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class AudioFlags:
+    """How clips are found, cut and read.
+
+    Attributes
+    ----------
+    audio
+        Folder of <id>.<ending> files for a table without paths.
+    window
+        Cut every clip into windows of so many seconds, each of which becomes a clip.
+    hop
+        Seconds from one window's start to the next one's; a window by default.
+    jobs
+        Worker processes; -1 for one per core.
+    scheduler
+        Address of a Dask scheduler, tcp://..., whose workers then do the work. They must see audio
+        and output in the same places.
+    max_failed
+        Largest share of clips that may fail, 0 to 1.
+    """
+
+    audio: Path | None = None
+    window: float | None = None
+    hop: float | None = None
+    jobs: int = -1
+    scheduler: str | None = None
+    max_failed: Share = 0.01
+
+
+def extract(
+    clips: Path,
+    *,
+    out: Path,
+    split: Split = "train",
+    task: Task | None = None,
+    beats: bool = False,
+    features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
+    flags: AudioFlags = AudioFlags(),
+) -> None:
+    """Extract the clips of a table or of a folder.
+
+    Parameters
+    ----------
+    clips
+        CSV with a column `path` (relative to it), or `id` together with --audio. A column
+        `label` makes a genre set, target columns make an emotion set. Or a folder of audio with
+        one sub-folder per class.
+    out
+        Root of the layout to write into.
+    split
+        The split the clips belong to.
+    task
+        Needed only when the table has neither labels nor targets.
+    beats
+        Also write the beat-synchronous set, which takes nearly twice as long.
+    features
+        How audio becomes features. The set records them in settings.json.
+    flags
+        How clips are found, cut and read.
+    """
+    windows, workers = Windows(flags.window, flags.hop), Workers(flags.jobs, flags.scheduler)
+    table = read_clips(clips, flags.audio)
+    task = task or task_of(table)
+    if task is None:
+        raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
+    print(extract_clips(table, out, task, split, features, windows, beats, workers, flags.max_failed))
+    print(f"The layout is in {out}.")
+
+
+def statistics_of_audio(
+    clips: Path,
+    *,
+    out: Path,
+    features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
+    flags: AudioFlags = AudioFlags(),
+) -> None:
+    """Write one row of named statistics for every clip of a table or folder of audio.
+
+    Parameters
+    ----------
+    clips
+        Table or folder of audio, as for extract.
+    out
+        CSV to write: one row per clip with its id, its source and the statistics.
+    features
+        How audio becomes features.
+    flags
+        How clips are found, cut and read.
+    """
+    windows, workers = Windows(flags.window, flags.hop), Workers(flags.jobs, flags.scheduler)
+    table = read_clips(clips, flags.audio)
+    print(summarise_clips(table, out, features, windows, workers, flags.max_failed))
+    print(f"The statistics are in {out}.")
+
+
+def statistics_of_arrays(root: Path, *, out: Path, task: Task = "emotion", split: Split = "train") -> None:
+    """Write one row of named statistics for every full-rate array of the competition's layout.
+
+    Statistics that arrays do not determine, such as zero crossings or absolute loudness, are left out.
+
+    Parameters
+    ----------
+    root
+        Folder that holds the layout.
+    out
+        CSV to write: one row per clip with its id and the statistics. An existing file is replaced.
+    task
+        Emotion or genre set.
+    split
+        Training or test split.
+    """
+    folder = find_set(root, task)
+    store = open_store(split_files(folder, split), Path(DataSection().stores))
+    table = array_statistics(store, store.index.index.to_numpy(), read_settings(folder))
+    write_table(out, table.rename_axis("id").reset_index())
+    print(f"{len(table)} clips: {out}")
+
+
+def predict(
+    *paths: Path,
+    emotion: tuple[Path, ...] = (),
+    genre: tuple[Path, ...] = (),
+    out: Path = Path("predictions"),
+    window: float = 10.0,
+    hop: float = 2.0,
+    picture: bool = True,
+) -> None:
+    """Predict audio files, and write <name>.csv, .json and .png for each, unless they exist.
+
+    Features are computed with the settings of the clips that the models were trained on.
+
+    Parameters
+    ----------
+    paths
+        Audio files, and folders of audio.
+    emotion
+        Models of emotion runs: runs/<name>/seed<s>/fold<k>/model.safetensors. Several are averaged.
+    genre
+        Models of genre runs, of the same classes. Several are averaged.
+    out
+        Folder for the results.
+    window
+        Length of the windows over time, in seconds.
+    hop
+        Seconds from one window's start to the next one's.
+    picture
+        Draw genres and targets above the spectrogram and the beats.
+    """
+    from music_emotion.listen.predict import Sliding  # with torch, which extraction does without
+    from music_emotion.listen.songs import predict_songs
+    from music_emotion.plots import draw_timeline
+    from music_emotion.training.accelerator import make_accelerator
+
+    accelerator = make_accelerator()
+    if accelerator.num_processes > 1:
+        raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
+    draw = draw_timeline if picture else None
+    predict_songs(paths, {"emotion": emotion, "genre": genre}, out, Sliding(window, hop), accelerator, draw)
