@@ -364,19 +364,6 @@ def test_families_are_in_seconds_whatever_the_frame_rate():
     close(fine["slow_dynamics"], coarse["slow_dynamics"], rtol=0.1, atol=0.02)
 
 
-def test_what_lasts_is_harmonic_and_what_is_struck_percussive():
-    lasting, struck = steady(), steady()
-    lasting[4:128:16] = -20.0
-    struck[:128, ::40] = -20.0
-    lasting, struck = (families(clip)["harmonic_percussive"] for clip in (lasting, struck))
-    close(lasting[8:16], 0, atol=1e-4)  # nothing but what lasts
-    close(lasting[16:], 40 / 16, rtol=1e-4)  # one row of 16
-    close(struck[16:], 0, atol=1e-4)
-    close(struck[8:16], 40 * 17 / 646, rtol=1e-4)  # 17 frames
-    close(lasting[:8], lasting[16:], rtol=1e-4)
-    close(struck[:8], -struck[8:16], rtol=1e-4)
-
-
 @pytest.mark.parametrize("every", [18, 30])
 def test_pulse_and_onsets_of_clicks_have_their_rate(every):
     found = families(strokes(every))
