@@ -196,7 +196,7 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
     assert last.startswith("error: 4 of 5 could not be predicted, the others are:\n")
     assert "empty holds no audio" in last
     assert "damaged/broken.wav: " in last
-    assert "damaged/short.wav: the recording has 1102 samples" in last
+    assert "damaged/short.wav: the clip from 0 s on has 1102 samples" in last
     assert "none.mp3: the file can't be read (No such file or directory)." in last
     assert "Traceback" not in errors
 

@@ -74,9 +74,9 @@ def test_frames_are_those_of_the_extraction_without_borders(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (np.nan, "the audio holds values that are not finite, or far"),
-        (2e6, "the audio holds values that are not finite, or far"),
-        (0.0, "the recording is silent"),
+        (np.nan, "the clip from 0 s on holds values that are not finite"),
+        (2e6, "the clip from 0 s on holds values that are not finite"),
+        (0.0, "the clip from 0 s on is silent"),
     ],
 )
 def test_damaged_and_silent_files_get_a_sentence(tmp_path, value, sentence):

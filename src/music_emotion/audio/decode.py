@@ -47,10 +47,7 @@ class _Recording(NamedTuple):
 
 
 def read_waveform(
-    path: Path,
-    sample_rate_hz: int = 22050,
-    start_seconds: float = 0.0,
-    end_seconds: float | None = None,
+    path: Path, sample_rate_hz: int = 22050, start_seconds: float = 0.0, end_seconds: float | None = None
 ) -> np.ndarray:
     """Read a span of an audio file as mono.
 
@@ -301,8 +298,8 @@ def _open_with_ffmpeg(path: Path, stack: ExitStack) -> _Recording:
     with _ffmpeg_refusals():
         container, stream = _audio_stream(path, stack)
         rate_hz = stream.codec_context.sample_rate
-        seconds = _stated_seconds(container, stream) or _packet_seconds(path)
-    return _Recording(rate_hz, round(seconds * rate_hz), partial(_ffmpeg_blocks, container, stream))
+        n_samples = round((_stated_seconds(container, stream) or _packet_seconds(path)) * rate_hz)
+    return _Recording(rate_hz, n_samples, partial(_ffmpeg_blocks, container, stream))
 
 
 def _audio_stream(path: Path, stack: ExitStack) -> tuple[Any, Any]:
@@ -332,9 +329,8 @@ def _packet_seconds(path: Path) -> Fraction:
         container, stream = _audio_stream(path, stack)
         # tags after an mp3 are packets, too, but don't begin with the sync of a frame
         begins = b"\xff" if stream.codec.name.startswith("mp3") else b""
-        packets = (packet for packet in container.demux(stream) if packet.pts is not None)
-        ends = (p.pts + (p.duration or 0) for p in packets if bytes(p).startswith(begins))
-        end = max(ends, default=0)
+        packets = (p for p in container.demux(stream) if p.pts is not None and bytes(p).startswith(begins))
+        end = max((packet.pts + (packet.duration or 0) for packet in packets), default=0)
         return (end - (stream.start_time or 0)) * stream.time_base
 
 

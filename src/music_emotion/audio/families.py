@@ -52,8 +52,8 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     Raises
     ------
     InputError
-        When the array is not of shape (140, n_frames) with n_frames at least 1, holds a value that is not
-        finite, or `frame_seconds` is not positive.
+        When the array is not of shape (140, n_frames) with n_frames at least 1, or holds a value that is not
+        finite.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     >>> families["contrast"].shape
     (16,)
     """
-    fused = checked(fused, {"frame_seconds": frame_seconds})
+    fused = checked(fused)
     fewest = max(_FEWEST_FRAMES, _whole_frames(_SHORTEST_SECONDS, frame_seconds))
     if fused.shape[1] < fewest:
         fused = np.tile(fused, -(-fewest // fused.shape[1]))

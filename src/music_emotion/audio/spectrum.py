@@ -6,7 +6,7 @@ of the harmonic-percussive separation is compiled.
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import librosa
 import numba
@@ -100,44 +100,28 @@ def chroma(waveform: np.ndarray, tuning: float, sample_rate_hz: int, hop_length:
     np.ndarray [shape=(12, n_frames)], float32
         0 to 1. The maximum of every frame is 1.
     """
-    responses, halvings = [], 0
-    for octave in _octaves(sample_rate_hz, hop_length, tuning):
-        factor, halvings = 2 ** (octave.halvings - halvings), octave.halvings
-        waveform = librosa.resample(waveform, orig_sr=factor, target_sr=1, scale=True)
-        spectrum = short_time_spectrum(waveform, octave.n_fft, octave.hop_length, window="ones")
+    responses, current_hz = [], float(sample_rate_hz)
+    for rate_hz, hop, n_fft, bins, filters in _octaves(sample_rate_hz, hop_length, tuning):
+        waveform = librosa.resample(waveform, orig_sr=current_hz / rate_hz, target_sr=1, scale=True)
+        spectrum, current_hz = short_time_spectrum(waveform, n_fft, hop, window="ones"), rate_hz
         # transposed, because frames are contiguous in memory
-        responses.append(np.abs(spectrum.T[:, octave.bins] @ octave.filters.T).T)
+        responses.append(np.abs(spectrum.T[:, bins] @ filters.T).T)
     n_frames = min(response.shape[1] for response in responses)
     magnitude = np.concatenate([response[:, :n_frames] for response in reversed(responses)])
     fold = librosa.filters.cq_to_chroma(_N_BINS, bins_per_octave=_BINS_PER_OCTAVE, n_chroma=N_CHROMA)
     return librosa.util.normalize(fold @ magnitude, norm=np.inf, axis=0)
 
 
-class _Octave(NamedTuple):
-    """Filters of one octave, and the signal they are applied to.
-
-    Attributes
-    ----------
-    halvings : int
-        How often the waveform's sample rate is halved first.
-    n_fft, hop_length : int
-        In samples at the halved rate.
-    bins : slice
-        The Fourier bins at which any filter is not zero.
-    filters : np.ndarray [shape=(36, len(bins))], complex64
-    """
-
-    halvings: int
-    n_fft: int
-    hop_length: int
-    bins: slice
-    filters: np.ndarray
-
-
 # There are a hundred possible tunings. Their filters take 24 MB at the default settings.
 @lru_cache(maxsize=128)
-def _octaves(sample_rate_hz: int, hop_length: int, tuning: float) -> tuple[_Octave, ...]:
-    """Filters of all octaves from the highest down, as `librosa.vqt` makes and scales them."""
+def _octaves(
+    sample_rate_hz: int, hop_length: int, tuning: float
+) -> list[tuple[float, int, int, slice, np.ndarray]]:
+    """Filters of all octaves from the highest down, as `librosa.vqt` makes and scales them.
+
+    Each comes with the halved sample rate, the hop and n_fft in samples at that rate, and the Fourier bins at
+    which any filter is not zero; filters have shape (36, n_bins).
+    """
     lowest_hz = float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE)
     frequencies_hz = librosa.cqt_frequencies(_N_BINS, fmin=lowest_hz, bins_per_octave=_BINS_PER_OCTAVE)
     lengths, cutoff_hz = librosa.filters.wavelet_lengths(freqs=frequencies_hz, sr=sample_rate_hz)
@@ -158,10 +142,10 @@ def _octaves(sample_rate_hz: int, hop_length: int, tuning: float) -> tuple[_Octa
         filters *= np.sqrt(top_rate_hz / rate_hz) / np.sqrt(lengths[rows, None])
         used = np.flatnonzero(filters.any(axis=0))
         bins = slice(int(used[0]), int(used[-1]) + 1)
-        octaves.append(_Octave(halvings, n_fft, hop_length, bins, filters[:, bins].astype(np.complex64)))
+        octaves.append((rate_hz, hop_length, n_fft, bins, filters[:, bins].astype(np.complex64)))
         if hop_length % 2 == 0:
             halvings, hop_length = halvings + 1, hop_length // 2
-    return tuple(octaves)
+    return octaves
 
 
 def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int) -> np.ndarray:

@@ -55,10 +55,10 @@ def fused_statistics(
     Raises
     ------
     InputError
-        When the array is not of shape (140, n_frames) with n_frames at least 1, holds a value that is not
-        finite, or `frame_seconds` or `sample_rate_hz` is not positive.
+        When the array is not of shape (140, n_frames) with n_frames at least 1, or holds a value that is not
+        finite.
     """
-    fused = checked(fused, {"frame_seconds": frame_seconds, "sample_rate_hz": sample_rate_hz})
+    fused = checked(fused)
     mel_db, chroma = fused[row_slice("mel")], fused[row_slice("chroma")]
     power = 10 ** (mel_db / 10)
     statistics = _relative_levels(power) | _mel_shape(mel_db, power, sample_rate_hz)
@@ -83,11 +83,10 @@ def audio_statistics(waveform: np.ndarray, fused: np.ndarray, settings: FeatureS
     Parameters
     ----------
     waveform : np.ndarray [shape=(n_samples,)]
-        Mono, at `settings.sample_rate_hz`; full scale is -1 to 1.
+        From `read_waveform`, at `settings.sample_rate_hz`; at least one sample, all finite.
     fused : np.ndarray [shape=(140, 1 + n_samples // hop_length)]
-        The full-rate array of that waveform.
+        From `full_features` of that waveform.
     settings : FeatureSettings
-        The settings of that array.
 
     Returns
     -------
@@ -97,18 +96,11 @@ def audio_statistics(waveform: np.ndarray, fused: np.ndarray, settings: FeatureS
         `spectral_flatness` and `onset_autocorrelation` are ratios. Tempo and autocorrelation are 0 where
         there are no onsets.
 
-    Raises
-    ------
-    InputError
-        When the waveform is not one channel of floating-point samples, the array is not of its length, or
-        either has a value that is not finite.
-
     References
     ----------
     G. Tzanetakis and P. Cook, "Musical genre classification of audio signals", IEEE Transactions
     on Speech and Audio Processing 10, 2002, section III, for most of them.
     """
-    _check_audio(waveform, fused, settings)
     magnitude = np.abs(short_time_spectrum(waveform, settings.n_fft, settings.hop_length))
     frequencies_hz = librosa.fft_frequencies(sr=settings.sample_rate_hz, n_fft=settings.n_fft)
     mel_db, below = fused[row_slice("mel")], waveform < -_TINY
@@ -125,8 +117,8 @@ def audio_statistics(waveform: np.ndarray, fused: np.ndarray, settings: FeatureS
     return {name: float(value) for name, value in statistics.items()}
 
 
-def checked(fused: np.ndarray, positive: dict[str, float]) -> np.ndarray:
-    """Check a clip's array, and numbers that must be positive.
+def checked(fused: np.ndarray) -> np.ndarray:
+    """Check a clip's array.
 
     Returns
     -------
@@ -136,33 +128,13 @@ def checked(fused: np.ndarray, positive: dict[str, float]) -> np.ndarray:
     Raises
     ------
     InputError
-        When the shape is wrong, a value is not finite or a number is not positive.
+        When the shape is wrong, or a value is not finite.
     """
     if fused.ndim != 2 or fused.shape[0] != N_ROWS or fused.shape[1] == 0:
         raise InputError(f"The array has shape {fused.shape}; clip statistics need ({N_ROWS}, n_frames).")
-    _check_finite("array", fused)
-    for name, value in positive.items():
-        if not value > 0:
-            raise InputError(f"{name} is {value}; it must be positive.")
+    if n_wrong := np.sum(~np.isfinite(fused)):
+        raise InputError(f"The array has {n_wrong} values that are not finite. Extract the clip again.")
     return np.ascontiguousarray(fused, np.float32)
-
-
-def _check_audio(waveform: np.ndarray, fused: np.ndarray, settings: FeatureSettings) -> None:
-    if waveform.ndim != 1 or len(waveform) == 0 or waveform.dtype.kind != "f":
-        found = f"{waveform.dtype} of shape {waveform.shape}"
-        raise InputError(f"The waveform is {found}; audio statistics need one channel of float samples.")
-    if fused.shape != (expected := (N_ROWS, 1 + len(waveform) // settings.hop_length)):
-        raise InputError(
-            f"The array has shape {fused.shape}, but a waveform of {len(waveform)} samples makes {expected}. "
-            f"Give the full-rate array of the same clip, and its settings."
-        )
-    _check_finite("waveform", waveform)
-    _check_finite("array", fused)
-
-
-def _check_finite(name: str, values: np.ndarray) -> None:
-    if n_wrong := np.sum(~np.isfinite(values)):
-        raise InputError(f"The {name} has {n_wrong} values that are not finite. Extract the clip again.")
 
 
 def _relative_levels(power: np.ndarray) -> dict[str, float]:

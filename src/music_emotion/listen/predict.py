@@ -25,11 +25,12 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from music_emotion.audio.decode import read_waveform, recording_seconds
+from music_emotion.audio.decode import recording_seconds
 from music_emotion.audio.features import SILENCE_DB, FeatureSettings, mel_power, row_slice, silent_rows
 from music_emotion.audio.spectrum import chroma, estimate_tuning, short_time_spectrum
 from music_emotion.config import N_MELS, N_ROWS_OF
 from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.extract import read_clip
 from music_emotion.datasets.store import Store, check_array
 from music_emotion.files import InputError
 from music_emotion.models.network import Network
@@ -37,7 +38,6 @@ from music_emotion.training.predict import predict_clips
 
 _CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds
 _SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
-_LOUDEST = 1e6  # full scale is 1; a file with larger values is damaged
 _BLOCK_SECONDS = 60.0
 _CHROMA_MARGIN_SECONDS = 3.0  # twice the reach of the lowest filter beyond its frame
 _AT_ONCE = 8  # excerpts in a batch, so that the activations of a layer fit into the CPU's cache
@@ -140,20 +140,13 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
     Raises
     ------
     InputError
-        When the file can't be decoded, is shorter than a frame, silent, or not finite.
+        As `read_clip`, when the file can't be decoded, is shorter than a frame, silent, or not finite.
     """
-    seconds, waveform = recording_seconds(path), read_waveform(path, settings.sample_rate_hz)
-    if len(waveform) < settings.n_fft:
-        found = f"{len(waveform)} samples at {settings.sample_rate_hz} Hz"
-        raise InputError(f"{path}: the recording has {found}; at least {settings.n_fft} are needed.")
-    if not max(waveform.max(), -waveform.min()) < _LOUDEST:
-        raise InputError(f"{path}: the audio holds values that are not finite, or far beyond full scale.")
+    waveform = read_clip(path, settings)
     rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS_OF["fused"]), np.float32)
     for place, block in tqdm(_blocks(waveform, settings, with_chroma), path.name, leave=False, unit="block"):
         rows[place, : block.shape[1]] = block
-    if rows[:, :N_MELS].max() <= _SILENT_DB:
-        raise InputError(f"{path}: the recording is silent.")
-    return Song(seconds, rows, settings)
+    return Song(recording_seconds(path), rows, settings)
 
 
 def _blocks(
