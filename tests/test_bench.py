@@ -67,7 +67,8 @@ def test_a_difference_is_counted_and_named(table, capsys, monkeypatch):
 
 def test_intervals_contain_the_known_value_and_half_of_them_does_not(monkeypatch):
     clips = coverage.Case("independent clips", 60, coverage.normal)
-    honest = coverage.measure(clips, 40, seed=1, jobs=1)[""]
+    honest, again = (coverage.measure(clips, 30, seed=1, jobs=1)[""] for _ in range(2))
+    assert honest == again
     assert set(honest) == {"weak", "middle", "strong", "mean", "difference"}
     assert all(88 < percent <= 100 for percent in honest.values())
     right = intervals.with_interval
@@ -78,28 +79,18 @@ def test_intervals_contain_the_known_value_and_half_of_them_does_not(monkeypatch
         return found | {"low": found["low"] + quarter, "high": found["high"] - quarter}
 
     monkeypatch.setattr(intervals, "with_interval", half_as_wide)
-    narrow = coverage.measure(clips, 40, seed=1, jobs=1)[""]
+    narrow = coverage.measure(clips, 30, seed=1, jobs=1)[""]
     assert all(percent < 85 for percent in narrow.values())
 
 
 def test_the_coverage_of_every_kind_is_printed_and_the_farthest_last(monkeypatch, capsys):
-    given = {"": dict.fromkeys(("weak", "middle", "strong", "mean", "difference"), 2.0)}  # beyond all
-    cases = [
-        coverage.Case("independent clips", 60, coverage.normal),
-        coverage.Case("artists", 60, coverage.artists, {", of the recipe": given[""]}, independent=False),
-        coverage.Case("genres", 60, coverage.genres),
-    ]
-    monkeypatch.setattr(coverage, "cases", lambda: cases)
-    monkeypatch.setattr(coverage, "_ENOUGH", 60)
-    printed = []
-    for _ in range(2):
-        coverage.coverage(simulations=2, seed=3, jobs=1)
-        printed.append(capsys.readouterr().out)
-    assert printed[0] == printed[1]
-    assert re.search(r"independent clips, 60 clips:\n  weak [\d.]+  middle [\d.]+  strong", printed[0])
-    assert re.search(r"artists, of the recipe, 60 clips:\n  weak 0\.0  middle 0\.0", printed[0])
-    assert re.search(r"genres, 60 clips:\n  accuracy [\d.]+  macro_f1 [\d.]+ ", printed[0])
-    assert re.search(r"% of 11 intervals\ncoverage_farthest [\d.]+ within_2 (yes|no)\n$", printed[0])
+    monkeypatch.setattr(coverage, "_MANY", 50)
+    coverage.coverage(simulations=2, seed=3, jobs=1)
+    printed = capsys.readouterr().out
+    assert re.search(r"independent clips, 60 clips:\n  weak [\d.]+  middle [\d.]+  strong", printed)
+    assert re.search(r"own, the expected score of the recipe, 600 clips:\n  weak [\d.]+  middle", printed)
+    assert re.search(r"genres of eight classes, 100 clips:\n  accuracy [\d.]+  macro_f1 [\d.]+ ", printed)
+    assert re.search(r"% of 26 intervals\ncoverage_farthest [\d.]+ within_2 (yes|no)\n$", printed)
     with pytest.raises(InputError, match="--simulations is 1; expected 2 or more"):
         coverage.coverage(simulations=1)
 

@@ -383,11 +383,3 @@ def test_the_number_of_threads_changes_nothing_and_is_not_changed():
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(*reached)
-
-
-def test_every_target_has_its_own_relevances():
-    targets = np.stack([1000 + 50 * of_key(KNOWN), KNOWN[:, 0]], axis=1)
-    regressor = make_regressor(ClassicalSection(kind="gp"), 0, FAMILIES).fit(KNOWN, targets)
-    processes = [estimator.regressor_[-1] for estimator in regressor.estimators_]
-    assert [max(p.relevance_, key=p.relevance_.get) for p in processes] == ["key", "timbre"]
-    assert regressor.predict(UNKNOWN)[:, 0].mean() == pytest.approx(1000, abs=20)

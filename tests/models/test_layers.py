@@ -229,16 +229,6 @@ def test_heads_have_their_layers_in_order(task, model, layers, sizes):
     assert head[layers.index("Dropout")].p == (0 if between_layers else 0.5)
 
 
-@pytest.mark.parametrize(("head", "shared"), [("linear", True), ("dense", True), ("mlp", False)])
-def test_targets_share_hidden_layers_in_all_heads_but_the_public_baselines(head, shared):
-    torch.manual_seed(0)
-    model = {"head": head, "head_widths": (5,), "dropout": 0}
-    network = build_head(build_experiment({"model": model}, "test"), 6, 4).eval()
-    weights = [weight for weight in network.parameters() if weight.ndim == 2]
-    network(torch.randn(3, 6))[:, 0].sum().backward()
-    assert all(weight.grad is not None and weight.grad.any() for weight in weights) == shared
-
-
 def attention() -> AttentiveStatistics:
     torch.manual_seed(1)
     readout = AttentiveStatistics(5)
