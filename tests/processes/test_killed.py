@@ -88,7 +88,7 @@ def whole(begun, tmp_path_factory) -> tuple[Path, dict[str, int]]:
 
 
 def contents(folder: Path, parts: tuple[str, ...]) -> dict[str, object]:
-    """All files of some parts of a folder, without the times in them."""
+    """All files of some parts of a folder, unfinished ones too, without the times in them."""
     places = [place for part in parts for place in folder.glob(part)]
     paths = [path for place in places for path in place.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): content(path, folder) for path in paths if path.suffix != ".lock"}

@@ -13,11 +13,9 @@ import pytest
 from command_line import call
 from script_process import ScriptProcess
 
-from music_emotion.datasets.clip_table import read_clips
-from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.layout import split_files
 from music_emotion.datasets.store import open_store
-from music_emotion.files import InputError, alone_at, in_turn
+from music_emotion.files import alone_at, in_turn
 
 TOML = """
 name = "{name}"
@@ -122,25 +120,19 @@ def test_a_blend_is_not_written_over_a_run_nor_a_run_over_a_blend(folder, monkey
 
 def test_who_packs_what_another_packs_waits_and_packs_nothing_again(competition, tmp_path, capsys):
     files, stores = split_files(competition / "multitask_dataset", "train"), tmp_path / "stores"
-    first = open_store(files, stores)
-    shutil.rmtree(first.frames.path.parent)
-    opened = []
-    with in_turn(first.frames.path.parent, "packs"):
+    elsewhere = open_store(files, tmp_path / "elsewhere").frames.path.parent
+    place, opened = stores / elsewhere.name, []
+    with in_turn(place, "packs"):
         other = threading.Thread(target=lambda: opened.append(open_store(files, stores)))
         other.start()
         while "waiting for another process that packs" not in capsys.readouterr().out:
             assert other.is_alive()
             time.sleep(0.01)
-        # what the other will find when its turn comes
-        shutil.copytree(_packed_elsewhere(files, tmp_path), first.frames.path.parent)
-        made = first.frames.path.stat().st_mtime_ns
+        shutil.copytree(elsewhere, place)  # what the other will find when its turn comes
+        made = (place / "frames.npy").stat().st_mtime_ns
     other.join(timeout=60)
     assert opened[0].frames.path.stat().st_mtime_ns == made
     assert len(opened[0].index) == 40
-
-
-def _packed_elsewhere(files, tmp_path: Path) -> Path:
-    return open_store(files, tmp_path / "elsewhere").frames.path.parent
 
 
 def test_what_a_killed_packing_left_is_removed(competition, tmp_path):
@@ -151,15 +143,3 @@ def test_what_a_killed_packing_left_is_removed(competition, tmp_path):
     np.save(left / "frames.npy", np.zeros(3))
     open_store(files, stores)
     assert not left.exists()
-
-
-def test_an_extraction_tidies_what_killed_writers_left(tmp_path):
-    table = tmp_path / "clips.csv"
-    table.write_text("path,label\nsong.wav,a\n")
-    (tmp_path / "song.wav").write_bytes(b"")
-    folder = tmp_path / "layout" / "fma_genre_spectrograms"
-    folder.mkdir(parents=True)
-    (folder / ".writing-0123456789ab-train_labels.txt").write_text("Id")
-    with pytest.raises(InputError, match="1 of 1 clips failed"):
-        extract_clips(read_clips(table), tmp_path / "layout", "genre", "train")
-    assert not list(folder.glob(".writing-*"))

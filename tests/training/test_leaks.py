@@ -255,3 +255,5 @@ def test_a_fold_does_not_go_on_with_other_clips_or_labels(small, tmp_path, monke
         with pytest.raises(InputError, match=r"state\.pt is of a training on other clips or labels"):
             train(changed)
     assert train(folds[0])
+    with pytest.raises(InputError, match=r"fold0/valid\.csv holds predictions of other clips"):
+        train(swapped)
