@@ -129,7 +129,7 @@ def test_proposals_are_rounded_numbers_whole_ones_and_choices(read):
         ('"data.rows" = ["mel", "rows"]', "data.rows is 'rows'"),
         (
             '"train.patience" = [3, 5]\n"train.select" = ["best-loss", "last"]',
-            "train.patience needs a best epoch",
+            "train.patience needs train.select",
         ),
         ("", "space is {}"),
     ],

@@ -10,6 +10,7 @@ from music_emotion.files import checked
 Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
 Rows = Literal["fused", "mel", "chroma"]
+Channel = Literal["spectrogram", "frequency", "delta"]
 Unlabelled = Literal["test", "genre"]
 Estimator = Literal["gp", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"]
 
@@ -46,7 +47,7 @@ N_ROWS_OF: dict[Rows, int] = {"mel": N_MELS, "chroma": N_CHROMA, "fused": N_MELS
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-# The course's own mapping of 20 raw classes to 10; None leaves a class out.
+# The course's mapping of 20 raw classes to 10; None leaves a class out.
 _COURSE_GENRES: dict[str, str | None] = {
     **{"Rock": "Rock", "Psych-Rock": "Rock", "Post-Rock": "Rock", "Folk": "Folk", "Psych-Folk": "Folk"},
     **{"Metal": "Metal", "Punk": "Metal", "Electronic": "Electronic", "Chiptune": "Electronic"},
@@ -71,7 +72,7 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """Which data, and how it is read.
+    """The data and how it is read.
 
     Attributes
     ----------
@@ -82,11 +83,11 @@ class DataSection(Section):
     rate : {"full", "beat"}
         Full-rate or beat-synchronous arrays.
     rows : {"mel", "chroma", "fused"}
-        The rows of the (140, T) array that are used.
+        Which rows of the (140, T) array the model reads.
     normalise : bool
-        Standardise every row with the mean and deviation of the training folds.
+        Standardise every row with the mean and standard deviation of the training clips.
     targets : tuple of str
-        The targets to learn; all in the label file when empty.
+        The targets to learn; if empty, all targets of the label file.
     target_range : tuple of float
         Smallest and largest allowed label.
     genres : dict of str to str or None
@@ -95,13 +96,13 @@ class DataSection(Section):
         CSV of `music-emotion statistics`, read in place of the arrays; "{split}" in it stands for
         train and test.
     columns : tuple of str
-        Which columns of that CSV, as patterns such as "mfcc*_mean_db"; all when empty.
+        Columns of that CSV to use, as patterns such as "mfcc*_mean_db"; if empty, all.
     windows : str or None
         Folder of `X.npy` and `labels.npy`, read in place of arrays and statistics; "{split}" in it
         stands for train, val and test.
     allow_bad_share : float
-        Share of clips, 0 to 1, that may lack a file or a label or have an unusable array. They are
-        listed and left out; above this share the run stops.
+        Largest share of clips, 0 to 1, that may lack a file or a label or have an unusable array. They
+        are listed and left out. With more of them the run stops.
     """
 
     root: str = "data"
@@ -124,19 +125,19 @@ class DataSection(Section):
 
 
 class ExcerptSection(Section):
-    """The excerpts of a clip that the network reads.
+    """The excerpts that the network reads.
 
     Attributes
     ----------
     frames : int or None
         Length of an excerpt in frames; None takes whole clips.
     per_clip : int
-        Random excerpts of every clip in one epoch.
+        Random excerpts of every clip in each epoch.
     test : int
-        Evenly spaced excerpts whose predictions are averaged, in validation and test.
+        Number of evenly spaced excerpts whose predictions are averaged, in validation and test.
     padding : {"silence", "zero"}
-        What fills an excerpt past the clip's end. Zero is the loudest value in dB; only the
-        public baselines use it.
+        Padding of an excerpt beyond the clip's end. Zero is the loudest value in dB; only the public
+        baselines use it.
     """
 
     frames: Annotated[Positive | None, Off] = 256
@@ -151,13 +152,13 @@ class FoldSection(Section):
     Attributes
     ----------
     split : {"folds", "holdout"}
-        Folds, each of which validates once; or, for every seed anew, 70 % of the clips to train on,
-        15 % to validate with and 15 % to test on. Windows that come in three splits keep theirs.
+        Cross-validation; or for each seed another random split into 70 % training, 15 % validation
+        and 15 % test clips. Windows keep the splits they come in.
     n : int
         Number of folds.
     groups : str or None
-        CSV with columns `Id` and `group`; a split never divides a group. "set" takes the groups that
-        the extraction wrote beside the set, if clips share recordings.
+        CSV with columns `Id` and `group`; no group is divided between splits. "set" reads the groups
+        that the extraction wrote beside the set, where clips share recordings.
     """
 
     split: Literal["folds", "holdout"] = "folds"
@@ -173,56 +174,53 @@ class ModelSection(Section):
     kind : {"conv", "lstm", "mlp", "timm"}
         Configurable ConvNet, LSTM over frames, fully connected layers, or a timm backbone.
     channels : tuple of {"spectrogram", "frequency", "delta"}
-        Input channels of conv and timm: the rows themselves, a frequency coordinate from -1 to 1,
-        the difference to the previous frame.
+        Input channels of conv and timm: the rows, a frequency coordinate from -1 to 1, and the
+        difference from the previous frame.
     widths : tuple of int
         Channels of each block of conv; units of each layer of mlp.
     convolutions : int
-        Convolutions in a block.
+        Convolutions in each block.
     kernel : int
-        Their size, in rows and frames.
+        Kernel size in rows and frames.
     padded : bool
         Whether convolutions keep the size of their input.
     pool : {"average", "max"}
-        Pooling at the end of a block.
+        Pooling at the end of each block.
     pool_size : int
-        Its size and stride.
+        Size and stride of that pooling.
     stem_pool : tuple of int
-        Rows and frames of the input that are averaged into one.
+        Size of the average pooling of the input, in rows and frames.
     norm : {"batch"} or None
-        Batch normalisation after a convolution, or a layer of mlp.
+        Batch normalisation after each convolution or layer of mlp.
     activation : {"relu", "gelu", "silu"} or None
-        Activation after it, and after the hidden layers of the "dense" head.
+        Activation after the normalisation, and after the hidden layers of the "dense" head.
     readout : {"mean-max", "attention", "flatten"}
-        Feature maps to a vector: the mean over time and frequency beside the maximum over time of
-        the frequency mean, that mean's mean and deviation over time with learnt weights of the
-        frames, or all values (which fixes the input length).
+        How feature maps become a vector. "mean-max" averages over frequency and takes mean and maximum
+        over time. "attention" takes mean and standard deviation over time with learnt weights of the
+        frames. "flatten" takes all values, which fixes the input length.
     head : {"linear", "mlp", "dense"}
-        One linear layer, the public baseline's two-layer head of 128 hidden units (one head per
-        target), or hidden layers that all outputs share.
+        One linear layer; the public baseline's head of 128 hidden units for each target; or hidden
+        layers that all outputs share.
     head_widths : tuple of int
         Units of each hidden layer of the "dense" head.
     dropout : float
-        Before the head's layers (of "dense" as `dropout_place` says); between layers of the LSTM.
+        Dropout rate before the layers of the head, and between the layers of the LSTM.
     dropout_place : {"before", "after"}
-        Whether the "dense" head's dropout comes before its hidden layers or after them.
+        Whether the "dense" head applies dropout before or after its hidden layers.
     lstm_width : int
-        Units of each of the LSTM's two layers.
+        Units of each of the two LSTM layers.
     bidirectional : bool
         Whether the LSTM reads in both directions.
     backbone : str
-        Name of a timm model, for the kind "timm".
+        Name of the timm model, for the kind "timm".
     weights : str or None
-        Local file with the timm model's pretrained weights; random ones without.
+        Local file with pretrained weights of the timm model; None starts from random weights.
     trunk : str or None
-        `model.safetensors` of a genre run whose trunk this network starts from.
+        `model.safetensors` of the genre run whose trunk this network starts from.
     """
 
     kind: Literal["conv", "lstm", "mlp", "timm"] = "conv"
-    channels: Annotated[tuple[Literal["spectrogram", "frequency", "delta"], ...], EachOnce] = (
-        "spectrogram",
-        "frequency",
-    )
+    channels: Annotated[tuple[Channel, ...], EachOnce] = ("spectrogram", "frequency")
     widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 256)
     convolutions: Positive = 2
     kernel: Positive = 3
@@ -259,32 +257,31 @@ class ClassicalSection(Section):
     Attributes
     ----------
     kind : {"gp", "ridge", "svr", "svm", "boosting", "xgboost", "lightgbm"} or None
-        For targets a Gaussian process, ridge regression or support vector regression; for genres a
-        support vector machine, like SVR with a Gaussian kernel; for either boosted trees by
-        scikit-learn, XGBoost or LightGBM (the latter two in the extra `classical`). None trains the
-        network.
+        For targets: Gaussian process, ridge regression or SVR. For genres: SVM. Both support vector
+        machines have a Gaussian kernel. For either: boosted trees by scikit-learn, XGBoost or LightGBM
+        (the latter two in the extra `classical`). None trains the network.
     alpha : float
         Ridge: weight of the penalty.
     c : float
         SVR, SVM: weight of errors.
     gamma : float
-        SVR, SVM: how narrow the kernel is, in parts of one over the number of statistics that vary.
+        SVR, SVM: kernel coefficient, in multiples of one over the number of statistics that vary.
     rounds : int
-        Trees: how many per target or class.
+        Trees: number of trees per target or class.
     learning_rate : float
-        Trees: share of each tree that is added.
+        Trees: shrinkage of each tree's contribution.
     leaves : int
-        Trees: leaves of a tree.
+        Trees: largest number of leaves of a tree.
     depth : int or None
-        Trees: most splits above a leaf; None for any number.
+        Trees: largest depth; None for no limit.
     leaf_clips : int
-        Trees: fewest clips in a leaf (XGBoost weighs clips, less the surer it is of them); with less
-        than twice as many to train on, nothing is learnt.
+        Trees: fewest clips in a leaf (XGBoost: smallest sum of their weights). With less than twice as
+        many training clips nothing is learnt.
     feature_share, clip_share : float
-        Trees: share of the statistics that a split may choose from, and of the clips that a tree is
-        fitted to, above 0 to 1; "boosting" takes all clips.
+        Trees: share of the statistics drawn for each split, and of the clips drawn for each tree, above
+        0 to 1; "boosting" uses all clips.
     l2 : float
-        Trees: penalty of large leaf values.
+        Trees: L2 penalty of leaf values.
     """
 
     kind: Annotated[Estimator | None, Off] = None
@@ -302,26 +299,25 @@ class ClassicalSection(Section):
 
 
 class AugmentSection(Section):
-    """Changes to training batches.
+    """Data augmentation of training batches.
 
     Attributes
     ----------
     equaliser : float or None
-        FilterAugment: deviation of the random curve that makes mel bands louder and softer, in
-        deviations of a row.
+        FilterAugment: standard deviation of the random gain curve over mel bands, in deviations of a row.
     row_shift : int
-        By how many rows mel bands move up or down at most.
+        Largest shift of mel bands up or down, in rows.
     style_mixing : float
-        MixStyle: share of batches in which excerpts take on, in part, the mean and deviation over
-        time of others in every mel band.
+        MixStyle: share of batches in which excerpts mix their mean and deviation over time, per mel
+        band, with those of other excerpts.
     frequency_masks : tuple of int or None
-        SpecAugment: number of masked bands per excerpt, and their largest width in rows.
+        SpecAugment: number of frequency masks per excerpt, and their largest width in rows.
     time_masks : tuple of int or None
-        SpecAugment: number of masked spans per excerpt, and their largest width in frames.
+        SpecAugment: number of time masks per excerpt, and their largest width in frames.
     mixup : float or None
-        Both parameters of the Beta distribution that mixes two excerpts.
+        mixup: both parameters of the Beta distribution of the mixing weight.
     mixup_bandwidth : float or None
-        C-Mixup: how far apart the values of two mixed excerpts usually are, in deviations over the
+        C-Mixup: bandwidth of the kernel that prefers partners of similar values, in deviations over the
         batch; None mixes any two.
     """
 
@@ -335,12 +331,12 @@ class AugmentSection(Section):
 
 
 class LossSection(Section):
-    """What is minimised.
+    """The training loss.
 
     Attributes
     ----------
     squared : float
-        Weight of the squared error, above 0 for emotion: the other terms know no scale.
+        Weight of the squared error; above 0 for emotion, since the other terms ignore scale.
     pearson : float
         Weight of 1 - Pearson correlation over the batch.
     pairwise : float
@@ -348,17 +344,17 @@ class LossSection(Section):
     soft_rank : float
         Weight of 1 - a differentiable Spearman correlation over the batch.
     target_weights : tuple of float
-        Weight of every target; equal when empty.
+        Weight of each target; if empty, equal weights.
     standardise : bool
-        Whether targets are standardised with the training folds' mean and deviation.
+        Standardise targets with the mean and standard deviation of the training clips.
     rank_normal : bool
-        Whether, instead, every target is learnt as the normal score of its rank in the training
-        folds. Predictions are mapped back to the target's units.
+        Learn the normal score of each target's rank among the training clips instead. Predictions are
+        mapped back to the target's units.
     class_weights : {"balanced"} or None
-        Genre: weight classes by the inverse of their frequency.
+        Genre: weight classes by their inverse frequency.
     genre : float
-        Emotion: weight of the cross-entropy of a second head that predicts genres for as many
-        excerpts of the genre set in every update. `class_weights` holds for it.
+        Emotion: weight of the cross-entropy of a second head, which predicts genres for as many
+        excerpts of the genre set in every update. `class_weights` applies to it.
     """
 
     squared: NotNegative = 1.0
@@ -378,21 +374,21 @@ class OptimSection(Section):
     Attributes
     ----------
     name : str
-        Any optimiser timm knows.
+        Name of a timm optimiser.
     learning_rate : float
-        The largest one.
+        The peak learning rate.
     momentum : float
-        Of optimisers that have it, such as "sgd" (Nesterov's) and "momentum" (plain).
+        For optimisers that have it, such as "sgd" (Nesterov's) and "momentum" (plain).
     weight_decay : float
         Applied to weights only, unless `decay_all`.
     decay_all : bool
         Also decay biases and normalisation, as plain torch optimisers do.
     schedule : {"one-cycle", "cosine", "constant"}
-        Course of the learning rate over all updates.
+        Schedule of the learning rate over all updates.
     warmup : float
         Share of all updates, 0 to 1, in which the learning rate rises.
     clip_norm : float or None
-        Largest norm of the gradient.
+        Largest norm of the gradient; larger ones are scaled down.
     """
 
     name: str = "adamw"
@@ -406,27 +402,27 @@ class OptimSection(Section):
 
 
 class TrainSection(Section):
-    """The course of a training.
+    """Epochs, batches, and which weights are kept.
 
     Attributes
     ----------
     epochs : int
-        Passes over the training clips (each gives `excerpt.per_clip` excerpts).
+        Passes over the training clips. Each clip gives `excerpt.per_clip` excerpts.
     batch_size : int
-        Excerpts in one update, over all processes together.
+        Excerpts per update, over all processes together.
     ema : float or None
-        Largest decay of the exponential moving average of the weights.
+        Largest decay of the exponential moving average (EMA) of the weights.
     valid_every : int
-        Validate after every so many epochs, and after the last.
+        Number of epochs between validations. The last epoch is always validated.
     select : {"last", "best-loss", "best-score"}
-        Which epoch's weights are kept. Choosing on the fold that is then reported inflates the
-        score, which is marked `selected on validation`.
+        Which epoch's weights are kept. The best epoch on validation inflates the validation score,
+        which is then marked `selected on validation`.
     patience : int or None
-        Stop after so many validations without a better one. Needs a `select` of best.
+        Stop after this many validations without improvement. Needs a best epoch.
     keep_last : bool
-        Where `select` is of best, also test the last epoch's weights (`test-last.csv` of every fold).
+        Also test the weights of the last epoch (`test-last.csv` of every fold). Needs a best epoch.
     frozen_epochs : int
-        First epochs in which only the head learns; needs a trunk or weights.
+        Number of first epochs in which only the head learns. Needs a trunk or weights.
     """
 
     epochs: Positive = 60
@@ -440,20 +436,20 @@ class TrainSection(Section):
 
 
 class PseudoSection(Section):
-    """A second round: clips without labels learn from what other runs, the teachers, predict for them.
+    """Pseudo-labels: a second round that also trains on what other runs, the teachers, predict.
 
-    Fold k of a seed trains on predictions of the teachers' fold k of that seed alone, none of which
-    has seen the clips that this fold is scored on.
+    Fold k of a seed trains on predictions of the teachers' fold k of the same seed. Neither has seen the
+    clips that this fold is scored on.
 
     Attributes
     ----------
     teachers : tuple of str
         Directories of finished emotion runs with the same clips, seeds and folds, such as
-        "runs/multitask"; no second round when empty.
+        "runs/multitask"; if empty, no second round.
     clips : tuple of {"test", "genre"}
-        The emotion set's test split, and all clips of the genre set.
+        Which clips get pseudo-labels: the emotion set's test split, and all clips of the genre set.
     labelled_repeats : int
-        How often an epoch passes each clip that has labels, so that they are not drowned.
+        How often each labelled clip appears in an epoch, to balance many pseudo-labels.
     """
 
     teachers: tuple[str, ...] = ()
@@ -462,16 +458,16 @@ class PseudoSection(Section):
 
 
 class Experiment(Section):
-    """Everything that describes a run, and nothing about the machine it runs on.
+    """All settings of a run, but none of the machine it runs on.
 
     Attributes
     ----------
     name : str
         Names `runs/<name>`.
     task : {"emotion", "genre"}
-        Regress targets or classify genres.
+        Predict targets or classify genres.
     seeds : tuple of int
-        The folds are repeated for every seed.
+        All folds are trained for each seed.
     """
 
     name: FolderName = "multitask"
@@ -490,17 +486,17 @@ class Experiment(Section):
 
     @property
     def is_classical(self) -> bool:
-        """Whether an estimator on clip statistics takes the network's place."""
+        """Whether an estimator on clip statistics replaces the network."""
         return self.classical.kind is not None
 
     @property
     def has_repeats(self) -> bool:
-        """Whether every seed trains, validates and tests once, in place of folds."""
+        """Whether each seed has one training, validation and test split, instead of folds."""
         return self.folds.split == "holdout" or self.data.windows is not None
 
     @property
     def selects_on_validation(self) -> bool:
-        """Whether the clips that are scored have chosen the network's epoch."""
+        """Whether the network's epoch was chosen on the clips that are scored."""
         return self.train.select != "last" and not self.is_classical
 
     @property
@@ -509,56 +505,43 @@ class Experiment(Section):
         return self.model.trunk is not None or self.model.weights is not None
 
     @model_validator(mode="after")
-    def _check_data(self) -> Self:
-        data, kind = self.data, self.model.kind
-        if not data.normalise:
-            for name in ("frequency_masks", "time_masks", "equaliser"):
-                if getattr(self.augment, name) is not None:
-                    raise ValueError(
-                        f"augment.{name} needs rows of mean 0 and deviation 1. Set it to false, or "
-                        f"data.normalise to true."
-                    )
-        if data.windows is None and data.statistics and kind != "mlp" and not self.is_classical:
+    def _check_input(self) -> Self:
+        data, model, whole = self.data, self.model, self.excerpt.frames is None
+        scaled = (n for n in ("frequency_masks", "time_masks", "equaliser") if getattr(self.augment, n))
+        if not data.normalise and (name := next(scaled, None)):
             raise ValueError(
-                f"data.statistics is one vector per clip, which model.kind '{kind}' can't read. "
+                f"augment.{name} needs normalised rows. Set it to false, or data.normalise to true."
+            )
+        if data.windows is None and data.statistics and model.kind != "mlp" and not self.is_classical:
+            raise ValueError(
+                f"data.statistics is one vector per clip, which model.kind '{model.kind}' can't read. "
                 f"Give 'mlp' with excerpt.frames 1, or a classical.kind."
             )
         if data.windows is not None and self.task != "genre":
             raise ValueError("data.windows holds genres in labels.npy. Give the task 'genre'.")
-        return self
-
-    @model_validator(mode="after")
-    def _check_network(self) -> Self:
-        model, whole = self.model, self.excerpt.frames is None
         if whole and (model.kind == "mlp" or (model.kind == "conv" and model.readout == "flatten")):
             fixing = "kind 'mlp'" if model.kind == "mlp" else "readout 'flatten'"
             raise ValueError(f"model.{fixing} reads one length, but excerpt.frames is false. Give a number.")
-        n_rows, fewest = N_ROWS_OF[self.data.rows], model.smallest_input[0]
-        if model.kind == "conv" and not self.is_classical and self.data.of_layout and n_rows < fewest:
+        n_rows, fewest = N_ROWS_OF[data.rows], model.smallest_input[0]
+        if model.kind == "conv" and not self.is_classical and data.of_layout and n_rows < fewest:
             raise ValueError(
-                f"the network pools at least {fewest} rows, but data.rows '{self.data.rows}' has {n_rows}. "
+                f"the network pools at least {fewest} rows, but data.rows '{data.rows}' has {n_rows}. "
                 f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
             )
         return self
 
     @model_validator(mode="after")
     def _check_training(self) -> Self:
-        train = self.train
+        train, loss, is_emotion = self.train, self.loss, self.task == "emotion"
         if train.select == "last" and (train.patience or train.keep_last):
             name = "patience" if train.patience else "keep_last"
             raise ValueError(
-                f"train.{name} needs a best epoch, but train.select is 'last'. Give train.select "
-                f"'best-score' or 'best-loss', or train.{name} false."
+                f"train.{name} needs train.select 'best-score' or 'best-loss'. Give one of them."
             )
         if train.keep_last and not self.has_repeats:
             raise ValueError("train.keep_last tests on labelled clips. Give folds.split 'holdout'.")
         if train.frozen_epochs and not self.starts_pretrained:
             raise ValueError("train.frozen_epochs freezes random weights. Give model.trunk or model.weights.")
-        return self
-
-    @model_validator(mode="after")
-    def _check_loss(self) -> Self:
-        loss, is_emotion = self.loss, self.task == "emotion"
         if loss.rank_normal and not loss.standardise:
             raise ValueError("loss.rank_normal needs standardised targets. Give loss.standardise true.")
         if is_emotion and loss.squared == 0:
@@ -575,39 +558,31 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_estimator(self) -> Self:
-        kind, fitting = self.classical.kind, _ESTIMATORS[self.task]
-        if kind is None:
-            return self
-        if kind not in fitting:
+    def _check_estimator_and_teachers(self) -> Self:
+        kind, fitting, teachers = self.classical.kind, _ESTIMATORS[self.task], self.pseudo.teachers
+        if kind is not None and kind not in fitting:
             raise ValueError(f"classical.kind '{kind}' can't do {self.task}. Give {', '.join(fitting)}.")
         if kind == "boosting" and self.classical.clip_share < 1:
             raise ValueError("classical.kind 'boosting' fits all clips. Give classical.clip_share 1.")
-        if self.data.rate == "beat":
+        if kind is not None and self.data.rate == "beat":
             raise ValueError(f"classical.kind '{kind}' needs frames of equal length. Give data.rate 'full'.")
-        if self.starts_pretrained:
+        if kind is not None and self.starts_pretrained:
             raise ValueError(f"classical.kind '{kind}' has no use for model.trunk or weights. Remove them.")
-        return self
-
-    @model_validator(mode="after")
-    def _check_teachers(self) -> Self:
-        if not self.pseudo.teachers:
-            return self
-        if self.task != "emotion" or self.has_repeats or not self.data.of_layout:
+        if teachers and (self.task != "emotion" or self.has_repeats or not self.data.of_layout):
             raise ValueError(
                 "pseudo.teachers give targets to unlabelled arrays, fold by fold. Give the task 'emotion', "
                 "folds.split 'folds' and no data.statistics or data.windows, or no teachers."
             )
-        if self.is_classical:
+        if teachers and kind is not None:
             raise ValueError(
-                f"classical.kind '{self.classical.kind}' can't learn from pseudo.teachers. Give a network, "
-                f"or no teachers; an estimator can be a teacher."
+                f"classical.kind '{kind}' can't learn from pseudo.teachers. Give a network, or no teachers; "
+                f"an estimator can be a teacher."
             )
         return self
 
 
 def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
-    """Lay differences over the defaults.
+    """Build an experiment from its differences from the defaults.
 
     Parameters
     ----------
@@ -619,18 +594,18 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
     Raises
     ------
     InputError
-        For an unknown key, a value of the wrong kind, or settings that exclude each other.
+        For an unknown key, a value of the wrong type, or settings that exclude each other.
     """
     return checked(Experiment, differences, place)
 
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:
-    """The resolved experiment as plain values, as `experiment.json` holds it."""
+    """All settings as plain values, as `experiment.json` holds them."""
     return experiment.model_dump(mode="json")
 
 
 def differing_keys(one: dict[str, Any], other: dict[str, Any], above: str = "") -> list[str]:
-    """Dotted keys in which two resolved experiments differ."""
+    """Dotted keys in which the results of `experiment_to_dict` differ."""
     keys: list[str] = []
     for key in sorted(one.keys() | other.keys()):
         left, right = one.get(key, ...), other.get(key, ...)

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +23,8 @@ from music_emotion.training.folds import run_experiment, run_pretraining
 
 BEST = "best.toml"  # in runs/<study>
 _DIVERGED = "diverged.json"  # in runs/<study>/<row>
-_POLL_SECONDS = 1.0
+
+Claim = tuple[Row | Literal["wait", "done"], AbstractContextManager[Any]]
 
 
 def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
@@ -56,17 +57,17 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
     shared = _SharedStudy(study) if accelerator.is_main_process else None
     is_told = False
     while True:
-        taken: tuple[Row, FileLock] | str = shared.take() if shared else "wait"
-        (step,) = broadcast_object_list([taken if isinstance(taken, str) else taken[0]])
+        step, lock = shared.take() if shared else ("wait", nullcontext())
+        (step,) = broadcast_object_list([step])
         if step == "done":
             return shared.write_results() if shared else pd.DataFrame()
         if step == "wait":  # all processes wait here, since a collective operation times out
             if not is_told:
                 accelerator.print("waiting for rows that other processes train ...", flush=True)
             is_told = True
-            time.sleep(_POLL_SECONDS)
+            time.sleep(1)
             continue
-        with nullcontext() if isinstance(taken, str) else taken[1]:
+        with lock:
             _train(step, accelerator)
             if shared:
                 shared.finish(step)
@@ -107,8 +108,8 @@ class _SharedStudy:
         shared = [study.differences, study.file.fixed, study.pretrain]  # else trials can't be compared
         self.searched = json.dumps([*shared, list(self.search.space.items()) if self.search else []])
 
-    def take(self) -> "tuple[Row, FileLock] | Literal['wait', 'done']":
-        """A row to train, with its lock; unfinished ones come before new proposals."""
+    def take(self) -> Claim:
+        """Lock the next row to train, unfinished ones first; or return "wait" or "done"."""
         with self.lock:
             rows = self._rows()
             for row in rows:
@@ -118,7 +119,7 @@ class _SharedStudy:
                 rows.append(self._propose(self.search))
                 if claim := self._claim(rows[-1]):
                     return claim
-            return "done" if all(map(self._line, rows)) else "wait"
+            return "done" if all(map(self._line, rows)) else "wait", nullcontext()
 
     def finish(self, row: Row) -> None:
         """Write the results so far, and print that of a trained row."""
@@ -194,18 +195,16 @@ class _SharedStudy:
         files.write_json(self.folder / "trials.json", {"searched": self.searched, "trials": trials})
         return self.study.proposed(trials[-1])
 
-    def _claim(self, row: Row) -> tuple[Row, FileLock] | None:
+    def _claim(self, row: Row) -> Claim | None:
         """The row, or first its trunk, with its lock; None where it is finished or another process has it."""
         if self._line(row):
             return None
         step = row.trunk if row.trunk is not None and not _is_finished(row.trunk) else row
         step.place.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(step.place / "row.lock")
         try:
-            lock.acquire(timeout=0)
+            return step, FileLock(step.place / "row.lock").acquire(timeout=0)
         except Timeout:
             return None
-        return step, lock
 
     def _line(self, row: Row) -> dict[str, Any]:
         """The line of a row in the table; empty while it is not finished."""
