@@ -172,7 +172,7 @@ MISTAKES = {
     "extract.py clips.csv --out x --max-failed 2": (1, "--max-failed"),
     "extract.py clips.csv --out x --hop-length 0": (2, "command line: hop_length is '0'; input should be"),
     "extract.py clips.csv --out x --jobs 0": (2, "--jobs is 0"),
-    "train.py small.toml --train.patience 2": (2, "command line: train.patience needs a best epoch"),
+    "train.py small.toml --train.patience 2": (2, "command line: train.patience needs train.select"),
     "train.py small.toml --only-fold 3": (2, "the folds are 0 to 2"),
     "train.py small.toml --folds.split holdout --only-fold 1": (2, "the folds are 0 to 0"),
     "train.py small.toml --optim.name adamm": (2, "timm has no optimiser 'adamm'"),
@@ -216,7 +216,7 @@ def test_help_names_every_flag_and_loads_no_heavy_library(run_script):
     status, out, _ = run_script("train.py", "--help")
     assert status == 0
     assert "--optim.learning-rate" in out
-    assert "The largest one." in out
+    assert "The peak learning rate." in out
     heavy = "{'torch', 'librosa', 'pandas', 'matplotlib'}"
     code = (
         f"import sys; from music_emotion.cli import main; main('--help'); print(sys.modules.keys() & {heavy})"
