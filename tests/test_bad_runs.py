@@ -115,7 +115,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
         "another submission",
     ),
     # blends
-    "blend-of-other-clips": (nothing, BLEND_TWO, r"fewer lacks 10 ids of one \(1030,"),
+    "blend-of-other-clips": (nothing, BLEND_TWO, r"fewer and one differ in 10 clips \(1030,"),
     "blend-of-the-unfinished": (nothing, (*BLEND, "runs/unfinished"), "not finished: it lacks seed0/fold2"),
     "blend-of-one-run-twice": (nothing, (*BLEND, "runs/one", "runs/one"), "same name. Name each run once"),
     "blend-of-two-tasks": (

@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,44 +11,36 @@ from music_emotion.files import write_json, write_predictions
 from music_emotion.runs import Cost, write_cost
 
 TARGETS = ["valence", "energy"]
+MACHINE = {"commit": "0123456789ab", "device": "cpu", "processes": 1, "precision": "bf16"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def truth() -> pd.DataFrame:
     """Target values of 60 clips."""
     values = np.random.default_rng(0).random((60, 2))
     return pd.DataFrame(values, pd.Index(np.arange(100, 160), name="Id"), TARGETS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def noisy(truth):
     """Predictions of the truth with noise: `noisy(deviation, seed)`."""
-
-    def make(deviation: float, seed: int = 1) -> pd.DataFrame:
-        noise = np.random.default_rng(seed).normal(0, deviation, truth.shape)
-        return truth + noise
-
-    return make
+    return lambda deviation, seed=1: truth + np.random.default_rng(seed).normal(0, deviation, truth.shape)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def folds(truth) -> pd.Series:
     return pd.Series(np.arange(len(truth)) % 5, truth.index)
 
 
-@pytest.fixture
-def runs(tmp_path):
-    return tmp_path / "runs"
+@pytest.fixture(scope="session")
+def leave_in(folds):
+    """Leave a scored run: `leave_in(runs, "one", truth, {0: predictions}, {"train": {"epochs": 3}})`."""
 
-
-@pytest.fixture
-def leave(runs, folds):
-    """Leave a scored run: `leave("one", truth, {0: predictions, 1: others}, {"train": {"epochs": 3}})`."""
-
-    def leave_run(name, truth, predictions, settings=None, only=range(5)):
+    def leave_run(runs, name, truth, predictions, settings=None, only=range(5)):
         data, seeds = {"root": "data/own"}, list(predictions)
         experiment = build_experiment({"data": data, "seeds": seeds, **(settings or {}), "name": name}, name)
         write_json(runs / name / "experiment.json", experiment_to_dict(experiment))
+        write_json(runs / name / "environment.json", MACHINE)
         for seed, fold in itertools.product(seeds, only):
             place, table = runs / name / f"seed{seed}" / f"fold{fold}", predictions[seed]
             write_predictions(place / "valid.csv", table.loc[folds.loc[table.index] == fold])
@@ -57,3 +50,14 @@ def leave(runs, folds):
         return runs / name
 
     return leave_run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def leave(runs, leave_in):
+    """As `leave_in`, in a folder of the test's own."""
+    return partial(leave_in, runs)

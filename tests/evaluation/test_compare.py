@@ -1,17 +1,18 @@
-"""Two runs compared in pairs from their files: against numbers computed otherwise, and what is refused."""
+"""Two runs compared in pairs from their files: against their resampled scores, and what is refused."""
 
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata, spearmanr
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.stats import spearmanr
 
 from music_emotion.evaluation.compare import compare_runs
+from music_emotion.evaluation.intervals import resampled_scores
 from music_emotion.files import InputError, read_json, write_json
 
 GENRES = ["Blues", "Folk", "Jazz"]
+BOTH = ["valence", "energy"]
 
 
 def read_rows(text: str) -> dict[str, list[str]]:
@@ -20,32 +21,42 @@ def read_rows(text: str) -> dict[str, list[str]]:
     return {name: cells for name, *cells in lines[2:]}
 
 
-def bounds(value: float, drawn: np.ndarray, sign: str = "") -> str:
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+def expected(task, truth, pair, names) -> list[str]:
+    """The cells that resampled scores give."""
+
+    def words(score, sign=""):
+        return f"{score['value']:{sign}.3f} [{score['low']:{sign}.3f}, {score['high']:{sign}.3f}]"
+
+    ours, others = (resampled_scores(task, truth, table) for table in pair)
+    apart = ours.difference(others, names)
+    assert 0 < apart["above"] < 1
+    scores = [words(each.interval(names)) for each in (ours, others)]
+    return [*scores, words(apart, "+"), f"{100 * apart['above']:.1f} %"]
 
 
-def genre_tables(seed, index):
+def genre_tables(seed, index, noise=1.5):
     truth = pd.DataFrame(np.eye(3)[np.random.default_rng(0).integers(0, 3, len(index))], index, GENRES)
-    return truth, truth + np.random.default_rng(seed).random((len(index), 3)) * 1.5
+    return truth, truth + np.random.default_rng(seed).random((len(index), 3)) * noise
 
 
-def test_scores_differences_and_shares_are_those_by_hand(leave, truth, noisy):
+def test_every_row_has_both_scores_and_their_difference(leave, truth, noisy):
     pair = noisy(0.25, 1), noisy(0.35, 2)
-    text = compare_runs(leave("one", truth, {0: pair[0]}), leave("two", truth, {0: pair[1]}), ["energy"])
-    rows = read_rows(text)
+    one, two = (leave(name, truth, {0: table}) for name, table in zip(("one", "two"), pair, strict=True))
+    rows = read_rows(compare_runs(one, two, ["energy"]))
     assert list(rows) == ["valence", "mean of valence and energy", "energy"]
-    values = [spearmanr(truth["energy"], table["energy"])[0] for table in pair]
-    drawn = np.random.default_rng(0).integers(0, 60, (2000, 60))
-    ranks = [rankdata(table["energy"].to_numpy()[drawn], axis=1) for table in (truth, *pair)]
-    scores = np.array([[np.corrcoef(a, b)[0, 1] for b in (c, d)] for a, c, d in zip(*ranks, strict=True)])
-    apart = scores[:, 0] - scores[:, 1]
-    above = (apart > 0).mean()
-    assert 0.5 < above < 1
-    assert rows["energy"] == [
-        *(bounds(value, drawn) for value, drawn in zip(values, scores.T, strict=True)),
-        *(bounds(values[0] - values[1], apart, "+"), f"{100 * above:.1f} %"),
-    ]
+    assert rows["energy"] == expected("emotion", truth, pair, ["energy"])
+    assert rows["mean of valence and energy"] == expected("emotion", truth, pair, BOTH)
+    known, one = genre_tables(1, truth.index)
+    pair = one, genre_tables(2, truth.index, 1.7)[1]
+    task = {"task": "genre"}
+    voters = [leave(f"genre{number}", known, {0: table}, task) for number, table in enumerate(pair)]
+    rows = read_rows(text := compare_runs(*voters))
+    assert list(rows) == ["accuracy", "weighted_f1", "macro_f1"]
+    for name, cells in rows.items():
+        assert cells == expected("genre", known, pair, [name])
+    assert "in macro_f1" in text
+    with pytest.raises(InputError, match=r"both runs predict genres\. Leave it out"):
+        compare_runs(*voters, ["energy"])
 
 
 def test_the_text_says_whether_it_is_beyond_chance_and_what_to_keep_in_mind(leave, truth, noisy):
@@ -68,27 +79,6 @@ def test_the_text_says_whether_it_is_beyond_chance_and_what_to_keep_in_mind(leav
     assert "is not beyond the chance of which clips there are" in close
     assert "epoch" not in close
     assert "usually scores higher" not in close
-
-
-def test_genres_are_compared_by_their_measures(leave, truth):
-    known, one = genre_tables(1, truth.index)
-    other = genre_tables(2, truth.index)[1]
-    pair = [
-        leave(name, known, {0: table}, {"task": "genre"}) for name, table in (("one", one), ("two", other))
-    ]
-    rows = read_rows(text := compare_runs(*pair))
-    assert list(rows) == ["accuracy", "weighted_f1", "macro_f1"]
-    labels, guesses = known.to_numpy().argmax(1), [t.to_numpy().argmax(1) for t in (one, other)]
-    assert rows["accuracy"][0].startswith(f"{accuracy_score(labels, guesses[0]):.3f} [")
-    macro = [f1_score(labels, guess, average="macro") for guess in guesses]
-    assert rows["macro_f1"][2].startswith(f"{macro[0] - macro[1]:+.3f} [")
-    drawn = np.random.default_rng(0).integers(0, 60, (2000, 60))
-    right = [(guess == labels)[drawn].sum(axis=1) for guess in guesses]
-    above = (right[0] > right[1]).mean() + (right[0] == right[1]).mean() / 2
-    assert rows["accuracy"][3] == f"{100 * above:.1f} %"
-    assert "in macro_f1" in text
-    with pytest.raises(InputError, match=r"both runs predict genres\. Leave it out"):
-        compare_runs(*pair, ["energy"])
 
 
 def test_other_clips_and_unfinished_runs_are_refused_or_compared_on_what_both_have(leave, truth, noisy):
@@ -125,22 +115,22 @@ def test_what_can_not_be_compared_is_said(leave, runs, truth, noisy):
     genres = leave("genres", known, {0: guessed}, {"task": "genre"})
     renamed = {"valence": "tension", "energy": "arousal"}
     others = leave("others", truth.rename(columns=renamed), {0: noisy(0.2).rename(columns=renamed)})
-    for pair, sentence in {
-        (one, runs / "one"): "Both runs are",
-        (one, runs / "none"): r"The run .*none does not exist",
-        (one, runs / "split"): "split is scored on a test split",
-        (one, runs / "repeats"): "repeats is scored on repeated splits",
-        (one, genres): "genres predicts genres and one targets",
-        (genres, few): r"genres and few differ in their classes \(Jazz\)",
-        (one, others): "one and others have no target in common",
-        (
-            one,
-            leave("three", changed, {0: noisy(0.3)}),
-        ): "one and three differ in the truth of 2 clips: 103, 108",
-    }.items():
+    three = leave("three", changed, {0: noisy(0.3)})
+    for first, second, sentence in (
+        (one, runs / "one", "Both runs are"),
+        (one, runs / "none", r"The run .*none does not exist"),
+        (one, runs / "split", "split is scored on a test split"),
+        (one, runs / "repeats", "repeats is scored on repeated splits"),
+        (one, genres, "genres predicts genres and one targets"),
+        (genres, few, r"genres and few differ in their classes \(Jazz\)"),
+        (one, others, "one and others have no target in common"),
+        (one, three, "one and three differ in the truth of 2 clips: 103, 108"),
+    ):
         with pytest.raises(InputError, match=sentence):
-            compare_runs(*pair)
-    with pytest.raises(InputError, match=r"--headline names 'danceability'.* are valence, energy"):
+            compare_runs(first, second)
+    with pytest.raises(
+        InputError, match="--headline names 'danceability'; both runs have the targets valence, energy"
+    ):
         compare_runs(one, two, ["danceability"])
     (one / "truth.csv").unlink()
     with pytest.raises(InputError, match=r"truth\.csv does not exist"):

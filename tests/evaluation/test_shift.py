@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from music_emotion.evaluation import shift
 from music_emotion.evaluation.shift import shift_score
 
 AUC = re.compile(r"AUC (\d\.\d+) \[(\d\.\d+), (\d\.\d+)\], n = (\d+) \+ (\d+)")
@@ -35,11 +37,6 @@ def quieter(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def without_high_bands(array: np.ndarray) -> np.ndarray:
-    array[96:128] = -80
-    return array
-
-
 def shorter(array: np.ndarray) -> np.ndarray:
     return array[:, :45]
 
@@ -58,29 +55,27 @@ def test_splits_of_one_kind_are_not_told_apart_and_nothing_is_trained(check):
     ("change", "named"),
     [
         (quieter, r"level of .* Hz.*: [\d.]+ deviations lower in the test split"),
-        (without_high_bands, r"level of [3-9],\d00 to [\d,]+ Hz.*: [\d.]+ deviations lower"),
         (shorter, r"length in frames: [\d.]+ deviations lower"),
     ],
 )
 def test_a_made_shift_is_noticed_and_named(check, change, named):
-    _, said = check(40, 40, change)
+    _, said = check(30, 30, change)
     value, low, *_ = map(float, AUC.search(said).groups())
     assert low > 0.8
     assert value > 0.9
     assert "The splits differ, so the out-of-fold score may not carry over" in said
     lines = [line for line in said.splitlines() if line.startswith("  ")]
-    assert len(lines) == 5
     assert re.search(named, lines[0]), lines
     sizes = [float(re.search(r": ([\d.]+) deviations", line).group(1)) for line in lines]
+    assert len(sizes) == 5
     assert sizes == sorted(sizes, reverse=True)
 
 
 def test_a_table_of_statistics_is_checked_by_its_columns(check):
     rng = np.random.default_rng(0)
-    for split, n in (("train", 40), ("test", 30)):
-        table = pd.DataFrame({"id": range(1000, 1000 + n), "tempo_bpm": rng.normal(100, 10, n)})
-        table["flatness_mean"] = rng.normal(3 if split == "test" else 0, 1, n)
-        table.to_csv(f"{split}.csv", index=False)
+    for split, n, mean in (("train", 40, 0), ("test", 30, 3)):
+        columns = {"tempo_bpm": rng.normal(100, 10, n), "flatness_mean": rng.normal(mean, 1, n)}
+        pd.DataFrame({"id": range(1000, 1000 + n), **columns}).to_csv(f"{split}.csv", index=False)
     _, said = check(40, 30, None, "--data.statistics", "{split}.csv")
     assert re.search(r"^  flatness_mean: [23]\.\d\d deviations higher", said, re.MULTILINE)
     assert float(AUC.search(said).group(2)) > 0.8
@@ -97,7 +92,7 @@ def test_genres_are_checked_by_pretrain(competition, tmp_path, monkeypatch, run_
 def test_without_a_test_split_there_is_nothing_to_compare(check):
     status, said = check(20, 4)
     assert status == 2
-    assert "data has 20 training and 4 test clips. Give 5 clips of each or more." in said
+    assert "needs 5 clips of each split, but data has 20 training and 4 test clips. Give more" in said
     for path in Path("data/multitask_dataset/test").iterdir():
         path.unlink()
     Path("data/multitask_dataset/test").rmdir()
@@ -107,21 +102,17 @@ def test_without_a_test_split_there_is_nothing_to_compare(check):
 
 def test_what_only_tells_groups_does_not_tell_the_splits():
     rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(20), 10)
+    groups = np.repeat(np.arange(20), 5)
     is_test = groups >= 10
-    statistics = rng.normal(0, 1, (20, 4))[groups] + rng.normal(0, 0.01, (200, 4))
+    statistics = rng.normal(0, 1, (20, 4))[groups] + rng.normal(0, 0.01, (100, 4))
     grouped = shift_score(statistics, is_test, groups)
-    alone = shift_score(statistics, is_test, np.arange(200))
+    alone = shift_score(statistics, is_test, np.arange(100))
     assert alone["low"] > 0.95  # every clip has its like among those that are learnt from
     assert grouped["value"] < 0.8
-    assert grouped["n"] == 200
+    assert grouped["n"] == 100
 
 
 def test_the_area_is_scikit_learns():
-    from sklearn.metrics import roc_auc_score
-
-    from music_emotion.evaluation import shift
-
     rng = np.random.default_rng(1)
     is_test, probability = rng.random((3, 30)) < 0.4, rng.integers(0, 9, (3, 30)) / 9
     expected = [roc_auc_score(a, b) for a, b in zip(is_test, probability, strict=True)]

@@ -8,7 +8,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from music_emotion.evaluation import intervals
+from music_emotion.evaluation.intervals import resampled_scores
 from music_emotion.files import InputError
 
 _ENOUGH = 300  # clips, from which on intervals have to be honest
@@ -137,13 +137,12 @@ def _contained(case: Case, random: np.random.Generator) -> dict[str, dict[str, b
     sample = case.draw(random, case.n)
     truth, one, other, _ = sample
     if isinstance(truth, pd.DataFrame):
-        found = intervals.pooled_scores(truth, one)
-        found["difference"] = intervals.paired_difference(truth, one, other, _TARGETS)
+        ours, others = (resampled_scores("emotion", truth, table) for table in (one, other))
+        found = ours.intervals() | {"difference": ours.difference(others, ["mean"])}
     else:
-        classes = [f"class {number}" for number in range(len(_SHARES))]
-        found = intervals.class_intervals(truth, one, classes)
-        ahead = intervals.paired_classes(truth, one, other, classes)
-        found |= {f"{name}_ahead": interval for name, interval in ahead.items()}
+        known = pd.DataFrame(np.eye(len(_SHARES))[truth])
+        ours, others = (resampled_scores("genre", known, pd.DataFrame(each)) for each in (one, other))
+        found = ours.intervals() | {f"{name}_ahead": ours.difference(others, [name]) for name in ours.drawn}
     return {
         name: {score: each["low"] <= known[score] <= each["high"] for score, each in found.items()}
         for name, known in ({"": sample.known} | case.known).items()

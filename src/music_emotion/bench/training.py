@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from music_emotion.bench.memory import run_train
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.datasets.clip_set import load_clip_set
-from music_emotion.evaluation.intervals import mean_score, paired_difference, pooled_scores
+from music_emotion.evaluation.intervals import resampled_scores
 from music_emotion.evaluation.scores import mean_table, read_folds, summary
 from music_emotion.experiment_files import lay_over, read_differences
 from music_emotion.files import InputError
@@ -131,11 +131,12 @@ def _report(
 ) -> None:
     """Print scores and times of both; the last line says which is ahead."""
     print(f"folds {', '.join(map(str, folds))}, in turns; headline: mean of {', '.join(targets)}")
-    headlines, seconds = [], []
+    resampled, headlines, seconds = [], [], []
     for contender in (slow, fast):
         predictions, costs = contender.predictions(folds), contender.costs(folds)
-        headline = mean_score(truth, predictions, targets)
-        scores = {name: score for name, score in pooled_scores(truth, predictions).items() if name in truth}
+        drawn = resampled_scores("emotion", truth, predictions)
+        headline = drawn.interval(targets)
+        scores = {name: drawn.interval([name]) for name in truth}
         marks = {"selected_on_validation": contender.experiment.selects_on_validation}
         print(summary(contender.experiment.name, {"pooled": scores | {"headline": headline}} | marks))
         took = costs["seconds"]
@@ -144,9 +145,10 @@ def _report(
             f"  {took.mean():.1f} s per fold [{took.min():.1f}, {took.max():.1f}], n={len(took)}, training "
             f"and validation; {excerpts / took.sum():.1f} excerpts trained per second"
         )
+        resampled.append(drawn)
         headlines.append(headline["value"])
         seconds.append(took)
-    ahead = paired_difference(truth, fast.predictions(folds), slow.predictions(folds), targets)
+    ahead = resampled[1].difference(resampled[0], targets)
     print(summary("second less first", {"pooled": {"headline": ahead}}))
     (public, ours), (slow_seconds, fast_seconds) = headlines, seconds
     ratios = slow_seconds / fast_seconds

@@ -36,9 +36,9 @@ def blend(
         Scale on which folds, seeds and emotion runs are averaged: z-score or rank. Genre runs
         average their probabilities.
     shrinkage
-        Of emotion runs: 0 takes the fitted weights, 1 equal ones.
+        For emotion runs: 0 takes the fitted weights, 1 equal ones.
     choose
-        Of emotion runs: leave out those that do not raise the score; members.csv says what each gave.
+        For emotion runs: leave out those that do not raise the score; members.csv lists what each gave.
     runs
         Folder of all runs.
     """
@@ -104,7 +104,7 @@ def submit(
 
 
 def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: bool = False) -> None:
-    """Say how far two runs or blends lie apart, with 95 % intervals over the same resamples of the clips.
+    """Compare two runs or blends: scores and their difference, with paired bootstrap 95 % intervals.
 
     Needs no data, stores or weights.
 
@@ -113,7 +113,7 @@ def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: b
     one, other
         Directories of runs on the same clips, such as runs/multitask.
     headline
-        Targets whose mean decides; all without it. Of genres macro F1 decides.
+        Targets whose mean decides; all without it. For genres macro F1 decides.
     common
         Compare also unfinished runs and those of other clips, on the clips that both have predicted.
     """

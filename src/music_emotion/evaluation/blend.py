@@ -11,10 +11,12 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata
 
 from music_emotion.config import STRICT
-from music_emotion.evaluation.metrics import target_scores
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.files import InputError, check_predictions, checked, first_five, read_json
+from music_emotion.runs import BLEND
 
 Method = Literal["z-score", "rank"]
+Weights = dict[str, dict[str, float]]  # by run and target
 Members = Mapping[str, pd.DataFrame]  # name of a run to its out-of-fold predictions
 
 
@@ -70,22 +72,17 @@ def blend(
 
 
 def aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
-    """Checked tables with the rows of the first, sorted by id, and its columns."""
+    """Check that tables share clips and columns; sort them by id, with the columns of the first."""
     first_name, first = next(iter(tables.items()))
     for name, table in tables.items():
         check_predictions(table, name)
-        lacking, extra = first.index.difference(table.index), table.index.difference(first.index)
-        if len(lacking) or len(extra):
-            raise InputError(
-                f"{name} lacks {len(lacking)} ids of {first_name} ({first_five(lacking) or 'none'}) and has "
-                f"{len(extra)} others ({first_five(extra) or 'none'}). Blend only predictions of the same "
-                f"clips."
-            )
-        if sorted(first.columns) != sorted(table.columns):
-            raise InputError(
-                f"{first_name} has the targets {', '.join(first.columns)}, but {name} has "
-                f"{', '.join(table.columns)}. Blend only predictions of the same targets."
-            )
+        for what, one, other in (
+            ("clips", first.index, table.index),
+            ("columns", first.columns, table.columns),
+        ):
+            if len(apart := one.symmetric_difference(other)):
+                differ = f"{name} and {first_name} differ in {len(apart)} {what} ({first_five(apart)})."
+                raise InputError(f"{differ} Give predictions of the same {what}.")
     return [table.loc[first.index.sort_values(), first.columns] for table in tables.values()]
 
 
@@ -185,7 +182,7 @@ def nested_blend(
 def rank_members(
     truth: pd.DataFrame, members: Members, folds: pd.Series, method: Method, shrinkage: float
 ) -> pd.Series:
-    """Order runs greedily: the best one first, then always the one with which the blend scores best.
+    """Order runs by greedy forward selection: each next run is the one with which the blend scores best.
 
     Parameters
     ----------
@@ -204,12 +201,12 @@ def rank_members(
     place of repeated members.
     """
     taken: dict[str, float] = {}
-    while len(taken) < len(members):
+    while left := [name for name in members if name not in taken]:
         scores = {}
-        for name in [name for name in members if name not in taken]:
+        for name in left:
             tables = {each: members[each] for each in [*taken, name]}
             nested = nested_blend(truth, tables, folds, method, shrinkage)
-            scores[name] = target_scores(truth, nested)["mean"]
+            scores[name] = table_scores("emotion", truth, nested)["mean"]
         best = max(scores, key=scores.__getitem__)
         taken[best] = scores[best]
     return pd.Series(taken, name="score")
@@ -256,17 +253,17 @@ class Recipe:
     method : {"z-score", "rank"}
         Scale on which predictions are averaged.
     shrinkage : float
-        Of the weights towards equal ones.
+        0 for fitted weights, 1 for equal ones.
     weights : dict of str to dict of str to float
         Name of a run to the weight of each target.
     target_mean, target_deviation : dict of str to float
-        Of the training clips' labels: the units of the blend.
+        Mean and standard deviation of the training clips' labels: the units of the blend.
     """
 
     members: list[str]
     method: Method
     shrinkage: float
-    weights: dict[str, dict[str, float]]
+    weights: Weights
     target_mean: dict[str, float]
     target_deviation: dict[str, float]
 
@@ -312,13 +309,12 @@ def read_recipe(blended: Path) -> Recipe:
     InputError
         When the directory does not exist or is not of a blend, or its recipe is damaged.
     """
-    path = blended / "blend.json"
+    path = blended / BLEND
     if not path.exists():
-        what = "is not a blend" if blended.is_dir() else "is not a folder"
+        what = "a blend" if blended.is_dir() else "a folder"
         remedy = "Name one that `music-emotion blend` wrote."
         if (blended / "oof.csv").exists():
-            remedy = (
-                f"Make one, even of a single run: music-emotion blend {blended} --name {blended.name}-blend"
-            )
-        raise InputError(f"{blended} {what}. {remedy}")
+            command = f"music-emotion blend {blended} --name {blended.name}-blend"
+            remedy = f"Make one, even of a single run: {command}"
+        raise InputError(f"{blended} is not {what}. {remedy}")
     return checked(Recipe, read_json(path), path, "Blend the runs again.")

@@ -1,15 +1,16 @@
 """Two runs on the same clips, compared in pairs from their text files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from music_emotion.evaluation import intervals
+from music_emotion.evaluation.intervals import resampled_scores, spread_of
 from music_emotion.evaluation.report import Run, Score, read_run
 from music_emotion.evaluation.report_tables import interval, listed, markdown
 from music_emotion.files import InputError, first_five
 
+_MEASURES = (("accuracy",), ("weighted_f1",), ("macro_f1",))  # the last decides
 _TOLERANCE = 1e-9  # of target values that were written as text
 
 
@@ -21,7 +22,7 @@ def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: b
     one, other : Path
         Directories of runs or blends that were scored out of fold.
     headline : sequence of str
-        Targets whose mean decides; all common ones when empty. Of genres macro F1 decides.
+        Targets whose mean decides; all common ones when empty. For genres macro F1 decides.
     common : bool
         Compare unfinished runs, and runs of different clips, on the clips of both.
 
@@ -48,14 +49,18 @@ def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: b
         raise InputError("--headline names targets, but both runs predict genres. Leave it out.")
     if not common:
         _check_complete(*pair)
-    return _text(pair, _rows(bool(genres), *_on_common_clips(*pair), headline))
+    truth, *tables = _on_common_clips(*pair)
+    ours, others = (resampled_scores("genre" if genres else "emotion", truth, table) for table in tables)
+    rows = {
+        names: (ours.interval(names), others.interval(names), ours.difference(others, names))
+        for names in (_MEASURES if genres else _means([str(name) for name in truth], headline))
+    }
+    return _text(pair, rows)
 
 
 def _read(directory: Path, name: str) -> Run:
     if not directory.is_dir():
-        raise InputError(
-            f"The run {directory} does not exist. Name the directory of a run, such as runs/blend."
-        )
+        raise InputError(f"The run {directory} does not exist. Name a run's folder, such as runs/blend.")
     run = read_run(directory, name)
     if run.truth.empty:
         what = "repeated splits, each with other test clips" if run.file.repeated else "a test split"
@@ -64,7 +69,7 @@ def _read(directory: Path, name: str) -> Run:
 
 
 def _check_complete(one: Run, other: Run) -> None:
-    """Refuse unfinished runs, and two of different clips."""
+    """Refuse unfinished runs, and runs of different clips."""
     remedy = "give --common to compare the clips that both have predicted."
     for run in (one, other):
         n_scored = len(run.file.per_fold.scores)
@@ -88,39 +93,26 @@ def _on_common_clips(one: Run, other: Run) -> tuple[pd.DataFrame, pd.DataFrame, 
     if not columns or len(ids) < 2:
         what = f"{len(ids)} clips" if columns else "no target"
         raise InputError(f"{both} have {what} in common, which can't be compared.")
-    tables = [each.loc[ids, columns] for each in (one.truth, other.truth, one.predictions, other.predictions)]
-    apart = ids[((tables[0] - tables[1]).abs() > _TOLERANCE).any(axis=1)]
+    truth, others_truth, ours, others = (
+        table.loc[ids, columns] for table in (one.truth, other.truth, one.predictions, other.predictions)
+    )
+    apart = ids[((truth - others_truth).abs() > _TOLERANCE).any(axis=1)]
     if len(apart):
-        raise InputError(
-            f"{both} differ in the truth of {len(apart)} clips: {first_five(apart)}. They were trained on "
-            f"different labels; train both on the same."
-        )
-    return tables[0], tables[2], tables[3]
+        clips = f"{len(apart)} clips: {first_five(apart)}"
+        raise InputError(f"{both} differ in the truth of {clips}. Train both on the same labels.")
+    return truth, ours, others
 
 
-def _rows(
-    is_genre: bool, truth: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame, headline: Sequence[str]
-) -> dict[tuple[str, ...], list[dict[str, float]]]:
-    """Both scores and their difference, by the targets that they are the mean of. The last row decides."""
-    columns = [str(name) for name in truth]
-    if is_genre:
-        known, likely = truth.to_numpy().argmax(axis=1), (one.to_numpy(), other.to_numpy())
-        found = [intervals.class_intervals(known, each, columns) for each in likely]
-        found.append(intervals.paired_classes(known, likely[0], likely[1], columns))
-        return {(name,): [each[name] for each in found] for name in ("accuracy", "weighted_f1", "macro_f1")}
-    if unknown := [name for name in headline if name not in columns]:
-        raise InputError(
-            f"--headline names '{unknown[0]}'; the targets that both runs have are {', '.join(columns)}."
-        )
-    chosen = columns if set(headline) in (set(), set(columns)) else headline
-    rows = {}
-    for names in reversed(dict.fromkeys(map(tuple, [chosen, columns, *([name] for name in columns[::-1])]))):
-        scores = [intervals.mean_score(truth, table, names) for table in (one, other)]
-        rows[names] = [*scores, intervals.paired_difference(truth, one, other, names)]
-    return rows
+def _means(targets: list[str], headline: Sequence[str]) -> list[tuple[str, ...]]:
+    """The targets that each row is the mean of: single ones, all, and the headline, which decides."""
+    if unknown := [name for name in headline if name not in targets]:
+        raise InputError(f"--headline names '{unknown[0]}'; both runs have the targets {', '.join(targets)}.")
+    chosen = targets if set(headline) in (set(), set(targets)) else headline
+    deciding = [tuple(chosen), tuple(targets), *((name,) for name in reversed(targets))]
+    return list(dict.fromkeys(deciding))[::-1]
 
 
-def _text(pair: list[Run], rows: dict[tuple[str, ...], list[dict[str, float]]]) -> str:
+def _text(pair: list[Run], rows: Mapping[tuple[str, ...], tuple[dict[str, float], ...]]) -> str:
     one, other = pair
     table = []
     for names, (first, second, apart) in rows.items():
@@ -140,22 +132,21 @@ def _text(pair: list[Run], rows: dict[tuple[str, ...], list[dict[str, float]]]) 
 
 
 def _notes(pair: list[Run], names: Sequence[str]) -> list[str]:
-    """What else a reader must know: selection, averaged seeds or runs, and the deviation over seeds."""
+    """Notes on selection on validation, averaged seeds or runs, and the deviation over seeds."""
     notes, averaged = [], []
     for run in pair:
-        n_seeds = len(run.file.per_seed)
+        n_seeds, deviation = spread_of(run.file.model_dump(), names).get("seeds", (0, None))
         averaged.append(
             f"{len(run.members)} runs" if run.members else f"{n_seeds} seed{'s' * (n_seeds != 1)}"
         )
         if run.file.selected_on_validation:
             notes.append(f"the scored clips chose the epoch of {run.name}, so its score is too good.")
-        spread = intervals.spread_of(run.file.model_dump(), names)
-        if run.experiment is None or spread is None or spread.over_seeds is None:
+        if run.experiment is None or deviation is None:
             notes.append(f"another training of {run.name} may score otherwise; it has no two seeds to tell.")
         else:
             mean = pd.DataFrame(run.file.per_seed).loc[list(names)].to_numpy().mean()
-            deviation = f"{mean:.3f} ± {spread.over_seeds:.3f} (deviation over {spread.n_seeds})"
-            notes.append(f"single seeds of {run.name} score {deviation}.")
+            found = f"{mean:.3f} ± {deviation:.3f} (deviation over {n_seeds})"
+            notes.append(f"single seeds of {run.name} score {found}.")
     if averaged[0] != averaged[1]:
         averages = f"{pair[0].name} averages {averaged[0]} and {pair[1].name} {averaged[1]}"
         notes.append(f"{averages}: a mean of several usually scores higher than one of them.")

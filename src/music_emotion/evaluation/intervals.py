@@ -5,7 +5,7 @@ References
 B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,35 +13,29 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from music_emotion.evaluation.metrics import genre_scores, target_scores
-from music_emotion.files import InputError
+from music_emotion.config import Task
+from music_emotion.evaluation.metrics import table_scores
 
+N_RESAMPLES = 2000
 _VALUES_AT_ONCE = 1_000_000  # 8 MB of row numbers
 _RANKS_AT_ONCE = 60_000  # a few arrays of these fit into a core's cache
 
 
-def resamples(n: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Draw n of n clips with replacement, many times.
-
-    Parameters
-    ----------
-    n, n_resamples : int
-        Number of clips, and of resamples.
-    seed : int
-        Equal seeds draw equal clips, so that two runs can be compared in pairs.
+def resamples(n: int) -> Iterator[np.ndarray]:
+    """Draw n of n clips with replacement, 2,000 times. The draws depend on n alone.
 
     Yields
     ------
     np.ndarray [shape=(n_chunk, n)], integer
         Row numbers, a chunk of resamples at a time.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     n_chunk = max(1, _VALUES_AT_ONCE // n)
-    for start in range(0, n_resamples, n_chunk):
-        yield random.integers(0, n, (min(n_chunk, n_resamples - start), n))
+    for start in range(0, N_RESAMPLES, n_chunk):
+        yield random.integers(0, n, (min(n_chunk, N_RESAMPLES - start), n))
 
 
-def with_interval(value: float, resampled: np.ndarray, n: int) -> dict[str, float]:
+def with_interval(value: float, resampled: np.ndarray | pd.Series, n: int) -> dict[str, float]:
     """A score with its 95 % percentile interval.
 
     Parameters
@@ -62,41 +56,82 @@ def with_interval(value: float, resampled: np.ndarray, n: int) -> dict[str, floa
     return {"value": value, "low": float(low), "high": float(high), "n": n}
 
 
-def _with_pair(value: float, one: np.ndarray, other: np.ndarray, n: int) -> dict[str, float]:
-    apart = one - other
-    return with_interval(value, apart, n) | {"above": float((apart > 0).mean() + (apart == 0).mean() / 2)}
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Scores of predictions for all clips, and for every bootstrap resample of them.
+
+    Attributes
+    ----------
+    n : int
+        Number of clips.
+    values : pd.Series
+        Score of all clips, by name.
+    drawn : pd.DataFrame [shape=(2000, n_scores)]
+        Score of every resample.
+    """
+
+    n: int
+    values: pd.Series
+    drawn: pd.DataFrame
+
+    def interval(self, names: Iterable[Any]) -> dict[str, float]:
+        """The mean of the named scores, as `with_interval`."""
+        value, drawn = self.values[list(names)].mean(), self.drawn[list(names)].mean(axis=1)
+        return with_interval(float(value), drawn, self.n)
+
+    def intervals(self) -> dict[str, dict[str, float]]:
+        """Every score, as `with_interval`."""
+        return {str(name): self.interval([name]) for name in self.drawn}
+
+    def difference(self, other: "Resampled", names: Iterable[Any]) -> dict[str, float]:
+        """How far the mean of the named scores is above that of other predictions for the same clips.
+
+        Both are scored in the same resamples, so that clips that are hard for both do not widen the interval.
+
+        Returns
+        -------
+        dict
+            As `with_interval`, and ``above``: the share of resamples in which it is above; equal scores
+            count half.
+        """
+        value = float((self.values - other.values)[list(names)].mean())
+        drawn = (self.drawn - other.drawn)[list(names)].mean(axis=1)
+        above = float((drawn > 0).mean() + (drawn == 0).mean() / 2)
+        return with_interval(value, drawn, self.n) | {"above": above}
 
 
-def resampled_spearman(
-    truth: np.ndarray, prediction: np.ndarray, n_resamples: int = 2000, seed: int = 0
-) -> np.ndarray:
-    """Spearman's correlation of every column in bootstrap resamples of the clips.
-
-    A resample's ranks follow from how often it holds each clip, so that clips are sorted once.
+def resampled_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> Resampled:
+    """Score a prediction table in 2,000 bootstrap resamples of its clips.
 
     Parameters
     ----------
-    truth, prediction : np.ndarray [shape=(n, n_targets)]
-        Target values and predictions.
-    n_resamples, seed : int
-        As for `resamples`.
+    task, truth, table
+        As for `table_scores`, which names the scores. A resample in which a column is constant has the
+        correlation 0.
+    """
+    values = pd.Series(table_scores(task, truth, table))
+    score = _genre_scores if task == "genre" else _correlations
+    drawn = score(truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy())
+    return Resampled(len(table), values, pd.DataFrame(drawn, columns=values.index))
 
-    Returns
-    -------
-    np.ndarray [shape=(n_resamples, n_targets)]
-        -1 to 1; 0 where a resample leaves a column constant.
+
+def _correlations(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of every column, and their mean [shape=(2000, n_targets + 1)].
+
+    A resample's ranks follow from how often it holds each clip, so clips are sorted once.
     """
     n = len(truth)
     columns = [(_tied(known), _tied(guessed)) for known, guessed in zip(truth.T, prediction.T, strict=True)]
     n_chunk = max(1, _RANKS_AT_ONCE // n)
-    return np.concatenate(
+    drawn = np.concatenate(
         [
             np.stack([_rank_correlation(counts, *pair) for pair in columns], axis=1)
-            for rows in resamples(n, n_resamples, seed)
+            for rows in resamples(n)
             for start in range(0, len(rows), n_chunk)
             for counts in [_counts(rows[start : start + n_chunk], n).T.astype(np.float64)]
         ]
     )
+    return np.column_stack([drawn, drawn.mean(axis=1)])
 
 
 def _tied(column: np.ndarray) -> csr_array:
@@ -107,7 +142,7 @@ def _tied(column: np.ndarray) -> csr_array:
 
 
 def _counts(rows: np.ndarray, n: int) -> np.ndarray:
-    """How often each of the numbers below n is in every row [shape=(n_rows, n)]; others are ignored."""
+    """How often every row holds each of the numbers below n [shape=(n_rows, n)]; it ignores others."""
     return np.stack([np.bincount(row, minlength=n)[:n] for row in rows])
 
 
@@ -125,208 +160,54 @@ def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_arra
     return np.divide(both, norms, out=np.zeros(counts.shape[1]), where=norms > 0)
 
 
-def pooled_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Every target's Spearman correlation and their `mean`, each as `with_interval`.
+def _genre_scores(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Accuracy, macro and weighted F1 [shape=(2000, 3)], from counts per class.
 
-    Parameters
-    ----------
-    truth, table : pd.DataFrame
-        As for `target_scores`.
+    Confusion matrices of all resamples would not fit into memory.
     """
-    resampled = resampled_spearman(truth.loc[table.index].to_numpy(), table.to_numpy())
-    columns = [*resampled.T, resampled.mean(axis=1)]
-    values = target_scores(truth, table)
-    return {
-        name: with_interval(values[name], drawn, len(table))
-        for name, drawn in zip(values, columns, strict=True)
-    }
-
-
-def mean_score(truth: pd.DataFrame, table: pd.DataFrame, targets: Sequence[str]) -> dict[str, float]:
-    """Spearman's correlation, averaged over some targets, as `with_interval`.
-
-    Parameters
-    ----------
-    truth, table : pd.DataFrame
-        Target values and predictions, indexed by `Id`. Only clips of both count.
-    targets : sequence of str
-        Which of the columns.
-
-    Raises
-    ------
-    InputError
-        As `paired_difference`.
-    """
-    tables = _common(truth, [table], targets)
-    return with_interval(*_resampled_mean(*tables), len(tables[0]))
-
-
-def paired_difference(
-    truth: pd.DataFrame, one: pd.DataFrame, other: pd.DataFrame, targets: Sequence[str]
-) -> dict[str, float]:
-    """By how much one run's mean Spearman correlation is above another's.
-
-    Both are scored in the same resamples, so that clips that are hard for both do not widen the interval.
-
-    Parameters
-    ----------
-    truth, one, other : pd.DataFrame
-        Target values and two runs' predictions, indexed by `Id`, in any order. Only clips of all count.
-    targets : sequence of str
-        Columns that the mean is over.
-
-    Returns
-    -------
-    dict
-        As `with_interval`, and ``above``: the share of resamples in which one is above the other; equal
-        scores count half.
-
-    Raises
-    ------
-    InputError
-        When a table lacks a target, they share fewer than two clips, or a truth can't be ranked.
-    """
-    known, *tables = _common(truth, [one, other], targets)
-    (value, drawn), (others_value, others_drawn) = (_resampled_mean(known, table) for table in tables)
-    return _with_pair(value - others_value, drawn, others_drawn, len(known))
-
-
-def _common(
-    truth: pd.DataFrame, predictions: Sequence[pd.DataFrame], targets: Sequence[str]
-) -> list[pd.DataFrame]:
-    """Truth and predictions of the clips that all have, in ascending order."""
-    ids = truth.index
-    for table in predictions:
-        ids = ids.intersection(table.index)
-    if missing := [name for name in targets for table in (truth, *predictions) if name not in table]:
-        raise InputError(
-            f"A table has no '{missing[0]}', so it can't be compared. Name targets that all have."
-        )
-    if len(ids) < 2:
-        raise InputError(f"Only {len(ids)} clips are in all tables. Compare predictions of the same clips.")
-    return [table.loc[ids.sort_values(), list(targets)] for table in (truth, *predictions)]
-
-
-def _resampled_mean(truth: pd.DataFrame, table: pd.DataFrame) -> tuple[float, np.ndarray]:
-    """Mean over the targets, of all clips and in every resample [shape=(n_resamples,)]."""
-    resampled = resampled_spearman(truth.to_numpy(), table.to_numpy())
-    return target_scores(truth, table)["mean"], resampled.mean(axis=1)
-
-
-def class_intervals(
-    truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Accuracy, macro and weighted F1, each as `with_interval`.
-
-    Parameters
-    ----------
-    truth, probabilities, classes
-        As for `genre_scores`.
-    """
-    values, resampled = genre_scores(truth, probabilities, classes), _resampled_genre(truth, probabilities)
-    return {name: with_interval(value, resampled[name], len(truth)) for name, value in values.items()}
-
-
-def paired_classes(
-    truth: np.ndarray, one: np.ndarray, other: np.ndarray, classes: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """By how much one run's accuracy and F1 are above another's, each as by `paired_difference`.
-
-    Parameters
-    ----------
-    truth, one, other, classes
-        As for `genre_scores`, with two runs' probabilities.
-    """
-    values, others = (genre_scores(truth, each, classes) for each in (one, other))
-    drawn, others_drawn = (_resampled_genre(truth, each) for each in (one, other))
-    return {
-        name: _with_pair(values[name] - others[name], drawn[name], others_drawn[name], len(truth))
-        for name in values
-    }
-
-
-def _resampled_genre(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores in 2000 resamples, from counts per class: confusion matrices of all would not fit."""
     n, n_classes = probabilities.shape
-    predicted = probabilities.argmax(axis=1)
-    hits = np.where(predicted == truth, truth, n_classes)
-    counted = [
-        [_counts(classes[rows], n_classes) for classes in (hits, truth, predicted)]
-        for rows in resamples(n, 2000, seed=0)
-    ]
-    right, support, guessed = (np.concatenate(counts) for counts in zip(*counted, strict=True))
-    found = support + guessed
-    f1 = np.divide(2 * right, found, out=np.zeros(found.shape), where=found > 0)
-    return {
-        "accuracy": right.sum(axis=1) / n,
-        "macro_f1": f1.mean(axis=1),
-        "weighted_f1": (f1 * support).sum(axis=1) / n,
-    }
+    known, predicted = truth.argmax(axis=1), probabilities.argmax(axis=1)
+    hits = np.where(predicted == known, known, n_classes)
+    scores = []
+    for rows in resamples(n):
+        right, support, guessed = (_counts(each[rows], n_classes) for each in (hits, known, predicted))
+        found = support + guessed
+        f1 = np.divide(2 * right, found, out=np.zeros(found.shape), where=found > 0)
+        scores.append([right.sum(axis=1) / n, f1.mean(axis=1), (f1 * support).sum(axis=1) / n])
+    return np.concatenate(scores, axis=1).T
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Standard deviations of a score; None where one seed, or one fold of each, can't tell.
-
-    Attributes
-    ----------
-    n_seeds, n_folds : int
-        How many were scored; `n_folds` of the seed that has most.
-    over_seeds : float or None
-        Of the score that each seed has over all its clips.
-    over_folds : float or None
-        Of single folds about the mean of their seed. It includes the luck of the few clips of a fold.
-    """
-
-    n_seeds: int
-    n_folds: int
-    over_seeds: float | None
-    over_folds: float | None
-
-    def in_words(self) -> str:
-        """Both, as runs print them behind a score."""
-        return ", ".join(
-            f"± unknown ({n} {what}{'s' * (n != 1)})"
-            if deviation is None
-            else f"± {deviation:.3f} ({n} {what}s)"
-            for deviation, n, what in (
-                (self.over_seeds, self.n_seeds, "seed"),
-                (self.over_folds, self.n_folds, "fold"),
-            )
-        )
-
-
-def spread_of(scores: Mapping[str, Any], names: Sequence[str]) -> Spread | None:
-    """The spread of the mean of some scores, from what `scores.json` holds.
+def spread_of(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[int, float | None]]:
+    """Standard deviations of the mean of some scores, over seeds and over folds.
 
     Parameters
     ----------
     scores : mapping
         ``per_seed``, seed to scores, and perhaps ``per_fold``, whose ``scores`` have ``seed``, ``fold``
-        and their own ``scores``.
+        and their own ``scores``; as in `scores.json`.
     names : sequence of str
         Targets or measures.
 
     Returns
     -------
-    Spread or None
-        None where nothing is known of single seeds.
+    dict
+        ``seeds``: their number, and the deviation of the score that each has over all its clips.
+        ``folds``: their number of the seed that has most, and the deviation of single folds about the mean
+        of their seed, which includes the luck of the few clips of a fold. A deviation is None where a single
+        seed, or a single fold of each, can't tell. Empty where nothing is known of single seeds.
     """
     if not scores.get("per_seed"):
-        return None
-    of_seeds = pd.DataFrame.from_dict(scores["per_seed"], orient="index")[list(names)].mean(axis=1)
+        return {}
+    seeds = pd.DataFrame(scores["per_seed"]).loc[list(names)].mean()
     rows = (scores.get("per_fold") or {}).get("scores", [])
-    seeds = pd.Series([row["seed"] for row in rows], dtype="int64")
     means = [sum(row["scores"][name] for name in names) / len(names) for row in rows]
-    of_folds = pd.Series(means, dtype=float)
-    sizes = of_folds.groupby(seeds).size()
-    return Spread(
-        n_seeds=len(of_seeds),
-        n_folds=int(sizes.max()) if len(sizes) else 0,
-        over_seeds=_deviation(of_seeds - of_seeds.mean(), len(of_seeds) - 1),
-        over_folds=_deviation(of_folds - of_folds.groupby(seeds).transform("mean"), int((sizes - 1).sum())),
-    )
-
-
-def _deviation(distances: pd.Series, freedom: int) -> float | None:
-    return float((distances**2).sum() / freedom) ** 0.5 if freedom > 0 else None
+    folds = pd.Series(means, [row["seed"] for row in rows], dtype=float).groupby(level=0)
+    freedom = folds.size() - 1
+    squares = float((folds.var() * freedom).sum())
+    return {
+        "seeds": (len(seeds), float(seeds.std()) if len(seeds) > 1 else None),
+        "folds": (
+            int(freedom.max()) + 1 if rows else 0,
+            (squares / float(freedom.sum())) ** 0.5 if freedom.sum() else None,
+        ),
+    }

@@ -7,7 +7,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
-from music_emotion.files import InputError, first_five
+from music_emotion.config import Task
+from music_emotion.files import InputError
 
 
 def is_constant(values: np.ndarray) -> bool:
@@ -54,19 +55,14 @@ def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
     """
     truth, prediction = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != prediction.shape:
-        raise InputError(
-            f"The truth has shape {truth.shape} and the prediction {prediction.shape}; "
-            f"give two columns of the same length."
-        )
+        raise InputError(f"Truth and prediction have the shapes {truth.shape} and {prediction.shape}.")
     if len(truth) < 2:
         raise InputError(f"A rank correlation needs at least 2 clips, given {len(truth)}. Use fewer folds.")
     if not np.isfinite(truth).all():
         raise InputError("The truth has values that are not finite numbers. Correct the label file.")
     if is_constant(truth):
-        raise InputError(
-            f"The truth is {truth[0]:g} for all {len(truth)} clips, so they can't be ranked. "
-            f"Check the label file, or use fewer folds."
-        )
+        constant = f"The truth is {truth[0]:g} for all {len(truth)} clips, so they can't be ranked."
+        raise InputError(f"{constant} Check the label file, or use fewer folds.")
     return 0.0 if is_constant(prediction) else float(spearmanr(truth, prediction).statistic)
 
 
@@ -85,34 +81,15 @@ def spearman_per_target(
     Raises
     ------
     InputError
-        When the shapes do not fit; as `spearman`, with the target's name.
+        As `spearman`, with the target's name.
     """
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
-    if truth.shape != prediction.shape or truth.shape[1:] != (len(targets),):
-        raise InputError(
-            f"The truth has shape {truth.shape} and the prediction {prediction.shape}; "
-            f"both need one column for each of {', '.join(targets)}."
-        )
     scores = {}
-    for k, name in enumerate(targets):
+    for name, known, predicted in zip(targets, truth.T, prediction.T, strict=True):
         try:
-            scores[name] = spearman(truth[:, k], prediction[:, k])
+            scores[name] = spearman(known, predicted)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     return scores
-
-
-def target_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
-    """Spearman's rank correlation of every target, and their `mean`.
-
-    Parameters
-    ----------
-    truth, table : pd.DataFrame
-        Target values and predictions of the same targets, indexed by `Id`. The truth may have more clips.
-    """
-    known = truth.loc[table.index].to_numpy()
-    scores = spearman_per_target(known, table.to_numpy(), [str(name) for name in truth.columns])
-    return scores | {"mean": float(np.mean(list(scores.values())))}
 
 
 def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
@@ -135,35 +112,38 @@ def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence
     Raises
     ------
     InputError
-        When there are no clips, the shapes do not fit, or the truth has an index without a class.
+        When there are no clips.
     """
-    truth, probabilities = np.asarray(truth), np.asarray(probabilities)
-    if truth.ndim != 1 or len(truth) == 0 or probabilities.shape != (len(truth), len(classes)):
-        raise InputError(
-            f"The truth has shape {truth.shape} and the probabilities {probabilities.shape}; expected one "
-            f"row for each clip, at least one, and one column for each of the {len(classes)} classes."
-        )
-    if unknown := sorted(set(truth.tolist()) - set(range(len(classes)))):
-        raise InputError(
-            f"The truth has the class indices {first_five(unknown)}, but there are {len(classes)} classes. "
-            f"Give the truth before the probabilities, and the class list it was made with."
-        )
-    predicted, labels = probabilities.argmax(axis=1), range(len(classes))
-    f1 = {
-        f"{average}_f1": float(f1_score(truth, predicted, labels=labels, average=average, zero_division=0))
+    if len(truth) == 0:
+        raise InputError("There are no clips to score. Give the predictions of at least one.")
+    predicted = probabilities.argmax(axis=1)
+    macro, weighted = (
+        f1_score(truth, predicted, labels=range(len(classes)), average=average, zero_division=0)
         for average in ("macro", "weighted")
-    }
-    return {"accuracy": float(accuracy_score(truth, predicted)), **f1}
+    )
+    accuracy = accuracy_score(truth, predicted)
+    return {"accuracy": float(accuracy), "macro_f1": float(macro), "weighted_f1": float(weighted)}
 
 
-def class_scores(truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
-    """Accuracy and F1 of a table's clips, as `genre_scores`.
+def table_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
+    """Score a prediction table.
 
     Parameters
     ----------
-    truth, table : pd.DataFrame
-        One-hot classes and probabilities of the same classes, indexed by `Id`. The truth may have more
-        clips.
+    task : {"emotion", "genre"}
+    truth : pd.DataFrame
+        Target values or one-hot classes, indexed by `Id`. It may have more clips than the table.
+    table : pd.DataFrame
+        Predictions in the same columns, in any order.
+
+    Returns
+    -------
+    dict of str to float
+        Spearman's correlation of every target and their ``mean``, or what `genre_scores` gives.
     """
-    known = truth.loc[table.index].to_numpy().argmax(axis=1)
-    return genre_scores(known, table[truth.columns].to_numpy(), [str(name) for name in truth])
+    names = [str(name) for name in truth]
+    known, predicted = truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy()
+    if task == "genre":
+        return genre_scores(known.argmax(axis=1), predicted, names)
+    scores = spearman_per_target(known, predicted, names)
+    return scores | {"mean": float(np.mean(list(scores.values())))}

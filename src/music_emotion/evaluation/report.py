@@ -1,20 +1,22 @@
 """Runs and submissions, read from their text files. Data, stores and weights are not needed."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel
 
-from music_emotion.config import Experiment
+from music_emotion.config import Experiment, Task
 from music_emotion.evaluation.blend import Recipe, read_recipe
-from music_emotion.evaluation.metrics import target_scores
+from music_emotion.evaluation.intervals import Resampled, resampled_scores
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.evaluation.scores import read_classes
 from music_emotion.files import InputError, checked, read_object, read_predictions
-from music_emotion.runs import read_cost, read_experiment, seconds_of
+from music_emotion.runs import BLEND, RUN, VOTE, read_cost, read_experiment, seconds_of
 
-_RUN_FILES = ("experiment.json", "blend.json", "vote.json", "scores.json", "diverged.json")
+_RUN_FILES = (RUN, BLEND, VOTE, "scores.json", "diverged.json")
 _TOLERANCE = 1e-6  # other versions of scipy round scores differently
 _AGAIN = "Run the command that made it again."
 
@@ -22,7 +24,7 @@ _AGAIN = "Run the command that made it again."
 class Score(BaseModel):
     """A score in `scores.json`: its value, 95 % interval and number of clips.
 
-    Of repeated splits it is the mean, with the smallest and largest value, and the standard deviation ``sd``.
+    For repeated splits: the mean, with the smallest and largest value, and the standard deviation ``sd``.
     """
 
     value: float
@@ -56,9 +58,10 @@ class ScoreFile(BaseModel):
     classes: list[str] = []
     selected_on_validation: bool = False
 
-
-class _Vote(BaseModel):
-    members: list[str] = []
+    @property
+    def task(self) -> Task:
+        """The task of the run: genre runs hold their classes."""
+        return "genre" if self.classes else "emotion"
 
 
 class Submission(BaseModel):
@@ -90,10 +93,10 @@ class Run:
     scores : dict of str to Score
         Per target or measure; of repeated splits over their test clips.
     predictions, truth : pd.DataFrame
-        Out-of-fold predictions (of genres probabilities) and the target values (of genres one-hot classes) of
+        Out-of-fold predictions (for genres probabilities) and target values (for genres one-hot classes) of
         the same clips and columns. Both are empty for a run that is not scored out of fold.
     costs : list of dict
-        Of every finished fold what its `cost.json` tells, and the run's `environment.json` where it has none.
+        For every finished fold the values of its `cost.json` over those of the run's `environment.json`.
     """
 
     name: str
@@ -108,8 +111,13 @@ class Run:
 
     @property
     def targets(self) -> list[str]:
-        """The targets (of genre runs the classes) of the out-of-fold predictions."""
+        """The targets, or for genre runs the classes."""
         return [str(name) for name in self.truth]
+
+    @cached_property
+    def resampled(self) -> Resampled:
+        """The out-of-fold scores in bootstrap resamples of the clips."""
+        return resampled_scores(self.file.task, self.truth, self.predictions)
 
 
 @dataclass(frozen=True)
@@ -163,16 +171,13 @@ def read_run(directory: Path, name: str) -> Run:
     InputError
         When it is not scored yet, or a file is damaged or contradicts another.
     """
-    found = {path.name: path for path in directory.iterdir()}
-    folds = sorted(path.parent for path in directory.glob("seed*/fold*/valid.csv"))
-    if "scores.json" not in found and "diverged.json" in found:
-        raise InputError(f"Its training diverged. {read_object(found['diverged.json']).get('problem', '')}")
-    if "scores.json" not in found:
-        raise InputError(
-            f"{name} is not finished: it has no scores.json, and {len(folds)} trained folds. Run the "
-            f"command that makes it again."
-        )
-    path = found["scores.json"]
+    path = directory / "scores.json"
+    folds = sorted(valid.parent for valid in directory.glob("seed*/fold*/valid.csv"))
+    if not path.exists() and (diverged := directory / "diverged.json").exists():
+        raise InputError(f"Its training diverged. {read_object(diverged).get('problem', '')}")
+    if not path.exists():
+        found = f"it has no scores.json, and {len(folds)} trained folds"
+        raise InputError(f"{name} is not finished: {found}. {_AGAIN}")
     file = checked(ScoreFile, read_object(path), path, _AGAIN)
     scores = file.repeated.get("test", {}) if file.repeated else file.pooled
     if not scores:
@@ -180,27 +185,28 @@ def read_run(directory: Path, name: str) -> Run:
     for single in [*file.per_seed.values(), *(fold.scores for fold in file.per_fold.scores)]:
         if lacking := scores.keys() - single.keys():
             raise InputError(f"{path} holds no '{min(lacking)}' of a single seed or fold. {_AGAIN}")
-    recipe = read_recipe(directory) if "blend.json" in found else None
+    recipe = read_recipe(directory) if (directory / BLEND).exists() else None
     vote, machine = (
-        read_object(found[name]) if name in found else {} for name in ("vote.json", "environment.json")
+        read_object(directory / name) if (directory / name).exists() else {}
+        for name in (VOTE, "environment.json")
     )
+    costs = [(read_cost(fold), fold) for fold in folds]
+    predictions, truth = _read_tables(directory, file)
     return Run(
-        name,
-        read_experiment(directory) if "experiment.json" in found else None,
-        recipe,
-        recipe.members if recipe else checked(_Vote, vote, directory / "vote.json", _AGAIN).members,
-        file,
-        scores,
-        *_read_tables(directory, file),
-        [
-            machine | {"seconds": seconds_of(place)} | (asdict(cost) if (cost := read_cost(place)) else {})
-            for place in folds
-        ],
+        name=name,
+        experiment=read_experiment(directory) if (directory / RUN).exists() else None,
+        recipe=recipe,
+        members=recipe.members if recipe else checked(list[str], vote.get("members", []), directory / VOTE),
+        file=file,
+        scores=scores,
+        predictions=predictions,
+        truth=truth,
+        costs=[machine | (asdict(cost) if cost else {"seconds": seconds_of(fold)}) for cost, fold in costs],
     )
 
 
 def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Out-of-fold predictions and truth, checked against each other and against the scores."""
+    """Read out-of-fold predictions and truth; check them against each other and the scores."""
     oof, known = directory / "oof.csv", directory / "truth.csv"
     if file.repeated or (file.classes and not oof.exists()):
         return pd.DataFrame(), pd.DataFrame()
@@ -210,9 +216,7 @@ def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.Dat
     if not truth.index.equals(predictions.index) or not set(truth) == set(predictions) == set(columns):
         raise InputError(f"{oof}, truth.csv and scores.json are not of the same clips and columns. {_AGAIN}")
     predictions, truth = predictions[columns], truth[columns]
-    values = {} if file.classes else target_scores(truth, predictions)
+    values = table_scores(file.task, truth, predictions)
     if not all(k in file.pooled and abs(file.pooled[k].value - v) <= _TOLERANCE for k, v in values.items()):
-        raise InputError(
-            f"{directory / 'scores.json'} holds other scores than oof.csv and truth.csv give. {_AGAIN}"
-        )
+        raise InputError(f"{oof} and truth.csv give other scores than scores.json holds. {_AGAIN}")
     return predictions, truth

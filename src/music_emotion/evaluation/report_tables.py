@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict
-from music_emotion.evaluation.intervals import mean_score, paired_difference, spread_of
+from music_emotion.evaluation.intervals import resampled_scores, spread_of
 from music_emotion.evaluation.report import Report, Run, Score
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, nearest
@@ -83,9 +83,7 @@ def make_page(
         if name not in targets:
             raise InputError(f"No run predicts the target '{name}' of --headline; {nearest(name, targets)}")
     if default is not None and default not in runs:
-        raise InputError(
-            f"--default names no run with out-of-fold scores: '{default}'; {nearest(default, runs)}"
-        )
+        raise InputError(f"--default: '{default}' has no out-of-fold scores; {nearest(default, runs)}")
     usual = "the run that differs from the default experiment only in name, data and folds"
     usual = usual if default is None else f"`{default}`, or on other clips {usual}"
     page = [f"<!-- {command} -->", "# Results", _NOTES.format(command=command, default=usual)]
@@ -116,7 +114,7 @@ def _same_clips(runs: list[Run]) -> list[list[Run]]:
 
 
 def _default_of(group: list[Run], runs: list[Run], headline: Sequence[str], name: str | None) -> Run | None:
-    """The named run, or one of the default experiment, if it has predicted the same values of these clips."""
+    """The named run, or else a run of the default experiment, that covers the clips of a group."""
     truth = group[0].truth[_chosen(group[0], headline)].round(_DECIMALS)
     fitting = [
         run
@@ -141,38 +139,38 @@ def _target_table(
     group: list[Run], headline: Sequence[str], default: Run | None, cells: dict[str, Row]
 ) -> str:
     """A table of runs on the same clips, the best mean first; `cells` begin the row of a run's name."""
-    targets, chosen = group[0].targets, _chosen(group[0], headline)
+    targets, chosen, truth = group[0].targets, _chosen(group[0], headline), group[0].truth
+    if default is not None:  # perhaps of more clips or targets
+        against = resampled_scores("emotion", truth[chosen], default.predictions.loc[truth.index])
     rows = []
-    for run in group:
-        mean = Score(**mean_score(run.truth, run.predictions, chosen))
+    means = {run.name: Score(**run.resampled.interval(chosen)) for run in group}
+    for run in sorted(group, key=lambda run: (-means[run.name].value, run.name)):
         row = cells[run.name] | {name: interval(run.scores[name]) for name in targets}
         if set(chosen) != set(targets):
-            row[f"mean of {listed(chosen)}"] = interval(mean)
+            row[f"mean of {listed(chosen)}"] = interval(means[run.name])
         if len(targets) > 1:
             row["mean"] = interval(run.scores["mean"])
         row |= _spread_cells(run, chosen)
         if default is not None:
-            row[f"difference to `{default.name}`"] = _difference(run, default, chosen)
-        rows.append((-mean.value, run.name, row))
-    return markdown([row for _, _, row in sorted(rows, key=lambda row: row[:2])])
+            apart = "the default" if run is default else _signed(run.resampled.difference(against, chosen))
+            row[f"difference to `{default.name}`"] = apart
+        rows.append(row)
+    return markdown(rows)
 
 
-def _difference(run: Run, default: Run, targets: list[str]) -> str:
-    if run is default:
-        return "the default"
-    found = paired_difference(run.truth, run.predictions, default.predictions, targets)
-    text = f"{found['value']:+z.3f} [{found['low']:z.3f}, {found['high']:z.3f}]"
-    return f"{f'**{text}**' if found['low'] > 0 or found['high'] < 0 else text}, n = {found['n']}"
+def _signed(difference: dict[str, float]) -> str:
+    """A difference with its interval, in bold where the interval excludes 0."""
+    low, high = difference["low"], difference["high"]
+    text = f"{difference['value']:+z.3f} [{low:z.3f}, {high:z.3f}]"
+    return f"{f'**{text}**' if low > 0 or high < 0 else text}, n = {difference['n']}"
 
 
 def _ablation(name: str, runs: dict[str, Run], headline: Sequence[str]) -> list[str]:
     """A table of a run and those on the same clips and folds that differ from it in one or two settings."""
     experiments = {run.name: run.experiment for run in runs.values() if run.experiment is not None}
     if name not in experiments:
-        raise InputError(
-            f"--ablations names no run with out-of-fold scores and settings, as blends have none: '{name}'; "
-            f"{nearest(name, experiments)}"
-        )
+        what = f"--ablations: '{name}' has no out-of-fold scores, or as a blend no settings"
+        raise InputError(f"{what}; {nearest(name, experiments)}")
     usual, base = experiments[name], runs[name]
     changed = {name: ""}
     for other, experiment in experiments.items():
@@ -273,17 +271,14 @@ def _n_folds(run: Run) -> int:
 
 def _spread_cells(run: Run, names: Sequence[str]) -> Row:
     """Standard deviations over seeds and over folds, each with its number."""
-    spread = spread_of(run.file.model_dump(), names)
-    if spread is None:
-        return {}
-    seeds, folds = (
-        "unknown" if value is None else f"{value:z.3f}" for value in (spread.over_seeds, spread.over_folds)
-    )
-    return {"± seeds": f"{seeds}, n = {spread.n_seeds}", "± folds": f"{folds}, n = {spread.n_folds}"}
+    return {
+        f"± {what}": f"{'unknown' if deviation is None else f'{deviation:z.3f}'}, n = {n}"
+        for what, (n, deviation) in spread_of(run.file.model_dump(), names).items()
+    }
 
 
 def _title(group: list[Run], runs: list[Run]) -> str:
-    """Where the data of some runs was (of a vote, that of its members), and what they predict."""
+    """The data folders of runs (for a vote, of its members), and what the runs predict."""
     members = [f"/{path}" for run in group for path in run.members]
     known = [run for run in runs if run in group or any(path.endswith(f"/{run.name}") for path in members)]
     data = [run.experiment.data for run in known if run.experiment is not None]
@@ -327,7 +322,7 @@ def _differences(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 
 def _settings(different: dict[str, Any]) -> str:
-    """Settings with their values, without those that only name places."""
+    """List settings with their values, except names and paths."""
     cells = []
     for key, value in different.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -351,7 +346,7 @@ def interval(score: Score) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as a sentence lists them."""
+    """Join names as in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 

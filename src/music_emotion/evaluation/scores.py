@@ -1,8 +1,8 @@
 """Scores of runs from their fold files: out-of-fold, on the test split, and over repeated splits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,22 +12,28 @@ from music_emotion import files
 from music_emotion.config import Experiment, Task
 from music_emotion.datasets.labels import read_genres
 from music_emotion.evaluation.blend import blend, in_target_units
-from music_emotion.evaluation.intervals import class_intervals, pooled_scores, spread_of
-from music_emotion.evaluation.metrics import class_scores, is_constant, target_scores
+from music_emotion.evaluation.intervals import resampled_scores, spread_of
+from music_emotion.evaluation.metrics import is_constant, table_scores
 from music_emotion.files import InputError, first_five
 
 SCORES = "scores.json"
 Folds = Mapping[int, Mapping[int, pd.DataFrame]]  # prediction tables by seed and fold
 _LEAST_PROBABLE = 1e-7
-_FILES = {"test": "test.csv", "last": "test-last.csv", "valid": "valid.csv"}  # of a repeat
-_TITLES = {"test": "test clips", "last": "test clips, last epoch", "valid": "validation clips"}
+_PARTS = {  # of a repeat: its file, and its title in the summary
+    "test": ("test.csv", "test clips"),
+    "last": ("test-last.csv", "test clips, last epoch"),
+    "valid": ("valid.csv", "validation clips"),
+}
 
 
-def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> str:
-    """Write `oof.csv`, `truth.csv`, `test.csv` and `scores.json` of a run from its folds' files.
+def score_run(
+    directory: Path, experiment: Experiment, truth: pd.DataFrame, part: Literal["valid", "test"] = "valid"
+) -> str:
+    """Score a run from the predictions of its folds.
 
-    `truth.csv` has the clips of `oof.csv`, with their target values or their class as `Genre`. Genre runs
-    also get `report.txt` and `confusion.csv`.
+    Writes `scores.json` and, where there is a test split, `test.csv`: the mean over folds and seeds. Scores
+    of out-of-fold predictions come with `oof.csv` and `truth.csv`, and those of genre runs with `report.txt`
+    and `confusion.csv`.
 
     Parameters
     ----------
@@ -35,7 +41,9 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
         ``runs/<name>``.
     experiment : Experiment
     truth : pd.DataFrame
-        Target values or one-hot classes of the training clips, indexed by `Id`.
+        Target values or one-hot classes of the clips that are scored, indexed by `Id`.
+    part : {"valid", "test"}
+        Predictions to score: out-of-fold, or for the test split, whose labels a pretraining knows.
 
     Returns
     -------
@@ -47,7 +55,9 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
     InputError
         When no fold is finished, or predictions and truth do not fit.
     """
-    folds = read_folds(directory, "valid")
+    folds = read_folds(directory, part)
+    scores = score_folds(experiment.task, truth, folds)
+    known = mean_table([table for tables in folds.values() for table in tables.values()])
     with files.together(directory, SCORES) as fresh:
         if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
             tests = every_fold(directory, "test")
@@ -56,166 +66,99 @@ def score_run(directory: Path, experiment: Experiment, truth: pd.DataFrame) -> s
                 units = predictions.mean(), predictions.std(ddof=0)
                 predictions = in_target_units(blend(tests, "z-score"), *units)
             files.write_predictions(fresh / "test.csv", predictions)
-        score = genre_scores_of_folds if experiment.task == "genre" else emotion_scores
-        scores, known = score(truth, folds), mean_table([t for each in folds.values() for t in each.values()])
-        scores["selected_on_validation"] = experiment.selects_on_validation
-        files.write_predictions(fresh / "oof.csv", known)
-        write_truth(fresh / "truth.csv", truth.loc[known.index], experiment.task)
+        if part == "valid":
+            scores["selected_on_validation"] = experiment.selects_on_validation
+            files.write_predictions(fresh / "oof.csv", known)
+            write_truth(fresh / "truth.csv", truth.loc[known.index], experiment.task)
         if experiment.task == "genre":
-            _write_report(fresh, truth.loc[known.index], known)
+            _write_report(fresh, truth, known)
         files.write_json(fresh / SCORES, scores)
-    return summary(directory.name, scores)
+    return summary(directory.name, scores, "out-of-fold" if part == "valid" else "test split")
 
 
-def score_split(directory: Path, truth: pd.DataFrame) -> str:
-    """Write `test.csv`, `scores.json`, `report.txt` and `confusion.csv` of a pretraining on the test split.
+def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]:
+    """Score predictions: pooled over folds, per seed, and per fold.
 
     Parameters
     ----------
-    directory : Path
-        ``runs/<name>``.
+    task : {"emotion", "genre"}
     truth : pd.DataFrame
-        One-hot classes of the test clips, indexed by `Id`.
-
-    Returns
-    -------
-    str
-        The scores in a few lines.
-    """
-    folds = read_folds(directory, "test")
-    scores, predictions = genre_scores_of_folds(truth, folds), mean_table(every_fold(directory, "test"))
-    with files.together(directory, SCORES) as fresh:
-        files.write_predictions(fresh / "test.csv", predictions)
-        _write_report(fresh, truth.loc[predictions.index], predictions)
-        files.write_json(fresh / SCORES, scores)
-    return summary(directory.name, scores, "test split")
-
-
-def emotion_scores(truth: pd.DataFrame, folds: Folds) -> dict[str, Any]:
-    """Score out-of-fold predictions: pooled over folds, per seed, and per fold.
-
-    Parameters
-    ----------
-    truth : pd.DataFrame
-        Target values, indexed by `Id`; may know more clips than were predicted.
+        Target values or one-hot classes, indexed by `Id`; may know more clips than were predicted.
     folds : mapping
         Seed to fold to predictions.
 
     Returns
     -------
     dict
-        Ready for JSON. ``n`` clips; ``folds`` by seed; ``pooled``: of the mean over seeds, as
-        `pooled_scores`; ``per_seed``; ``per_fold``: scores and their mean; ``spread``;
-        ``constant``: every seed, fold and target that was predicted as one value, which scores 0.
+        Ready for JSON. ``n`` clips; ``pooled``: of the mean over seeds, with intervals; ``per_seed``;
+        ``per_fold``; ``spread``: standard deviations over seeds and over folds. Genres have their
+        ``classes``. Targets have the ``folds`` of every seed, and ``constant``: every seed, fold and target
+        that was predicted as one value, which scores 0.
 
     Raises
     ------
     InputError
-        When there are no predictions, ids or targets do not fit, or a truth can't be ranked.
+        When there are no predictions, ids or columns do not fit, or a truth can't be ranked.
     """
-    if not folds or "mean" in truth.columns:
+    if not folds or (task == "emotion" and "mean" in truth):
         raise InputError("Give out-of-fold predictions of at least one seed, of no target named 'mean'.")
-    pooled, each = _of_each(truth, folds, target_scores)
-    rows = each["per_fold"]["scores"]
-    each["per_fold"]["mean"] = pd.DataFrame([row["scores"] for row in rows]).mean().to_dict()
-    return {
-        "n": len(pooled),
-        "folds": {str(seed): sorted(tables) for seed, tables in sorted(folds.items())},
-        "pooled": pooled_scores(truth, pooled),
-        **each,
-        "constant": [
-            {"seed": row["seed"], "fold": row["fold"], "target": str(target)}
-            for row in rows
-            for target, column in folds[row["seed"]][row["fold"]][list(truth)].items()
-            if is_constant(column.to_numpy())
-        ],
+    folds = {seed: dict(sorted(tables.items())) for seed, tables in sorted(folds.items())}
+    of_seeds = {
+        seed: _checked(pd.concat(tables.values()), truth, f"predictions of seed {seed}")
+        for seed, tables in folds.items()
     }
+    pooled = mean_table(list(of_seeds.values()))
+    rows = _fold_rows(task, truth, folds)
+    per_fold: dict[str, Any] = {"scores": rows}
+    scores: dict[str, Any] = {"n": len(pooled)}
+    if task == "genre":
+        scores["classes"] = [str(name) for name in truth]
+    else:
+        scores["folds"] = {str(seed): list(tables) for seed, tables in folds.items()}
+        per_fold["mean"] = pd.DataFrame([row["scores"] for row in rows]).mean().to_dict()
+    scores["pooled"] = resampled_scores(task, truth, pooled).intervals()
+    scores["per_seed"] = {str(seed): table_scores(task, truth, table) for seed, table in of_seeds.items()}
+    scores["per_fold"] = per_fold
+    spreads = {name: spread_of(scores, [name]) for name in scores["pooled"]}
+    scores["spread"] = {f"n_{what}": n for what, (n, _) in next(iter(spreads.values())).items()}
+    for what in ("seeds", "folds"):
+        scores["spread"][f"over_{what}"] = {name: spread[what][1] for name, spread in spreads.items()}
+    if task == "emotion":
+        scores["constant"] = [
+            {"seed": seed, "fold": fold, "target": str(target)}
+            for seed, tables in folds.items()
+            for fold, table in tables.items()
+            for target in truth
+            if is_constant(table[target].to_numpy())
+        ]
+    return scores
 
 
-def genre_scores_of_folds(truth: pd.DataFrame, folds: Folds) -> dict[str, Any]:
-    """Score genre predictions: pooled over folds, per seed, and per fold.
-
-    Parameters
-    ----------
-    truth : pd.DataFrame
-        One-hot classes, indexed by `Id`; may know more clips than were predicted.
-    folds : mapping
-        Seed to fold to probabilities.
-
-    Returns
-    -------
-    dict
-        Ready for JSON. ``n`` clips, ``classes``, ``pooled`` as `class_intervals`, ``per_seed``,
-        ``per_fold`` and ``spread``.
-
-    Raises
-    ------
-    InputError
-        When ids or classes do not fit.
-    """
-    pooled, each = _of_each(truth, folds, class_scores)
-    classes, known = [str(name) for name in truth], truth.loc[pooled.index].to_numpy().argmax(axis=1)
-    intervals = class_intervals(known, pooled.to_numpy(), classes)
-    return {"n": len(pooled), "classes": classes, "pooled": intervals, **each}
-
-
-def _of_each(
-    truth: pd.DataFrame, folds: Folds, score: Callable[[pd.DataFrame, pd.DataFrame], dict[str, float]]
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Mean predictions over seeds; scores of every seed and every fold, and how far they spread."""
-    of_seeds: dict[int, pd.DataFrame] = {}
-    rows: list[dict[str, Any]] = []
-    for seed, tables in sorted(folds.items()):
-        of_seeds[seed] = _checked(pd.concat(tables.values()), truth, f"predictions of seed {seed}")
-        for fold, table in sorted(tables.items()):
+def _fold_rows(task: Task, truth: pd.DataFrame, folds: Folds) -> list[dict[str, Any]]:
+    """The scores of every fold."""
+    rows = []
+    for seed, tables in folds.items():
+        for fold, table in tables.items():
             try:
-                scores = score(truth, table[list(truth)])
+                scores = table_scores(task, truth, table)
             except InputError as error:
                 raise InputError(f"Seed {seed}, fold {fold}: {error}") from None
             rows.append({"seed": seed, "fold": fold, "n": len(table), "scores": scores})
-    each: dict[str, Any] = {
-        "per_seed": {str(seed): score(truth, table) for seed, table in of_seeds.items()},
-        "per_fold": {"scores": rows},
-    }
-    spreads = {name: spread for name in rows[0]["scores"] if (spread := spread_of(each, [name]))}
-    first = next(iter(spreads.values()))
-    each["spread"] = {
-        "n_seeds": first.n_seeds,
-        "n_folds": first.n_folds,
-        "over_seeds": {name: spread.over_seeds for name, spread in spreads.items()},
-        "over_folds": {name: spread.over_folds for name, spread in spreads.items()},
-    }
-    return mean_table(list(of_seeds.values())), each
+    return rows
 
 
 def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFrame:
-    """A table with the columns of the truth, after its ids and columns were checked."""
+    """Order a table's columns as the truth's; refuse other columns, and clips without a label."""
     files.check_predictions(table, place)
-    check_known(table.index, truth.index, place, "truth")
-    if sorted(table.columns) != sorted(truth.columns):
-        raise InputError(
-            f"The {place} are of {', '.join(table.columns)}, but the truth is of "
-            f"{', '.join(truth.columns)}. Give the truth of the same targets or classes."
-        )
+    if len(unknown := table.index.difference(truth.index)):
+        raise InputError(f"The {place} have {len(unknown)} clips without a label: {first_five(unknown)}.")
+    if len(apart := table.columns.symmetric_difference(truth.columns)):
+        raise InputError(f"The {place} and the truth differ in their columns ({first_five(apart)}).")
     return table[list(truth.columns)]
 
 
-def check_known(ids: pd.Index, known: pd.Index, place: str, what: str) -> None:
-    """Refuse clips of which something is not known, such as their truth.
-
-    Raises
-    ------
-    InputError
-        Naming the first five.
-    """
-    if len(unknown := ids.difference(known)):
-        raise InputError(
-            f"{place}: {len(unknown)} clips have no {what}: {first_five(unknown)}. Give that of every clip."
-        )
-
-
 def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
-    """Write target values as predictions are written, or of one-hot classes the `Genre`."""
+    """Write the labels: target values like predictions, one-hot classes as the column `Genre`."""
     if task == "emotion":
         files.write_predictions(path, truth)
     else:
@@ -274,7 +217,7 @@ def mean_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _write_report(directory: Path, truth: pd.DataFrame, table: pd.DataFrame, mark: str = "") -> None:
     """Write `report<mark>.txt` and `confusion<mark>.csv` of one-hot classes and probabilities."""
     classes, labels = list(truth), range(truth.shape[1])
-    known, predicted = (each[classes].to_numpy().argmax(axis=1) for each in (truth, table))
+    known, predicted = (each[classes].to_numpy().argmax(axis=1) for each in (truth.loc[table.index], table))
     text = classification_report(
         known, predicted, labels=labels, target_names=classes, digits=3, zero_division=0
     )
@@ -288,10 +231,14 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():
-        spread = spread_of(scores, [key])
+        spreads = []
+        for what in ("seed", "fold") if "spread" in scores else ():
+            n, deviation = scores["spread"][f"n_{what}s"], scores["spread"][f"over_{what}s"][key]
+            known = "unknown" if deviation is None else f"{deviation:.3f}"
+            spreads.append(f"± {known} ({n} {what}{'s' * (n != 1)})")
+        bounds = f"[{score['low']:.3f}, {score['high']:.3f}]"
         lines.append(
-            f"  {key:<14} {score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]  n={score['n']}"
-            f"  {'' if spread is None else spread.in_words()}".rstrip()
+            f"  {key:<14} {score['value']:.3f}  {bounds}  n={score['n']}  {', '.join(spreads)}".rstrip()
         )
     return "\n".join(lines)
 
@@ -299,10 +246,10 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
 def score_repeats(
     directory: Path, experiment: Experiment, truth: Mapping[str, pd.DataFrame], n_train: Sequence[int]
 ) -> str:
-    """Write `scores.json` of a run whose every seed trains, validates and tests on clips of its own.
+    """Score a run of repeats: every seed trains, validates and tests on clips of its own.
 
-    Also writes `truth-valid.csv` and `truth-test.csv`, so that runs can vote where the data is not, and
-    of genres reports over the test clips of all repeats, each as often as it is tested.
+    Writes `scores.json`, and the labels as `truth-valid.csv` and `truth-test.csv`, so that runs can vote
+    without the data. For genre runs it also writes reports over the test clips of all repeats together.
 
     Parameters
     ----------
@@ -310,7 +257,7 @@ def score_repeats(
         ``runs/<name>``.
     experiment : Experiment
     truth : mapping of str to pd.DataFrame
-        Of "valid" and "test": target values or one-hot classes of the clips of all repeats.
+        By "valid" and "test": target values or one-hot classes of the clips of all repeats.
     n_train : sequence of int
         Number of training clips of every seed.
 
@@ -320,62 +267,60 @@ def score_repeats(
         Mean, deviation, smallest and largest score over the repeats, in a few lines.
     """
     folders = [directory / f"seed{seed}" / "fold0" for seed in experiment.seeds]
-    parts = [part for part, file in _FILES.items() if (folders[0] / file).exists()]
-    tables = {part: [files.read_predictions(folder / _FILES[part]) for folder in folders] for part in parts}
-    scored = {
-        part: [
-            _repeat_scores(experiment.task, truth.get(part, truth["test"]), table) for table in tables[part]
-        ]
-        for part in parts
+    tables = {
+        part: [files.read_predictions(folder / file) for folder in folders]
+        for part, (file, _) in _PARTS.items()
+        if (folders[0] / file).exists()
     }
+    scored = {
+        part: [_repeat_scores(experiment.task, truth.get(part, truth["test"]), table) for table in each]
+        for part, each in tables.items()
+    }
+    repeats = [
+        {"seed": seed, "n_train": n_train[k]}
+        | {f"n_{part}": len(tables[part][k]) for part in ("valid", "test")}
+        | {part: each[k] for part, each in scored.items()}
+        for k, seed in enumerate(experiment.seeds)
+    ]
     scores = {
-        "repeats": [
-            {"seed": seed, "n_train": n_train[k]}
-            | {f"n_{part}": len(tables[part][k]) for part in ("valid", "test")}
-            | {part: scored[part][k] for part in parts}
-            for k, seed in enumerate(experiment.seeds)
-        ],
-        "repeated": {part: _over_repeats(scored[part]) for part in parts},
+        "repeats": repeats,
+        "repeated": {part: _over_repeats(each) for part, each in scored.items()},
         "selected_on_validation": False,  # the clips that are scored have chosen nothing
     }
     with files.together(directory, SCORES) as fresh:
         for split, known in truth.items():
             write_truth(fresh / f"truth-{split}.csv", known, experiment.task)
         if experiment.task == "genre":
-            for part in [part for part in parts if part != "valid"]:
-                joined = pd.concat(tables[part])
-                mark = "-last" if part == "last" else ""
-                _write_report(fresh, truth["test"].loc[joined.index], joined, mark)
+            for part, mark in (("test", ""), ("last", "-last")):
+                if part in tables:
+                    _write_report(fresh, truth["test"], pd.concat(tables[part]), mark)
         files.write_json(fresh / SCORES, scores)
-    return repeats_summary(directory.name, scores)
+    return _repeats_summary(directory.name, scores)
 
 
 def _repeat_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict[str, float]:
-    table = table[list(truth)]
+    scores = table_scores(task, truth, table)
     if task == "emotion":
-        return target_scores(truth, table)
+        return scores
+    likely = np.clip(table[list(truth)].to_numpy(), _LEAST_PROBABLE, 1)  # of a class never trained on
     known = truth.loc[table.index].to_numpy().argmax(axis=1)
-    likely = np.clip(table.to_numpy(), _LEAST_PROBABLE, 1)  # of a class never trained on
     loss = log_loss(known, likely / likely.sum(axis=1, keepdims=True), labels=range(truth.shape[1]))
-    return class_scores(truth, table) | {"loss": float(loss)}
+    return scores | {"loss": float(loss)}
 
 
-def _over_repeats(scores: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+def _over_repeats(scores: list[dict[str, float]]) -> dict[Hashable, dict[str, float | None]]:
     table = pd.DataFrame(scores)
     found = table.agg(["mean", "std", "min", "max"]).set_axis(["value", "sd", "low", "high"])
-    return {
-        str(name): {str(key): None if np.isnan(value) else float(value) for key, value in column.items()}
-        for name, column in found.items()
-    }
+    return found.astype(object).where(found.notna(), None).to_dict()
 
 
-def repeats_summary(name: str, scores: dict[str, Any]) -> str:
+def _repeats_summary(name: str, scores: dict[str, Any]) -> str:
     """Scores in a few lines: mean over the repeats, deviation, smallest and largest."""
     sizes = sorted({repeat["n_test"] for repeat in scores["repeats"]})
     size = " to ".join(map(str, dict.fromkeys([sizes[0], sizes[-1]])))
     lines = [f"{name} ({len(scores['repeats'])} repeats, {size} test clips each; mean, deviation, range):"]
     for part, repeated in scores["repeated"].items():
-        lines.append(f"  {_TITLES[part]}")
+        lines.append(f"  {_PARTS[part][1]}")
         for metric, score in repeated.items():
             deviation = "" if score["sd"] is None else f" ± {score['sd']:.3f}"
             lines.append(

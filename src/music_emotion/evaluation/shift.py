@@ -1,4 +1,4 @@
-"""Whether a classifier can tell the clips of the test split from those of the training split.
+"""Adversarial validation: whether a classifier can tell test clips from training clips.
 
 References
 ----------
@@ -22,7 +22,7 @@ from music_emotion.datasets.statistics_table import plain_statistics
 from music_emotion.evaluation.intervals import resamples, with_interval
 from music_emotion.files import InputError
 
-_N_FOLDS, _N_NAMED, _N_RESAMPLES = 5, 5, 2000
+_N_FOLDS, _N_NAMED = 5, 5
 _LARGE_AUC = 0.6
 _INVERSE_PENALTY = 0.01  # a strong penalty, as there are about a hundred statistics
 
@@ -48,17 +48,13 @@ def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
         When the experiment does not use the test split, there is none, or a split has fewer than five clips.
     """
     if experiment.has_repeats:
-        raise InputError(
-            f"--check-shift compares training and test split, but '{experiment.name}' tests on clips of its "
-            f"own. Give an experiment of folds."
-        )
+        own = f"'{experiment.name}' tests on clips of its own"
+        raise InputError(f"--check-shift needs a test split, but {own}. Give an experiment of folds.")
     n_train, n_test = len(clips), len(test)
     if min(n_train, n_test) < _N_FOLDS:
         found = f"{n_train} training and {n_test} test clips" if n_test else "no test split"
-        raise InputError(
-            f"--check-shift compares the training split with the test split, but {experiment.data.root} has "
-            f"{found}. Give {_N_FOLDS} clips of each or more."
-        )
+        held = f"{experiment.data.root} has {found}"
+        raise InputError(f"--check-shift needs {_N_FOLDS} clips of each split, but {held}. Give more clips.")
     known = groups_of(experiment, clips)
     known = clips.ids if known is None else known
     groups = np.unique(known, return_inverse=True)[1]
@@ -104,9 +100,7 @@ def shift_score(statistics: np.ndarray, is_test: np.ndarray, groups: np.ndarray)
         for each in (make_pipeline(StandardScaler(), linear), trees)
     ]
     probability = np.mean(probabilities, axis=0)
-    resampled = np.concatenate(
-        [_area(is_test[rows], probability[rows]) for rows in resamples(len(is_test), _N_RESAMPLES, seed=0)]
-    )
+    resampled = np.concatenate([_area(is_test[rows], probability[rows]) for rows in resamples(len(is_test))])
     return with_interval(float(_area(is_test[None], probability[None])[0]), resampled, len(is_test))
 
 

@@ -19,9 +19,8 @@ _NAME = re.compile(r"([0-9]+)(\..*)?")
 
 def default_sample(targets: Sequence[str], ids: Sequence[int]) -> pd.DataFrame:
     """The sample submission of the competition's editions of 2020 to 2022, as by `read_sample`."""
-    columns = ["Id" + _EDITION_SUFFIX, *targets]
-    names = [f"{clip_id}{_EDITION_SUFFIX}" for clip_id in ids]
-    return pd.DataFrame({columns[0]: names}, pd.Index(ids, name="Id"), columns)
+    header, names = f"Id{_EDITION_SUFFIX}", [f"{clip_id}{_EDITION_SUFFIX}" for clip_id in ids]
+    return pd.DataFrame({header: names}, pd.Index(ids, name="Id"), [header, *targets])
 
 
 def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
@@ -56,10 +55,8 @@ def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
     if header[:1].isdigit():
         raise InputError(f"{path} line 1: '{shortened(header)}' is an id where the header should be.")
     if columns and sorted(columns) != sorted(targets):
-        raise InputError(
-            f"{path} asks for {first_five(columns)}, but the run predicts {first_five(targets)}. "
-            f"Submit a run of the same targets."
-        )
+        asked = f"{path} asks for {first_five(columns)}, but the run predicts {first_five(targets)}."
+        raise InputError(f"{asked} Submit a run of the same targets.")
     if not header or header in targets:
         raise InputError(f"{path} line 1: '{header}' can't name the ids. Give them a name, such as Id.")
     ending = names.iloc[0].lstrip("0123456789")
@@ -84,9 +81,9 @@ def submission_table(predictions: pd.DataFrame, sample: pd.DataFrame) -> pd.Data
     missing, extra = sample.index.difference(predictions.index), predictions.index.difference(sample.index)
     if len(missing) or len(extra):
         raise InputError(
-            f"The submission's ids are not the predicted ones: {len(missing)} have no prediction "
-            f"({first_five(missing) or 'none'}) and {len(extra)} predictions have no row "
-            f"({first_five(extra) or 'none'}). Check that the run is of the same test clips."
+            f"Of the sample's ids, {len(missing)} have no prediction ({first_five(missing) or 'none'}); "
+            f"{len(extra)} predictions have no row ({first_five(extra) or 'none'}). Submit a run that "
+            f"predicts the sample's clips."
         )
     table, targets = sample.copy(), list(sample.columns[1:])
     table[targets] = predictions.loc[sample.index, targets]
@@ -151,10 +148,8 @@ def check_submission(path: Path, sample: pd.DataFrame) -> None:
     if len(table) != len(sample):
         raise InputError(f"{path} has {len(table)} rows; expected {len(sample)}.")
     names = sample.iloc[:, 0].reset_index(drop=True)
-    wrong = names[table.iloc[:, 0] != names]
-    if len(wrong):
+    if len(wrong := names[table.iloc[:, 0] != names]):
         raise InputError(f"{path}: {len(wrong)} ids are missing or out of order: {first_five(wrong)}.")
-    values = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    broken = names[~np.isfinite(values).all(axis=1)]
-    if len(broken):
+    values = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce")
+    if len(broken := names[~np.isfinite(values).all(axis=1)]):
         raise InputError(f"{path}: {len(broken)} rows hold values that are not finite: {first_five(broken)}.")

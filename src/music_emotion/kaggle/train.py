@@ -20,7 +20,7 @@ from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_r
 from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.evaluation.blend import blend, in_target_units
 from music_emotion.evaluation.blend_runs import blend_runs
-from music_emotion.evaluation.scores import score_run, score_split
+from music_emotion.evaluation.scores import score_run
 from music_emotion.files import InputError, first_five, read_json, read_predictions, write_json
 from music_emotion.kaggle.plan import Plan
 from music_emotion.plots import draw_scores
@@ -200,7 +200,7 @@ def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, A
         if _n_done(experiment, folds) < len(folds[experiment.name]):
             break
         if experiment.task == "genre":
-            print(score_split(directory, test.truth), flush=True)
+            print(score_run(directory, experiment, test.truth, "test"), flush=True)
         else:
             print(score_run(directory, experiment, clips.truth), flush=True)
         draw_scores(directory)

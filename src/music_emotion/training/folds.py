@@ -17,7 +17,7 @@ from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.evaluation.metrics import is_constant
-from music_emotion.evaluation.scores import score_repeats, score_run, score_split
+from music_emotion.evaluation.scores import score_repeats, score_run
 from music_emotion.models.network import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.runs import alone_in, open_run
@@ -74,7 +74,7 @@ def run_experiment(
         train_folds(experiment, taught, test, accelerator, directory)
         if accelerator.is_main_process:
             if pretraining:
-                scores = score_split(directory, test.truth)
+                scores = score_run(directory, experiment, test.truth, "test")
             elif experiment.has_repeats:
                 scores = _score_repeats(experiment, directory, folds)
             else:
