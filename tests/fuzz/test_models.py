@@ -4,6 +4,7 @@ import io
 import json
 import struct
 
+import numpy as np
 import pytest
 import torch
 from damaged import altered, damaged, only_sentences, several
@@ -13,10 +14,13 @@ from safetensors.torch import load, save
 from torch import nn
 
 from music_emotion.config import build_experiment, experiment_to_dict
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.store import Store
 from music_emotion.models.network import ModelCard, build_network, load_model, read_card, save_model
 from music_emotion.training.checkpoint import Progress, load_state, save_state
 
 EXPERIMENT = build_experiment({"name": "m", "model": {"widths": [2, 2]}, "excerpt": {"frames": 16}}, "here")
+CLIPS = ClipSet.unlabelled(Store.in_memory(np.zeros((3, 140)), [3]))
 
 
 def small_network() -> nn.Module:
@@ -94,7 +98,7 @@ def test_a_damaged_state(folder, members, data):
     if not whole.exists():
         save_state(whole, members, Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))
     content = data.draw(damaged(whole.read_bytes()))
-    progress = only_sentences(lambda path: load_state(path, members), folder / "state.pt", content)
+    progress = only_sentences(lambda path: load_state(path, members, CLIPS), folder / "state.pt", content)
     if progress is not None:
         assert progress.epoch >= 0
 
@@ -106,4 +110,4 @@ def test_a_state_of_other_things(folder, members, data, part, is_part):
     state |= {"scaler": None, "progress": vars(Progress(3, 7, [{"loss": 0.5}], 0.4, None, 1))}
     other, content = data.draw(altered(dict(state[part] or {}))), io.BytesIO()
     torch.save({**state, part: other} if is_part else other, content)
-    only_sentences(lambda path: load_state(path, members), folder / "state.pt", content.getvalue())
+    only_sentences(lambda path: load_state(path, members, CLIPS), folder / "state.pt", content.getvalue())
