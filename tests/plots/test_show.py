@@ -10,12 +10,13 @@ import pytest
 import soundfile
 import torch
 from matplotlib.image import imread
+from small_networks import small_network
 
 from music_emotion import plots
-from music_emotion.commands.show import picture_path, read_metrics
+from music_emotion.commands.show import read_metrics
 from music_emotion.files import InputError, write_json
 from music_emotion.models.layer_outputs import activations
-from music_emotion.models.network import ModelCard, build_network, save_model
+from music_emotion.models.network import save_model
 
 GENRE = """
 name = "mine"
@@ -51,20 +52,6 @@ def show(folder, monkeypatch, run_script):  # noqa: ARG001 (its folder)
         return out, *figures
 
     return call
-
-
-@pytest.fixture
-def network(small):
-    """A network of random weights: `network(model={"kind": "lstm"})`."""
-
-    def build(**sections):
-        experiment = small(**sections)
-        n_rows = {"mel": 128, "chroma": 12, "fused": 140}[experiment.data.rows]
-        torch.manual_seed(0)
-        card = ModelCard(experiment, ("x", "y"), (-40.0,) * n_rows, (20.0,) * n_rows, (0.0,) * 2, (1.0,) * 2)
-        return build_network(card)
-
-    return build
 
 
 def load(competition, folder: str, clip: int) -> np.ndarray:
@@ -195,8 +182,10 @@ def test_curves_of_runs_differ_in_colour_and_name_their_scores(show):
     write_metrics("b/seed0/fold0", 2, macro_f1=1.0)
     begun = write_metrics("begun/seed0/fold0", 1)[["epoch", "train_loss", "learning_rate"]]
     begun.to_csv("runs/begun/seed0/fold0/metrics.csv", index=False)  # not validated yet
-    out, figure = show("curves", *(f"runs/{name}" for name in ("a", "b", "begun")))
-    assert out == "learning curves: pictures/curves-a-b-begun.png\n"
+    for name in ("c", "d"):
+        write_metrics(f"{name}/seed0/fold0", 2)
+    out, figure = show("curves", *(f"runs/{name}" for name in ("a", "b", "begun", "c", "d")))
+    assert out == "learning curves: pictures/curves-a-b-begun-and-2-more.png\n"
     a, a_mean, b, b_mean, *_ = figure.axes[0].get_lines()
     assert a.get_color() == a_mean.get_color() != b.get_color() == b_mean.get_color()
     assert lines(figure.axes[0])[4] == ([1], [1.0])
@@ -204,8 +193,6 @@ def test_curves_of_runs_differ_in_colour_and_name_their_scores(show):
     assert texts(figure.legends[0].get_texts())[:2] == ["a (1 training)", "b (1 training)"]
     assert figure.axes[2].get_ylabel() == "mean Spearman or macro F1"
     assert figure.axes[0].get_ylabel() == "loss (each run's own)"
-    names = picture_path(Path("new"), "curves", ["a", "b", "c", "d", "e"])
-    assert names.name == "curves-a-b-c-and-2-more.png"
 
 
 @pytest.mark.usefixtures("folder")
@@ -249,8 +236,8 @@ def test_confusion_matrices_hold_counts_and_are_shaded_by_their_share_of_the_row
     assert other.get_title().startswith(f"two: {2 * values.sum()} out-of-fold clips")
 
 
-def test_maps_are_drawn_below_the_excerpt_over_the_same_time(show, network, competition):
-    conv = network(name="slow", model={"widths": [8, 20, 8], "stem_pool": [2, 2]})
+def test_maps_are_drawn_below_the_excerpt_over_the_same_time(show, competition):
+    conv = small_network(frames=32, data={"root": "data"}, widths=(8, 20, 8), stem_pool=(2, 2))
     model = Path("runs/slow/seed0/fold0/model.safetensors")
     save_model(model, conv, conv.state_dict())
     out, figure = show("activations", str(model), "1004")  # from where the network was trained
@@ -280,17 +267,17 @@ def test_maps_are_drawn_below_the_excerpt_over_the_same_time(show, network, comp
         assert panel.get_xlim() == pytest.approx(times)
 
 
-def test_an_lstms_hidden_states_are_drawn_for_each_direction(show, network, competition):
-    sections = {"data": {"rate": "beat", "rows": "fused"}, "excerpt": {"frames": None}}
-    lstm = network(model={"kind": "lstm", "lstm_width": 8}, **sections)
+def test_an_lstms_hidden_states_are_drawn_for_each_direction(show, competition):
+    lstm = small_network(rows="fused", frames=None, data={"root": "data", "rate": "beat"}, kind="lstm")
     save_model(Path("lstm.safetensors"), lstm, lstm.state_dict())
     _, figure = show("activations", "lstm.safetensors", "1004")
     beat = load(competition, "multitask_dataset_beat", 1004)
     excerpt, *parts = figure.subfigs
     forward, backward = (drawn(part.axes[0]) for part in parts)
+    mean, deviation = (np.repeat(of, [128, 12])[:, None] for of in ([-40, 0.4], [18, 0.3]))
     with torch.inference_mode():
-        frames = torch.from_numpy((beat + 40) / 20)[None]
-        read_out = lstm.eval().trunk(frames, torch.tensor([beat.shape[1]]))[0]
+        frames = torch.from_numpy((beat - mean) / deviation).float()[None]
+        read_out = lstm.trunk(frames, torch.tensor([beat.shape[1]]))[0]
     np.testing.assert_allclose(read_out, np.concatenate([forward[:, -1], backward[:, 0]]), atol=1e-6)
     mel, chroma = excerpt.axes[:2]
     np.testing.assert_array_equal(drawn(chroma), beat[128:])
@@ -299,19 +286,16 @@ def test_an_lstms_hidden_states_are_drawn_for_each_direction(show, network, comp
     assert parts[1].axes[0].get_title() == "last LSTM layer, backward: 8 units"
 
 
-def test_a_short_clip_is_padded_as_the_network_hears_it(network):
-    kept = activations(network(), np.zeros((140, 20), np.float32))
+def test_short_clips_are_padded_and_only_feature_maps_are_kept():
+    short = np.zeros((140, 20), np.float32)
+    kept = activations(small_network(frames=32), short)
     assert kept.start == 0
     assert (kept.excerpt[:, 20:] == -80).all()
-
-
-def test_stages_of_a_timm_backbone_are_drawn_and_transformers_refused(network):
-    full = np.zeros((140, 40), np.float32)
-    kept = activations(network(model={"kind": "timm", "backbone": "resnet10t"}), full)
+    kept = activations(small_network(kind="timm", backbone="resnet10t"), short)
     assert list(kept.layers) == ["resnet10t act1", "resnet10t layer1"]
     assert [values.ndim for values in kept.layers.values()] == [3, 3]
     with pytest.raises(InputError, match="gives no feature maps"):
-        activations(network(model={"kind": "timm", "backbone": "vit_tiny_patch16_224"}), full)
+        activations(small_network(kind="timm", backbone="vit_tiny_patch16_224"), short)
 
 
 MISTAKES = {

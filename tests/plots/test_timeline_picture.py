@@ -6,12 +6,12 @@ import pytest
 from matplotlib import _pylab_helpers
 from matplotlib.image import imread
 
+from music_emotion import plots
 from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
 from music_emotion.audio.spectrum import short_time_spectrum
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.listen.predict import Sliding, Song, Timeline
 from music_emotion.listen.songs import Overview, overview_of
-from music_emotion.plots import draw_timeline
 
 SETTINGS = FeatureSettings()
 
@@ -24,16 +24,28 @@ def noise(n_frames: int) -> np.ndarray:
     return np.random.default_rng(0).normal(-30, 10, (n_frames, 128)).astype(np.float32)
 
 
-def timeline_of(seconds: float, n_genres: int = 0, targets: tuple[str, ...] = ()) -> Timeline:
-    times = Sliding().windows(seconds)
-    rng = np.random.default_rng(0)
-    shares = pd.DataFrame(
-        rng.dirichlet(np.ones(n_genres), len(times)) if n_genres else np.empty((len(times), 0)),
-        columns=[f"genre {number}" for number in range(n_genres)],
+@pytest.fixture
+def draw(tmp_path, monkeypatch):
+    """Draw a random timeline; returns it, the figure and the picture."""
+    figures, save = [], plots.save_figure
+    monkeypatch.setattr(
+        plots, "save_figure", lambda path, figure: figures.append(figure) or save(path, figure)
     )
-    values = pd.DataFrame(rng.random((len(times), len(targets))), columns=list(targets))
-    spans = pd.DataFrame(times, columns=["start_seconds", "end_seconds"])
-    return Timeline(seconds, spans, values, shares, {}, {})
+
+    def call(n_frames: int, n_genres: int, targets: tuple[str, ...]):
+        rng, seconds = np.random.default_rng(0), n_frames * 512 / 22050
+        spans = pd.DataFrame(Sliding().windows(seconds), columns=["start_seconds", "end_seconds"])
+        shares = rng.dirichlet(np.ones(n_genres), len(spans)) if n_genres else np.empty((len(spans), 0))
+        genres = pd.DataFrame(shares).add_prefix("genre ")
+        values = pd.DataFrame(rng.random((len(spans), len(targets))), columns=list(targets))
+        if len(spans) > 1:
+            genres.iloc[-1:] = values.iloc[-1:] = np.nan  # silence
+        timeline = Timeline(seconds, spans, values, genres, {}, {})
+        path, overview = tmp_path / "picture.png", overview_of_mel(noise(n_frames))
+        plots.draw_timeline(path, "a $name_ 曲", timeline, overview)
+        return timeline, figures[-1], imread(path)
+
+    return call
 
 
 def test_beats_are_those_of_the_percussive_part():
@@ -56,12 +68,18 @@ def test_an_hour_is_reduced_and_has_no_beats():
     assert not len(overview.beats)
 
 
-@pytest.mark.parametrize(("seconds", "n_frames"), [(1, 44), (25, 1077), (700, 30000)])
-def test_the_picture_is_a_png_of_sensible_size(tmp_path, seconds, n_frames):
-    timeline = timeline_of(seconds, 24, ("valence", "energy"))
-    draw_timeline(tmp_path / "picture.png", "a $name_ 曲", timeline, overview_of_mel(noise(n_frames)))
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-    picture = imread(tmp_path / "picture.png")
+@pytest.mark.parametrize("n_frames", [44, 1077, 30000])
+def test_the_picture_holds_genres_targets_and_sound_in_a_sensible_size(draw, n_frames):
+    timeline, figure, picture = draw(n_frames, 24, ("valence", "energy"))
+    genres, targets, sound = figure.axes
+    assert genres.get_title() == "a $name_ 曲"
+    for line, name in zip(targets.get_lines(), ("valence", "energy"), strict=True):
+        np.testing.assert_array_equal(line.get_ydata()[1:-1], timeline.targets[name])
+        assert line.get_xdata()[[0, -1]].tolist() == [0, timeline.seconds]
+    named = [text.get_text() for text in genres.get_legend().get_texts()]
+    shown = [name for name, shares in timeline.genres.items() if shares.max() >= 0.1]
+    assert named == (["others"] if len(shown) < 24 else []) + shown[::-1]
+    assert sound.get_xlim() == (0, timeline.seconds)
     height, width = picture.shape[:2]
     assert 1000 <= width <= 3000
     assert 500 <= height <= 1500
@@ -69,11 +87,6 @@ def test_the_picture_is_a_png_of_sensible_size(tmp_path, seconds, n_frames):
     assert not _pylab_helpers.Gcf.figs
 
 
-def test_what_no_network_gives_has_no_panel_and_gaps_are_left(tmp_path):
-    overview, heights = overview_of_mel(noise(1077)), []
-    for n_genres, targets in [(3, ("valence",)), (0, ("valence",)), (3, ())]:
-        timeline = timeline_of(25, n_genres, targets)
-        timeline.targets.iloc[-3:] = timeline.genres.iloc[-3:] = np.nan  # silence
-        draw_timeline(tmp_path / "picture.png", "song", timeline, overview)
-        heights.append(len(imread(tmp_path / "picture.png")))
+def test_what_no_network_gives_has_no_panel(draw):
+    heights = [len(draw(1077, *given)[2]) for given in [(3, ("valence",)), (0, ("valence",)), (3, ())]]
     assert heights[0] > heights[1] > heights[2]

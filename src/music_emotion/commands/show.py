@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import numpy as np
 import pandas as pd
 from cyclopts import Parameter
+from matplotlib.figure import Figure
 
 from music_emotion import plots
 from music_emotion.audio.features import FeatureSettings, beat_frames, fused_features
@@ -22,14 +23,11 @@ from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_experiment
 
-Root = Annotated[Path, Parameter(name="--data.root")]
-OwnRoot = Annotated[Path | None, Parameter(name="--data.root")]
-
 
 def features(
     clips: list[str],
     *,
-    root: Root = Path("data"),
+    root: Annotated[Path, Parameter(name="--data.root")] = Path("data"),
     task: Task = "emotion",
     split: Split = "train",
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
@@ -54,8 +52,7 @@ def features(
     """
     for called in clips:
         clip = read_clip_arrays(called, root, task, split, features)
-        path = picture_path(out, "features", [clip.name])
-        print(f"{clip.title}: {plots.save_figure(path, plots.features_figure(clip))}")
+        print(f"{clip.title}: {save_picture(plots.features_figure(clip), out, 'features', [clip.name])}")
 
 
 def classes(
@@ -88,7 +85,7 @@ def classes(
     if not tables:
         raise InputError(f"{folder} has no label files, train_labels.txt or test_labels.txt.")
     figure = plots.classes_figure(experiment.name, pd.concat(tables))
-    print(f"classes: {plots.save_figure(picture_path(out, 'classes', [experiment.name]), figure)}")
+    print(f"classes: {save_picture(figure, out, 'classes', [experiment.name])}")
 
 
 def curves(runs: list[Path], *, out: Path = Path("pictures")) -> None:
@@ -102,15 +99,14 @@ def curves(runs: list[Path], *, out: Path = Path("pictures")) -> None:
         Folder for the picture.
     """
     metrics = {run.resolve().name: read_metrics(run) for run in runs}
-    path = picture_path(out, "curves", list(metrics))
-    print(f"learning curves: {plots.save_figure(path, plots.curves_figure(metrics))}")
+    print(f"learning curves: {save_picture(plots.curves_figure(metrics), out, 'curves', list(metrics))}")
 
 
 def activations(
     model: Path,
     clip: str,
     *,
-    root: OwnRoot = None,
+    root: Annotated[Path | None, Parameter(name="--data.root")] = None,
     split: Split = "train",
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     out: Path = Path("pictures"),
@@ -139,8 +135,7 @@ def activations(
     in_run = model.parent.name.startswith("fold") and model.parent.parent.name.startswith("seed")
     name = "-".join(model.absolute().parts[-4:-1]) if in_run else model.stem
     figure = plots.activations_figure(name, arrays, kept, experiment.data)
-    path = picture_path(out, "activations", [name, arrays.name])
-    print(f"activations: {plots.save_figure(path, figure)}")
+    print(f"activations: {save_picture(figure, out, 'activations', [name, arrays.name])}")
 
 
 def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
@@ -154,20 +149,14 @@ def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
         Folder for the picture.
     """
     figure = plots.confusion_figure([saved_confusion(run) for run in runs])
-    path = picture_path(out, "confusion", [run.resolve().name for run in runs])
-    print(f"confusion matrices: {plots.save_figure(path, figure)}")
+    names = [run.resolve().name for run in runs]
+    print(f"confusion matrices: {save_picture(figure, out, 'confusion', names)}")
 
 
-def picture_path(folder: Path, kind: str, names: Sequence[str]) -> Path:
-    """Name a picture by its kind and by the first three names in it.
-
-    Examples
-    --------
-    >>> picture_path(Path("pictures"), "curves", ["slow", "fast"]).name
-    'curves-slow-fast.png'
-    """
+def save_picture(figure: Figure, folder: Path, kind: str, names: Sequence[str]) -> Path:
+    """Save a picture under its kind and the first three names in it, such as ``curves-slow-fast.png``."""
     more = [f"and-{len(names) - 3}-more"] if len(names) > 3 else []
-    return folder / ("-".join([kind, *names[:3], *more]) + ".png")
+    return plots.save_figure(folder / ("-".join([kind, *names[:3], *more]) + ".png"), figure)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from music_emotion.training.loop import NEAR_ZERO, overfit_batch
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainingFlags:
-    """What a training does beside the experiment's settings.
+    """Options of a training that are no settings of its experiment.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def pretrain(
     experiment
         Settings in place of the file's.
     flags
-        What else the training does.
+        Options that are no settings of the experiment.
     """
     experiment = experiment_of(file, experiment)
     remedy = "Use `music-emotion train`."
@@ -88,7 +88,7 @@ def train(
     only_fold
         Train this fold of every seed alone.
     flags
-        What else the training does.
+        Options that are no settings of the experiment.
     """
     experiment = experiment_of(file, experiment)
     n_folds = 1 if experiment.has_repeats else experiment.folds.n
@@ -116,7 +116,7 @@ def _train(
 
 
 def _check(experiment: Experiment, flags: TrainingFlags, accelerator: Accelerator) -> None:
-    """Try to overfit one batch, or compare test clips with training clips, and print what came of it."""
+    """Try to overfit one batch, or compare test clips with training clips, and print the result."""
     clips, test = load_sets(experiment, accelerator)
     if not flags.overfit_batch:
         if accelerator.is_main_process:
@@ -150,10 +150,11 @@ def study(
         Folder of all runs; the rows are in runs/<study>. Processes that see it share them.
     """
     settings: dict[str, Any] = {}
-    for name, given in given_settings(experiment).items():
-        settings |= (
-            {f"{name}.{key}": v for key, v in given.items()} if isinstance(given, dict) else {name: given}
-        )
+    for section, given in given_settings(experiment).items():
+        if isinstance(given, dict):
+            settings |= {f"{section}.{key}": value for key, value in given.items()}
+        else:
+            settings[section] = given
     described = read_study(file, settings, runs)
     table = run_study(described, make_accelerator())
     if not table.empty:  # as it is in all processes but the main one
@@ -171,7 +172,10 @@ def print_table(table: pd.DataFrame, folder: Path) -> None:
             print(f"  {line['row']}: {line['problem']}")
     if "searched" in table and (folder / BEST).exists():
         print(f"\n{(folder / BEST).read_text(encoding='utf-8')}")
-        print(f"This is {folder / BEST}, for `music-emotion train`. It was chosen by `searched`, which is")
-        print("therefore too good. Of folds, `score` is the same number. Of repeated holdouts it is that of")
-        print("test clips; but those of one repeat validate another, so it is a little too good as well,")
-        print("less than `searched` is.")
+        print(
+            f"This is {folder / BEST}, for `music-emotion train`. `searched` chose it, so `searched` is too"
+        )
+        print(
+            "good. With folds, `score` is the same number. With repeated holdouts, it is that of test clips:"
+        )
+        print("those of one repeat validate another, so it is a little too good.")
