@@ -1,7 +1,6 @@
 """How much sooner one experiment's training reaches the out-of-fold score of another, slower one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -18,43 +17,6 @@ from music_emotion.evaluation.scores import mean_table, read_folds, summary
 from music_emotion.experiment_files import lay_over, read_differences
 from music_emotion.files import InputError
 from music_emotion.runs import read_cost
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One of the two experiments.
-
-    Attributes
-    ----------
-    file : Path
-    experiment : Experiment
-        With the name and the length of its run.
-    directory : Path
-        Of that run.
-    environment : dict of str to str
-        Environment variables of its training.
-    """
-
-    file: Path
-    experiment: Experiment
-    directory: Path
-    environment: dict[str, str]
-
-    def train(self, fold: int) -> None:
-        """Train a fold of every seed, unless it is finished."""
-        name, epochs = self.experiment.name, self.experiment.train.epochs
-        flags = ["--runs", str(self.directory.parent), "--name", name, "--train.epochs", str(epochs)]
-        run_train(self.file, [*flags, "--only-fold", str(fold)], self.environment)
-
-    def predictions(self, folds: Sequence[int]) -> pd.DataFrame:
-        """Predictions of the validation clips of some folds, averaged over seeds."""
-        seeds = read_folds(self.directory, "valid").values()
-        return mean_table([tables[fold] for tables in seeds for fold in folds])
-
-    def costs(self, folds: Sequence[int]) -> pd.DataFrame:
-        """Seconds of training and validation, and updates; one row per seed and fold."""
-        places = [place for fold in folds for place in sorted(self.directory.glob(f"seed*/fold{fold}"))]
-        return pd.DataFrame([read_cost(place) for place in places])
 
 
 def train(
@@ -88,10 +50,9 @@ def train(
     out
         Folder of the runs.
     """
-    slow_one = _contender(slow, out, 0, {"ACCELERATE_MIXED_PRECISION": precision})
-    fast_one = _contender(fast, out, epochs, {})
-    truth = load_clip_set(fast_one.experiment.data, "emotion", "train").truth
-    one, other, targets = slow_one.experiment, fast_one.experiment, list(headline or truth.columns)
+    one, other = _experiment(slow), _experiment(fast, epochs)
+    truth = load_clip_set(other.data, "emotion", "train").truth
+    targets = list(headline or truth.columns)
     if one.name == other.name:
         raise InputError(f"{slow} and {fast} are both named '{one.name}'. Rename one.")
     if (one.seeds, one.folds.n) != (other.seeds, other.folds.n):
@@ -105,48 +66,63 @@ def train(
         raise InputError(f"--headline names '{unknown[0]}'; the targets are {', '.join(truth.columns)}.")
     chosen = sorted(set(folds)) or list(range(one.folds.n))
     for fold in chosen:
-        for contender in (slow_one, fast_one):
-            contender.train(fold)
-        if not slow_one.predictions([fold]).index.equals(fast_one.predictions([fold]).index):
+        _train_fold(slow, one, out, fold, {"ACCELERATE_MIXED_PRECISION": precision})
+        _train_fold(fast, other, out, fold, {})
+        ids, other_ids = (_predictions(out / each.name, [fold]).index for each in (one, other))
+        if not ids.equals(other_ids):
             raise InputError(
                 f"Fold {fold} of {slow} validates on other clips than that of {fast}. Give both the same "
                 f"data and folds.groups."
             )
-    _report(slow_one, fast_one, chosen, targets, truth)
+    _report(out, (one, other), chosen, targets, truth)
 
 
-def _contender(file: Path, out: Path, epochs: int, environment: dict[str, str]) -> Contender:
+def _experiment(file: Path, epochs: int = 0) -> Experiment:
     differences = read_differences(file)
     experiment = build_experiment(differences, str(file))
     if experiment.is_classical or experiment.has_repeats or experiment.task != "emotion":
         raise InputError(f"{file} trains no folds of networks that predict targets. Give one that does.")
-    if epochs:
-        shorter = {"name": f"{experiment.name}-{epochs}-epochs", "train": {"epochs": epochs}}
-        experiment = build_experiment(lay_over(differences, shorter), f"{file} with --epochs {epochs}")
-    return Contender(file, experiment, out / experiment.name, environment)
+    if not epochs:
+        return experiment
+    shorter = {"name": f"{experiment.name}-{epochs}-epochs", "train": {"epochs": epochs}}
+    return build_experiment(lay_over(differences, shorter), f"{file} with --epochs {epochs}")
+
+
+def _train_fold(
+    file: Path, experiment: Experiment, out: Path, fold: int, environment: dict[str, str]
+) -> None:
+    """Train a fold of every seed, unless it is finished."""
+    flags = ["--runs", str(out), "--name", experiment.name, "--train.epochs", str(experiment.train.epochs)]
+    run_train(file, [*flags, "--only-fold", str(fold)], environment)
+
+
+def _predictions(run: Path, folds: Sequence[int]) -> pd.DataFrame:
+    """Predictions of the validation clips of some folds, averaged over seeds."""
+    seeds = read_folds(run, "valid").values()
+    return mean_table([tables[fold] for tables in seeds for fold in folds])
 
 
 def _report(
-    slow: Contender, fast: Contender, folds: Sequence[int], targets: list[str], truth: pd.DataFrame
+    out: Path, pair: Sequence[Experiment], folds: Sequence[int], targets: list[str], truth: pd.DataFrame
 ) -> None:
     """Print scores and times of both; the last line says which is ahead."""
     print(f"folds {', '.join(map(str, folds))}, in turns; headline: mean of {', '.join(targets)}")
     resampled, headlines, seconds = [], [], []
-    for contender in (slow, fast):
-        predictions, costs = contender.predictions(folds), contender.costs(folds)
-        drawn = resampled_scores("emotion", truth, predictions)
-        headline = drawn.interval(targets)
-        scores = {name: drawn.interval([name]) for name in truth}
-        marks = {"selected_on_validation": contender.experiment.selects_on_validation}
-        print(summary(contender.experiment.name, {"pooled": scores | {"headline": headline}} | marks))
-        took = costs["seconds"]
-        excerpts = costs["updates"].sum() * contender.experiment.train.batch_size
+    for experiment in pair:
+        run = out / experiment.name
+        drawn = resampled_scores("emotion", truth, _predictions(run, folds))
+        pooled = {name: drawn.interval([name]) for name in truth} | {"headline": drawn.interval(targets)}
+        marks = {"selected_on_validation": experiment.selects_on_validation}
+        print(summary(experiment.name, {"pooled": pooled} | marks))
+        places = [place for fold in folds for place in sorted(run.glob(f"seed*/fold{fold}"))]
+        costs = pd.DataFrame([read_cost(place) for place in places])
+        took, excerpts = costs["seconds"], costs["updates"].sum() * experiment.train.batch_size
         print(
             f"  {took.mean():.1f} s per fold [{took.min():.1f}, {took.max():.1f}], n={len(took)}, training "
             f"and validation; {excerpts / took.sum():.1f} excerpts trained per second"
         )
         resampled.append(drawn)
-        headlines.append(headline["value"])
+        headlines.append(pooled["headline"]["value"])
         seconds.append(took)
     ahead = resampled[1].difference(resampled[0], targets)
     print(summary("second less first", {"pooled": {"headline": ahead}}))
