@@ -9,22 +9,13 @@ from music_emotion.audio.features import N_MELS, row_slice
 from music_emotion.audio.spectrum import running_median
 from music_emotion.audio.statistics import MAJOR, MINOR, autocorrelation, checked, likeliest_beat
 
-_SHORTEST_SECONDS = 6.0  # two periods of the slowest modulation
-_FEWEST_FRAMES = 4  # for thirds of a clip and steps between them
-_N_CEPSTRAL, _N_TEXTURE = 20, 13
-_HARMONIC_SECONDS, _PERCUSSIVE_ROWS = 0.37, 13
-_NEIGHBOURS = 9  # mel rows around a peak, including its own
 _LAGS_SECONDS = 3.0 / 2.0 ** np.arange(7, -1, -1)
-_N_BANDS = 8
-_ONSET_SECONDS = 0.07  # shortest time between two onsets
-_SHORTEST_BEAT_SECONDS, _LONGEST_BEAT_SECONDS = 0.25, 1.5
-_MODULATION_SECONDS = 6.0  # window of the slowest modulation
+_MODULATION_SECONDS = 6.0  # two periods of the slowest modulation
 _ATTACK_SECONDS = np.linspace(-0.1, 0.45, 8)  # around an onset
 _NO_POWER = 1e-4  # dB squared per cycle per frame, far below the rises of any music
 _PER_BEAT = np.array([0.25, 0.5, 1.0, 2.0, 4.0])  # a bar of four, half of it, beats, halves, quarters
 _QUANTILES = (10, 25, 50, 75, 90)
 _MODULATION_EDGES_HZ = np.array([0.3, 0.7, 1.4, 2.8, 5.6, 11.0, 21.5])
-_KEY_SECONDS = 4.0
 _TINY, _TINY_VARIANCE = 1e-9, 1e-10
 
 
@@ -62,7 +53,7 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
     (16,)
     """
     fused = checked(fused)
-    fewest = max(_FEWEST_FRAMES, _whole_frames(_SHORTEST_SECONDS, frame_seconds))
+    fewest = max(4, _whole_frames(_MODULATION_SECONDS, frame_seconds))  # thirds of a clip need four frames
     if fused.shape[1] < fewest:
         fused = np.tile(fused, -(-fewest // fused.shape[1]))
     mel_db, chroma = fused[row_slice("mel")], fused[row_slice("chroma")]
@@ -121,7 +112,7 @@ def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
     -------
     dict of str to np.ndarray
     """
-    cepstrum = librosa.feature.mfcc(S=mel_db, n_mfcc=_N_CEPSTRAL)
+    cepstrum = librosa.feature.mfcc(S=mel_db, n_mfcc=20)
     narrow, wide = (mel_db.reshape(n, -1, mel_db.shape[1]).mean(axis=1) for n in (32, 16))
     second = _whole_frames(1, frame_seconds)
     shape, lags = _shape(mel_db), [_whole_frames(lag, frame_seconds) for lag in _LAGS_SECONDS]
@@ -134,7 +125,7 @@ def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
         "peaks": _peaks(mel_db),
         "unsteadiness": _mean_of_bands(np.abs(mel_db - uniform_filter1d(mel_db, second, axis=1)), 16),
         "harmonic_percussive": _harmonic_percussive(mel_db, frame_seconds),
-        "texture": _texture(cepstrum[:_N_TEXTURE], second),
+        "texture": _texture(cepstrum[:13], second),
         "shape_changes": np.stack([np.abs(shape[:, lag:] - shape[:, :-lag]).mean(axis=1) for lag in lags]),
     }
 
@@ -162,8 +153,8 @@ def _contrast(mel_db: np.ndarray) -> np.ndarray:
 
 
 def _peaks(mel_db: np.ndarray) -> np.ndarray:
-    """Height of rows above their neighbours in 16 bands, large for tones: mean and 99th percentile."""
-    above = mel_db - uniform_filter1d(mel_db, _NEIGHBOURS, axis=0)
+    """Height of rows above the mean of nine in 16 bands, large for tones: mean and 99th percentile."""
+    above = mel_db - uniform_filter1d(mel_db, 9, axis=0)
     highest = np.percentile(above, 99, axis=1)
     return np.concatenate([_mean_of_bands(np.maximum(above, 0), 16), _mean_of_bands(highest, 16)])
 
@@ -174,9 +165,9 @@ def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray
     They are medians of dB over time and over frequency (Fitzgerald, 2010, "Harmonic/percussive separation
     using median filtering").
     """
-    n_frames = 2 * round(_HARMONIC_SECONDS / frame_seconds / 2) + 1  # odd
+    n_frames = 2 * round(0.37 / frame_seconds / 2) + 1  # odd
     harmonic = running_median(np.ascontiguousarray(mel_db.T), n_frames).T
-    percussive = running_median(mel_db, _PERCUSSIVE_ROWS)
+    percussive = running_median(mel_db, 13)
     levels = (harmonic - percussive, np.abs(mel_db - harmonic), np.abs(mel_db - percussive))
     return np.concatenate([_mean_of_bands(level, 8) for level in levels])
 
@@ -233,7 +224,7 @@ def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
     -------
     dict of str to np.ndarray
     """
-    bands = mel_db.reshape(_N_BANDS, -1, mel_db.shape[1])
+    bands = mel_db.reshape(8, 16, -1)
     rises = np.maximum(np.diff(bands, axis=2), 0).mean(axis=1)
     flux = rises.mean(axis=0)
     onsets = _onsets(flux, frame_seconds)
@@ -248,8 +239,8 @@ def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
 
 
 def _onsets(flux: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Frames at which the flux peaks more than a standard deviation above its mean."""
-    apart = _whole_frames(_ONSET_SECONDS, frame_seconds)
+    """Frames at which the flux peaks more than a standard deviation above its mean, 0.07 s apart or more."""
+    apart = _whole_frames(0.07, frame_seconds)
     return find_peaks(flux, height=flux.mean() + flux.std(), distance=apart)[0]
 
 
@@ -262,12 +253,12 @@ def _onsets_by_band(rises: np.ndarray, frame_seconds: float) -> np.ndarray:
 
 
 def _pulse(rise: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Highest autocorrelation of a band's rises at the period of a beat, and that period in seconds.
+    """Highest autocorrelation of a band's rises after 0.25 to 1.5 s, and that period in seconds.
 
     A band that never rises has 0, and the shortest period.
     """
-    first = _whole_frames(_SHORTEST_BEAT_SECONDS, frame_seconds)
-    last = max(first + 1, _whole_frames(_LONGEST_BEAT_SECONDS, frame_seconds))
+    first = _whole_frames(0.25, frame_seconds)
+    last = max(first + 1, _whole_frames(1.5, frame_seconds))
     repetition = autocorrelation(rise)[first:last]
     return np.array([repetition.max(), (first + repetition.argmax()) * frame_seconds])
 
@@ -379,12 +370,12 @@ def _intervals(chroma: np.ndarray) -> np.ndarray:
 
 
 def _local_key(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Correlation with the best major and minor key of every second, and which of them fits better.
+    """Correlation with the best major and minor key, every second over four, and which of them fits better.
 
     Means of both and of their difference, shares of seconds in major and of changes of key, and the standard
     deviation of the difference.
     """
-    length, step = _whole_frames(_KEY_SECONDS, frame_seconds), _whole_frames(1, frame_seconds)
+    length, step = _whole_frames(4, frame_seconds), _whole_frames(1, frame_seconds)
     seconds = _standardised(uniform_filter1d(chroma, length, axis=1)[:, ::step])
     profiles = _standardised(np.stack([MAJOR, MINOR], axis=1)).T
     fits = [np.stack([np.roll(profile, n) for n in range(12)]) @ seconds / 12 for profile in profiles]

@@ -108,7 +108,7 @@ def full_features(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray
     np.ndarray [shape=(140, n_frames)], float32
         One column per hop.
     """
-    return fuse(*_mel_and_chroma(waveform, np.abs(short_time_spectrum(waveform)), settings))
+    return fuse(*_mel_and_chroma(waveform, short_time_spectrum(waveform), settings))
 
 
 def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -128,17 +128,16 @@ def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.
         One column per span between beats: the median of mel power and of chroma.
     """
     spectrum = short_time_spectrum(waveform)  # for mel, tuning and separation; librosa's own calls repeat it
-    magnitude = np.abs(spectrum)
-    mel, chroma_rows = _mel_and_chroma(waveform, magnitude, settings)
-    beats = _beats(spectrum, magnitude, len(waveform), settings)
-    # with 0, a clip without beats is one span
-    borders = [0, *beats.tolist()]
+    mel, chroma_rows = _mel_and_chroma(waveform, spectrum, settings)
+    borders = [0, *beat_frames(waveform, settings, spectrum).tolist()]  # without beats, a clip is one span
     beat_mel = librosa.util.sync(mel, borders, aggregate=np.median)
     beat_chroma = librosa.util.sync(chroma_rows, borders, aggregate=np.median)
     return fuse(mel, chroma_rows), fuse(beat_mel, beat_chroma)
 
 
-def beat_frames(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+def beat_frames(
+    waveform: np.ndarray, settings: FeatureSettings, spectrum: np.ndarray | None = None
+) -> np.ndarray:
     """Beats of the percussive part of a waveform.
 
     librosa's dynamic programming over the onset strength (Ellis, 2007).
@@ -148,29 +147,25 @@ def beat_frames(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     waveform : np.ndarray [shape=(n_samples,)], float32
         Mono, at ``settings.sample_rate_hz``.
     settings : FeatureSettings
+    spectrum : np.ndarray, optional
+        The waveform's `short_time_spectrum`, if it was computed before.
 
     Returns
     -------
     np.ndarray [shape=(n_beats,)], integer
         Ascending frame numbers; empty without beats.
     """
-    spectrum = short_time_spectrum(waveform)
-    return _beats(spectrum, np.abs(spectrum), len(waveform), settings)
-
-
-def _beats(
-    spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int, settings: FeatureSettings
-) -> np.ndarray:
-    # resynthesised, because the masked spectrum gives other beats
-    percussive = percussive_part(spectrum, magnitude, n_samples)
+    spectrum = short_time_spectrum(waveform) if spectrum is None else spectrum
+    percussive = percussive_part(spectrum, len(waveform))  # a waveform: masked spectra give other beats
     rate_hz, hop_length = settings.sample_rate_hz, settings.hop_length
     return librosa.beat.beat_track(y=percussive, sr=rate_hz, hop_length=hop_length)[1]
 
 
 def _mel_and_chroma(
-    waveform: np.ndarray, magnitude: np.ndarray, settings: FeatureSettings
+    waveform: np.ndarray, spectrum: np.ndarray, settings: FeatureSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mel power and chroma; `magnitude` has librosa's default window and hop."""
+    """Mel power and chroma, from a waveform and its spectrum with librosa's default window and hop."""
+    magnitude = np.abs(spectrum)
     rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
     chroma_rows = chroma(waveform, estimate_tuning(magnitude, rate_hz), rate_hz, hop_length)
     if (n_fft, hop_length) != (N_FFT, N_FFT // 4):

@@ -148,7 +148,7 @@ def _octaves(
     return octaves
 
 
-def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int) -> np.ndarray:
+def percussive_part(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     """Percussive part of a waveform.
 
     Harmonic-percussive source separation (HPSS) by median filtering (Fitzgerald, 2010), equal to
@@ -158,8 +158,6 @@ def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int)
     ----------
     spectrum : np.ndarray [shape=(n_bins, n_frames)], complex
         From `short_time_spectrum` with its defaults.
-    magnitude : np.ndarray [shape=(n_bins, n_frames)], float32
-        Its absolute values.
     n_samples : int
         Length of the waveform.
 
@@ -167,11 +165,12 @@ def percussive_part(spectrum: np.ndarray, magnitude: np.ndarray, n_samples: int)
     -------
     np.ndarray [shape=(n_samples,)], float32
     """
-    frames = np.ascontiguousarray(magnitude.T)
-    harmonic = running_median(frames, _MEDIAN_SIZE)
-    percussive = np.ascontiguousarray(running_median(np.ascontiguousarray(frames.T), _MEDIAN_SIZE).T)
+    frames = np.ascontiguousarray(spectrum.T)
+    magnitude = np.abs(frames)
+    harmonic = running_median(magnitude, _MEDIAN_SIZE)
+    percussive = np.ascontiguousarray(running_median(np.ascontiguousarray(magnitude.T), _MEDIAN_SIZE).T)
     with np.errstate(invalid="ignore", divide="ignore"):  # of digital silence, whose quotients are not used
-        masked = _soft_masked(np.ascontiguousarray(spectrum.T), frames, harmonic, percussive)
+        masked = _soft_masked(frames, magnitude, harmonic, percussive)
     return librosa.istft(masked.T, length=n_samples)
 
 

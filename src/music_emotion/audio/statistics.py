@@ -15,14 +15,11 @@ _PITCH_CLASSES = ("c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_s
 # Key profiles on C: how well listeners find that each pitch class fits (Krumhansl and Kessler, 1982).
 MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
-_N_BANDS = 8  # of 16 mel rows: about an octave each above 1 kHz, wider below
-_N_MFCC = 13
 _SLOWEST_BPM, _FASTEST_BPM = 40.0, 240.0
 _USUAL_BPM, _USUAL_WIDTH_OCTAVES = 120.0, 0.9  # prior of the tempo (Ellis, 2007)
 # Half a beat is strong where notes fall between beats, or the tempo is an octave too low. Two, three and four
 # beats are bars, so a waltz differs from a march at any tempo.
 _BEATS = {"half_beat": 0.5, "two_beats": 2.0, "three_beats": 3.0, "four_beats": 4.0}
-_ROLL_OFF_SHARE = 0.85
 _TINY = 1e-10  # -100 dB, the floor of `librosa.power_to_db`; keeps logarithms and ratios of silence finite
 _decibels = partial(librosa.power_to_db, amin=_TINY, top_db=None)
 
@@ -62,10 +59,11 @@ def fused_statistics(
     mel_db, chroma = fused[row_slice("mel")], fused[row_slice("chroma")]
     power = 10 ** (mel_db / 10)
     statistics = _relative_levels(power) | _mel_shape(mel_db, power, sample_rate_hz)
-    for number, band in enumerate(mel_db.reshape(_N_BANDS, -1, mel_db.shape[1]).mean(axis=1), start=1):
+    # bands of 16 mel rows: about an octave each above 1 kHz, wider below
+    for number, band in enumerate(mel_db.reshape(8, 16, -1).mean(axis=1), start=1):
         statistics |= mean_and_std(f"band{number}", band, "db")
         statistics |= {f"band{number}_p{p}_db": np.percentile(band, p) for p in (10, 50, 90)}
-    for number, row in enumerate(librosa.feature.mfcc(S=mel_db, n_mfcc=_N_MFCC)):
+    for number, row in enumerate(librosa.feature.mfcc(S=mel_db, n_mfcc=13)):
         statistics |= mean_and_std(f"mfcc{number}", row, "db")
     statistics |= _onsets(mel_db, frame_seconds)
     for name, row in zip(_PITCH_CLASSES, chroma, strict=True):
@@ -101,17 +99,28 @@ def audio_statistics(waveform: np.ndarray, fused: np.ndarray, settings: FeatureS
     G. Tzanetakis and P. Cook, "Musical genre classification of audio signals", IEEE Transactions
     on Speech and Audio Processing 10, 2002, section III, for most of them.
     """
-    magnitude = np.abs(short_time_spectrum(waveform, settings.n_fft, settings.hop_length))
-    frequencies_hz = librosa.fft_frequencies(sr=settings.sample_rate_hz, n_fft=settings.n_fft)
-    mel_db, below = fused[row_slice("mel")], waveform < -_TINY
+    rate_hz, n_fft = settings.sample_rate_hz, settings.n_fft
+    magnitude = np.abs(short_time_spectrum(waveform, n_fft, settings.hop_length))
+    mel_db, power, below = fused[row_slice("mel")], waveform**2, waveform < -_TINY
     # librosa's zero crossings are compiled by numba, which several processes must not do at once
-    crossings_hz = settings.sample_rate_hz * _window_means(np.diff(below, prepend=below[:1]), settings)
+    crossings_hz = rate_hz * _window_means(np.diff(below, prepend=below[:1]), settings)
+    level, peak = _decibels(_window_means(power, settings)), _decibels(power.max())
+    # the power that the array calls 0 dB
+    row, frame = np.unravel_index(mel_db.argmax(), mel_db.shape)
+    filters = librosa.filters.mel(sr=rate_hz, n_fft=n_fft, n_mels=N_MELS)
+    loudest_db = _decibels(filters[row] @ magnitude[:, frame] ** 2)
     statistics = {
         **mean_and_std("zero_crossing_rate", crossings_hz, "hz"),
-        **spectral_shape(magnitude, frequencies_hz, "spectral_", "hz"),
+        **spectral_shape(magnitude, librosa.fft_frequencies(sr=rate_hz, n_fft=n_fft), "spectral_", "hz"),
         **mean_and_std("spectral_flatness", librosa.feature.spectral_flatness(S=magnitude)),
-        **_absolute_levels(waveform, settings),
-        **_absolute_mel_levels(mel_db, magnitude, settings),
+        "rms_mean_dbfs": level.mean(),
+        "rms_std_db": level.std(),
+        **{f"rms_p{p}_dbfs": np.percentile(level, p) for p in (5, 50, 95)},
+        "peak_dbfs": peak,
+        "crest_factor_db": peak - _decibels(power.mean()),
+        "mel_loudest_db": loudest_db,
+        # an orthonormal transform multiplies a constant over the rows by the root of N_MELS
+        "mfcc0_absolute_mean_db": (mel_db.mean() + loudest_db) * N_MELS**0.5,
         **_tempo(mel_db, settings),
     }
     return {name: float(value) for name, value in statistics.items()}
@@ -231,30 +240,6 @@ def _window_means(values: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     return windows.mean(axis=1)
 
 
-def _absolute_levels(waveform: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
-    power = waveform**2
-    level, peak = _decibels(_window_means(power, settings)), _decibels(power.max())
-    return {
-        "rms_mean_dbfs": level.mean(),
-        "rms_std_db": level.std(),
-        **{f"rms_p{p}_dbfs": np.percentile(level, p) for p in (5, 50, 95)},
-        "peak_dbfs": peak,
-        "crest_factor_db": peak - _decibels(power.mean()),
-    }
-
-
-def _absolute_mel_levels(
-    mel_db: np.ndarray, magnitude: np.ndarray, settings: FeatureSettings
-) -> dict[str, float]:
-    """The power that the array calls 0 dB, and from it MFCC 0 as `librosa.feature.mfcc` has it."""
-    row, frame = np.unravel_index(mel_db.argmax(), mel_db.shape)
-    filters = librosa.filters.mel(sr=settings.sample_rate_hz, n_fft=settings.n_fft, n_mels=N_MELS)
-    loudest_db = _decibels(filters[row] @ magnitude[:, frame] ** 2)
-    # an orthonormal transform multiplies a constant over the rows by the root of N_MELS
-    mfcc0_db = (mel_db.mean() + loudest_db) * N_MELS**0.5
-    return {"mel_loudest_db": loudest_db, "mfcc0_absolute_mean_db": mfcc0_db}
-
-
 def _tempo(mel_db: np.ndarray, settings: FeatureSettings) -> dict[str, float]:
     rate_hz, hop_length = settings.sample_rate_hz, settings.hop_length
     onsets = librosa.onset.onset_strength(S=mel_db, sr=rate_hz, hop_length=hop_length, n_fft=settings.n_fft)
@@ -297,7 +282,7 @@ def spectral_shape(weights: np.ndarray, positions: np.ndarray, prefix: str, unit
     centroid = first / total
     bandwidth = np.sqrt(np.maximum(second / total - centroid**2, 0))
     below = weights.cumsum(axis=0)
-    roll_off = positions[(below < _ROLL_OFF_SHARE * below[-1]).sum(axis=0)]
+    roll_off = positions[(below < 0.85 * below[-1]).sum(axis=0)]
     return {
         **mean_and_std(f"{prefix}centroid", centroid, unit),
         **mean_and_std(f"{prefix}bandwidth", bandwidth, unit),
