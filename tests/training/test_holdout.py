@@ -75,14 +75,11 @@ def test_groups_of_a_set_are_those_the_extraction_left(small, competition, tmp_p
         (folder / name).symlink_to(competition / "multitask_dataset" / name)
     experiment = small(folds={"split": "holdout", "groups": "set"}, data={"root": str(folder.parent)})
     clips, _ = load_sets(experiment, make_accelerator())
-    with pytest.raises(InputError, match=r"has no groups-train\.csv, so which clips share a recording"):
-        folds_of_run(experiment, clips)
     ids = pd.DataFrame({"id": clips.ids, "path": [f"{n}.wav" for n in range(40)]})
     ids.to_csv(folder / "ids-train.csv", index=False)
-    (fold,) = folds_of_run(experiment, clips)
-    assert 5 <= len(fold.test) <= 7
+    assert 5 <= len(folds_of_run(experiment, clips)[0].test) <= 7
     ids.assign(path="long.wav").to_csv(folder / "ids-train.csv", index=False)
-    with pytest.raises(InputError, match=r"has no groups-train\.csv"):
+    with pytest.raises(InputError, match=r"has no groups-train\.csv, so which clips share a recording"):
         folds_of_run(experiment, clips)
     pairs = pd.DataFrame({"Id": clips.ids, "group": np.arange(40) // 2})
     pairs.to_csv(folder / "groups-train.csv", index=False)

@@ -32,8 +32,7 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
     """
     if tracker is not None and tracker not in map(str, get_available_trackers()):
         raise InputError(
-            f"The tracker '{tracker}' is not installed. Install it, such as with "
-            f"`pip install music-emotion[tensorboard]`, and give --tracker tensorboard."
+            f"The tracker '{tracker}' is not installed. Try pip install music-emotion[tensorboard]."
         )
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
     # AVX512-BF16 and AMX; elsewhere PyTorch emulates it, slower than float32

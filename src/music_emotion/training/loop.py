@@ -136,9 +136,8 @@ class Trainer:
                     self._select(row)
                 progress.metrics.append(row | {"seconds": time.perf_counter() - started})
                 self._save()
-                self.accelerator.log(
-                    {f"{seed}/{fold}/{name}": value for name, value in row.items()}, row["epoch"]
-                )
+                values = {f"{seed}/{fold}/{name}": value for name, value in row.items()}
+                self.accelerator.log(values, row["epoch"])
                 bar.update()
                 bar.set_postfix({key: f"{row[key]:.3f}" for key in ("train_loss", "score") if key in row})
         self._finish()
@@ -263,7 +262,7 @@ class Trainer:
         predictions = predict_clips(network, self.valid, accelerator)
         if not np.isfinite(predictions.to_numpy()).all():  # no loss is computed after the last update
             raise Diverged(
-                f"{directory}: the trained network predicts no numbers. Lower --optim.learning-rate."
+                f"{directory}: the network predicts no finite numbers.", "Lower --optim.learning-rate."
             )
         cost = self._cost()
         if accelerator.is_main_process:
