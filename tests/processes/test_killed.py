@@ -10,24 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from script_process import ScriptProcess
+from script_process import TOML, ScriptProcess
 
 KILLED = -9
 N_KILLS = 8
-TOML = """
-name = "{task}"
-task = "{task}"
-[excerpt]
-frames = 32
-test = 1
-[model]
-widths = [8]
-[train]
-epochs = 2
-batch_size = 16
-[folds]
-n = 3
-"""
 TRUNK = "runs/genre/seed0/fold0/model.safetensors"
 
 
@@ -64,7 +50,7 @@ def begun(competition, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("begun")
     (folder / "data").symlink_to(competition)
     for task in ("emotion", "genre"):
-        (folder / f"{task}.toml").write_text(TOML.format(task=task))
+        (folder / f"{task}.toml").write_text(TOML.format(name=task, task=task, epochs=2))
     rng = np.random.default_rng(0)
     for number in range(4):
         soundfile.write(folder / f"{number}.wav", rng.normal(0, 0.1, 22050), 22050)

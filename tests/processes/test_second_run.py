@@ -11,25 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import call
-from script_process import ScriptProcess
+from script_process import TOML, ScriptProcess
 
 from music_emotion.datasets.layout import split_files
 from music_emotion.datasets.store import open_store
 from music_emotion.files import alone_at, in_turn
-
-TOML = """
-name = "{name}"
-[excerpt]
-frames = 32
-test = 1
-[model]
-widths = [8]
-[train]
-epochs = {epochs}
-batch_size = 16
-[folds]
-n = 2
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +24,7 @@ def folder(competition, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("folder")
     (folder / "data").symlink_to(competition)
     for name, epochs in (("long", 4000), ("short", 1)):
-        (folder / f"{name}.toml").write_text(TOML.format(name=name, epochs=epochs))
+        (folder / f"{name}.toml").write_text(TOML.format(name=name, task="emotion", epochs=epochs))
     (folder / "clips.csv").write_text("path,label\nsong.wav,a\n")
     (folder / "song.wav").write_bytes(b"")
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +64,7 @@ def test_a_second_run_in_one_directory_is_refused_and_ctrl_c_tells_what_the_firs
     last = said.splitlines()[-1]
     n_epochs = len(pd.read_csv(folder / "runs/long/seed0/fold0/metrics.csv"))
     assert last.endswith(
-        f"interrupted: runs/long: 0 of 2 folds are finished, seed0/fold0 has {n_epochs} of 4000 epochs; "
+        f"interrupted: runs/long: 0 of 3 folds are finished, seed0/fold0 has {n_epochs} of 4000 epochs; "
         f"the same command goes on."
     )
 

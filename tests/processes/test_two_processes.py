@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from script_process import ScriptProcess
+from script_process import TOML, ScriptProcess
 
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
@@ -16,19 +16,7 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.predict import predict_with
 
 FOLD = Path("seed0", "fold0")
-TOML = """
-name = "two"
-[excerpt]
-frames = 32
-test = 2
-[model]
-widths = [8, 16]
-[train]
-epochs = 2
-batch_size = 8
-[folds]
-n = 2
-"""
+TWO = TOML.format(name="two", task="emotion", epochs=2)
 PLAIN = """
 [augment]
 equaliser = false
@@ -41,7 +29,7 @@ EXACT = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
 
 @pytest.fixture
 def arguments(competition: Path, tmp_path: Path) -> list[str]:
-    (tmp_path / "two.toml").write_text(TOML)
+    (tmp_path / "two.toml").write_text(TWO)
     places = ["--data.root", str(competition), "--data.stores", str(tmp_path / "stores")]
     return [str(tmp_path / "two.toml"), *places, "--runs", str(tmp_path / "runs")]
 
@@ -67,14 +55,14 @@ def said_by(ends: list[tuple[int, str]]) -> list[str]:
 
 @pytest.mark.parametrize("beside", [[], ["--loss.genre", "0.5"]], ids=["emotion", "genres-beside"])
 def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
-    toml = TOML.replace("widths", "norm = false\ndropout = 0\nwidths") + PLAIN
+    toml = TWO.replace("widths", "norm = false\ndropout = 0\nwidths") + PLAIN
     (tmp_path / "two.toml").write_text(toml)
     runs = [tmp_path / "runs" / name for name in ("one", "two")]
     for n_processes, run in enumerate(runs, start=1):
         said_by(train(tmp_path / run.name, [*arguments, "--name", run.name, *beside], n_processes))
         assert json.loads((run / "environment.json").read_text())["processes"] == n_processes
     one, two = (pd.read_csv(run / FOLD / "metrics.csv") for run in runs)
-    assert one["updates"].tolist() == two["updates"].tolist() == [5, 10]  # of 20 clips, twice each
+    assert one["updates"].tolist() == two["updates"].tolist() == [3, 6]  # of 26 clips, twice each
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"), rtol=1e-5)
     for table, n in (("oof.csv", 40), ("test.csv", 8)):
         alone, together = (read_predictions(run / table) for run in runs)
@@ -91,7 +79,7 @@ def test_two_processes_predict_with_the_weights_that_are_saved(arguments, compet
     assert [each.count("two (out-of-fold") for each in said] == [1, 0]  # only the main process speaks
     place = tmp_path / "runs" / "two" / FOLD
     cost = json.loads((place / "cost.json").read_text())
-    assert (cost["processes"], cost["updates"], cost["precision"]) == (2, 10, "no")
+    assert (cost["processes"], cost["updates"], cost["precision"]) == (2, 6, "no")
     data = DataSection(root=str(competition), stores=str(tmp_path / "stores"))
     clips, valid = load_clip_set(data, "emotion", "train"), read_predictions(place / "valid.csv")
     held_out = clips.select(clips.truth.index.isin(valid.index))
