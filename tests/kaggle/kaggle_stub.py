@@ -49,21 +49,44 @@ class Kernel:
 
 
 class Refused(Exception):
-    """An error answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    """An error answer: status and message."""
 
 
-class KaggleState:
-    """Kaggle as far as a push sees it.
+@dataclass
+class Fault:
+    """How a request is treated: an error, a silence, or a cut connection.
+
+    `times` is how often; `plain` answers with a page instead of JSON, as a proxy does.
+    """
+
+    status: int = 0
+    message: str = ""
+    plain: bool = False
+    hang: bool = False
+    drop: bool = False
+    times: int = 10**6
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Senders are killed on purpose."""
+
+
+class KaggleStub:
+    """Kaggle as far as a push sees it, behind a server.
 
     `replies` are given in place of a method's own answer; `bodies` lists what methods were asked.
     A kernel's output is what `make_output` makes of the files of its dataset.
+    `requests` lists the names of what came: the API's method, ``PUT <file>``, ``RESUME <file>``
+    or ``GET <file>``. `faults` and `hooks` are by these names.
     """
 
     def __init__(self) -> None:
+        self.requests: list[str] = []
+        self.faults: dict[str, Fault] = {}
+        self.hooks: dict[str, Callable[[], None]] = {}
         self.bodies: list[Answer] = []
         self.replies: dict[str, Answer] = {}
         self.datasets: dict[str, Dataset] = {}
@@ -75,7 +98,31 @@ class KaggleState:
         self.ready_status, self.score_status = "READY", "COMPLETE"
         self.run_statuses = ["RUNNING", "COMPLETE"]
         self.make_output: Callable[[dict[str, bytes]], dict[str, bytes]] = lambda _: {}
-        self._lock = threading.Lock()
+        self._lock, self.closing = threading.Lock(), threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def fault(self, name: str) -> Fault | None:
+        """Note that a request came, and say how to treat it."""
+        with self._lock:
+            self.requests.append(name)
+            fault = self.faults.get(name)
+            if fault is None or fault.times <= 0:
+                return None
+            fault.times -= 1
+            return fault
+
+    def hook(self, name: str) -> None:
+        """Run once what waits for this request."""
+        with self._lock:
+            waiting = self.hooks.pop(name, lambda: None)
+        waiting()
 
     def call(self, method: str, body: Answer) -> Answer:
         """Answer one method of the API."""
@@ -212,69 +259,6 @@ class KaggleState:
         return {"submissions": listed}
 
 
-@dataclass
-class Fault:
-    """How a request is treated: an error, a silence, or a cut connection.
-
-    `times` is how often; `plain` answers with a page instead of JSON, as a proxy does.
-    """
-
-    status: int = 0
-    message: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    plain: bool = False
-    hang: bool = False
-    drop: bool = False
-    times: int = 10**6
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Senders are killed on purpose."""
-
-
-class KaggleStub(KaggleState):
-    """The state, behind a server.
-
-    `requests` lists the names of what came: the API's method, ``PUT <file>``, ``RESUME <file>``
-    or ``GET <file>``. `faults` and `hooks` are by these names.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[str] = []
-        self.faults: dict[str, Fault] = {}
-        self.hooks: dict[str, Callable[[], None]] = {}
-        self.closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    def fault(self, name: str) -> Fault | None:
-        """Note that a request came, and say how to treat it."""
-        with self._lock:
-            self.requests.append(name)
-            fault = self.faults.get(name)
-            if fault is None or fault.times <= 0:
-                return None
-            fault.times -= 1
-            return fault
-
-    def hook(self, name: str) -> None:
-        """Run once what waits for this request."""
-        with self._lock:
-            waiting = self.hooks.pop(name, None)
-        if waiting:
-            waiting()
-
-
 def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -288,20 +272,21 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
             if self._faulty(method):
                 return
             try:
-                answer = stub.call(method, body)
-                status = 200
+                status, answer = 200, stub.call(method, body)
             except Refused as refused:
-                status, answer = refused.status, {"code": refused.status, "message": str(refused)}
+                status, message = refused.args
+                answer = {"code": status, "message": message}
             stub.hook(method)
-            self._send(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+            self._send(status, json.dumps(answer), {"Content-Type": "application/json"})
 
         def do_PUT(self) -> None:
             blob = stub.blobs[int(self.path.split("?")[0].rsplit("/", 1)[-1])]
             spans = re.fullmatch(r"bytes (\*|(\d+)-\d+)/\d+", self.headers.get("Content-Range", ""))
             if spans and spans[1] == "*":
                 self._read()
-                if not self._faulty(f"RESUME {blob.name}"):
-                    self._say_how_far(blob)
+                stub.fault(f"RESUME {blob.name}")
+                so_far = {"Range": f"bytes=0-{len(blob.data) - 1}"} if blob.data else {}
+                self._send(200 if len(blob.data) == blob.size else 308, "", so_far)
                 return
             name = f"PUT {blob.name}"
             stub.hook(f"{name} begins")
@@ -310,20 +295,13 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
             if self._faulty(name):
                 return
             stub.hook(name)
-            self._send(200 if len(blob.data) == blob.size else 400, b"{}")
+            self._send(200 if len(blob.data) == blob.size else 400, "{}")
 
         def do_GET(self) -> None:
             owner, slug, file = self.path.split("?")[0].split("/")[-3:]
             if not self._faulty(f"GET {file}"):
                 stub.hook(f"GET {file}")
                 self._send(200, stub.kernels[f"{owner}/{slug}"].output[file])
-
-        def _say_how_far(self, blob: Blob) -> None:
-            if len(blob.data) == blob.size:
-                self._send(200, b"{}")
-            else:
-                ranges = {"Range": f"bytes=0-{len(blob.data) - 1}"} if blob.data else {}
-                self._send(308, b"", ranges)
 
         def _read(self) -> bytes:
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -338,19 +316,19 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
             if fault.hang or fault.drop:
                 self.close_connection = True
                 self.connection.close()
-            elif fault.plain:
-                page = f"<!DOCTYPE html><html><body>{fault.message}</body></html>".encode()
-                self._send(fault.status, page, {"Content-Type": "text/html", **fault.headers})
-            else:
-                answer = json.dumps({"code": fault.status, "message": fault.message}).encode()
-                self._send(fault.status, answer, {"Content-Type": "application/json", **fault.headers})
+                return True
+            kind, answer = "application/json", json.dumps({"code": fault.status, "message": fault.message})
+            if fault.plain:
+                kind, answer = "text/html", f"<!DOCTYPE html><html><body>{fault.message}</body></html>"
+            self._send(fault.status, answer, {"Content-Type": kind, "Retry-After": "0"})
             return True
 
-        def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        def _send(self, status: int, body: str | bytes, headers: dict[str, str] | None = None) -> None:
+            content = body.encode() if isinstance(body, str) else body
             self.send_response(status)
-            for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(content)
 
     return Handler

@@ -28,14 +28,6 @@ from music_emotion.evaluation.blend import Recipe, blend
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.kaggle import kernel, train
-from music_emotion.kaggle.kernel import (
-    find_data,
-    find_form,
-    lay_out,
-    predict_blend,
-    predict_share,
-    run_bundle,
-)
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
 from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
 from music_emotion.training import folds, loop
@@ -199,7 +191,7 @@ def test_other_clips_are_refused_and_no_earlier_submission_is_left(home, tmp_pat
     write_json(working / "run.json", {})
     here = Path.cwd()
     with pytest.raises(InputError, match="2 training clips are only in the attached data or only in ridge-f"):
-        run_bundle(home / "build/all/dataset", tmp_path / "input", working)
+        kernel.run_bundle(home / "build/all/dataset", tmp_path / "input", working)
     assert not list(working.iterdir())
     assert Path.cwd() == here
 
@@ -209,11 +201,11 @@ def test_two_gpus_share_the_models(home, tmp_path, monkeypatch):
     manifest = read_json(dataset / "manifest.json")
     recipe = Recipe(**manifest["recipe"])
     monkeypatch.chdir(tmp_path)
-    lay_out(dataset, manifest, home / "data")
+    kernel.lay_out(dataset, manifest, home / "data")
     for share in range(2):
-        predict_share(share, 2, *(name for names in manifest["models"].values() for name in names))
+        kernel.predict_share(share, 2, *(name for names in manifest["models"].values() for name in names))
     monkeypatch.setattr(kernel, "run_shares", lambda *_: None)
-    shared, _ = predict_blend(recipe, manifest)
+    shared, _ = kernel.predict_blend(recipe, manifest)
     at_home = read_predictions(home / "runs" / "all" / "test.csv")
     pd.testing.assert_frame_equal(shared, at_home, rtol=0, atol=1e-6)
     for name in manifest["models"]["beats"] + manifest["models"]["transfer"]:
@@ -236,7 +228,7 @@ class Room:
         manifest["files"] = {path.name: {} for path in dataset.iterdir()}
         write_json(dataset / "manifest.json", manifest)
         monkeypatch.chdir(self.scratch)
-        lay_out(dataset, manifest, home / "data")
+        kernel.lay_out(dataset, manifest, home / "data")
         self.plan = Plan.model_validate(manifest["plan"])
 
     def train(self, epochs: float = math.inf) -> dict:
@@ -386,7 +378,7 @@ def test_the_form_is_the_competitions_and_no_others(attached):
     arrays = attached / "datasets/lab/arrays/multitask_dataset"
 
     def look() -> tuple[pd.DataFrame, str]:
-        return find_form(attached, "the-lab", arrays, TARGETS, np.array([1000, 1001, 1002]))
+        return kernel.find_form(attached, "the-lab", arrays, TARGETS, np.array([1000, 1001, 1002]))
 
     (attached / "datasets/lab/other/sample_submission.csv").write_text("Id,price\n1,2\n")
     form, sample = look()
@@ -409,11 +401,11 @@ def test_the_form_is_the_competitions_and_no_others(attached):
 
 
 def test_the_competitions_data_is_taken_where_a_dataset_has_it_too(attached, make_emotion):
-    assert find_data(attached, "the-lab") == attached
+    assert kernel.find_data(attached, "the-lab") == attached
     make_emotion(attached / "competitions/the-lab/data", n_train=2, n_test=3)
-    assert find_data(attached, "the-lab") == attached / "competitions/the-lab"
+    assert kernel.find_data(attached, "the-lab") == attached / "competitions/the-lab"
     with pytest.raises(InputError, match=r"Several folders multitask_dataset.*--competition and --sources"):
-        find_data(attached, None)
+        kernel.find_data(attached, None)
     (attached / "empty").mkdir()
     with pytest.raises(InputError, match=r"No folder multitask_dataset.*--competition and --sources"):
-        find_data(attached / "empty", None)
+        kernel.find_data(attached / "empty", None)

@@ -221,7 +221,7 @@ TAKEN, USED = "The requested title is already in use", "You have used all submis
 @pytest.mark.parametrize(
     ("done", "wrong", "last", "sentence"),
     [
-        ("pusher", fault("StartBlobUpload", 429, "x", {"Retry-After": "0"}), "StartBlobUpload", "Wait some"),
+        ("pusher", fault("StartBlobUpload", 429), "StartBlobUpload", "Wait some"),
         ("pusher", reply(CREATE, status="error", error=TAKEN), CREATE, "another dataset"),
         (
             "pusher",
