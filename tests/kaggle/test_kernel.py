@@ -226,7 +226,6 @@ class Room:
         self.plan = plan_training([Path(name) for name in what], "both", 1.0, None)
         manifest = add_plan(self.plan, dataset)
         manifest["files"] = {path.name: {} for path in dataset.iterdir()}
-        write_json(dataset / "manifest.json", manifest)
         monkeypatch.chdir(self.scratch)
         kernel.lay_out(dataset, manifest, home / "data")
         self.plan = Plan.model_validate(manifest["plan"])
@@ -312,12 +311,14 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     started, start = [], SpawnProcess.start
 
     def note_and_start(process: SpawnProcess) -> None:
-        started.append((os.environ["CUDA_VISIBLE_DEVICES"], *process._args[:3]))
+        share, n_shares, *arguments = process._args
+        started.append((os.environ["CUDA_VISIBLE_DEVICES"], share, n_shares, *arguments[:1]))
         start(process)
 
     monkeypatch.setattr(SpawnProcess, "start", note_and_start)
     assert room.train()["complete"] is True
-    assert started == [("0", 0, 2, "transfer"), ("1", 1, 2, "transfer")]
+    transfer = room.plan.experiments[1]
+    assert started == [("0", 0, 2, transfer), ("1", 1, 2, transfer)]
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     expected = read_predictions(home / "runs" / "both" / "test.csv")
     np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)

@@ -50,6 +50,7 @@ def test_a_bundle_goes_all_the_way_and_again_does_nothing(pusher, stub, environm
     assert f"{N_ROWS} rows, made by bundle" in pusher.said
     assert "public score 0.61803" in pusher.said
     assert not (pusher.build / ".uploads").exists()
+    assert planned_commands(read_bundle(pusher.build), None) == [f"cd '{pusher.build}'"]
     stub.requests.clear()
     pusher(FILE)
     assert set(stub.requests) == {"ListSubmissions"}
@@ -62,6 +63,7 @@ def test_another_bundle_becomes_a_version_and_the_kernel_itself_is_submitted(
     key_file.write_text(json.dumps({"username": "tester", "key": environment.pop("KAGGLE_KEY")}))
     key_file.chmod(0o644)
     write_build(fetched.build, b"better weights")
+    stub.datasets[DATASET].polls = 1  # the version before is not ready yet
     stub.stale_polls = 1
     fetched(CODE)
     bundle = read_bundle(fetched.build).hash

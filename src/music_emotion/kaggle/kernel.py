@@ -125,7 +125,7 @@ def find_data(inputs: Path, competition: str | None) -> Path:
 def lay_out(folder: Path, manifest: Mapping[str, Any], data: Path) -> None:
     """Link the data and the bundle's files into the current folder, which experiments refer to."""
     Path(PLACES["root"]).symlink_to(data)
-    for name in ("manifest.json", *manifest["files"]):
+    for name in manifest["files"]:
         Path(name).symlink_to(folder / name)
 
 

@@ -175,11 +175,8 @@ def _upload(push: Push) -> None:
     bundle, call, base, notes = push.bundle, "dataset create", 0, {}
     try:
         state = _dataset_state(push)
-        call, base, notes = (
-            "dataset version",
-            state["current_version_number"],
-            {"notes": f"bundle {bundle.hash}"},
-        )
+        base = state["current_version_number"]
+        call, notes = "dataset version", {"notes": f"bundle {bundle.hash}"}
         if state["status"] not in {"ready", "failed"}:  # an upload beside an unfinished one is refused
             base = _await_version(push, 0, push.waits.ready_minutes)
     except KaggleFailure as failure:
@@ -196,7 +193,7 @@ def _dataset_state(push: Push) -> dict[str, Any]:
     state: dict[str, Any] = push.call("dataset status", dataset, dataset=dataset)
     push.say_change(f"dataset {dataset}: {state['status']}, version {state['current_version_number']}")
     if state["status"] == "deleted":
-        raise InputError(f"The dataset {dataset} was deleted, and with it its slug. Package another --name.")
+        raise InputError(f"The dataset {dataset} was deleted, and with it its slug. Give another --name.")
     return state
 
 

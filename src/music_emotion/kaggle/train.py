@@ -36,7 +36,7 @@ RUNS, MARK = Path("runs"), "plan.json"
 _RESERVED_SHARE, _MOST_RESERVED_SECONDS = 0.05, 600.0  # of the time, for what follows the training
 
 
-def run_shares(work: Callable[..., None], *arguments: str) -> None:
+def run_shares(work: Callable[..., None], *arguments: Any) -> None:
     """Call ``work(share, n_shares, *arguments)``: here, or in one process per GPU if there are several.
 
     The shares are independent, so no process waits for another that failed.
@@ -45,7 +45,7 @@ def run_shares(work: Callable[..., None], *arguments: str) -> None:
     ----------
     work : callable
         A function of a module.
-    *arguments : str
+    *arguments
         Passed on to every share.
 
     Raises
@@ -59,7 +59,7 @@ def run_shares(work: Callable[..., None], *arguments: str) -> None:
         return
     context, processes = multiprocessing.get_context("spawn"), []
     for gpu in range(n_gpus):
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)  # inherited; this process has its devices already
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)  # which the new process inherits
         processes.append(context.Process(target=work, args=(gpu, n_gpus, *arguments)))
         processes[-1].start()
     del os.environ["CUDA_VISIBLE_DEVICES"]
@@ -192,7 +192,10 @@ def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, A
         directory = RUNS / experiment.name
         try:
             check_leaks(experiment, folds[experiment.name], test, accelerator, directory)
-            _train(experiment, deadline)
+            if experiment.is_classical:  # uses no GPU, and several shares would compute the same statistics
+                train_share(0, 1, experiment, deadline)
+            else:
+                run_shares(train_share, experiment, deadline)
         except (InputError, OSError, RuntimeError) as error:  # a full disk, a GPU without memory
             failure = f"{experiment.name}: {error}"
             print(f"failed: {failure}", flush=True)
@@ -230,21 +233,12 @@ def _n_done(experiment: Experiment, folds: Mapping[str, list[Fold]]) -> int:
     return sum((place / "test.csv").exists() for place in places)
 
 
-def _train(experiment: Experiment, deadline: float) -> None:
-    if experiment.is_classical:  # uses no GPU, and several shares would compute the same statistics
-        train_share(0, 1, experiment.name, str(deadline))
-    else:
-        run_shares(train_share, experiment.name, str(deadline))
-
-
-def train_share(share: int, n_shares: int, name: str, deadline: str) -> None:
-    """Train every n-th fold of an experiment of the plan, until the deadline in seconds since 1970, UTC."""
-    plan = Plan.model_validate(read_json(Path("manifest.json"))["plan"])
-    experiment = next(each for each in plan.experiments if each.name == name)
+def train_share(share: int, n_shares: int, experiment: Experiment, deadline: float) -> None:
+    """Train every n-th fold of an experiment, until the deadline in seconds since 1970, UTC."""
     accelerator = make_accelerator()
     clips, test = load_sets(experiment, accelerator)
     folds = _folds_of(experiment, clips, test)[share::n_shares]
-    train_folds(experiment, folds, test, accelerator, RUNS / name, float(deadline))
+    train_folds(experiment, folds, test, accelerator, RUNS / experiment.name, deadline)
 
 
 def predict_unfinished(
