@@ -20,7 +20,7 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.labels import read_targets
 from music_emotion.datasets.layout import find_set, split_files
 from music_emotion.evaluation import intervals
-from music_emotion.evaluation.metrics import genre_scores
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import InputError, read_json, write_predictions, write_table
 from music_emotion.runs import Cost, write_cost
@@ -102,7 +102,7 @@ def test_what_is_known_is_what_many_clips_have():
         assert found == pytest.approx(sample.known, abs=0.02)
         assert found["difference"] == pytest.approx(sample.known["difference"], abs=0.01)
     sample = coverage.genres(np.random.default_rng(5), 100_000)
-    one, other = (genre_scores(sample.truth, each, [*"abcdefgh"]) for each in (sample.one, sample.other))
+    one, other = (table_scores("genre", sample.truth, each) for each in (sample.one, sample.other))
     expected = one | {f"{name}_ahead": one[name] - other[name] for name in one}
     assert sample.known == pytest.approx(expected, abs=0.01)
 

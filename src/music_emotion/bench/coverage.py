@@ -8,7 +8,9 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from music_emotion.config import Task
 from music_emotion.evaluation.intervals import resampled_scores
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.files import InputError
 
 _ENOUGH = 300  # clips, from which on intervals have to be honest
@@ -35,16 +37,15 @@ class Sample(NamedTuple):
     Attributes
     ----------
     truth, one, other : pd.DataFrame [shape=(n, 3)]
-        For genres, arrays: `truth` of integers [shape=(n,)], and one-hot probabilities
-        [shape=(n, n_classes)].
+        One column per target; for genres one-hot [shape=(n, n_classes)].
     known : dict of str to float
         The population's correlation of `one` per target, their ``mean``, and its ``difference`` to the mean
         of `other`. For genres accuracy and F1 of `one`, and how far each is ``_ahead`` of that of `other`.
     """
 
-    truth: Any
-    one: Any
-    other: Any
+    truth: pd.DataFrame
+    one: pd.DataFrame
+    other: pd.DataFrame
     known: Scores
 
 
@@ -135,14 +136,10 @@ def measure(case: Case, simulations: int, seed: int, jobs: int) -> dict[str, Sco
 def _contained(case: Case, random: np.random.Generator) -> dict[str, dict[str, bool]]:
     """Whether the intervals of one simulation contain what is known, by name and score."""
     sample = case.draw(random, case.n)
-    truth, one, other, _ = sample
-    if isinstance(truth, pd.DataFrame):
-        ours, others = (resampled_scores("emotion", truth, table) for table in (one, other))
-        found = ours.intervals() | {"difference": ours.difference(others, ["mean"])}
-    else:
-        known = pd.DataFrame(np.eye(len(_SHARES))[truth])
-        ours, others = (resampled_scores("genre", known, pd.DataFrame(each)) for each in (one, other))
-        found = ours.intervals() | {f"{name}_ahead": ours.difference(others, [name]) for name in ours.drawn}
+    task: Task = "genre" if "accuracy" in sample.known else "emotion"
+    one, other = (resampled_scores(task, sample.truth, table) for table in (sample.one, sample.other))
+    names = {f"{name}_ahead": name for name in one.drawn} if task == "genre" else {"difference": "mean"}
+    found = one.intervals() | {pair: one.difference(other, [name]) for pair, name in names.items()}
     return {
         name: {score: each["low"] <= known[score] <= each["high"] for score, each in found.items()}
         for name, known in ({"": sample.known} | case.known).items()
@@ -196,9 +193,11 @@ def genres(random: np.random.Generator, n: int) -> Sample:
     """Independent clips of eight classes, whose shares are 0.25 to 0.03."""
     truth = random.choice(len(_SHARES), n, p=_SHARES)
     luck, guess = random.random(n), random.choice(len(_SHARES), n, p=_SHARES)
-    one, other = (np.eye(len(_SHARES))[np.where(luck < right, truth, guess)] for right in _RIGHT)
+    runs = (np.where(luck < right, truth, guess) for right in _RIGHT)
+    table, one, other = (pd.DataFrame(np.eye(len(_SHARES))[classes]) for classes in (truth, *runs))
     known, others = (_genre_scores(right) for right in _RIGHT)
-    return Sample(truth, one, other, known | {f"{name}_ahead": known[name] - others[name] for name in known})
+    ahead = {f"{name}_ahead": known[name] - others[name] for name in known}
+    return Sample(table, one, other, known | ahead)
 
 
 def _targets(random: np.random.Generator, n: int) -> np.ndarray:
@@ -210,18 +209,15 @@ def _sample(truth: np.ndarray, noise: np.ndarray, others_noise: np.ndarray) -> S
     runs = (r * truth + np.sqrt(1 - r**2) * each for r, each in zip(_PEARSON, (noise, alike), strict=True))
     ids = pd.RangeIndex(len(truth), name="Id")
     table, one, other = (pd.DataFrame(values, ids, _TARGETS) for values in (truth, *runs))
-    # Spearman's correlation of normal variables from Pearson's
-    return Sample(table, one, other, _named(*(6 / np.pi * np.arcsin(_PEARSON / 2))))
+    spearman, others = 6 / np.pi * np.arcsin(_PEARSON / 2)  # of normal variables from Pearson's correlation
+    known = dict(zip(_TARGETS, spearman.tolist(), strict=True))
+    means = {"mean": spearman.mean(), "difference": spearman.mean() - others.mean()}
+    return Sample(table, one, other, known | means)
 
 
 def _scores(sample: Sample) -> Scores:
-    pair = (sample.one, sample.other)
-    return _named(*(sample.truth.corrwith(table, method="spearman").to_numpy() for table in pair))
-
-
-def _named(one: np.ndarray, other: np.ndarray) -> Scores:
-    means = {"mean": one.mean(), "difference": one.mean() - other.mean()}
-    return dict(zip(_TARGETS, one.tolist(), strict=True)) | means
+    one, other = (table_scores("emotion", sample.truth, table) for table in (sample.one, sample.other))
+    return one | {"difference": one["mean"] - other["mean"]}
 
 
 def _genre_scores(right: float) -> Scores:

@@ -62,7 +62,7 @@ _CARDS = TypeAdapter(ModelCard)
 
 
 class Network(nn.Module):
-    """A network of frames as the store has them, whose outputs become targets or class probabilities.
+    """Predicts targets or class probabilities from frames as the store holds them.
 
     It standardises frames per row, augments them in training, and passes them to a trunk and a head.
 
