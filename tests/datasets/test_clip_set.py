@@ -175,22 +175,20 @@ def test_clips_that_failed_are_left_out_as_far_as_allowed(competition, table):
     assert len(load_clip_set(data, "genre", "train")) == 23
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, r"does not exist\. Make it with music-emotion statistics"),
-        (b"\xff\xfe\x00", "is not a table of statistics"),
-        (b"a,b\n1,2\n", "has no column 'id' with one row for each clip"),
-        (b"id,b\n1,2\n1,3\n", "has no column 'id' with one row for each clip"),
-        (b"id,b\n1,2\n", r"has no columns like mfcc\*"),
-        (b"id,mfcc0\n1,loud\n", "not finite numbers in mfcc0"),
-    ],
-)
-def test_damaged_statistics_get_a_sentence(tmp_path, content, sentence):
-    if content is not None:
-        (tmp_path / "statistics.csv").write_bytes(content)
-    with pytest.raises(InputError, match=sentence):
-        read_statistics(tmp_path / "statistics.csv", ("mfcc*",))
+def test_damaged_statistics_get_a_sentence(tmp_path):
+    path = tmp_path / "statistics.csv"
+    with pytest.raises(InputError, match=r"does not exist\. Make it with music-emotion statistics"):
+        read_statistics(path)
+    for content, sentence in {
+        b"\xff\xfe\x00": "is not a table of statistics",
+        b"a,b\n1,2\n": "has no column 'id' with one row for each clip",
+        b"id,b\n1,2\n1,3\n": "has no column 'id' with one row for each clip",
+        b"id,b\n1,2\n": r"has no columns like mfcc\*",
+        b"id,mfcc0\n1,loud\n": "not finite numbers in mfcc0",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=sentence):
+            read_statistics(path, ("mfcc*",))
 
 
 CLASSES = ("blues", "classical", "hiphop", "rock")

@@ -3,8 +3,6 @@
 import gzip
 import io
 import struct
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from music_emotion.datasets.layout import find_set, split_files
 from music_emotion.datasets.store import read_frames
-from music_emotion.files import InputError
 
 
 def npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
@@ -96,29 +92,3 @@ def test_a_valid_array_is_read_as_it_was_written(folder, array, order, version, 
     content = npy(np.asarray(array, order=order), version)
     path.write_bytes(gzip.compress(content, 1) if is_packed else content)
     np.testing.assert_array_equal(read_frames(path), array.T.astype(np.float16))
-
-
-stems = st.sampled_from(["1", "01", "1.fused.full", "9" * 30, "-1", "", "x", "\u0663", "1 (1)", " 1"])
-file_names = st.tuples(stems, st.sampled_from([".npy", ".npy.gz", ".NPY", "", ".txt"])).map("".join)
-
-
-@several
-@example(["9" * 30 + ".npy"], "file")
-@example(["1.npy"], "folder")
-@example(["1.npy"], "link")
-@given(
-    st.lists(file_names.filter(bool), max_size=4, unique=True), st.sampled_from(["file", "folder", "link"])
-)
-def test_names_of_files(tmp_path_factory, names, kind):
-    root = tmp_path_factory.mktemp("root")
-    folder = root / "multitask_dataset" / "train"
-    folder.mkdir(parents=True)
-    make = {"file": Path.touch, "folder": Path.mkdir, "link": lambda path: path.symlink_to("nowhere")}[kind]
-    for name in names:
-        make(folder / name)
-    if kind != "file":
-        with pytest.raises(InputError, match="multitask_dataset/train has no arrays"):
-            split_files(find_set(root, "emotion"), "train")
-        return
-    with suppress(InputError):  # two arrays of one id, or none
-        assert all(0 <= number < 2**63 for number in split_files(find_set(root, "emotion"), "train").arrays)
