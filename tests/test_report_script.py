@@ -61,7 +61,7 @@ def test_submit_compare_and_report_need_no_data_stores_weights_or_torch(
     done = subprocess.run(fresh, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\nloaded:\n"), done.stdout
-    assert "small less both, out of fold, n=40" in done.stdout
+    assert "small minus both, out of fold, n=40" in done.stdout
     assert "RESULTS.md: 2 runs, 1 submissions; 0 without numbers." in done.stdout
     page = Path("RESULTS.md").read_text(encoding="utf-8")
     assert page.startswith("<!-- music-emotion report --default small --headline valence energy -->\n")

@@ -63,20 +63,25 @@ def test_the_text_says_whether_it_is_beyond_chance_and_what_to_keep_in_mind(leav
     good = leave("good", truth, {0: noisy(0.1), 1: noisy(0.12)})
     bad = leave("bad", truth, {0: noisy(0.8, 3)}, {"train": {"select": "best-score"}})
     text = compare_runs(good, bad)
-    assert text.startswith("good less bad, out of fold, n=60:\n")
+    assert text.startswith("good minus bad, out of fold, n=60:\n")
     difference, share = read_rows(text)["mean of valence and energy"][2:]
     assert re.fullmatch(r"\+0\.\d+ \[\+0\.\d+, \+0\.\d+\]", difference)
     assert share == "100.0 %"
-    assert f"good is above bad in the mean of valence and energy by {difference}, beyond" in text
+    assert (
+        f"good is above bad in the mean of valence and energy by {difference}: the interval excludes 0."
+        in text
+    )
     assert "the scored clips chose the epoch of bad" in text
     assert "good averages 2 seeds and bad 1 seed: a mean of several usually scores higher" in text
     seeds = [scores["mean"] for scores in read_json(good / "scores.json")["per_seed"].values()]
-    assert f"good score {np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f} (deviation over 2)" in text
-    assert "another training of bad may score otherwise" in text
+    assert (
+        f"good score {np.mean(seeds):.3f} ± {np.std(seeds, ddof=1):.3f} (standard deviation over 2)" in text
+    )
+    assert "bad has no second seed" in text
     assert "bad is below good in the mean of valence and energy by -0." in compare_runs(bad, good)
     alike = leave("alike", truth, {0: noisy(0.1) + 1e-3 * noisy(0.5, 7)})
     close = compare_runs(leave("same", truth, {0: noisy(0.1)}), alike)
-    assert "is not beyond the chance of which clips there are" in close
+    assert "may be chance: its interval contains 0." in close
     assert "epoch" not in close
     assert "usually scores higher" not in close
 

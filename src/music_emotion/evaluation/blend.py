@@ -16,7 +16,6 @@ from music_emotion.files import InputError, check_predictions, checked, first_fi
 from music_emotion.runs import BLEND
 
 Method = Literal["z-score", "rank"]
-Weights = dict[str, dict[str, float]]  # by run and target
 Members = Mapping[str, pd.DataFrame]  # name of a run to its out-of-fold predictions
 
 
@@ -263,7 +262,7 @@ class Recipe:
     members: list[str]
     method: Method
     shrinkage: float
-    weights: Weights
+    weights: dict[str, dict[str, float]]
     target_mean: dict[str, float]
     target_deviation: dict[str, float]
 

@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from music_emotion import files
 from music_emotion.config import Experiment, Task
 from music_emotion.evaluation import blend, scores
-from music_emotion.evaluation.blend import Method, Recipe, Weights
+from music_emotion.evaluation.blend import Method, Recipe
 from music_emotion.evaluation.scores import SCORES
 from music_emotion.files import InputError, first_five, read_predictions, write_predictions
 from music_emotion.runs import BLEND, VOTE, alone_in_folder, read_experiment
@@ -70,8 +70,8 @@ def blend_runs(
             else:
                 weights = blend.choose_weights(truth, runs, method, shrinkage)
             taken = [str(path) for path in members if path.name in weights.index]
-            units: dict[str, Any] = {"target_mean": mean.to_dict(), "target_deviation": deviation.to_dict()}
-            recipe = Recipe(taken, method, shrinkage, cast(Weights, weights.T.to_dict()), **units)
+            tables: list[Any] = [table.to_dict() for table in (weights.T, mean, deviation)]
+            recipe = Recipe(taken, method, shrinkage, *tables)
             write_predictions(fresh / "oof.csv", nested)
             write_predictions(fresh / "truth.csv", truth)
             write_predictions(fresh / "test.csv", _predict(recipe))

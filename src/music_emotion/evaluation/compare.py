@@ -30,7 +30,7 @@ def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: b
     -------
     str
         A table of both scores and their difference, each with its 95 % interval, and how often the first
-        is above the second; whether the last difference is beyond chance; and notes.
+        is above the second; whether the interval of the last difference excludes 0; and notes.
 
     Raises
     ------
@@ -121,13 +121,12 @@ def _text(pair: list[Run], rows: Mapping[tuple[str, ...], tuple[dict[str, float]
         row = {"score": name, one.name: interval(Score(**first)), other.name: interval(Score(**second))}
         table.append(row | {"difference": bounds, "first above": f"{100 * apart['above']:.1f} %"})
     what = f"{'the ' * (len(names) > 1)}{name}"
-    chance = "the chance of which clips there are."
     if apart["low"] <= 0 <= apart["high"]:
-        verdict = f"The difference in {what}, {bounds}, is not beyond {chance}"
+        verdict = f"The difference in {what}, {bounds}, may be chance: its interval contains 0."
     else:
         where = "above" if apart["value"] > 0 else "below"
-        verdict = f"{one.name} is {where} {other.name} in {what} by {bounds}, beyond {chance}"
-    title = f"{one.name} less {other.name}, out of fold, n={apart['n']}:"
+        verdict = f"{one.name} is {where} {other.name} in {what} by {bounds}: the interval excludes 0."
+    title = f"{one.name} minus {other.name}, out of fold, n={apart['n']}:"
     return "\n".join([title, "", markdown(table), "", verdict, *_notes(pair, names)])
 
 
@@ -142,10 +141,10 @@ def _notes(pair: list[Run], names: Sequence[str]) -> list[str]:
         if run.file.selected_on_validation:
             notes.append(f"the scored clips chose the epoch of {run.name}, so its score is too good.")
         if run.experiment is None or deviation is None:
-            notes.append(f"another training of {run.name} may score otherwise; it has no two seeds to tell.")
+            notes.append(f"{run.name} has no second seed, so its variation between trainings is unknown.")
         else:
             mean = pd.DataFrame(run.file.per_seed).loc[list(names)].to_numpy().mean()
-            found = f"{mean:.3f} ± {deviation:.3f} (deviation over {n_seeds})"
+            found = f"{mean:.3f} ± {deviation:.3f} (standard deviation over {n_seeds})"
             notes.append(f"single seeds of {run.name} score {found}.")
     if averaged[0] != averaged[1]:
         averages = f"{pair[0].name} averages {averaged[0]} and {pair[1].name} {averaged[1]}"
