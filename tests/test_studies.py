@@ -26,21 +26,15 @@ from music_emotion.study_file import read_study
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import run_experiment
 
-RIDGE = '[folds]\nsplit = "holdout"\n[classical]\nkind = "ridge"\n'
+RIDGE = 'folds.split = "holdout"\nclassical.kind = "ridge"\n'
 SMALL = """
-[excerpt]
-frames = 8
-per_clip = 1
-test = 1
-[folds]
-n = 2
-[model]
-widths = [4]
-[train]
-epochs = 1
-batch_size = 8
+excerpt = { frames = 8, per_clip = 1, test = 1 }
+folds.n = 2
+model.widths = [4]
+train.batch_size = 8
+train.epochs = 1
 """
-WILD = f"{SMALL}[optim]\nclip_norm = false\n"
+WILD = f"{SMALL}optim.clip_norm = false\n"
 ALPHA = '"classical.alpha" = { low = 1, high = 1e4, log = true }'
 FOLD = Path("seed0", "fold0")
 
@@ -94,9 +88,14 @@ def pretend(monkeypatch):
     def pretend_score(score) -> list[str]:
         def train(experiment, _, place: Path) -> None:
             trained.append(place.name)
-            value = {"value": score(experiment), "low": 0, "high": 0, "sd": None}
-            scores = {part: {"mean": value} for part in ("valid", "test")}
-            write_json(place / "scores.json", {"repeated": scores, "repeats": [{"n_test": 1}]})
+            value = {"value": score(experiment), "low": 0, "high": 0, "sd": None, "n": 1}
+            scores = {"repeated": {part: {"mean": value} for part in ("valid", "test")}}
+            genres = {
+                "pooled": {"macro_f1": value},
+                "per_seed": {},
+                "spread": {"over_seeds": {"macro_f1": None}},
+            }
+            write_json(place / "scores.json", scores | genres | {"repeats": [{"n_test": 1}]})
             write_json(place / "experiment.json", experiment_to_dict(experiment))
 
         monkeypatch.setattr(studies, "run_experiment", train)
@@ -154,7 +153,7 @@ def test_genre_rows_have_a_report_and_emotion_rows_start_from_their_trunk(run, t
 
 def test_a_row_whose_trunk_diverges_is_noted_too(run):
     text = 'pretrain = "genres.toml"\n' + grid('"train.epochs" = [1, 2]')
-    problems = run(text, SMALL, f"{WILD}learning_rate = 1e30\n")["problem"]
+    problems = run(text, SMALL, f"{WILD}optim.learning_rate = 1e30\n")["problem"]
     assert problems.str.contains("genres/seed0/fold0: the loss is nan in epoch 1").tolist() == [True] * 2
 
 
@@ -262,7 +261,7 @@ def test_a_score_that_is_no_number_is_a_trial_but_never_the_best(run, pretend, f
 def test_trials_of_another_search_are_refused(run, pretend):
     pretend(near_100)
     run(search(ALPHA, 1))
-    for text, experiment in ((ALPHA.replace("1e4", "1e3"), RIDGE), (ALPHA, f"{RIDGE}rounds = 2\n")):
+    for text, experiment in ((ALPHA.replace("1e4", "1e3"), RIDGE), (ALPHA, f"{RIDGE}classical.rounds = 2\n")):
         with pytest.raises(InputError, match="trials of another"):
             run(search(text, 1), experiment)
 
@@ -326,8 +325,10 @@ def test_two_processes_of_a_launcher_that_diverge_go_on_together(write, start, f
 
 
 def test_a_killed_search_goes_on_in_the_same_directories(write, start, folder):
-    slow = SMALL.replace("epochs = 1", "epochs = 30\nvalid_every = 30").replace("n = 2", 'split = "holdout"')
-    path = write(search('"model.dropout" = { low = 0.0, high = 0.5 }', 2), slow)
+    slow = SMALL.replace("epochs = 1", "epochs = 30\ntrain.valid_every = 30")
+    path = write(
+        search('"model.dropout" = { low = 0.0, high = 0.5 }', 2), slow.replace("n = 2", 'split = "holdout"')
+    )
     first, _ = start(path)
     wait_until(lambda: any(len(pd.read_csv(path)) > 2 for path in folder.glob(f"*/{FOLD}/metrics.csv")))
     os.kill(first.pid, signal.SIGSTOP)  # it holds its row, as if it trained

@@ -233,11 +233,8 @@ def remove_unfinished(place: Path) -> None:
 
     Hold the lock of the place meanwhile.
     """
-    if place.is_dir():
-        left = [*place.rglob(f"{_UNFINISHED}*")]
-    else:
-        left = [*place.parent.glob(f"{_UNFINISHED}*-{place.name}")]
-    for path in left:
+    beside = place.parent.glob(f"{_UNFINISHED}*-{place.name}")
+    for path in [*(place.rglob(f"{_UNFINISHED}*") if place.is_dir() else beside)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -18,7 +18,7 @@ from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import Diverged, InputError
 from music_emotion.plots import draw_scores
 from music_emotion.runs import read_experiment, seconds_of
-from music_emotion.study_file import Row, Search, Settings, Study
+from music_emotion.study_file import Row, Search, Study
 from music_emotion.training.folds import run_experiment, run_pretraining
 
 BEST = "best.toml"  # in runs/<study>
@@ -106,7 +106,8 @@ class _SharedStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / "study.lock")
         shared = [study.differences, study.file.fixed, study.pretrain]  # else trials can't be compared
-        self.searched = json.dumps([*shared, list(self.search.space.items()) if self.search else []])
+        axes = list(self.search.space.items()) if self.search else []
+        self.held: dict[str, Any] = {"searched": json.dumps([*shared, axes]), "trials": []}  # trials.json
 
     def take(self) -> Claim:
         """Lock the next row to train, unfinished ones first; or return "wait" or "done"."""
@@ -123,10 +124,11 @@ class _SharedStudy:
 
     def finish(self, row: Row) -> None:
         """Write the results so far, and print that of a trained row."""
+        line = self._line(row)
         if row.is_trunk:
-            print(f"{row.name}: {_problem_of(row) or 'trained'}", flush=True)
+            print(f"{row.name}: {line.get('problem', 'trained')}", flush=True)
             return
-        table, line = self.write_results(), self._line(row)
+        table = self.write_results()
         n_rows = self.search.trials if self.search else len(self.study.rows)
         reached = f"{line['score']:.3f} [{line['low']:.3f}, {line['high']:.3f}]"
         if self.search:
@@ -141,12 +143,10 @@ class _SharedStudy:
                 if line := self._line(row):
                     trial = {"trial": number, **line, "searched": _searched(line)}
                     lines.append(trial if self.search else line)
-            table = pd.DataFrame(lines)
+            table = pd.DataFrame(lines).fillna({"problem": ""})
             for last in ("minutes", "searched", "problem"):  # the first line may lack some of the scores
                 if last in table:
                     table[last] = table.pop(last)
-            if "problem" in table:
-                table["problem"] = table["problem"].fillna("")
             if self.search:
                 table = table.sort_values("searched", ascending=False, kind="stable", ignore_index=True)
                 if table["searched"].notna().any():
@@ -158,22 +158,17 @@ class _SharedStudy:
 
     def _rows(self) -> list[Row]:
         """All rows of a grid, or the row of each trial of a search so far."""
-        if self.search:
-            return [self.study.proposed(params) for params in self._read_trials()]
-        return list(self.study.rows.values())
-
-    def _read_trials(self) -> list[Settings]:
-        """The parameters of each trial so far."""
+        if not self.search:
+            return list(self.study.rows.values())
         path = self.folder / "trials.json"
-        held: dict[str, Any] = {"searched": self.searched, "trials": []}
-        if path.exists():
-            held = files.read_object(path)
-        if held["searched"] != self.searched:
+        held = files.read_object(path) if path.exists() else self.held
+        if held["searched"] != self.held["searched"]:
             raise InputError(
                 f"{self.folder} holds the trials of another search: experiment, space or flags have changed "
                 f"since. Give the study another name, or delete that directory."
             )
-        return list(held["trials"])
+        self.held = held
+        return [self.study.proposed(params) for params in held["trials"]]
 
     def _propose(self, search: Search) -> Row:
         """The row that Optuna proposes next, after the scores so far."""
@@ -181,7 +176,7 @@ class _SharedStudy:
         from optuna.trial import TrialState, create_trial
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        trials, distributions = self._read_trials(), self.study.distributions
+        trials, distributions = self.held["trials"], self.study.distributions
         # a seed for each number, since the sampler of a process that starts again would begin again, too
         seed = np.random.SeedSequence([search.seed, len(trials)]).generate_state(1)[0]
         sampler = optuna.samplers.TPESampler(seed=int(seed))
@@ -189,17 +184,19 @@ class _SharedStudy:
         for params in trials:
             if line := self._line(self.study.proposed(params)):
                 score = _searched(line)
-                held = {"value": score} if math.isfinite(score) else {"state": TrialState.PRUNED}
-                known.add_trial(create_trial(params=params, distributions=distributions, **held))
+                told: dict[str, Any] = {"value": score}
+                if math.isnan(score):
+                    told = {"state": TrialState.PRUNED}
+                known.add_trial(create_trial(params=params, distributions=distributions, **told))
         trials.append(known.ask(distributions).params)
-        files.write_json(self.folder / "trials.json", {"searched": self.searched, "trials": trials})
+        files.write_json(self.folder / "trials.json", self.held)
         return self.study.proposed(trials[-1])
 
     def _claim(self, row: Row) -> Claim | None:
         """The row, or first its trunk, with its lock; None where it is finished or another process has it."""
         if self._line(row):
             return None
-        step = row.trunk if row.trunk is not None and not _is_finished(row.trunk) else row
+        step = row.trunk if row.trunk is not None and not self._line(row.trunk) else row
         step.place.mkdir(parents=True, exist_ok=True)
         try:
             return step, FileLock(step.place / "row.lock").acquire(timeout=0)
@@ -208,27 +205,19 @@ class _SharedStudy:
 
     def _line(self, row: Row) -> dict[str, Any]:
         """The line of a row in the table; empty while it is not finished."""
-        if row.name not in self.lines and _is_finished(row):
+        if not self.lines.get(row.name):
             self.lines[row.name] = _line_of(row)
-        return self.lines.get(row.name, {})
+        return self.lines[row.name]
 
 
 def _problem_of(row: Row) -> str:
     """Where and in which epoch the training of the row, or of its trunk, diverged; else empty."""
     path = row.place / _DIVERGED
     if path.exists():
-        noted = files.read_json(path)  # about this row, if it was trained by the same experiment
+        noted = files.read_object(path)
         if _is_experiment_of(row, noted["experiment"]):
             return str(noted["problem"])
     return _problem_of(row.trunk) if row.trunk is not None else ""
-
-
-def _is_finished(row: Row) -> bool:
-    """Whether the row is on disk, scored or diverged, and was trained with its present settings."""
-    if _problem_of(row):
-        return True
-    is_scored = (row.place / "scores.json").exists()
-    return is_scored and _is_experiment_of(row, experiment_to_dict(read_experiment(row.place)))
 
 
 def _is_experiment_of(row: Row, resolved: dict[str, Any]) -> bool:
@@ -238,12 +227,19 @@ def _is_experiment_of(row: Row, resolved: dict[str, Any]) -> bool:
 
 
 def _line_of(row: Row) -> dict[str, Any]:
-    """The line of a finished row: name, settings, score with interval and deviation, minutes."""
+    """The line of a row: name, settings, score with interval and deviation, minutes.
+
+    Empty unless the row is on disk, scored or diverged, and was trained with its present settings.
+    """
+    problem, path = _problem_of(row), row.place / "scores.json"
+    is_scored = path.exists() and _is_experiment_of(row, experiment_to_dict(read_experiment(row.place)))
+    if not problem and not is_scored:
+        return {}
     line = {"row": row.name, **row.settings, **dict.fromkeys(("score", "low", "high"), math.nan)}
     minutes = sum(seconds_of(fold) or 0.0 for fold in row.place.glob("seed*/fold*")) / 60
-    if problem := _problem_of(row):
+    if problem:
         return line | {"n": 0, "repeats": 0, "minutes": minutes, "problem": problem}
-    scores = files.read_json(row.place / "scores.json")
+    scores = files.read_object(path)
     metric = "macro_f1" if row.experiment.task == "genre" else "mean"
     if row.experiment.has_repeats:
         tested, repeats = scores["repeated"]["test"], scores["repeats"]
