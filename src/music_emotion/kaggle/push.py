@@ -71,7 +71,7 @@ def push(
     submit
         Submit the fetched file, or the kernel itself, as code competitions ask for.
     waits
-        How long to wait for what.
+        How long to wait.
     dry_run
         Print what is left to do, as commands of Kaggle's own command line, and do nothing.
     """
@@ -102,7 +102,7 @@ def push_bundle(
     bundle : Bundle
         As by `read_bundle`.
     waits : Waits
-        How long to wait for what.
+        How long to wait.
     wish : Wish or None
         What to submit, if anything.
     environment : mapping of str to str

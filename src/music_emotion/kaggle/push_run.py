@@ -1,4 +1,4 @@
-"""What the steps of a push share: the bundle, finished steps, calls, waiting, and the checked output."""
+"""Shared parts of a push: the bundle, finished steps, calls, waiting, and the check of the output."""
 
 import hashlib
 import os
@@ -105,25 +105,25 @@ def _sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Waits:
-    """How long a push waits for what.
+    """How long a push waits.
 
     Attributes
     ----------
     upload_minutes : float
-        For the dataset's upload.
+        Longest upload of the dataset.
     ready_minutes : float
-        Until Kaggle has unpacked the dataset.
+        Longest wait until Kaggle has unpacked the dataset.
     run_minutes : float
-        For the kernel's run, queueing included; Kaggle ends a run after 12 hours.
+        Longest wait for the kernel's run, queueing included; Kaggle ends a run after 12 hours.
     score_minutes : float
-        For the score of a submission; 0 looks once.
+        Longest wait for the score of a submission; 0 looks once.
     grace_minutes : float
-        For what passes by itself: something new that is not found yet, the state of an earlier run or
-        version, an error of Kaggle's own while waiting.
+        How long to tolerate what passes by itself: something new that is not found yet, the state of an
+        earlier run or version, a server error.
     call_seconds : float
-        For one call that uploads nothing.
+        Longest call that uploads nothing.
     poll_seconds : float
-        Between two looks.
+        Pause between two looks.
 
     Raises
     ------
@@ -146,7 +146,7 @@ class Waits:
 
 
 class Push:
-    """A push under way; made by `begin`.
+    """A push in progress; made by `begin`.
 
     Attributes
     ----------
@@ -175,12 +175,12 @@ class Push:
         self._lock, self._last = lock, ""
 
     def note(self, step: str, **values: Any) -> None:
-        """Note a step and when it was reached."""
+        """Record a step and its time in ``push.json``."""
         self.steps[step] = {**values, "at": time.time()}
         self.forget()
 
     def forget(self, *steps: str) -> None:
-        """Have steps done again."""
+        """Remove steps from ``push.json``, so that they are done again."""
         for step in steps:
             self.steps.pop(step, None)
         write_json(self.bundle.folder / "push.json", {"bundle": self.bundle.hash, "steps": self.steps})
@@ -209,7 +209,7 @@ class Push:
         return ask(call, about, arguments, self.bundle.folder, self.environment, seconds, keep_open)
 
     def say_change(self, state: str) -> None:
-        """Say a state, but not twice in a row."""
+        """Print a state unless it was the last one printed."""
         if state != self._last:
             self.say(state)
         self._last = state
@@ -220,12 +220,12 @@ class Push:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
     def poll(self, look: Callable[[], T | None], minutes: float) -> T | None:
-        """Look again and again until there is something.
+        """Call `look` until it returns something or the time is over.
 
         Parameters
         ----------
         look : callable
-            Returns None as long as there is nothing.
+            Returns None while there is nothing yet.
         minutes : float
             Time limit; 0 looks once.
 
@@ -258,7 +258,7 @@ class Push:
 def begin(
     bundle: Bundle, waits: Waits, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> Iterator[Push]:
-    """Give a `Push` to do its steps with, while nobody else pushes the bundle.
+    """Lock the bundle and yield a `Push`, whose steps are then done.
 
     A call that outlives a killed push keeps the lock, so that none uploads beside it.
     """
