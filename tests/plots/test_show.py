@@ -40,9 +40,7 @@ def folder(competition, tmp_path, monkeypatch):
 def show(folder, monkeypatch, run_script):  # noqa: ARG001 (its folder)
     """Run `music-emotion show`; returns what it prints and the figures it saved."""
     figures, save = [], plots.save_figure
-    monkeypatch.setattr(
-        plots, "save_figure", lambda path, figure: figures.append(figure) or save(path, figure)
-    )
+    monkeypatch.setattr(plots, "save_figure", lambda path, each: figures.append(each) or save(path, each))
 
     def call(*arguments):
         figures.clear()

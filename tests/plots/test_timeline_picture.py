@@ -28,9 +28,7 @@ def noise(n_frames: int) -> np.ndarray:
 def draw(tmp_path, monkeypatch):
     """Draw a random timeline; returns it, the figure and the picture."""
     figures, save = [], plots.save_figure
-    monkeypatch.setattr(
-        plots, "save_figure", lambda path, figure: figures.append(figure) or save(path, figure)
-    )
+    monkeypatch.setattr(plots, "save_figure", lambda path, each: figures.append(each) or save(path, each))
 
     def call(n_frames: int, n_genres: int, targets: tuple[str, ...]):
         rng, seconds = np.random.default_rng(0), n_frames * 512 / 22050

@@ -172,10 +172,6 @@ def print_table(table: pd.DataFrame, folder: Path) -> None:
             print(f"  {line['row']}: {line['problem']}")
     if "searched" in table and (folder / BEST).exists():
         print(f"\n{(folder / BEST).read_text(encoding='utf-8')}")
-        print(
-            f"This is {folder / BEST}, for `music-emotion train`. `searched` chose it, so `searched` is too"
-        )
-        print(
-            "good. With folds, `score` is the same number. With repeated holdouts, it is that of test clips:"
-        )
-        print("those of one repeat validate another, so it is a little too good.")
+        print(f"This is {folder / BEST}, for `music-emotion train`. It has the best `searched`, which is")
+        print("therefore too good. With folds, `score` is the same number. With repeated holdouts, it is that of")
+        print("test clips, but those of one repeat validate another, so it is a little too good.")
