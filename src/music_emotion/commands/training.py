@@ -173,5 +173,5 @@ def print_table(table: pd.DataFrame, folder: Path) -> None:
     if "searched" in table and (folder / BEST).exists():
         print(f"\n{(folder / BEST).read_text(encoding='utf-8')}")
         print(f"This is {folder / BEST}, for `music-emotion train`. It has the best `searched`, which is")
-        print("therefore too good. With folds, `score` is the same number. With repeated holdouts, it is that")
-        print("of test clips, but those of one repeat validate another, so it is a little too good.")
+        print("therefore too good. With folds, `score` is the same number. With repeated holdouts, it is")
+        print("that of test clips, but those of one repeat validate another, so it is a little too good.")
