@@ -120,26 +120,20 @@ def test_a_disk_that_takes_nothing_loses_nothing_and_the_same_command_goes_on(
 DRIVER = """
 import gc, resource, subprocess, sys
 import music_emotion.commands.training
-from music_emotion.cli import main
+tests, place, *mounted = sys.argv[1:]
+sys.path.append(tests)
+from command_line import call
 gc.freeze()
-place, *mounted = sys.argv[1:]
-def call(name):
-    folders = ["--data.stores", f"{place}/stores", "--runs", f"{place}/runs"]
-    sys.argv = ["train.py", "one.toml", "--name", name, *folders]
-    try:
-        main("train")
-    except SystemExit as left:
-        return left.code
-    return 0
 def allow(options, n_bytes):
     if mounted:
         subprocess.run(["mount", "-o", f"remount,{options}", place], check=True)
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
+folders = ["--data.stores", f"{place}/stores", "--runs", f"{place}/runs"]
 statuses = []
 for name, options, n_bytes in (("one", "size=400k", 400_000), ("one", "size=64m", 10**9), ("two", "ro", 0)):
     allow(options, n_bytes)
-    statuses.append(call(name))
+    statuses.append(call("train.py", "one.toml", "--name", name, *folders))
     if name == "one" and statuses[-1] == 0:
         files = [f"{place}/runs/one/{each}.csv" for each in ("oof", "test")]
         subprocess.run(["cp", *files, "."], check=True)  # what is mounted here is seen here alone
@@ -154,7 +148,7 @@ def test_a_disk_that_is_really_full_and_one_that_is_read_only(finished, tmp_path
     Path("data").symlink_to((finished / "data").resolve())
     Path("small disk").mkdir()
     mount = 'mount -t tmpfs -o size=400k tmpfs "small disk"'
-    call = [sys.executable, "-c", DRIVER, "small disk"]
+    call = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), "small disk"]
     on_disk = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh", *call, "mounted"]
     may_mount = subprocess.run([*on_disk[:4], mount], capture_output=True).returncode == 0
     done = subprocess.run(on_disk if may_mount else call, capture_output=True, text=True, timeout=120)
