@@ -90,11 +90,8 @@ def pretend(monkeypatch):
             trained.append(place.name)
             value = {"value": score(experiment), "low": 0, "high": 0, "sd": None, "n": 1}
             scores = {"repeated": {part: {"mean": value} for part in ("valid", "test")}}
-            genres = {
-                "pooled": {"macro_f1": value},
-                "per_seed": {},
-                "spread": {"over_seeds": {"macro_f1": None}},
-            }
+            spread = {"over_seeds": {"macro_f1": None}}
+            genres = {"pooled": {"macro_f1": value}, "per_seed": {}, "spread": spread}
             write_json(place / "scores.json", scores | genres | {"repeats": [{"n_test": 1}]})
             write_json(place / "experiment.json", experiment_to_dict(experiment))
 
@@ -325,16 +322,14 @@ def test_two_processes_of_a_launcher_that_diverge_go_on_together(write, start, f
 
 
 def test_a_killed_search_goes_on_in_the_same_directories(write, start, folder):
-    slow = SMALL.replace("epochs = 1", "epochs = 30\ntrain.valid_every = 30")
-    path = write(
-        search('"model.dropout" = { low = 0.0, high = 0.5 }', 2), slow.replace("n = 2", 'split = "holdout"')
-    )
+    slow = SMALL.replace("epochs = 1", 'epochs = 100\ntrain.valid_every = 100\nfolds.split = "holdout"')
+    path = write(search('"model.dropout" = { low = 0.0, high = 0.5 }', 2), slow)
     first, _ = start(path)
     wait_until(lambda: any(len(pd.read_csv(path)) > 2 for path in folder.glob(f"*/{FOLD}/metrics.csv")))
     os.kill(first.pid, signal.SIGSTOP)  # it holds its row, as if it trained
     (epochs,) = folder.glob(f"*/{FOLD}/metrics.csv")
     before = pd.read_csv(epochs)
-    assert len(before) < 30
+    assert len(before) < 100
     second, output = start(path)
     wait_until(lambda: "waiting for rows that other processes train" in output.read_text())
     assert output.read_text().startswith("1 of 2: ")  # it has trained the other row
@@ -345,5 +340,5 @@ def test_a_killed_search_goes_on_in_the_same_directories(write, start, folder):
     assert table["row"][0] == epochs.parents[2].name
     assert table["searched"].notna().tolist() == [True, True]
     after = pd.read_csv(epochs)
-    assert len(after) == 30
+    assert len(after) == 100
     assert after["seconds"].head(2).tolist() == before["seconds"].head(2).tolist()  # not trained again
