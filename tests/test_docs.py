@@ -60,12 +60,11 @@ def small_experiment(name: str) -> str:
     own = build_experiment(differences, name)
     model, frozen_epochs = own.model, min(own.train.frozen_epochs, 1)
     frames = 1 if model.kind == "mlp" else max(min(own.excerpt.frames or 43, 43), model.smallest_input[1])
-    head_widths = [8] * len(model.head_widths)
     changes = {
         "seeds": [0, 1] if own.has_repeats else [0],
         "excerpt": {"frames": frames, "test": 1},
         "folds": {"n": 2},
-        "model": {"widths": [8] * len(model.widths), "head_widths": head_widths, "lstm_width": 4},
+        "model": {"widths": [8] * len(model.widths), "lstm_width": 4},
         "train": {
             "epochs": 1 + frozen_epochs,
             "frozen_epochs": frozen_epochs,

@@ -37,12 +37,8 @@ _styled = matplotlib.rc_context(
 _SPLIT_COLOURS = ("tab:blue", "tab:orange")
 _IMAGE: dict[str, Any] = {"origin": "lower", "aspect": "auto"}
 _LEFT_OUT: dict[str, Any] = {"facecolor": "0.75", "edgecolor": "white", "hatch": "///"}
-_CURVES = {
-    "train_loss": "training loss",
-    "valid_loss": "validation loss",
-    "score": "validation score",
-    "learning_rate": "learning rate",
-}
+_CURVES = ("train_loss", "valid_loss", "score", "learning_rate")
+_CURVE_TITLES = ("training loss", "validation loss", "validation score", "learning rate")
 _MAPS_SHOWN, _MAPS_IN_A_LINE = 16, 8
 _SHOWN_SHARE = 0.1  # a genre that never reaches this probability is drawn as one of the others
 
@@ -65,19 +61,18 @@ def _panels(part: FigureBase, n: int, n_columns: int, **shared: Any) -> list[Axe
 
 
 def draw_scores(directory: Path) -> None:
-    """Draw what a run was scored by: `oof.png` of targets, or `confusion.png` of genres.
+    """Draw the predictions that a run is scored on: `oof.png` for targets, `confusion.png` for genres.
 
     Parameters
     ----------
     directory : Path
-        ``runs/<name>``, which holds its scores.
+        ``runs/<name>`` of a scored run.
     """
     matrices = list(directory.glob("confusion*.csv"))
     for path in matrices:
         counts = pd.read_csv(path, index_col="truth")
-        save_figure(
-            path.with_suffix(".png"), confusion_figure([(f"{counts.to_numpy().sum()} clips", counts)])
-        )
+        title = f"{counts.to_numpy().sum()} clips"
+        save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
     if not matrices and (directory / "oof.csv").exists():
         truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
         save_figure(directory / "oof.png", out_of_fold_figure(truth, predictions))
@@ -145,10 +140,8 @@ def classes_figure(name: str, clips: pd.DataFrame) -> Figure:
     class_of = clips.drop_duplicates("genre").set_index("genre")["class"].fillna("").loc[before.index]
     _draw_counts(left, before, (class_of == "").to_numpy())
     _draw_counts(right, after, np.zeros(len(after), dtype=bool))
-    changes = {genre: f" → {target}" if target else " (left out)" for genre, target in class_of.items()}
-    left.set_yticks(
-        range(len(before)), [f"{g}{'' if class_of[g] == g else changes[g]}" for g in before.index]
-    )
+    change = (" → " + class_of).mask(class_of == class_of.index, "").mask(class_of == "", " (left out)")
+    left.set_yticks(range(len(before)), class_of.index + change)
     n_lost = int(clips["class"].isna().sum())
     lost = f" ({n_lost} left out)" if n_lost else ""
     left.set_title(f"before: {len(before)} raw genres, {len(clips)} clips")
@@ -185,13 +178,17 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     Parameters
     ----------
     runs : mapping of str to mapping
-        Name of a run to its tables, as `read_metrics` gives them. Each run gets a colour, each
-        training a thin line, and their mean a thick one, which ends where the shortest training ends.
+        Name of a run to its tables from `read_metrics`. Each run has a colour. Its trainings are thin
+        lines; their mean is a thick line, which ends where the shortest training ends.
     """
     figure = Figure(figsize=(13, 8.6))
     panels = figure.subplots(2, 2, sharex=True)
     colours = matplotlib.colormaps["tab10" if len(runs) <= 10 else "turbo"]
-    for panel, (column, title) in zip(panels.flat, _CURVES.items(), strict=True):
+    loss = "loss" if len(runs) == 1 else "loss (each run's own)"
+    genre = [any("macro_f1" in table for table in run.values()) for run in runs.values()]
+    score = " or ".join(dict.fromkeys("macro F1" if each else "mean Spearman" for each in genre))
+    units = (loss, loss, score, "learning rate")
+    for panel, column, title, unit in zip(panels.flat, _CURVES, _CURVE_TITLES, units, strict=True):
         for number, (name, trainings) in enumerate(runs.items()):
             colour = colours(number if len(runs) <= 10 else 0.05 + 0.9 * number / len(runs))
             table = pd.DataFrame({place: metrics[column] for place, metrics in trainings.items()})
@@ -202,22 +199,13 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
             marker = "o" if column in {"valid_loss", "score"} else None  # not every epoch has one
             mean = table.mean(axis=1, skipna=False).dropna()
             panel.plot(mean, color=colour, linewidth=2.6, marker=marker, markersize=4, label=label)
-        panel.set(title=title, xlabel="epoch", ylabel=_unit(column, runs))
+        panel.set(title=title, xlabel="epoch", ylabel=unit)
         panel.grid(alpha=0.3)
         panel.tick_params(labelbottom=True)
         panel.spines[["top", "right"]].set_visible(False)
     handles, _ = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(runs), 3), fontsize=12)
     return figure
-
-
-def _unit(column: str, runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
-    if column == "learning_rate":
-        return "learning rate"
-    if column == "score":  # named by the columns beside it
-        genre = [any("macro_f1" in table for table in run.values()) for run in runs.values()]
-        return " or ".join(dict.fromkeys("macro F1" if each else "mean Spearman" for each in genre))
-    return "loss" if len(runs) == 1 else "loss (each run's own)"
 
 
 @_styled
@@ -277,9 +265,9 @@ def activations_figure(
     clip : ClipArrays
         The clip that the excerpt is cut from.
     activations : Activations
-        The sixteen feature maps of a layer that vary most are drawn, on one scale per layer.
+        Of each layer, the sixteen feature maps that vary most are drawn on one scale.
     data : DataSection
-        Which rows, at which rate.
+        Rows and rate that the network reads.
     """
     layers = activations.layers
     heights = [2.2 if data.rows == "fused" else 1.4, *(2.0 if v.ndim == 3 else 1.4 for v in layers.values())]
@@ -342,7 +330,7 @@ def _size(rows: np.ndarray) -> str:
 
 @_styled
 def draw_timeline(path: Path, title: str, timeline: "Timeline", overview: "Overview") -> None:
-    """Draw genre probabilities and targets over seconds, above the mel spectrogram with its beats.
+    """Draw genre probabilities and targets over time, above the mel spectrogram with its beats.
 
     Parameters
     ----------
@@ -350,9 +338,9 @@ def draw_timeline(path: Path, title: str, timeline: "Timeline", overview: "Overv
         The PNG to write.
     title : str
     timeline : Timeline
-        As `predict_file` gives it.
+        From `predict_file`.
     overview : Overview
-        A reduced spectrogram of the same file, and its beats.
+        Reduced spectrogram and beats of the same file.
     """
     kinds = ((_draw_genres, timeline.genres, 1.0), (_draw_targets, timeline.targets, 1.4))
     shown = [kind for kind in kinds if len(kind[1].columns)]

@@ -13,7 +13,6 @@ from matplotlib.image import imread
 from small_networks import small_network
 
 from music_emotion import plots
-from music_emotion.commands.show import read_metrics
 from music_emotion.files import InputError, write_json
 from music_emotion.models.layer_outputs import activations
 from music_emotion.models.network import save_model
@@ -193,18 +192,6 @@ def test_curves_of_runs_differ_in_colour_and_name_their_scores(show):
     assert figure.axes[0].get_ylabel() == "loss (each run's own)"
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_table_that_holds_no_metrics_is_refused():
-    write_metrics("odd/seed0/fold0", 2)
-    for text, sentence in (
-        ("Id,valence\n1,0.5\n", "no column epoch or learning_rate or train_loss"),
-        ("", "is not a table of metrics"),
-    ):
-        Path("runs/odd/seed0/fold0/metrics.csv").write_text(text)
-        with pytest.raises(InputError, match=sentence):
-            read_metrics(Path("runs/odd"))
-
-
 def write_genre_run(name: str, counts: pd.DataFrame, task: str = "genre") -> Path:
     place, score = Path("runs", name), {"value": 0.5, "low": 0.4, "high": 0.625, "n": 4}
     write_json(place / "experiment.json", {"task": task})
@@ -308,6 +295,8 @@ MISTAKES = {
     "classes gone.toml": (2, "The experiment gone.toml does not exist"),
     "curves runs/sloow": (2, "There is no run runs/sloow; did you mean 'slow'?"),
     "curves runs/slow": (2, "runs/slow has no metrics"),
+    "curves runs/odd": (2, "no column epoch or learning_rate or train_loss"),
+    "curves runs/blank": (2, "is not a table of metrics"),
     "activations gone.safetensors 1001": (2, "The model file gone.safetensors does not exist"),
     "activations emotion.toml 1001": (2, "emotion.toml is not a whole safetensors file"),
     "confusion runs/slow": (2, "has the task 'emotion'; a confusion matrix needs a run of genres"),
@@ -323,6 +312,9 @@ def test_what_is_wrong_is_said_in_a_sentence(run_script, command):
     write_genre_run("slow", counts, task="emotion")
     (write_genre_run("begun", counts) / "confusion.csv").unlink()
     Path("emotion.toml").write_text('name = "mine"\n')
+    for run, metrics in (("odd", "Id,valence\n1,0.5\n"), ("blank", "")):
+        write_metrics(f"{run}/seed0/fold0", 1)
+        Path("runs", run, "seed0/fold0/metrics.csv").write_text(metrics)
     status, _, errors = run_script("show.py", *command.split())
     assert (status, MISTAKES[command][1] in errors) == (MISTAKES[command][0], True), errors
     assert not Path("pictures").exists()

@@ -31,19 +31,19 @@ def demo(
     Parameters
     ----------
     out
-        Everything is written below this folder; the same command goes on where it stopped.
+        Folder for everything the demo writes. Interrupted, the same command continues.
     clips
-        Labelled clips; a quarter as many are test clips, and there are as many genre clips.
+        Number of labelled emotion clips, with a quarter as many test clips. As many clips have genres.
     seconds
         Length of a clip.
     genre_epochs
-        Passes of the genre training.
+        Epochs of the genre training.
     epochs
-        Passes of the emotion training.
+        Epochs of the emotion training.
     seed
-        Other music, other folds.
+        Seed of the music, the folds and the networks.
     shuffle_labels
-        Give the clips each other's labels: then nothing can be learnt, and the scores show it.
+        Shuffle the labels among the clips, so that nothing can be learned and scores fall to chance.
     """
     with alone_at(out, "give another --out"):
         started = time.perf_counter()
@@ -71,7 +71,7 @@ def demo(
 
 
 def _claim(out: Path, size: dict[str, Any]) -> None:
-    """Refuse a folder that holds a demo of another size, rather than mix the two."""
+    """Refuse a folder that holds a demo of another size."""
     path = out / "demo.json"
     if path.exists() and read_json(path) != size:
         raise InputError(f"{out} holds a demo with {read_json(path)}. Give another --out, or delete it.")
@@ -79,7 +79,7 @@ def _claim(out: Path, size: dict[str, Any]) -> None:
 
 
 def _report(data: DataSection, runs: Path, out: Path) -> None:
-    """Scores beside the simplest rival's, and what was written."""
+    """Print scores beside those of the best single statistic, and the size of what was written."""
     clips = load_clip_set(data, "emotion", "train")
     statistics = array_statistics(clips.store, clips.ids, FeatureSettings())
     statistics = statistics.loc[:, statistics.nunique() > 1]  # a constant one ranks nothing
