@@ -10,13 +10,11 @@ from music_emotion.config import N_ROWS_OF, AugmentSection, DataSection, Experim
 from music_emotion.models.augment import SpectrogramAugmentation, mixup
 from music_emotion.models.network import ModelCard, build_network
 
-OFF = {"equaliser": None, "frequency_masks": None, "time_masks": None}
-
 
 def varied(frames: torch.Tensor, n_mels: int, seed: int = 0, **settings) -> torch.Tensor:
     """Frames after some augmentations alone."""
     torch.manual_seed(seed)
-    return SpectrogramAugmentation(n_mels, AugmentSection(**OFF | settings)).train()(frames)
+    return SpectrogramAugmentation(n_mels, **settings).train()(frames)
 
 
 def masked(seed: int = 0, n_rows: int = 40, n_frames: int = 50, n: int = 64, **settings) -> torch.Tensor:

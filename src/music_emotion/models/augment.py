@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-from music_emotion.config import AugmentSection
-
 _FILTER_POINTS = 6  # from the lowest row to the highest
 _STYLE_ALPHA = 0.3  # of the Beta distribution of shares; most shares are near 0 or 1
 _LEAST_DEVIATION = 1e-3
@@ -20,39 +18,51 @@ class SpectrogramAugmentation(nn.Module):
     ----------
     n_mels : int
         How many of the first rows are mel bands.
-    augment : AugmentSection
-        Which of them, and how strong. Mixup is for the training loop.
+    equaliser : float, optional
+        FilterAugment: deviation of the random curve over the mel bands [1]_.
+    row_shift : int, default 0
+        Largest number of rows that mel bands move up or down.
+    style_mixing : float, default 0
+        MixStyle: share of batches, 0 to 1 [2]_.
+    frequency_masks, time_masks : tuple of int, optional
+        SpecAugment: number of masks, and their largest width in rows or frames [3]_.
 
     References
     ----------
-    Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method", section 2,
-    of linear type, with points at even distances.
-
-    Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input in place
-    of channels within the network.
-
-    Park et al., 2019, "SpecAugment", section 2, without time warping.
+    .. [1] Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method",
+       section 2, of linear type, with points at even distances.
+    .. [2] Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input
+       in place of channels within the network.
+    .. [3] Park et al., 2019, "SpecAugment", section 2, without time warping.
     """
 
-    def __init__(self, n_mels: int, augment: AugmentSection):
+    def __init__(
+        self,
+        n_mels: int,
+        equaliser: float | None = None,
+        row_shift: int = 0,
+        style_mixing: float = 0.0,
+        frequency_masks: Masks = None,
+        time_masks: Masks = None,
+    ):
         super().__init__()
-        self.n_mels, self.augment = n_mels, augment
+        self.n_mels, self.equaliser, self.row_shift = n_mels, equaliser, row_shift
+        self.style_mixing, self.masks = style_mixing, (frequency_masks, time_masks)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """Augment frames [shape=(n, n_rows, n_frames)] in training mode; return them unchanged otherwise."""
         if not self.training:
             return frames
-        augment = self.augment
         if self.n_mels:
             mel = frames[:, : self.n_mels]
-            if augment.row_shift:
-                mel = shift_rows(mel, augment.row_shift)
-            if augment.equaliser is not None:
-                mel = filter_augment(mel, augment.equaliser)
-            if augment.style_mixing and torch.rand(()) < augment.style_mixing:
+            if self.row_shift:
+                mel = shift_rows(mel, self.row_shift)
+            if self.equaliser is not None:
+                mel = filter_augment(mel, self.equaliser)
+            if self.style_mixing and torch.rand(()) < self.style_mixing:
                 mel = mix_style(mel)
             frames = torch.cat([mel, frames[:, self.n_mels :]], dim=1)
-        return spec_augment(frames, augment.frequency_masks, augment.time_masks)
+        return spec_augment(frames, *self.masks)
 
 
 def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:

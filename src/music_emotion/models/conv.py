@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import nn
 
-from music_emotion.config import ModelSection
 from music_emotion.files import InputError
-from music_emotion.models.layers import ACTIVATIONS, AttentiveStatistics, MeanMax
+from music_emotion.models.layers import ACTIVATIONS, Activation, AttentiveStatistics, MeanMax
 
 
 def stack_channels(frames: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
@@ -40,10 +40,28 @@ class ConvNet(nn.Module):
 
     Parameters
     ----------
-    model : ModelSection
-        Channels, blocks, pooling and readout.
     n_rows, n_frames : int
         Size of an excerpt. Only the readout "flatten" is tied to this number of frames.
+    fewest : tuple of int
+        Fewest rows and frames that these layers leave anything of, as `ModelSection.smallest_input`
+        computes them. Shorter excerpts are padded with zeros.
+    channels : sequence of {"spectrogram", "frequency", "delta"}
+        What to stack, see `stack_channels`.
+    widths : sequence of int
+        Channels of each block.
+    convolutions, kernel : int
+        Convolutions in a block, and their size in rows and frames.
+    padded : bool
+        Whether convolutions keep the size of their input.
+    pool : {"average", "max"}
+        Pooling at the end of a block, with `pool_size` as its size and stride.
+    stem_pool : tuple of int
+        Rows and frames of the input that are averaged into one.
+    norm : {"batch"} or None
+        Normalisation after each convolution.
+    activation : {"relu", "gelu", "silu"} or None
+    readout : {"mean-max", "attention", "flatten"}
+        `MeanMax` or `AttentiveStatistics` of the mean over rows, or all values.
 
     Raises
     ------
@@ -51,32 +69,48 @@ class ConvNet(nn.Module):
         When the input has fewer rows than the pooling needs.
     """
 
-    def __init__(self, model: ModelSection, n_rows: int, n_frames: int):
+    def __init__(
+        self,
+        n_rows: int,
+        n_frames: int,
+        fewest: tuple[int, int] = (32, 64),
+        channels: Sequence[str] = ("spectrogram", "frequency"),
+        widths: Sequence[int] = (32, 64, 128, 256),
+        convolutions: int = 2,
+        kernel: int = 3,
+        padded: bool = True,
+        pool: Literal["average", "max"] = "average",
+        pool_size: int = 2,
+        stem_pool: tuple[int, int] = (2, 4),
+        norm: Literal["batch"] | None = "batch",
+        activation: Activation = "relu",
+        readout: Literal["mean-max", "attention", "flatten"] = "mean-max",
+    ):
         super().__init__()
-        fewest_rows, self.fewest_frames = model.smallest_input
+        fewest_rows, self.fewest_frames = fewest
         if n_rows < fewest_rows:
             raise InputError(
                 f"The network pools at least {fewest_rows} rows, but the input has {n_rows}. "
                 f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
             )
-        self.channels = model.channels
-        self.stem = nn.AvgPool2d(model.stem_pool) if max(model.stem_pool) > 1 else nn.Identity()
+        self.channels = channels
+        self.stem = nn.AvgPool2d(stem_pool) if max(stem_pool) > 1 else nn.Identity()
         self.blocks = nn.Sequential()
-        for n_in, n_out in pairwise([len(model.channels), *model.widths]):
+        for n_in, n_out in pairwise([len(channels), *widths]):
             layers: list[nn.Module] = []
-            for number in range(model.convolutions):
-                padding = model.kernel // 2 if model.padded else 0
-                layers.append(nn.Conv2d(n_out if number else n_in, n_out, model.kernel, padding=padding))
-                if model.norm == "batch":
+            for number in range(convolutions):
+                padding = kernel // 2 if padded else 0
+                layers.append(nn.Conv2d(n_out if number else n_in, n_out, kernel, padding=padding))
+                if norm == "batch":
                     layers.append(nn.BatchNorm2d(n_out))
-                layers.append(ACTIVATIONS[model.activation]())
-            if model.pool_size > 1:
-                layers.append({"average": nn.AvgPool2d, "max": nn.MaxPool2d}[model.pool](model.pool_size))
+                layers.append(ACTIVATIONS[activation]())
+            if pool_size > 1:
+                layers.append({"average": nn.AvgPool2d, "max": nn.MaxPool2d}[pool](pool_size))
             self.blocks.append(nn.Sequential(*layers))
-        self.reduction = model.stem_pool[1] * model.pool_size ** len(model.widths)
-        self.flatten = model.readout == "flatten"
-        self.readout = AttentiveStatistics(model.widths[-1]) if model.readout == "attention" else MeanMax()
-        self.n_features = 2 * model.widths[-1]
+        self.reduction = stem_pool[1] * pool_size ** len(widths)
+        self.flatten = readout == "flatten"
+        self.readout = AttentiveStatistics(widths[-1]) if readout == "attention" else MeanMax()
+        self.n_features = 2 * widths[-1]
         if self.flatten:
             with torch.no_grad():
                 self.n_features = self.blocks.eval()(self._stem(torch.zeros(1, n_rows, n_frames))).numel()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class Network(nn.Module):
         for name in ("row_mean", "row_deviation"):  # the card keeps them, so the weights do not
             self.register_buffer(name, torch.tensor(getattr(card, name))[:, None], persistent=False)
         has_mel = experiment.data.of_layout and experiment.data.rows != "chroma"
-        self.augmentation = SpectrogramAugmentation(min(n_rows, N_MELS) if has_mel else 0, experiment.augment)
+        varied = experiment.augment.model_dump(exclude={"mixup", "mixup_bandwidth"})
+        self.augmentation = SpectrogramAugmentation(min(n_rows, N_MELS) if has_mel else 0, **varied)
         self.trunk = build_trunk(experiment, n_rows, pretrained)
         self.head: Any = build_head(experiment, self.trunk.n_features, len(card.outputs))
         self.target_scale = None
@@ -142,7 +144,8 @@ def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) ->
             weights = model.weights if pretrained else None
             return TimmBackbone(model.backbone, model.channels, n_rows, n_frames or 256, weights)
         case "conv":
-            return ConvNet(model, n_rows, n_frames or 1)
+            settings = model.model_dump(include=set(signature(ConvNet).parameters))
+            return ConvNet(n_rows, n_frames or 1, model.smallest_input, **settings)
 
 
 def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Module:
