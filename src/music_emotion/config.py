@@ -112,7 +112,7 @@ class DataSection(Section):
     normalise: bool = True
     targets: tuple[str, ...] = ()
     target_range: tuple[float, float] = (0.0, 1.0)
-    genres: dict[str, Place] = Field(default_factory=lambda: dict(_COURSE_GENRES))
+    genres: dict[str, Place] = _COURSE_GENRES
     statistics: Place = None
     columns: tuple[str, ...] = ()
     windows: Place = None

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from music_emotion.config import Experiment, build_experiment, experiment_to_dict
+from music_emotion.config import Experiment, build_experiment
 from music_emotion.files import InputError, package_data, read_toml, shortened
 
 
@@ -97,14 +97,12 @@ def experiment_toml(experiment: Experiment) -> str:
     name = "short"
     seeds = [0, 1]
     """
-    held, usual = experiment_to_dict(experiment), experiment_to_dict(Experiment())
-    lines, sections = [f"name = {to_toml(experiment.name)}"], []
-    for key, value in held.items():
-        if not isinstance(value, dict):
-            lines += [f"{key} = {to_toml(value)}"] if key != "name" and value != usual[key] else []
-        elif different := {name: own for name, own in value.items() if own != usual[key][name]}:
-            sections += ["", f"[{key}]", *(f"{name} = {to_toml(own)}" for name, own in different.items())]
-    return "\n".join(lines + sections)
+    held = {"name": experiment.name} | experiment.model_dump(mode="json", exclude_defaults=True)
+    lines = [f"{key} = {to_toml(value)}" for key, value in held.items() if not isinstance(value, dict)]
+    for section, settings in held.items():
+        if isinstance(settings, dict):
+            lines += ["", f"[{section}]", *(f"{key} = {to_toml(value)}" for key, value in settings.items())]
+    return "\n".join(lines)
 
 
 def to_toml(value: Any) -> str:
