@@ -53,7 +53,10 @@ MODELS: dict[str, tuple[Damage, str]] = {
     "of-others": (foreign, "m.safetensors has no experiment in its metadata, so it was not written by"),
 }
 CASES: dict[str, tuple[Damage, tuple[str, ...], str]] = {
-    "trunk-truncated": (MODELS["truncated"][0], (*TRAIN, "--model.trunk", "m.safetensors"), "not a whole"),
+    **{
+        f"trunk-{name}": (damage, (*TRAIN, "--model.trunk", "m.safetensors"), sentence)
+        for name, (damage, sentence) in MODELS.items()
+    },
     **{
         f"predict-{name}": (damage, (*PREDICT, "m.safetensors"), sentence)
         for name, (damage, sentence) in MODELS.items()

@@ -77,11 +77,16 @@ def assert_same_set(root: Path, local: Path) -> None:
 
 def test_a_killed_run_loses_only_the_clips_in_flight(table, local, tmp_path):
     process = subprocess.Popen(
-        command(table, tmp_path, "--jobs", "2"), stderr=subprocess.PIPE, start_new_session=True
+        command(table, tmp_path, "--jobs", "2"),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # nothing is compiled yet: workers that compile at once would crash
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")},
     )
     wait_until(lambda: n_arrays(tmp_path) >= 4, process)
     os.killpg(process.pid, signal.SIGKILL)  # workers too, in the middle of whatever they do
     process.communicate()
+    assert any((tmp_path / "numba").rglob("*.nbc"))
     finished = n_arrays(tmp_path)
     assert finished < N_CLIPS
     again = extract_clips(read_clips(table), tmp_path, "emotion", "train", workers=Workers(n_jobs=1))

@@ -64,6 +64,10 @@ def test_tables_that_do_not_belong_together_are_refused(truth):
             blend([truth, other], "z-score")
     with pytest.raises(InputError, match=r"expected 0 .* to 1"):
         choose_weights(truth, {"a": truth}, "z-score", shrinkage=2)
+    with pytest.raises(InputError, match="Leave out --choose"):
+        nested_blend(
+            truth, {"a": truth}, pd.Series(range(len(truth)), truth.index) % 2, "rank", 0.5, choose=True
+        )
 
 
 @pytest.mark.parametrize(

@@ -336,8 +336,11 @@ def test_a_trouble_that_passes_is_waited_for_only_so_long(push, capsys):
     with pytest.raises(KaggleFailure, match="network is gone"):
         push.poll(look, minutes=1)
     assert capsys.readouterr().out == "the network is gone. Trying again.\n"
-    with pytest.raises(InputError, match=r"--poll-seconds is -1\. Give a positive number"):
-        Waits(poll_seconds=-1)
+    for flag, value in (("poll_seconds", -1), ("call_seconds", 0), ("upload_minutes", 0)):
+        with pytest.raises(
+            InputError, match=f"--{flag.replace('_', '-')} is {value}. Give a positive number"
+        ):
+            Waits(**{flag: value})
 
 
 def test_steps_outlive_the_process_but_not_another_bundle(push, build):

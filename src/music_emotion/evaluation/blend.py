@@ -163,8 +163,15 @@ def nested_blend(
     -------
     pd.DataFrame
         Without units, sorted by `Id`.
+
+    Raises
+    ------
+    InputError
+        When members are to be chosen by runs of two folds: the choice itself needs two.
     """
     tables, folds = list(members.values()), folds.loc[truth.index]
+    if choose and folds.nunique() < 3:
+        raise InputError("Members can't be chosen by runs of two folds. Leave out --choose, or train three.")
     parts = []
     for fold in sorted(folds.unique()):
         others = folds.index[folds != fold]

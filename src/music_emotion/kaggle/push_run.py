@@ -128,7 +128,7 @@ class Waits:
     Raises
     ------
     InputError
-        When one is negative.
+        When one is negative, or no time is left for an upload or a call.
     """
 
     upload_minutes: float = 120.0
@@ -141,7 +141,7 @@ class Waits:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value < 0:
+            if value < 0 or (value == 0 and name in {"upload_minutes", "call_seconds"}):
                 raise InputError(f"--{name.replace('_', '-')} is {value:g}. Give a positive number.")
 
 
