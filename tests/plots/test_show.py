@@ -93,7 +93,9 @@ def test_clips_are_drawn_at_both_rates_mel_above_chroma(show, competition):
     assert (centres_hz < edges_hz[1:]).all()
 
 
-def test_a_genre_clip_is_called_by_its_genre(show):
+def test_a_clip_is_called_by_its_labels_if_it_has_any(show):
+    out, _ = show("features", "1003", "--split", "test")
+    assert out == "clip 1003 of multitask_dataset/test: pictures/features-emotion-test-1003.png\n"
     out, _ = show("features", "5001", "--task", "genre", "--split", "test", "--out", "p")
     assert out == "clip 5001 of fma_genre_spectrograms/test: Folk: p/features-genre-test-5001.png\n"
 
