@@ -46,7 +46,7 @@ def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, 
     Parameters
     ----------
     experiment : Path
-        A file experiments/<name>.toml, or the name of a built-in one.
+        Path of an experiment file, or name of a built-in one.
     flags : sequence of str
         For `music-emotion train`, such as --data.root data.
     environment : mapping of str to str

@@ -37,7 +37,7 @@ def train(
     Parameters
     ----------
     slow, fast
-        Two files experiments/<name>.toml of the same clips, seeds and folds.
+        Two experiments, by name or path, of the same clips, seeds and folds.
     epochs
         A shorter training of the second, with its whole schedule; 0 for its own length.
     folds
@@ -145,7 +145,7 @@ def devices(
     Parameters
     ----------
     experiment
-        experiments/<name>.toml.
+        Name of a built-in experiment, or path of an experiment file.
     flags
         For `music-emotion train`, such as --data.root data.
     epochs

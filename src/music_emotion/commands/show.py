@@ -66,7 +66,7 @@ def classes(
     Parameters
     ----------
     file
-        A genre experiment: experiments/pretrain.toml.
+        Name of a built-in genre experiment, such as pretrain, or path of an experiment file.
     experiment
         Settings in place of the file's.
     out

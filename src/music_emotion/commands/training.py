@@ -55,7 +55,7 @@ def pretrain(
     Parameters
     ----------
     file
-        The experiment: experiments/pretrain.toml.
+        Name of a built-in genre experiment, such as pretrain, or path of an experiment file.
     experiment
         Settings in place of the file's.
     flags
@@ -82,7 +82,7 @@ def train(
     Parameters
     ----------
     file
-        The experiment: experiments/<name>.toml.
+        Name of a built-in experiment, such as multitask, or path of an experiment file.
     experiment
         Settings in place of the file's.
     only_fold
@@ -143,7 +143,7 @@ def study(
     Parameters
     ----------
     file
-        experiments/studies/<name>.toml.
+        Name of a built-in study, such as optimisers, or path of a study file.
     experiment
         Settings of all rows, in place of those of the experiment that the study varies.
     runs
