@@ -42,7 +42,7 @@ def made(tmp_path_factory) -> Path:
         "genre": small_network(GENRES),
         "more": small_network((*GENRES, "Ska")),
         "beat": small_network(data={"rate": "beat"}),
-        "coarse": small_network(hop_length=COARSE.hop_length),
+        "coarse": small_network(hop=COARSE.hop_length),
         "table": small_network(GENRES, frames=1, kind="mlp", data={"statistics": "means-{split}.csv"}),
         "windows": small_network(GENRES, frames=1, kind="mlp", data={"windows": "windows/{split}"}),
     }
@@ -207,7 +207,6 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
         (EMOTION, "There is nothing to predict. Name audio files, or folders of audio."),
         (["one"], "No model is given. Name model.safetensors of runs with --emotion, --genre or both."),
         (["one", "--emotion", GENRE[1]], "is a model of the task genre. Give it as --genre."),
-        (["one", "--genre", EMOTION[1]], "is a model of the task emotion. Give it as --emotion."),
         (["one", "--emotion", "beat.safetensors"], "with data.rate 'beat', which can't be made of audio"),
         (["one", "--genre", "table.safetensors"], "trained with data.statistics 'means-{split}.csv', which"),
         (["one", "--genre", "windows.safetensors"], "trained with data.windows 'windows/{split}', which"),

@@ -1,5 +1,7 @@
 """The competition's arrays, against librosa called directly in the ordinary way."""
 
+import warnings
+
 import librosa
 import numpy as np
 import pytest
@@ -16,11 +18,11 @@ SETTINGS = FeatureSettings()
 RATE_HZ = 22050
 
 
-def melody(rate_hz: int = RATE_HZ, n_seconds: int = 3) -> np.ndarray:
-    """A click every .5 s over a melody with a note every .36 s."""
+def melody(rate_hz: int = RATE_HZ, n_seconds: int = 3, cents: float = 0) -> np.ndarray:
+    """A click every .5 s over a melody with a note every .36 s, so many cents off."""
     seconds = np.arange(n_seconds * rate_hz) / rate_hz
     clicks = librosa.clicks(times=np.arange(0.25, n_seconds, 0.5), sr=rate_hz, length=len(seconds))
-    pitch_hz = 220 * 2 ** ((seconds // 0.36 * 7 % 12) / 12)
+    pitch_hz = 220 * 2 ** ((seconds // 0.36 * 7 % 12 + cents / 100) / 12)
     notes = sum(np.sin(2 * np.pi * pitch_hz * partial * seconds) / partial for partial in (1, 2, 3, 4))
     return (0.5 * clicks + 0.1 * notes).astype(np.float32)
 
@@ -39,12 +41,6 @@ def with_silence() -> np.ndarray:
 
 def noise(n_samples: int, level: float) -> np.ndarray:
     return (level * np.random.default_rng(0).standard_normal(n_samples)).astype(np.float32)
-
-
-def tones(detune_cents: float) -> np.ndarray:
-    pitch_hz = 440 * 2 ** (detune_cents / 1200) * 2 ** (np.array([0, 4, 7, 12]) / 12)
-    waves = np.sin(2 * np.pi * pitch_hz[:, None] * np.arange(3 * RATE_HZ) / RATE_HZ)
-    return (0.2 * waves.sum(axis=0)).astype(np.float32)
 
 
 def ordinary(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,8 +73,9 @@ def ordinary(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarra
         (noise(3 * RATE_HZ, 1e-4), SETTINGS),
         (noise(2048, 0.1), SETTINGS),
         (noise(4410, 0.1), SETTINGS),
-        (tones(-40), SETTINGS),
-        (tones(33), SETTINGS),
+        (melody(cents=-40), SETTINGS),
+        (melody(cents=33), SETTINGS),
+        (melody(16000), FeatureSettings(sample_rate_hz=16000)),
         (melody(), FeatureSettings(n_fft=1024, hop_length=256)),
         (melody(), FeatureSettings(hop_length=441)),  # odd: no octave can have half the sample rate
         (melody(), FeatureSettings(hop_length=500)),  # two octaves can
@@ -88,7 +85,8 @@ def ordinary(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarra
 )
 def test_arrays_and_beats_are_librosas(waveform, settings):
     full, beats, beat = ordinary(waveform, settings)
-    our_full, our_beat = fused_features(waveform, settings)
+    with warnings.catch_warnings(action="error"):
+        our_full, our_beat = fused_features(waveform, settings)
     np.testing.assert_array_equal(beat_frames(waveform, settings), beats)
     for ours, theirs in ((our_full, full), (our_beat, beat)):
         assert ours.dtype == np.float32
@@ -96,12 +94,6 @@ def test_arrays_and_beats_are_librosas(waveform, settings):
         np.testing.assert_allclose(ours[:128], theirs[:128], rtol=0, atol=1e-3)
         np.testing.assert_allclose(ours[128:], theirs[128:], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(full_features(waveform, settings), our_full)
-
-
-def test_short_clips_and_silence_give_no_warning(recwarn):
-    fused_features(noise(2048, 0.1), SETTINGS)
-    fused_features(with_silence(), SETTINGS)
-    assert not [str(warning.message) for warning in recwarn]
 
 
 @pytest.mark.parametrize(
@@ -119,31 +111,11 @@ def test_settings_that_make_no_sense_are_refused(settings, sentence):
         FeatureSettings(**settings)
 
 
-@pytest.mark.parametrize("rate_hz", [16000, 22050, 44100])
-@pytest.mark.parametrize("seed", range(3))
-def test_tuning_is_librosas(seed, rate_hz):
-    rng, seconds = np.random.default_rng(seed), np.arange(2 * rate_hz) / rate_hz
-    pitches_hz = np.outer([1, 2, 3], 110 * 2 ** (3 * rng.random(5)))[..., None]
-    waveform = 0.1 * np.sin(2 * np.pi * pitches_hz * seconds).sum(axis=(0, 1))
-    waveform = (waveform + 0.02 * rng.standard_normal(len(seconds))).astype(np.float32)
-    magnitude = np.abs(spectrum.short_time_spectrum(waveform))
-    expected = librosa.estimate_tuning(S=magnitude, sr=rate_hz, bins_per_octave=36)
-    assert spectrum.estimate_tuning(magnitude, rate_hz) == expected
-    assert spectrum.estimate_tuning(np.ones_like(magnitude), rate_hz) == 0  # without peaks
-
-
-def test_filters_are_built_once_per_tuning(monkeypatch):
-    built, wavelet = [], librosa.filters.wavelet
-
-    def counted(**settings):
-        built.append(settings["sr"])
-        return wavelet(**settings)
-
-    monkeypatch.setattr(librosa.filters, "wavelet", counted)
+def test_filters_are_built_once_per_tuning():
     spectrum._octaves.cache_clear()
     for tuning in (0.1, 0.1, -0.2, 0.1, -0.2):
         spectrum.chroma(noise(RATE_HZ, 1), tuning, RATE_HZ, 512)
-    assert built == [RATE_HZ / 2**octave for octave in range(7)] * 2
+    assert spectrum._octaves.cache_info().misses == 2
 
 
 @settings(max_examples=60, deadline=None)

@@ -36,10 +36,6 @@ def of_audio(waveform: np.ndarray, features: FeatureSettings = SETTINGS) -> dict
     return audio_statistics(waveform, full_features(waveform, features), features)
 
 
-def sine(frequency_hz: float, seconds: float = 2.0) -> np.ndarray:
-    return np.sin(2 * np.pi * frequency_hz * np.arange(round(seconds * RATE_HZ)) / RATE_HZ).astype(np.float32)
-
-
 def steady(n_frames: int = 646, level_db: float = -60.0, chord: tuple[int, ...] = ()) -> np.ndarray:
     """A clip (15 s by default) whose mel rows are all equal, and whose chroma rows are those of a chord."""
     fused = np.full((140, n_frames), level_db, np.float32)
@@ -161,8 +157,8 @@ def test_numbers_stay_those_that_models_and_tables_hold():
     close(sums, timbre + rhythm + tonality + named, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("row", "sample_rate_hz"), [(5, 22050), (40, 44100)])
-def test_one_row_sets_centroid_and_roll_off_in_rows_and_in_hertz(row, sample_rate_hz):
+def test_one_row_sets_centroid_and_roll_off_in_rows_and_in_hertz():
+    row, sample_rate_hz = 40, 44100
     filters = librosa.filters.mel(sr=sample_rate_hz, n_fft=2**15, n_mels=128)
     peak_hz = filters[row].argmax() * sample_rate_hz / 2**15
     fused = quiet(10)
@@ -189,7 +185,7 @@ def test_mfccs_are_librosas_but_for_the_level_of_the_0th(music):
     assert found["mode_difference"] < 0  # the music is in a minor key
 
 
-def test_pulse_has_the_tempo_of_clicks_and_tells_a_waltz_from_a_march_and_notes_between_the_beats():
+def test_pulse_has_the_tempo_of_clicks_and_a_waltz_repeats_after_three_beats():
     for bpm in (80.0, 150.0):
         found = of_array(clicks(bpm, -5.0))
         octaves = np.log2(found["pulse_tempo_bpm"] / bpm)
@@ -197,14 +193,10 @@ def test_pulse_has_the_tempo_of_clicks_and_tells_a_waltz_from_a_march_and_notes_
         assert found["pulse_strength"] > 0.3
         assert found["onset_rate_hz"] == pytest.approx(bpm / 60, rel=0.1)
     bpm = 60 / (22 * FRAME_SECONDS)  # 117: a whole number of frames
-    waltz, march = of_array(clicks(bpm, -5.0, -50.0, -50.0)), of_array(clicks(bpm, -5.0, -50.0))
-    beat = "onset_autocorrelation_{}".format
-    assert waltz["pulse_tempo_bpm"] == march["pulse_tempo_bpm"] == pytest.approx(bpm)
-    assert waltz[beat("three_beats")] > 1.2 * max(waltz[beat("two_beats")], waltz[beat("four_beats")])
-    assert march[beat("three_beats")] < 0.8 * min(march[beat("two_beats")], march[beat("four_beats")])
-    between, beats_only = of_array(clicks(240.0, -5.0, -40.0)), of_array(clicks(120.0, -5.0))
-    assert between["pulse_tempo_bpm"] == pytest.approx(120, rel=0.03)
-    assert between[beat("half_beat")] > beats_only[beat("half_beat")] + 0.3
+    waltz = of_array(clicks(bpm, -5.0, -50.0, -50.0))
+    assert waltz["pulse_tempo_bpm"] == pytest.approx(bpm)
+    three, *others = (waltz[f"onset_autocorrelation_{n}_beats"] for n in ("three", "two", "four"))
+    assert three > 1.2 * max(others)
 
 
 def test_what_does_not_repeat_has_no_pulse():
@@ -216,16 +208,7 @@ def test_what_does_not_repeat_has_no_pulse():
     pulse = ("pulse_strength", "pulse_tempo_bpm", "low_pulse_tempo_bpm", "onset_autocorrelation_half_beat")
     for clip in (quiet(431), noisy(2)):
         assert [of_array(clip)[name] for name in pulse] == [0, 0, 0, 0]
-
-
-def test_a_scale_fits_its_own_key_whatever_the_tonic():
-    scale = 1.0 * np.isin(np.arange(12), [0, 2, 4, 5, 7, 9, 11]) + np.isin(np.arange(12), MAJOR_TRIAD)
-    clips = quiet(4), quiet(4), quiet(4)
-    for clip, rows in zip(clips, (scale / 2, np.roll(scale, 5) / 2, np.full(12, 0.1)), strict=True):
-        clip[128:] = rows[:, None]
-    on_c, on_f, flat = (of_array(clip)["key_strength"] for clip in clips)
-    assert 0.8 < on_c <= 1
-    assert (on_f, flat) == pytest.approx((on_c, 0), abs=1e-3)
+    assert of_array(steady(chord=range(12)))["key_strength"] == pytest.approx(0, abs=1e-3)
 
 
 def test_silence_is_at_the_floor_and_has_no_tempo():
@@ -235,26 +218,14 @@ def test_silence_is_at_the_floor_and_has_no_tempo():
     assert [found[name] for name in floors + zeros] == pytest.approx([-100] * 4 + [0] * 4)
 
 
-def test_a_sine_at_full_scale_is_3_decibels_below_a_square_wave():
-    wave = sine(RATE_HZ / 48)  # a sample falls on each peak
-    square = of_audio(np.where(wave >= 0, 1, -1).astype(np.float32))
-    assert square["rms_p50_dbfs"] == pytest.approx(0, abs=1e-6)
-    assert square["crest_factor_db"] == pytest.approx(0, abs=1e-6)
+def test_levels_are_those_of_a_sine_that_grows_to_full_scale():
     amplitude = np.repeat(np.float32([0.01, 0.1, 1.0]), np.multiply([0.7, 8.6, 0.7], RATE_HZ).astype(int))
-    growing = of_audio(sine(RATE_HZ / 48, len(amplitude) / RATE_HZ) * amplitude)
+    wave = np.sin(np.arange(len(amplitude)) * np.pi / 24)  # a sample falls on each peak
+    growing = of_audio((wave * amplitude).astype(np.float32))
     for percent, level in ((5, -43.01), (50, -23.01), (95, -3.01)):
         assert growing[f"rms_p{percent}_dbfs"] == pytest.approx(level, abs=0.05)
     assert growing["peak_dbfs"] == pytest.approx(0, abs=0.001)
     assert growing["crest_factor_db"] == pytest.approx(-10 * np.log10(np.mean(amplitude**2) / 2), abs=0.01)
-
-
-def test_a_tenth_of_the_amplitude_is_20_decibels_less_and_nothing_else(music):
-    loud, soft = of_audio(music), of_audio(music / 10)
-    for name, value in loud.items():
-        fall = 20 * (name.endswith("dbfs") or name == "mel_loudest_db")
-        if name == "mfcc0_absolute_mean_db":
-            fall = 20 * 128**0.5
-        assert soft[name] == pytest.approx(value - fall, rel=1e-3, abs=0.05 if fall > 20 else 1e-3), name
 
 
 def test_what_is_fainter_than_the_floor_does_not_cross_zero():
@@ -299,26 +270,16 @@ def test_a_narrow_band_far_up_keeps_its_width():
     positions = np.arange(9990.0, 10011.0)
     shape = statistics.spectral_shape(np.ones((21, 1), np.float32), positions, "x_", "hz")
     assert shape["x_bandwidth_mean_hz"] == pytest.approx(positions.std(), rel=1e-4)
-    one_bin = statistics.spectral_shape(
-        np.eye(50, dtype=np.float32) / 10, np.geomspace(9000.1, 11000.3, 50), "", "hz"
-    )
-    assert one_bin["bandwidth_mean_hz"] == pytest.approx(0, abs=1e-2)
 
 
 def test_level_moves_loud_bands_alone_key_nothing_and_chroma_rows_tonality_alone():
     fused, other = noisy(), noisy(seed=1)
-    fused[128:] *= np.linspace(0, 1, 12)[[0, 5, 10, 2, 8, 7, 3, 11, 1, 6, 4, 9], None]
-    soft, moved, mixed, sorted_ = fused.copy(), fused.copy(), other.copy(), fused.copy()
-    soft[:128] -= 8
-    moved[128:] = np.roll(fused[128:], 7, axis=0)
-    mixed[:128] = fused[:128]
-    sorted_[128:] = np.sort(fused[128:], axis=0)
-    soft, moved, mixed, sorted_, other = map(families, (soft, moved, mixed, sorted_, other))
+    soft = np.concatenate([fused[:128] - 8, np.roll(fused[128:], 7, axis=0)])
+    mixed = np.concatenate([fused[:128], other[128:]])
+    soft, mixed, other = map(families, (soft, mixed, other))
     for name, values in families(fused).items():
         close(soft[name], values - 8 if name == "loud_bands" else values, atol=2e-4, err_msg=name)
-        close(moved[name], values, atol=1e-5, err_msg=name)
         np.testing.assert_array_equal(mixed[name], other[name] if name in TONALITY else values)
-        assert (abs(sorted_[name] - values).max() > 0.01) == (name in TONALITY)
 
 
 def at_two_frame_rates(clip: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -347,10 +308,9 @@ def test_families_are_in_seconds_whatever_the_frame_rate():
     close(fine["slow_dynamics"], coarse["slow_dynamics"], rtol=0.1, atol=0.02)
 
 
-@pytest.mark.parametrize("every", [18, 30])
-def test_pulse_and_onsets_of_clicks_have_their_rate(every):
+def test_pulse_and_onsets_of_clicks_have_their_rate():
+    every, seconds = 30, 30 * FRAME_SECONDS
     found = families(strokes(every))
-    seconds = every * FRAME_SECONDS
     clarity, period = found["pulse_by_band"].reshape(8, 2).T
     close(period, seconds)
     assert (clarity > 0.9).all()
@@ -361,17 +321,6 @@ def test_pulse_and_onsets_of_clicks_have_their_rate(every):
     close(found["onset_intervals"], [rate, *[seconds] * 5, 0], atol=1e-9)
 
 
-@pytest.mark.parametrize("every", [20, 26])
-def test_modulation_is_strongest_at_the_beat_whatever_the_tempo(every):
-    fused, beat = steady(1290), 2 * np.pi * np.arange(1290) / every
-    fused[:128] += 10 * np.sin(beat)
-    fused[:16] = -60 + 10 * np.sin(beat / 2)  # a band at every other beat
-    modulation = families(fused)["beat_modulation"].reshape(8, 5)
-    assert modulation.argmax(axis=1).tolist() == [1, *[2] * 7]
-    assert modulation[0, 1] > modulation[0, 2] + 1
-    assert modulation[1, 2] > modulation[1, :2].max() + 2
-
-
 def test_without_onsets_there_is_no_pulse_no_interval_and_no_attack():
     found = families(steady())
     for name in ("onset_intervals", "attack", "onsets_by_band"):
@@ -380,33 +329,15 @@ def test_without_onsets_there_is_no_pulse_no_interval_and_no_attack():
     close(found["beat_modulation"], np.log(1e-4))
 
 
-@pytest.mark.parametrize(
-    ("chord", "expected"),
-    [((0,), [0, 0, 0, 0, 0, 0]), (MAJOR_TRIAD, [0, 0, 1, 1, 1, 0]), ((0, 6), [0, 0, 0, 0, 0, 3])],
-)
-def test_intervals_and_spectra_of_a_steady_chord_are_those_of_its_notes(chord, expected):
+@pytest.mark.parametrize(("chord", "is_major"), [(MAJOR_TRIAD, True), (MINOR_TRIAD, False)])
+def test_intervals_spectra_and_key_of_a_steady_chord_are_those_of_its_notes(chord, is_major):
     found = families(steady(chord=chord))
-    close(found["intervals"], [*np.array(expected) / 3, *[0] * 6], atol=1e-6)
+    close(found["intervals"], [*np.array([0, 0, 1, 1, 1, 0]) / 3, *[0] * 6], atol=1e-6)
     spectrum = [abs(np.exp(-2j * np.pi * order * np.array(chord) / 12).mean()) for order in range(1, 7)]
     close(found["pitch_spectrum"], spectrum, atol=1e-6)
     close(found["chord_spectrum"], [*spectrum, *[0] * 6], atol=1e-6)
-
-
-@pytest.mark.parametrize("tonic", [0, 5])
-@pytest.mark.parametrize(("chord", "is_major"), [(MAJOR_TRIAD, True), (MINOR_TRIAD, False)])
-def test_a_major_triad_is_major_and_a_minor_one_minor(chord, is_major, tonic):
-    notes = tuple((tonic + note) % 12 for note in chord)
-    major, minor, mode, share, changes, deviation = families(steady(chord=notes))["local_key"]
+    close(found["harmonic_rhythm"], np.log(1e-8), atol=1e-3)
+    major, minor, mode, share, changes, deviation = found["local_key"]
     close([mode, share, changes, deviation], [major - minor, is_major, 0, 0], atol=1e-5)
     assert (mode > 0.01) == is_major == (mode > -0.01)
     assert 0.7 < max(major, minor) <= 1
-
-
-@pytest.mark.parametrize(("hertz", "band"), [(0.5, 0), (1.0, 1), (4.0, 3), (15.0, 5)])
-def test_harmonic_rhythm_is_highest_where_chords_come_and_go(hertz, band):
-    fused = steady(1290)
-    close(families(fused)["harmonic_rhythm"], np.log(1e-8), atol=1e-3)
-    fused[128 + 3] = 0.5 + 0.5 * np.sin(2 * np.pi * hertz * np.arange(1290) * FRAME_SECONDS)
-    rhythm = families(fused)["harmonic_rhythm"]
-    assert rhythm.argmax() == band
-    assert np.sort(rhythm)[-1] > np.sort(rhythm)[-2] + 2
