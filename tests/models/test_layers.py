@@ -12,7 +12,7 @@ from torch import nn
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
-from music_emotion.models.layers import AttentiveStatistics, Mlp
+from music_emotion.models.layers import AttentiveStatistics
 from music_emotion.models.network import ModelCard, Network, build_head, build_network
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -148,9 +148,6 @@ def test_the_public_genre_cnn_has_one_head_and_a_trunk_that_others_start_from():
 @pytest.mark.parametrize(
     ("settings", "n_frames", "map_shape"),
     [
-        ({"widths": (64, 128)}, 21, (128, 32, 5)),
-        ({"widths": (32, 64, 128), "padded": False, "pool_size": 1}, 21, (128, 122, 15)),
-        ({"widths": (32, 64, 128), "padded": False}, 38, (128, 14, 3)),
         ({"widths": (16, 32, 64, 128), "kernel": 5}, 21, (128, 8, 1)),
         ({"widths": (16, 32, 64, 128), "kernel": 5, "padded": False, "pool_size": 1}, 21, (128, 112, 5)),
     ],
@@ -192,17 +189,11 @@ def test_the_lstms_features_are_the_last_valid_step_of_each_direction(bidirectio
     assert lstm.lstm.dropout == 0.2
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_an_mlp_reads_every_row_of_every_frame_of_its_own_excerpt(batch_norm):
-    torch.manual_seed(0)
-    mlp = Mlp(12, 20, (16, 8), "silu", batch_norm).eval()  # whose slope is nowhere 0
-    assert kinds(mlp.layers) == ["Linear", *["BatchNorm1d"] * batch_norm, "SiLU"] * 2
-    frames = frames_of(2, 20, 12).requires_grad_()
-    features = mlp(frames, torch.tensor([20, 20]))
-    assert features.shape == (2, mlp.n_features) == (2, 8)
-    features[0].sum().backward()
-    assert (frames.grad[0] != 0).all()
-    assert (frames.grad[1] == 0).all()
+@pytest.mark.parametrize("norm", ["batch", None])
+def test_an_mlp_reads_every_row_of_every_frame(norm):
+    mlp = network_of(20, 12, kind="mlp", norm=norm, activation="silu").trunk
+    assert kinds(mlp.layers) == ["Linear", *["BatchNorm1d"] * bool(norm), "SiLU"] * 2
+    assert mlp.layers[0].in_features == 20 * 12
 
 
 @pytest.mark.parametrize(

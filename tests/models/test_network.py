@@ -15,12 +15,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import norm
 
 from music_emotion.audio.features import FeatureSettings, row_slice
-from music_emotion.config import (
-    ModelSection,
-    Task,
-    build_experiment,
-    experiment_to_dict,
-)
+from music_emotion.config import ModelSection, Task, build_experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store
 from music_emotion.experiment_files import read_differences
@@ -137,7 +132,7 @@ def test_frames_are_standardised_row_by_row():
 
 
 def test_normal_scores_become_quantiles_of_the_targets_also_after_loading(tmp_path):
-    targets = np.random.default_rng(0).beta(2, 5, size=(2000, 3))
+    targets = np.random.default_rng(0).beta([2, 5, 1], 5, size=(2000, 3))
     mean, deviation = (tuple(part.tolist()) for part in (targets.mean(axis=0), targets.std(axis=0)))
     scale = {"target_mean": mean, "target_deviation": deviation}
     card = replace(card_of(), target_quantiles=normal_quantiles(targets), **scale)
@@ -158,19 +153,6 @@ def saved(path: Path, network: Network) -> Path:
     return path
 
 
-def test_the_metadata_hold_everything_else(tmp_path):
-    network = network_of("genre")
-    path = saved(tmp_path / "model.safetensors", network)
-    card = card_in(path)
-    assert card["experiment"] == experiment_to_dict(network.card.experiment)
-    assert card["outputs"] == list(network.card.outputs)
-    for name in ("row_mean", "row_deviation", "target_mean", "target_deviation"):
-        assert card[name] == list(getattr(network.card, name))
-    assert set(load_file(path)) == {name for name, _ in network.named_parameters()} | {
-        name for name, _ in network.named_buffers() if name.startswith("trunk.")
-    }
-
-
 def card_in(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         return json.loads(file.metadata()["music_emotion"])
@@ -189,10 +171,7 @@ def rewrite_card(path: Path, **changes: Any) -> None:
         ({"features": {"hop_length": 4096}}, "describes its network in a way that can't be read"),
         ({"features": {"hop": 512}}, "unknown key 'features.hop'"),
         ({"experiment": {"model": {"widhts": [1]}}}, r"'experiment\.model\.widhts'; did you mean 'widths'"),
-        (
-            {"experiment": {"model": {"widths": [4, 16]}}},
-            "model.safetensors holds weights of another",
-        ),
+        ({"experiment": {"model": {"widths": [4, 16]}}}, "model.safetensors holds weights of another"),
     ],
 )
 def test_a_card_that_can_not_be_read_or_does_not_fit_gets_a_sentence(tmp_path, changes, sentence):
@@ -228,9 +207,8 @@ def test_a_model_loads_where_the_files_it_started_from_are_gone(tmp_path):
     assert load_model(path).card.experiment.model.weights == "gone.safetensors"
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_somebody_elses_safetensors_file_gets_a_sentence(tmp_path, metadata):
-    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", metadata=metadata)
+def test_somebody_elses_safetensors_file_gets_a_sentence(tmp_path):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"other\.safetensors .* was not written by music-emotion"):
         load_model(tmp_path / "other.safetensors")
 

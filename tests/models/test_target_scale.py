@@ -49,37 +49,20 @@ def test_quantiles_of_three_values_are_those_worked_out_by_hand():
     assert quantiles[0] == pytest.approx(1 - deviation * (3 - score))
 
 
-@pytest.mark.parametrize("name", ["skewed", "of two kinds", "few", "two"])
-def test_each_map_undoes_the_other(name):
+@pytest.mark.parametrize("name", ALL)
+def test_a_strict_order_of_outputs_stays_one_and_each_map_undoes_the_other(name):
     scale = scale_of(ALL[name])
+    assert (scale.targets_of(torch.linspace(-6, 6, 6001)[:, None]).diff(dim=0) > 0).all()
+    if name not in ("skewed", "of two kinds", "few", "two"):
+        return  # too crowded for single precision
     outputs, targets = torch.linspace(-5, 5, 997)[:, None], torch.linspace(-1, 2, 997)[:, None]
     torch.testing.assert_close(scale.outputs_of(scale.targets_of(outputs)), outputs, rtol=0, atol=1e-4)
     torch.testing.assert_close(scale.targets_of(scale.outputs_of(targets)), targets, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_strict_order_of_outputs_stays_one(name):
-    targets = scale_of(ALL[name]).targets_of(torch.linspace(-6, 6, 6001)[:, None])
-    assert (targets.diff(dim=0) > 0).all()
-
-
 def test_beyond_the_knots_a_deviation_is_a_deviation():
     targets = scale_of(SKEWED).targets_of(torch.tensor([[-5.0], [-4.0], [4.0], [5.0]]))[:, 0]
     np.testing.assert_allclose(targets.diff()[[0, 2]], SKEWED.std(), rtol=1e-4)
-
-
-def test_targets_do_not_change_each_other():
-    outputs = torch.linspace(-4, 4, 100).reshape(50, 2)
-    both = scale_of(SKEWED, HALF_TIED).targets_of(outputs)
-    for number, values in enumerate((SKEWED, HALF_TIED)):
-        torch.testing.assert_close(both[:, [number]], scale_of(values).targets_of(outputs[:, [number]]))
-
-
-def test_without_quantiles_it_is_the_mean_and_the_deviation():
-    scale, outputs = TargetScale((0.5, 0.25), (0.1, 0.3)), torch.randn(9, 2)
-    mean, deviation = torch.tensor([0.5, 0.25]), torch.tensor([0.1, 0.3])
-    assert torch.equal(scale.targets_of(outputs), outputs * deviation + mean)
-    assert torch.equal(scale.outputs_of(outputs), (outputs - mean) / deviation)
 
 
 def test_it_is_the_same_in_mixed_precision_and_has_gradients_but_no_weights():

@@ -8,9 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -47,15 +45,14 @@ class ScriptProcess:
         script: str,
         *arguments: str,
         kill_at: int = sys.maxsize,
-        environment: Mapping[str, str] = MappingProxyType({}),
+        environment: dict[str, str] | None = None,
     ):
         self._said, self._steps = folder / "said.txt", SERVER.Value("l", 0)
         self.process = SERVER.Process(
-            target=_run, args=(folder, script, arguments, kill_at, dict(environment), self._steps)
+            target=_run, args=(folder, script, arguments, kill_at, environment or {}, self._steps)
         )
-        with (
-            pytest.MonkeyPatch.context() as patch
-        ):  # Python below 3.14 starts the server with another sys.path
+        # Python below 3.14 starts the server with another sys.path
+        with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
             self.process.start()
 

@@ -16,20 +16,15 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.predict import predict_with
 
 FOLD = Path("seed0", "fold0")
-TWO = TOML.format(name="two", task="emotion", epochs=2)
-PLAIN = """
-[augment]
-equaliser = false
-frequency_masks = false
-time_masks = false
-mixup = false
-"""
+PLAIN = ["--model.norm", "false", "--model.dropout", "0"]
+for name in ("equaliser", "frequency-masks", "time-masks", "mixup"):
+    PLAIN += [f"--augment.{name}", "false"]
 EXACT = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
 
 
 @pytest.fixture
 def arguments(competition: Path, tmp_path: Path) -> list[str]:
-    (tmp_path / "two.toml").write_text(TWO)
+    (tmp_path / "two.toml").write_text(TOML.format(name="two", task="emotion", epochs=2))
     places = ["--data.root", str(competition), "--data.stores", str(tmp_path / "stores")]
     return [str(tmp_path / "two.toml"), *places, "--runs", str(tmp_path / "runs")]
 
@@ -55,11 +50,9 @@ def said_by(ends: list[tuple[int, str]]) -> list[str]:
 
 @pytest.mark.parametrize("beside", [[], ["--loss.genre", "0.5"]], ids=["emotion", "genres-beside"])
 def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
-    toml = TWO.replace("widths", "norm = false\ndropout = 0\nwidths") + PLAIN
-    (tmp_path / "two.toml").write_text(toml)
     runs = [tmp_path / "runs" / name for name in ("one", "two")]
     for n_processes, run in enumerate(runs, start=1):
-        said_by(train(tmp_path / run.name, [*arguments, "--name", run.name, *beside], n_processes))
+        said_by(train(tmp_path / run.name, [*arguments, "--name", run.name, *PLAIN, *beside], n_processes))
         assert json.loads((run / "environment.json").read_text())["processes"] == n_processes
     one, two = (pd.read_csv(run / FOLD / "metrics.csv") for run in runs)
     assert one["updates"].tolist() == two["updates"].tolist() == [3, 6]  # of 26 clips, twice each

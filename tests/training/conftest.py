@@ -1,7 +1,6 @@
 """What tests of training share."""
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, train_folds
-from music_emotion.training.loop import Trainer
 
 
 @pytest.fixture(scope="session")
@@ -23,24 +21,3 @@ def train() -> Callable[..., bool]:
         return train_folds(experiment, folds, test, accelerator, directory, **limit)
 
     return first_folds
-
-
-@pytest.fixture(scope="session")
-def interrupt():
-    """Press Ctrl-C when so many epochs are finished: `with interrupt(epoch=2): train(...)`."""
-
-    @contextmanager
-    def interrupted(epoch: int):
-        run_epoch = Trainer._run_epoch
-
-        def run_or_stop(trainer):
-            if trainer.progress.epoch == epoch:
-                raise KeyboardInterrupt
-            return run_epoch(trainer)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "_run_epoch", run_or_stop)
-            with pytest.raises(KeyboardInterrupt):
-                yield
-
-    return interrupted

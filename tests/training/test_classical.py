@@ -63,10 +63,6 @@ def written(directory: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def out_of_fold(seed: Path) -> pd.DataFrame:
-    return pd.concat([read_predictions(path) for path in seed.glob("fold*/valid.csv")]).sort_index()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_leaves_tables_of_every_clip_close_to_its_labels_and_is_done_once(
     classical, sets, tmp_path, monkeypatch, kind
@@ -82,7 +78,7 @@ def test_a_run_leaves_tables_of_every_clip_close_to_its_labels_and_is_done_once(
     assert (cost["device"], cost["processes"]) == ("cpu", 1)
     assert 1 <= cost["threads"] <= os.cpu_count()
     assert cost["peak_memory_bytes"] > 100e6
-    valid = out_of_fold(tmp_path / "seed0")
+    valid = pd.concat(map(read_predictions, tmp_path.glob("seed0/fold*/valid.csv"))).sort_index()
     assert valid.index.tolist() == clips.ids.tolist()
     for target in clips.outputs:
         assert spearman(clips.truth[target].to_numpy(), valid[target].to_numpy()) > LEARNT
@@ -101,11 +97,8 @@ def test_a_run_leaves_tables_of_every_clip_close_to_its_labels_and_is_done_once(
     fit(experiment, sets, tmp_path)
     again = written(tmp_path)
     changed = {name for name in again if again[name] != first[name]}
-    assert (
-        "seed0/fold1/test.csv"
-        in changed
-        <= {f"seed0/fold1/{name}" for name in ("test.csv", "valid.csv", "cost.json")}
-    )
+    assert "seed0/fold1/test.csv" in changed
+    assert {str(Path(name).parent) for name in changed} == {"seed0/fold1"}
     assert all(again[name][0] == first[name][0] for name in changed if name.endswith(".csv"))
 
 
@@ -133,15 +126,6 @@ def test_statistics_are_computed_once_per_clip_however_many_fits(classical, sets
     assert sorted(frames) == sorted(pd.concat(lengths))
 
 
-def test_a_single_target_is_learnt(classical, tmp_path):
-    experiment = classical("ridge", data={"targets": ["energy"]})
-    sets = load_sets(experiment, make_accelerator())
-    fit(experiment, sets, tmp_path)
-    valid = out_of_fold(tmp_path / "seed0")
-    assert valid.columns.tolist() == ["energy"]
-    assert spearman(sets[0].values[:, 0], valid["energy"].to_numpy()) > LEARNT
-
-
 def test_a_target_that_does_not_vary_is_refused(classical, sets, tmp_path):
     clips, test = sets
     values = clips.values.copy()
@@ -159,6 +143,4 @@ def test_a_run_from_before_a_section_goes_on_with_its_defaults(small, tmp_path):
     del resolved["classical"]
     write_json(path, resolved)
     open_run(tmp_path, small(), accelerator)
-    with pytest.raises(InputError, match=r"another experiment: classical\.kind differ"):
-        open_run(tmp_path, small(classical={"kind": "ridge"}), accelerator)
     assert read_json(path) == resolved

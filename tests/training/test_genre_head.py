@@ -3,23 +3,20 @@
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.excerpts import TrainingExcerpts
 from music_emotion.datasets.splits import Fold
-from music_emotion.files import InputError, read_predictions
+from music_emotion.files import InputError, read_json
 from music_emotion.models.augment import mixup
-from music_emotion.models.network import load_model, save_model
-from music_emotion.training import loop, objectives
+from music_emotion.models.network import save_model
+from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.checkpoint import STATE
-from music_emotion.training.folds import load_sets, make_network, start_from_trunk
-from music_emotion.training.loop import UNFINISHED, Trainer
+from music_emotion.training.folds import make_network, start_from_trunk
+from music_emotion.training.loop import Trainer
 from music_emotion.training.objectives import PairedExcerpts, load_genres
-from music_emotion.training.predict import predict_with
 
 PLAIN = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
 GENRES = {"loss": {"genre": 0.5}}
@@ -35,10 +32,6 @@ def exact(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
         yield
-
-
-def weights_of(directory, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
-    return load_model(directory / FOLD / name).state_dict()
 
 
 def set_of(experiment, task: str):
@@ -68,7 +61,6 @@ def test_an_epoch_pairs_excerpts_of_both_sets_in_orders_of_their_own(small):
     counts = batch["genre_ids"].unique(return_counts=True)[1]
     assert len(batch["genre_ids"]) == 80  # 40 clips, two excerpts each
     assert len(counts) == len(genres) == 24
-    assert counts.max() <= 4  # 96 excerpts to take 80 from
     for clip_id, values in zip(batch["genre_ids"].tolist(), batch["genre_values"], strict=True):
         assert values.tolist() == genres.truth.loc[clip_id].tolist()
     with_itself = pairs(experiment, emotion).__getitems__(everything)
@@ -133,61 +125,6 @@ def test_mixup_stays_within_each_set(small, tmp_path, monkeypatch):
     assert mixed == [(8, 3, 0.3, 0.5), (8, len(genres.outputs), 0.3, 0.5)]
 
 
-def test_an_interrupted_training_ends_like_an_uninterrupted_one(small, tmp_path, train, interrupt):
-    settings = {"epochs": 2, "valid_every": 1, "select": "best-loss"}
-    experiment = small(**GENRES, model={"kind": "lstm", "lstm_width": 8}, train=settings)
-    train(experiment, tmp_path / "whole")
-    with interrupt(epoch=1):
-        train(experiment, tmp_path / "cut")
-    state = torch.load(tmp_path / "cut" / FOLD / STATE, weights_only=True)
-    heads = [state[held]["genre_head.1.weight"] for held in ("network", "averaged")]
-    assert not torch.equal(*heads)
-    train(experiment, tmp_path / "cut")
-    tables = [
-        pd.read_csv(tmp_path / name / FOLD / "metrics.csv").drop(columns="seconds")
-        for name in ("whole", "cut")
-    ]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
-    first = ["epoch", "updates", "learning_rate", "train_loss", "genre_loss"]
-    assert tables[0].columns[:5].tolist() == first
-    assert tables[0]["genre_loss"][1] < tables[0]["genre_loss"][0]
-    one, other = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_plain_emotion_networks_are_saved_and_the_genre_set_is_loaded_once(
-    small, tmp_path, monkeypatch, train
-):
-    loaded, ends = [], iter([False, True, False, False])
-
-    def load(*arguments):
-        loaded.append(arguments[1:])
-        return load_clip_set(*arguments)
-
-    monkeypatch.setattr(objectives, "load_clip_set", load)
-    experiment = small(**GENRES, train={"epochs": 2}, excerpt={"per_clip": 1})
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_ends_after", lambda *_: next(ends))
-        assert not train(experiment, tmp_path, n_folds=2, deadline=5.0)
-    state = torch.load(tmp_path / FOLD / STATE, weights_only=True)
-    for name, weights in weights_of(tmp_path, UNFINISHED).items():
-        assert torch.equal(weights, state["averaged"][f"network.{name}"]), name
-    assert train(experiment, tmp_path, n_folds=2)
-    assert loaded == 2 * [("genre", "train")]  # for both folds at once
-    for fold in ("seed0/fold0", "seed0/fold1"):
-        place, accelerator = tmp_path / fold, make_accelerator()
-        network = load_model(place / "model.safetensors")
-        assert network.card.experiment == experiment
-        assert not any("genre" in name for name in network.state_dict())
-        clips, _ = load_sets(experiment, accelerator)
-        assert network.card.outputs == clips.outputs
-        valid = read_predictions(place / "valid.csv")
-        held_out = clips.select(np.isin(clips.ids, valid.index))
-        again = predict_with(place / "model.safetensors", held_out, accelerator)
-        pd.testing.assert_frame_equal(again, valid, rtol=1e-12)
-        assert pd.read_csv(place / "test.csv").columns.tolist() == ["Id", *network.card.outputs]
-
-
 def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tmp_path):
     genre, trunk = small(task="genre"), tmp_path / "genre.safetensors"
     before = make_network(genre, set_of(genre, "genre"), 5)
@@ -196,6 +133,7 @@ def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tm
     experiment = small(**GENRES, model={"trunk": str(trunk)}, train=frozen)
     trainer = trainer_of(experiment, set_of(experiment, "genre"), tmp_path)
     start_from_trunk(trainer.network, tmp_path, trainer.accelerator)
+    assert read_json(tmp_path / "trunk.json")["new"] == ["head.1.weight", "head.1.bias"]
     fresh = [weights.clone() for weights in trainer.learner.genre_head.parameters()]
     trainer.run()
     after = trainer.network.state_dict()
@@ -213,15 +151,9 @@ def test_a_missing_genre_set_is_named_with_what_to_do(small, competition, tmp_pa
     assert load_genres(small(data=data), make_accelerator()) is None
 
 
-@pytest.mark.parametrize(
-    "differences",
-    [
-        {"classical": {"kind": "ridge"}},
-        {"data": {"statistics": "{split}.csv"}, "model": {"kind": "mlp"}, "excerpt": {"frames": 1}},
-        {"excerpt": {"frames": None}},
-    ],
-)
-def test_genres_beside_anything_but_excerpts_for_an_emotion_network_are_refused(small, differences):
-    small(**differences)
-    with pytest.raises(InputError, match="second head"):
-        small(**GENRES, **differences)
+def test_genres_beside_anything_but_excerpts_for_an_emotion_network_are_refused(small):
+    vectors = {"data": {"statistics": "{split}.csv"}, "model": {"kind": "mlp"}, "excerpt": {"frames": 1}}
+    for differences in ({"classical": {"kind": "ridge"}}, vectors, {"excerpt": {"frames": None}}):
+        small(**differences)
+        with pytest.raises(InputError, match="second head"):
+            small(**GENRES, **differences)

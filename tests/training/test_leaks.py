@@ -201,11 +201,10 @@ def test_a_group_in_two_of_training_validation_and_test_is_refused(small, tmp_pa
         check_folds(experiment, folds)
 
 
-@pytest.fixture
-def trunk_of(tmp_path):
-    """Save an untrained model as `<name>/model.safetensors`, its `valid.csv` beside it."""
+def test_a_run_from_such_a_trunk_leaves_no_directory(small, tmp_path):
+    """A trunk that has learnt the task from clips which are scored; not one that held them out."""
 
-    def save(experiment, clips, held_out) -> str:
+    def trunk_of(experiment, clips, held_out) -> str:
         place = tmp_path / f"trunk-of-{experiment.task}"
         network = make_network(experiment, clips, 0)
         save_model(place / "model.safetensors", network, network.state_dict())
@@ -213,19 +212,12 @@ def trunk_of(tmp_path):
             held_out.truth.to_csv(place / "valid.csv")
         return str(place / "model.safetensors")
 
-    return save
-
-
-def test_a_run_from_such_a_trunk_leaves_no_directory(small, trunk_of, tmp_path):
-    """A trunk that has learnt the task from clips which are scored; not one that held them out."""
     experiment = small()
     folds, clips = folds_and_clips(experiment)
     for held_out in (None, folds[0].valid):
         started = small(model={"trunk": trunk_of(experiment, clips, held_out)})
-        n_seen = len(folds[1].valid)
-        with pytest.raises(
-            InputError, match=rf"seed0/fold1 is scored on {n_seen} clips that may have trained"
-        ):
+        seen = f"seed0/fold1 is scored on {len(folds[1].valid)} clips that may have trained"
+        with pytest.raises(InputError, match=seen):
             check_trunk(started, folds[1:])
         with pytest.raises(InputError, match="may have trained"):
             run_experiment(started, make_accelerator(), tmp_path / "run")

@@ -13,12 +13,12 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import Fold, folds_of_seed
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions
-from music_emotion.models.network import load_model, save_model
+from music_emotion.models.network import load_model
 from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.folds import make_network, start_from_trunk
-from music_emotion.training.loop import NEAR_ZERO, Trainer, overfit_batch
+from music_emotion.training.folds import make_network
+from music_emotion.training.loop import Trainer
 from music_emotion.training.predict import predict_with
 
 NO_AUGMENTATION = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
@@ -73,21 +73,6 @@ def test_a_fold_leaves_its_files_and_says_what_it_cost(experiment, whole):
     assert cost.items() >= (machine | {"precision": make_accelerator().mixed_precision}).items()
 
 
-def test_an_interrupted_training_ends_like_an_uninterrupted_one(experiment, whole, tmp_path, interrupt):
-    with interrupt(epoch=2):
-        fit(experiment, tmp_path)
-    assert len(pd.read_csv(tmp_path / "metrics.csv")) == 2
-    assert not (tmp_path / "model.safetensors").exists()
-    resumed = fit(experiment, tmp_path)
-    expected = pd.read_csv(whole / "metrics.csv").drop(columns="seconds")
-    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), expected, check_exact=True)
-    cost = read_json(tmp_path / "cost.json")
-    assert cost["seconds"] == pytest.approx(resumed["seconds"].sum())  # those before the cut too
-    assert cost["updates"] == read_json(whole / "cost.json")["updates"]
-    one, other = (load_model(place / "model.safetensors").state_dict() for place in (whole, tmp_path))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_the_cost_is_known_before_a_fold_is_finished_and_another_seed_gives_other_losses(
     experiment, whole, tmp_path, monkeypatch
 ):
@@ -101,12 +86,6 @@ def test_the_cost_is_known_before_a_fold_is_finished_and_another_seed_gives_othe
         fit(short, tmp_path, replace(fold_of(short), seed=1))
     one, other = (pd.read_csv(place / "metrics.csv")["train_loss"][0] for place in (whole, tmp_path))
     assert one != other
-
-
-def test_a_damaged_state_gets_a_sentence(small, tmp_path):
-    (tmp_path / "state.pt").write_bytes(b"half of a file")
-    with pytest.raises(InputError, match=r"state.pt is damaged .* Delete it to train that fold anew"):
-        fit(small(), tmp_path)
 
 
 @pytest.mark.parametrize("task", ["emotion", "genre"])
@@ -134,21 +113,6 @@ def test_normal_scores_are_those_of_the_training_targets_and_genres_have_none(sm
     assert make_network(genre, fold_of(genre).training, 0).card.target_quantiles == ()
 
 
-def test_the_weights_taken_from_a_trunk_are_counted_and_listed(small, tmp_path, capsys):
-    genre = small(task="genre")
-    other = make_network(genre, fold_of(genre).training, 5)
-    trunk = tmp_path / "genre.safetensors"
-    save_model(trunk, other, other.state_dict())
-    experiment = small(model={"trunk": str(trunk)})
-    network = make_network(experiment, fold_of(experiment).training, 0)
-    start_from_trunk(network, tmp_path, make_accelerator())
-    assert f"{trunk}: 28 taken, 2 new, 2 unused; {tmp_path / 'trunk.json'}" in capsys.readouterr().out
-    listed = read_json(tmp_path / "trunk.json")
-    assert listed["new"] == ["head.1.weight", "head.1.bias"]
-    theirs, ours = other.state_dict(), network.state_dict()
-    assert all(torch.equal(theirs[name], ours[name]) for name in listed["taken"])
-
-
 def test_a_constant_prediction_is_never_the_best_epoch(small, tmp_path, monkeypatch):
     rows = iter([(0.9, 1), (0.2, 0), (np.nan, 0), (0.1, 0)])
 
@@ -174,14 +138,3 @@ def test_a_loss_that_is_not_finite_stops_with_a_remedy(small, tmp_path):
     rate = {"learning_rate": 1e30, "clip_norm": None, "schedule": "constant", "name": "sgd"}
     with pytest.raises(InputError, match=r"the loss is (nan|inf) in epoch \d.*--optim.learning-rate"):
         fit(small(optim=rate, model={"norm": None}, train={"epochs": 3}), tmp_path)
-
-
-@pytest.mark.parametrize("task", ["emotion", "genre"])
-def test_one_batch_can_be_overfitted_unless_the_network_cannot_learn(small, task):
-    for rate, most in ((0.01, 400), (1e-9, 2)):
-        experiment = small(task=task, optim={"learning_rate": rate})
-        training = fold_of(experiment).training
-        network = make_network(experiment, training, 0)
-        first, last, updates = overfit_batch(network, training, make_accelerator(), n_updates=most)
-        assert first > 0.5
-        assert (last < NEAR_ZERO) == (updates < most) == (rate == 0.01)

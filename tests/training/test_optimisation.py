@@ -21,6 +21,7 @@ def expected_rate(schedule: str, update: int, n_updates: int, warmup: int) -> fl
     if schedule == "constant":
         return 1.0
     if schedule == "one-cycle":
+        warmup = min(warmup, n_updates - 1)
         if update < warmup:
             return ramp(1 / 25, 1, update / warmup)
         return ramp(1, 1 / 25e4, (update - warmup) / max(n_updates - 1 - warmup, 1))
@@ -30,20 +31,14 @@ def expected_rate(schedule: str, update: int, n_updates: int, warmup: int) -> fl
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
-@pytest.mark.parametrize(("n_updates", "share"), [(1, 0.3), (2, 0.3), (7, 0.0), (37, 0.123), (600, 0.3)])
+@pytest.mark.parametrize(
+    ("n_updates", "share"), [(1, 0.3), (2, 0.3), (7, 0), (37, 0.123), (600, 0.3), (9, 1.0)]
+)
 def test_learning_rates_are_those_of_the_formula(schedule, n_updates, share):
     rates = learning_rates(OptimSection(schedule=schedule, learning_rate=1.0, warmup=share), n_updates)
     warmup = round(share * n_updates)
     expected = [expected_rate(schedule, update, n_updates, warmup) for update in range(n_updates)]
     np.testing.assert_allclose(rates, expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
-def test_a_warm_up_may_take_all_updates(schedule):
-    rates = learning_rates(OptimSection(schedule=schedule, learning_rate=1.0, warmup=1.0), 20)
-    assert rates[0] == pytest.approx(1 / 25)
-    assert (np.diff(rates) > 0).all()
-    assert 0.9 < rates[-1] <= 1
 
 
 def small_network() -> nn.Module:
