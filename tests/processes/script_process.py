@@ -47,9 +47,9 @@ class ScriptProcess:
         kill_at: int = sys.maxsize,
         environment: dict[str, str] | None = None,
     ):
-        self._said, self._steps = folder / "said.txt", SERVER.Value("l", 0)
+        self._said, self.steps = folder / "said.txt", SERVER.Value("l", 0)
         self.process = SERVER.Process(
-            target=_run, args=(folder, script, arguments, kill_at, environment or {}, self._steps)
+            target=_run, args=(folder, script, arguments, kill_at, environment or {}, self.steps)
         )
         # Python below 3.14 starts the server with another sys.path
         with pytest.MonkeyPatch.context() as patch:
@@ -65,10 +65,6 @@ class ScriptProcess:
     @property
     def said(self) -> str:
         return self._said.read_text() if self._said.exists() else ""
-
-    @property
-    def n_steps(self) -> int:
-        return self._steps.value
 
 
 def _run(

@@ -14,7 +14,7 @@ from script_process import TOML, ScriptProcess
 
 KILLED = -9
 N_KILLS = 8
-TRUNK = "runs/genre/seed0/fold0/model.safetensors"
+START = ("emotion.toml", "--model.trunk", "runs/genre/seed0/fold0/model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,7 @@ class Stage:
 STAGES = (
     Stage("extract.py", ("clips.csv", "--out", "layout", "--jobs", "1"), (), ("layout",), 0.3),
     Stage("pretrain.py", ("genre.toml",), (), ("runs/genre", "stores/fma*"), 0.3),
-    Stage(
-        "train.py",
-        ("emotion.toml", "--model.trunk", TRUNK),
-        ("runs/genre",),
-        ("runs/emotion", "stores/multitask*"),
-        0.3,
-    ),
+    Stage("train.py", START, ("runs/genre",), ("runs/emotion", "stores/multitask*"), 0.3),
     Stage("ensemble.py", ("runs/emotion", "--choose"), ("runs/emotion", "stores"), ("runs/blend",)),
     Stage("submit.py", ("runs/blend", "--day", "2026-01-02"), ("runs",), ("submissions",)),
     Stage("package.py", ("runs/blend", "--owner", "me", "--sources", "me/data"), ("runs",), ("build",)),
@@ -69,7 +63,7 @@ def whole(begun, tmp_path_factory) -> tuple[Path, dict[str, int]]:
         process = ScriptProcess(folder, stage.script, *stage.arguments)
         status, said = process.end()
         assert status == 0, said
-        steps[stage.script] = process.n_steps
+        steps[stage.script] = process.steps.value
     return folder, steps
 
 

@@ -16,9 +16,7 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.predict import predict_with
 
 FOLD = Path("seed0", "fold0")
-PLAIN = ["--model.norm", "false", "--model.dropout", "0"]
-for name in ("equaliser", "frequency-masks", "time-masks", "mixup"):
-    PLAIN += [f"--augment.{name}", "false"]
+PLAIN = "[augment]\nequaliser = false\nfrequency_masks = false\ntime_masks = false\nmixup = false\n"
 EXACT = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
 
 
@@ -50,9 +48,10 @@ def said_by(ends: list[tuple[int, str]]) -> list[str]:
 
 @pytest.mark.parametrize("beside", [[], ["--loss.genre", "0.5"]], ids=["emotion", "genres-beside"])
 def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
-    runs = [tmp_path / "runs" / name for name in ("one", "two")]
+    toml, runs = tmp_path / "two.toml", [tmp_path / "runs" / name for name in ("one", "two")]
+    toml.write_text(toml.read_text().replace("widths", "norm = false\ndropout = 0\nwidths") + PLAIN)
     for n_processes, run in enumerate(runs, start=1):
-        said_by(train(tmp_path / run.name, [*arguments, "--name", run.name, *PLAIN, *beside], n_processes))
+        said_by(train(tmp_path / run.name, [*arguments, "--name", run.name, *beside], n_processes))
         assert json.loads((run / "environment.json").read_text())["processes"] == n_processes
     one, two = (pd.read_csv(run / FOLD / "metrics.csv") for run in runs)
     assert one["updates"].tolist() == two["updates"].tolist() == [3, 6]  # of 26 clips, twice each

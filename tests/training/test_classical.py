@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -114,16 +115,11 @@ def test_every_seed_and_fold_draws_anew_and_alone_as_among_others(classical, set
 
 
 def test_statistics_are_computed_once_per_clip_however_many_fits(classical, sets, tmp_path, monkeypatch):
-    frames, compute = [], statistics_table.statistic_families
-
-    def count(fused, *rest, **named):
-        frames.append(fused.shape[1])
-        return compute(fused, *rest, **named)
-
-    monkeypatch.setattr(statistics_table, "statistic_families", count)
+    compute = Mock(wraps=statistics_table.statistic_families)
+    monkeypatch.setattr(statistics_table, "statistic_families", compute)
     fit(classical("ridge", seeds=[0, 1]), sets, tmp_path)
     lengths = [clips.store.index.loc[clips.ids, "length"] for clips in sets]
-    assert sorted(frames) == sorted(pd.concat(lengths))
+    assert sorted(call.args[0].shape[1] for call in compute.call_args_list) == sorted(pd.concat(lengths))
 
 
 def test_a_target_that_does_not_vary_is_refused(classical, sets, tmp_path):

@@ -1,6 +1,7 @@
 """What every training refuses and warns of: clips, groups and recordings both learnt from and scored."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,27 +44,20 @@ def write(split: str, clip_id: int, array: np.ndarray) -> None:
     np.save(Path("multitask_dataset", split, f"{clip_id}.fused.full.npy"), array)
 
 
-@pytest.fixture
-def train(tmp_path, monkeypatch, run_script):
-    """Train a ridge regression on 12 recordings, 0 to 11, and 4 to test on: `train("--name", "x")`."""
-    monkeypatch.chdir(tmp_path)
-    labels = np.random.default_rng(0).random(12)
-    for clip_id in range(12):
-        write("train", clip_id, recording(clip_id))
-    for clip_id in range(4):
-        write("test", clip_id, recording(100 + clip_id))
-    lines = ["Id,valence", *(f"{clip_id},{label:.3f}" for clip_id, label in enumerate(labels))]
-    Path("multitask_dataset/train_labels.txt").write_text("\n".join(lines) + "\n")
-    Path("small.toml").write_text(TOML)
-    return lambda *flags: run_script("train.py", "small.toml", *flags)
-
-
 def fold_of(name: str = "small") -> dict[int, int]:
     tables = Path("runs", name).glob("seed0/fold*/valid.csv")
     return {int(i): int(path.parent.name[4:]) for path in tables for i in pd.read_csv(path)["Id"]}
 
 
-def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(train):
+def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(tmp_path, monkeypatch, run_script):
+    monkeypatch.chdir(tmp_path)
+    for split, seeds in (("train", range(12)), ("test", range(100, 104))):
+        for clip_id, seed in enumerate(seeds):
+            write(split, clip_id, recording(seed))
+    labels = pd.DataFrame({"Id": range(12), "valence": np.random.default_rng(0).random(12).round(3)})
+    labels.to_csv("multitask_dataset/train_labels.txt", index=False)
+    Path("small.toml").write_text(TOML)
+    train = partial(run_script, "train.py", "small.toml")
     status, out, _ = train()
     assert status == 0
     assert "warning" not in out
@@ -85,8 +79,8 @@ def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(train):
         {"Id": 0, "duplicate": other, "where": "fold border"},
     ]
     write("test", 2, recording(102))
-    groups = [f"{clip_id},{0 if clip_id == other else clip_id}" for clip_id in range(12)]
-    Path("groups.csv").write_text("Id,group\n" + "\n".join(groups) + "\n")
+    groups = pd.DataFrame({"Id": range(12), "group": range(12)}).replace({"group": {other: 0}})
+    groups.to_csv("groups.csv", index=False)
     assert "warning" not in train("--name", "mended", "--folds.groups", "groups.csv")[1]
     assert fold_of("mended")[0] == fold_of("mended")[other]
     write("train", other, recording(other))

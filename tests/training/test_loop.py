@@ -13,7 +13,7 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import Fold, folds_of_seed
 from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions
-from music_emotion.models.network import load_model
+from music_emotion.models.network import load_model, save_model
 from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
@@ -38,54 +38,35 @@ def fit(experiment, directory: Path, fold: Fold | None = None) -> pd.DataFrame:
     return pd.read_csv(directory / "metrics.csv")
 
 
-@pytest.fixture(scope="module")
-def experiment(small):
-    return small(train={"epochs": 3, "valid_every": 2, "select": "best-score"}, excerpt=ONE_EXCERPT)
+def test_a_fold_leaves_its_files_says_what_it_cost_and_draws_by_its_seed(small, tmp_path, monkeypatch):
+    def save(*arguments):
+        assert (tmp_path / "cost.json").exists()  # before the model, which ends the fold
+        save_model(*arguments)
 
-
-@pytest.fixture(scope="module")
-def whole(experiment, tmp_path_factory) -> Path:
-    """A fold that was trained without interruption."""
-    directory = tmp_path_factory.mktemp("whole")
-    fit(experiment, directory)
-    return directory
-
-
-def test_a_fold_leaves_its_files_and_says_what_it_cost(experiment, whole):
-    metrics, valid = pd.read_csv(whole / "metrics.csv"), fold_of(experiment).valid
+    monkeypatch.setattr(loop, "save_model", save)
+    experiment = small(train={"epochs": 3, "valid_every": 2, "select": "best-score"}, excerpt=ONE_EXCERPT)
+    fold = fold_of(experiment)
+    metrics, valid = fit(experiment, tmp_path, fold), fold.valid
     expected = ["cost.json", "metrics.csv", "model.safetensors", STATE, "valid.csv"]
-    assert sorted(path.name for path in whole.iterdir() if path.is_file()) == expected
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == expected
     assert metrics["epoch"].tolist() == [1, 2, 3]
     assert metrics["score"].isna().tolist() == [True, False, False]  # every second, and the last
-    predictions = read_predictions(whole / "valid.csv")
+    predictions = read_predictions(tmp_path / "valid.csv")
     assert predictions.index.tolist() == sorted(valid.ids)
-    again = predict_with(whole / "model.safetensors", valid, make_accelerator())
+    again = predict_with(tmp_path / "model.safetensors", valid, make_accelerator())
     pd.testing.assert_frame_equal(again, predictions, rtol=1e-12)
-    cost = read_json(whole / "cost.json")
+    cost = read_json(tmp_path / "cost.json")
     assert cost["seconds"] == pytest.approx(metrics["seconds"].sum())
     assert cost["updates"] == metrics["updates"].iloc[-1] == 9
-    weights = load_model(whole / "model.safetensors").named_parameters()
+    weights = load_model(tmp_path / "model.safetensors").named_parameters()
     assert cost["parameters"] == sum(np.prod(values.shape) for _, values in weights)
     # of what imports torch, in bytes and not in units of 1024, and no more than this process ever held
     assert 100e6 < cost["peak_memory_bytes"] <= psutil.virtual_memory().total
     assert cost["peak_memory_bytes"] > 0.5 * psutil.Process().memory_info().rss
     machine = {"device": "cpu", "threads": torch.get_num_threads(), "processes": 1}
     assert cost.items() >= (machine | {"precision": make_accelerator().mixed_precision}).items()
-
-
-def test_the_cost_is_known_before_a_fold_is_finished_and_another_seed_gives_other_losses(
-    experiment, whole, tmp_path, monkeypatch
-):
-    def save(*_):
-        assert (tmp_path / "cost.json").exists()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save_model", save)
-    short = experiment.model_copy(update={"train": experiment.train.model_copy(update={"epochs": 1})})
-    with pytest.raises(KeyboardInterrupt):
-        fit(short, tmp_path, replace(fold_of(short), seed=1))
-    one, other = (pd.read_csv(place / "metrics.csv")["train_loss"][0] for place in (whole, tmp_path))
-    assert one != other
+    other = fit(experiment, tmp_path / "other", replace(fold, seed=1))
+    assert other["train_loss"][0] != metrics["train_loss"][0]
 
 
 @pytest.mark.parametrize("task", ["emotion", "genre"])
