@@ -127,9 +127,8 @@ def test_mixup_is_the_published_formula_and_no_alpha_changes_nothing():
     torch.manual_seed(3)
     share = torch.distributions.Beta(0.4, 0.4).sample((16,))
     share, other = share.maximum(1 - share), torch.randperm(16)
-    torch.testing.assert_close(
-        mixed, share[:, None, None] * frames + (1 - share[:, None, None]) * frames[other]
-    )
+    own = share[:, None, None]
+    torch.testing.assert_close(mixed, own * frames + (1 - own) * frames[other])
     assert torch.equal(longer, lengths.maximum(lengths[other]))
     torch.testing.assert_close(mixed_values, share[:, None] * values + (1 - share[:, None]) * values[other])
     assert all(map(torch.equal, mixup(frames, lengths, values, None), (frames, lengths, values)))

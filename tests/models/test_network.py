@@ -235,9 +235,7 @@ def test_exactly_the_trunk_is_taken_and_the_head_stays_new(tmp_path):
         ((4, 8), (4, 8, 8), r"trunk\.blocks\.2\.0\.weight is only there"),
     ],
 )
-def test_a_trunk_that_does_not_fit_is_refused_naming_weights_and_nothing_is_taken(
-    tmp_path, here, there, sentence
-):
+def test_of_a_trunk_that_does_not_fit_nothing_is_taken(tmp_path, here, there, sentence):
     path = saved(tmp_path / "genre.safetensors", network_of("genre", seed=1, widths=there))
     network = network_of(widths=here)
     before = {name: value.clone() for name, value in network.state_dict().items()}

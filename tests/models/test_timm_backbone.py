@@ -72,9 +72,7 @@ def test_taking_weights_uses_as_much_randomness_as_taking_none(source):
         (NAME, "text.safetensors", r"can't be built with model\.weights 'text\.safetensors'"),
     ],
 )
-def test_unknown_names_and_files_that_do_not_fit_are_refused(
-    source, tmp_path, monkeypatch, name, weights, sentence
-):
+def test_names_and_files_that_do_not_fit_are_refused(source, tmp_path, monkeypatch, name, weights, sentence):
     monkeypatch.chdir(tmp_path)
     Path("empty.pth").touch()
     Path("text.safetensors").write_text("not weights")

@@ -80,9 +80,7 @@ def test_a_deadline_that_has_passed_begins_no_epoch(small, tmp_path, train):
 
 
 @pytest.mark.parametrize("genre", [0, 0.5])
-def test_a_training_stopped_by_deadlines_ends_like_one_never_stopped(
-    small, tmp_path, clock, train, monkeypatch, genre
-):
+def test_a_stopped_training_ends_like_a_whole_one(small, tmp_path, clock, train, monkeypatch, genre):
     loading = Mock(wraps=objectives.load_clip_set)
     monkeypatch.setattr(objectives, "load_clip_set", loading)
     settings = {"epochs": 3, "valid_every": 1, "select": "best-score"}
@@ -127,9 +125,7 @@ def test_a_training_stopped_by_deadlines_ends_like_one_never_stopped(
         (79, 3),  # a fourth of 10 seconds would be in time, one of 30 would not
     ],
 )
-def test_no_epoch_begins_that_would_end_too_late_if_as_slow_as_the_slowest(
-    small, tmp_path, clock, train, deadline, n_epochs
-):
+def test_no_epoch_begins_that_may_end_too_late(small, tmp_path, clock, train, deadline, n_epochs):
     clock(10, 30, 10)
     assert train(small(train={"epochs": 5}, excerpt=ONE_EXCERPT), tmp_path, deadline=deadline) is False
     assert len(epochs_in(tmp_path)) == n_epochs

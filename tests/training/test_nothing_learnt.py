@@ -41,9 +41,7 @@ def with_others(fold: Fold) -> Fold:
     ],
     ids=["emotion", "genre", "ridge"],
 )
-def test_weights_scales_and_predictions_do_not_depend_on_what_is_validated_with(
-    small, tmp_path, sections, files
-):
+def test_nothing_depends_on_what_is_validated_with(small, tmp_path, sections, files):
     experiment = small(**sections, train={"epochs": 1}, excerpt={"per_clip": 1})
     clips, test = (in_memory(part) for part in load_sets(experiment, make_accelerator()))
     fold = folds_of_run(experiment, clips)[0]

@@ -92,9 +92,8 @@ def test_every_term_has_its_weight_and_every_target_its_own():
 def test_normal_scores_are_learnt_in_place_of_standardised_targets():
     values = np.random.default_rng(0).beta(2, 5, size=(400, 2)).astype(np.float32)
     scaled = card(mean=tuple(values.mean(axis=0).tolist()), deviation=tuple(values.std(axis=0).tolist()))
-    objective = EmotionObjective(
-        LossSection(pearson=0), replace(scaled, target_quantiles=normal_quantiles(values))
-    )
+    scaled = replace(scaled, target_quantiles=normal_quantiles(values))
+    objective = EmotionObjective(LossSection(pearson=0), scaled)
     scores = norm.ppf((rankdata(values, axis=0) - 0.5) / 400)
     assert objective.loss(torch.tensor(scores), torch.tensor(values)).item() < 1e-3
 
