@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.experiment_files import experiment_toml
-from music_emotion.files import InputError, read_json, write_predictions, write_table
+from music_emotion.files import InputError, write_predictions, write_table
 from music_emotion.runs import Cost, write_cost
 
 
@@ -260,10 +261,8 @@ def test_the_trainings_are_real_and_finished_ones_are_not_repeated(files, tmp_pa
     assert "slow (out-of-fold" in train_here[0]
     names = ("slow", "fast-1-epochs")
     slow, fast = (pd.read_csv(tmp_path / "out" / name / "seed0/fold0/metrics.csv") for name in names)
-    assert len(slow) in {2, 3}
-    assert len(fast) == 1
     assert f"time_ratio {slow['seconds'].sum() / fast['seconds'].sum():.2f} n 1 ours " in printed[0]
-    assert read_json(tmp_path / "out" / "fast-1-epochs" / "experiment.json")["train"]["epochs"] == 1
+    assert (len(slow) > 1, len(fast)) == (True, 1)
 
 
 def test_the_first_epoch_is_not_timed(monkeypatch, capsys):
@@ -286,33 +285,18 @@ def test_the_first_epoch_is_not_timed(monkeypatch, capsys):
         training.devices(Path("a.toml"))
 
 
-@pytest.fixture
-def script(tmp_path, monkeypatch) -> Path:
-    """A file that runs in place of the training."""
-    monkeypatch.setattr(memory, "_TRAIN", (sys.executable, str(tmp_path / "script.py")))
-    return tmp_path / "script.py"
-
-
-def test_a_training_is_a_process_with_its_own_flags_and_environment(tmp_path, script):
+def test_a_training_is_a_process_of_its_own_that_an_interruption_ends(tmp_path, monkeypatch):
+    script, out = tmp_path / "script.py", str(tmp_path / "out")
+    monkeypatch.setattr(memory, "_TRAIN", (sys.executable, str(script)))
     tell = "import os, sys, time\nprint(sys.argv[1:], os.environ['MIXED'], file=open(sys.argv[2], 'w'))"
     script.write_text(f"{tell}\ntime.sleep(0.1)\nsys.exit(int(sys.argv[3]))\n")
-    out = str(tmp_path / "out")
     assert 1 < memory.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}) < 100
     assert Path(out).read_text() == f"['a.toml', '{out}', '0'] no\n"
     with pytest.raises(InputError, match=r"The training failed with status 2: .*script\.py a\.toml"):
         memory.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
-
-
-def test_an_interrupted_comparison_leaves_no_training_behind(script, monkeypatch):
     script.write_text("import time\ntime.sleep(600)\n")
-    seen = []
-
-    def interrupt(process: int) -> None:
-        seen.append(process)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(memory, "peak_mb", interrupt)
+    monkeypatch.setattr(memory, "peak_mb", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         memory.run_train(Path("a.toml"), [], {})
     with pytest.raises(ChildProcessError):  # it has ended and was waited for
-        os.waitpid(seen[0], 0)
+        os.waitpid(memory.peak_mb.call_args[0][0], 0)

@@ -94,6 +94,9 @@ def test_arrays_and_beats_are_librosas(waveform, settings):
         np.testing.assert_allclose(ours[:128], theirs[:128], rtol=0, atol=1e-3)
         np.testing.assert_allclose(ours[128:], theirs[128:], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(full_features(waveform, settings), our_full)
+    magnitude, rate_hz = np.abs(spectrum.short_time_spectrum(waveform)), settings.sample_rate_hz
+    tuning = librosa.estimate_tuning(S=magnitude, sr=rate_hz, bins_per_octave=36)
+    assert spectrum.estimate_tuning(magnitude, rate_hz) == tuning
 
 
 @pytest.mark.parametrize(

@@ -186,15 +186,10 @@ def test_mfccs_are_librosas_but_for_the_level_of_the_0th(music):
 
 
 def test_pulse_has_the_tempo_of_clicks_and_a_waltz_repeats_after_three_beats():
-    for bpm in (80.0, 150.0):
-        found = of_array(clicks(bpm, -5.0))
-        octaves = np.log2(found["pulse_tempo_bpm"] / bpm)
-        assert abs(octaves - round(octaves)) < 0.08
-        assert found["pulse_strength"] > 0.3
-        assert found["onset_rate_hz"] == pytest.approx(bpm / 60, rel=0.1)
     bpm = 60 / (22 * FRAME_SECONDS)  # 117: a whole number of frames
     waltz = of_array(clicks(bpm, -5.0, -50.0, -50.0))
     assert waltz["pulse_tempo_bpm"] == pytest.approx(bpm)
+    assert waltz["onset_rate_hz"] == pytest.approx(bpm / 60, rel=0.1)
     three, *others = (waltz[f"onset_autocorrelation_{n}_beats"] for n in ("three", "two", "four"))
     assert three > 1.2 * max(others)
 
@@ -306,19 +301,6 @@ def test_families_are_in_seconds_whatever_the_frame_rate():
     bends[:128] += 20 * np.sin(np.arange(646, dtype=np.float32) / 90) ** 2
     coarse, fine = at_two_frame_rates(bends)
     close(fine["slow_dynamics"], coarse["slow_dynamics"], rtol=0.1, atol=0.02)
-
-
-def test_pulse_and_onsets_of_clicks_have_their_rate():
-    every, seconds = 30, 30 * FRAME_SECONDS
-    found = families(strokes(every))
-    clarity, period = found["pulse_by_band"].reshape(8, 2).T
-    close(period, seconds)
-    assert (clarity > 0.9).all()
-    n_clicks = len(range(every, 646, every))  # the first has no frame before it
-    rate, share = n_clicks / (645 * FRAME_SECONDS), n_clicks / 645
-    for band in found["onsets_by_band"].reshape(4, 8).T:
-        close(band, [rate, 50 * share, 50 * (share * (1 - share)) ** 0.5, share], rtol=1e-4)
-    close(found["onset_intervals"], [rate, *[seconds] * 5, 0], atol=1e-9)
 
 
 def test_without_onsets_there_is_no_pulse_no_interval_and_no_attack():

@@ -125,12 +125,8 @@ def test_genres_are_counted_before_and_after_the_mapping(show):
     out, figure = show("classes", "genre.toml", "--data.root", "data")
     assert out == "classes: pictures/classes-mine.png\n"
     before, after = figure.axes
-    assert texts(before.get_yticklabels()) == [
-        "Blues → Old",
-        "Folk → Old",
-        "Psych-Rock → New",
-        "Soundtrack (left out)",
-    ]
+    genres = "Blues → Old, Folk → Old, Psych-Rock → New, Soundtrack (left out)"
+    assert ", ".join(texts(before.get_yticklabels())) == genres
     assert [[bar.get_width() for bar in bars] for bars in before.containers] == [[8] * 4, [3] * 4]
     assert [bar.get_x() for bar in before.containers[1]] == [8] * 4
     assert texts(after.get_yticklabels()) == ["Old", "New"]
@@ -138,7 +134,6 @@ def test_genres_are_counted_before_and_after_the_mapping(show):
     assert before.get_title() == "before: 4 raw genres, 44 clips"
     assert after.get_title() == "after: 2 classes, 33 clips (11 left out)"
     assert [bar.get_hatch() for bar in before.containers[0]] == [None, None, None, "///"]
-    assert {bar.get_hatch() for bars in after.containers for bar in bars} == {None}
     assert texts(after.get_legend().get_texts()) == ["train split", "test split", "left out"]
     out, figure = show("classes", "genre.toml", "--name", "raw", "--data.genres", "{}")
     assert out == "classes: pictures/classes-raw.png\n"
@@ -296,7 +291,6 @@ MISTAKES = {
     "curves runs/slow": "runs/slow has no metrics",
     "curves runs/odd": "no column epoch or learning_rate or train_loss",
     "curves runs/blank": "is not a table of metrics",
-    "activations emotion.toml 1001": "emotion.toml is not a whole safetensors file",
     "confusion runs/slow": "has the task 'emotion'; a confusion matrix needs a run of genres",
     "confusion runs/begun": "Finish the run first",
     "confusion data": "experiment.json does not exist",
