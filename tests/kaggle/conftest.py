@@ -16,8 +16,8 @@ from kaggle_stub import Dataset, KaggleStub, Kernel
 
 from music_emotion.files import InputError, write_json
 from music_emotion.kaggle.metadata import make_metadata
-from music_emotion.kaggle.push import Wish, push_bundle, upload_dataset
-from music_emotion.kaggle.push_run import Push, Waits, begin, read_bundle
+from music_emotion.kaggle.push import Wish, push_bundle
+from music_emotion.kaggle.push_run import Push, Waits, read_bundle
 
 KEY = "0123456789abcdefinventedkey"
 DATASET, KERNEL = "tester/feels-weights", "tester/feels-kernel"
@@ -76,15 +76,12 @@ def environment(stub: KaggleStub, tmp_path: Path) -> dict[str, str]:
     home.mkdir()
     return {
         "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "KAGGLE_CONFIG_DIR": str(home),
+        **dict.fromkeys(("HOME", "TMPDIR", "KAGGLE_CONFIG_DIR"), str(home)),
         "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
         "http_proxy": stub.address,
         "https_proxy": "http://127.0.0.1:9",
         "KAGGLE_USERNAME": "tester",
         "KAGGLE_KEY": KEY,
-        "OMP_NUM_THREADS": "1",
     }
 
 
@@ -95,15 +92,8 @@ class Pusher:
         self.build, self.environment, self.said = build, environment, ""
 
     def __call__(self, wish: Wish | None = None, **waits: float) -> None:
-        push_bundle(read_bundle(self.build), self._quick(**waits), wish, self.environment, self._say)
-
-    def upload(self) -> None:
-        """The first step alone."""
-        with begin(read_bundle(self.build), self._quick(), self.environment, self._say) as push:
-            upload_dataset(push)
-
-    def _quick(self, **waits: float) -> Waits:
-        return Waits(**{"grace_minutes": 0.0, "poll_seconds": 0.02, "call_seconds": 60.0, **waits})
+        quick = Waits(**{"grace_minutes": 0.0, "poll_seconds": 0.02, "call_seconds": 60.0, **waits})
+        push_bundle(read_bundle(self.build), quick, wish, self.environment, self._say)
 
     def _say(self, line: str) -> None:
         self.said += line + "\n"
@@ -138,7 +128,7 @@ def uploaded(pusher: Pusher, stub: KaggleStub) -> Pusher:
     """A push whose dataset is on Kaggle and ready."""
     folder = pusher.build / "dataset"
     files = {name: (folder / name).read_bytes() for name in read_bundle(pusher.build).sizes}
-    stub.datasets[DATASET] = Dataset([files], [""], -1)
+    stub.datasets[DATASET] = Dataset([files])
     pusher.note(uploading={"base": 0}, uploaded={}, ready={"version": 1})
     return pusher
 

@@ -26,15 +26,10 @@ class Blob:
 
 @dataclass
 class Dataset:
-    """Versions are files by name; the last is ready after `polls` more looks.
-
-    Before that, as many looks as `stale` still show the version before it, which is ready.
-    """
+    """Versions are files by name; `pending` are the statuses that are shown before the last is ready."""
 
     versions: list[dict[str, bytes]]
-    notes: list[str]
-    polls: int = 0
-    stale: int = 0
+    pending: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -48,36 +43,22 @@ class Kernel:
     log: str = ""
 
 
-class Refused(Exception):
-    """An error answer: status and message."""
-
-
 @dataclass
 class Fault:
-    """How a request is treated: an error, a silence, or a cut connection.
+    """An error answer to a request, so many times; without a status, the connection is cut.
 
-    `times` is how often; `plain` answers with a page instead of JSON, as a proxy does.
+    Without a message it is a page instead of JSON, as a proxy gives one.
     """
 
     status: int = 0
     message: str = ""
-    plain: bool = False
-    hang: bool = False
-    drop: bool = False
     times: int = 10**6
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: object) -> None:
-        """Senders are killed on purpose."""
 
 
 class KaggleStub:
     """Kaggle as far as a push sees it, behind a server.
 
-    `replies` are given in place of a method's own answer; `bodies` lists what methods were asked.
+    `replies` are given in place of a method's own answer; `bodies` holds what each was asked last.
     A kernel's output is what `make_output` makes of the files of its dataset.
     `requests` lists the names of what came: the API's method, ``PUT <file>``, ``RESUME <file>``
     or ``GET <file>``. `faults` and `hooks` are by these names.
@@ -87,19 +68,23 @@ class KaggleStub:
         self.requests: list[str] = []
         self.faults: dict[str, Fault] = {}
         self.hooks: dict[str, Callable[[], None]] = {}
-        self.bodies: list[Answer] = []
-        self.replies: dict[str, Answer] = {}
+        self.bodies: dict[str, Answer] = {}
+        self.replies: dict[str, Answer] = {
+            "IntrospectToken": {"active": False},
+            "GetSubmissionLimits": {"numAllowedNow": 4},
+        }
         self.datasets: dict[str, Dataset] = {}
         self.kernels: dict[str, Kernel] = {}
         self.submissions: list[Answer] = []
+        self.submitted: list[bytes] = []
         self.blobs: list[Blob] = []
-        self.competition = "music-feels"
-        self.ready_polls, self.stale_polls, self.score_polls = 1, 0, 1
+        self.pending, self.score_polls = ["BLOBS_RECEIVED"], 1
         self.ready_status, self.score_status = "READY", "COMPLETE"
         self.run_statuses = ["RUNNING", "COMPLETE"]
         self.make_output: Callable[[dict[str, bytes]], dict[str, bytes]] = lambda _: {}
-        self._lock, self.closing = threading.Lock(), threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self.closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.handle_error = lambda *_: None  # senders are killed on purpose
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -108,50 +93,27 @@ class KaggleStub:
         self._server.shutdown()
         self._server.server_close()
 
-    def fault(self, name: str) -> Fault | None:
-        """Note that a request came, and say how to treat it."""
-        with self._lock:
-            self.requests.append(name)
-            fault = self.faults.get(name)
-            if fault is None or fault.times <= 0:
-                return None
-            fault.times -= 1
-            return fault
-
     def hook(self, name: str) -> None:
         """Run once what waits for this request."""
-        with self._lock:
-            waiting = self.hooks.pop(name, lambda: None)
-        waiting()
+        self.hooks.pop(name, lambda: None)()
 
     def call(self, method: str, body: Answer) -> Answer:
         """Answer one method of the API."""
-        with self._lock:
-            self.bodies.append({"method": method, **body})
-            if method in self.replies:
-                return self.replies[method]
-            return getattr(self, "_" + re.sub(r"(?<!^)(?=[A-Z])", "_", method).lower())(body)
-
-    def _introspect_token(self, _: Answer) -> Answer:
-        return {"active": False}
+        self.bodies[method] = body
+        if method in self.replies:
+            return self.replies[method]
+        return getattr(self, "_" + re.sub(r"(?<!^)(?=[A-Z])", "_", method).lower())(body)
 
     def _dataset(self, body: Answer) -> Dataset:
-        name = f"{body['ownerSlug']}/{body['datasetSlug']}"
-        if name not in self.datasets:
-            raise Refused(404, "404 Not Found")
-        return self.datasets[name]
+        return self.datasets[f"{body['ownerSlug']}/{body['datasetSlug']}"]
 
     def _get_dataset_status(self, body: Answer) -> Answer:
-        dataset = self._dataset(body)
-        if dataset.stale > 0:
-            dataset.stale -= 1
-            return {"status": "READY"}
-        dataset.polls -= 1
-        return {"status": self.ready_status if dataset.polls < 0 else "BLOBS_RECEIVED"}
+        pending = self._dataset(body).pending
+        return {"status": pending.pop(0) if pending else self.ready_status}
 
     def _get_dataset(self, body: Answer) -> Answer:
         dataset = self._dataset(body)  # the number rises when the version is ready
-        return {"currentVersionNumber": len(dataset.versions) - (dataset.polls >= 0)}
+        return {"currentVersionNumber": len(dataset.versions) - bool(dataset.pending)}
 
     def _list_dataset_files(self, body: Answer) -> Answer:
         files = self._dataset(body).versions[-1]
@@ -167,23 +129,19 @@ class KaggleStub:
         return {blob.name: blob.data for blob in blobs}
 
     def _create_dataset(self, body: Answer) -> Answer:
-        name = f"{body['ownerSlug']}/{body['slug']}"
-        if name in self.datasets:
-            return {"status": "error", "error": f'The requested title "{body["title"]}" is already in use'}
         files = self._files(body.get("files", []))
-        self.datasets[name] = Dataset([files], [""], self.ready_polls)
-        return {"status": "ok", "url": f"https://www.kaggle.com/datasets/{name}"}
+        self.datasets[f"{body['ownerSlug']}/{body['slug']}"] = Dataset([files], [*self.pending])
+        return {"status": "ok", "url": "https://www.kaggle.com/datasets/x"}
 
     def _create_dataset_version(self, body: Answer) -> Answer:
         dataset = self._dataset(body)
         dataset.versions.append(self._files(body["body"].get("files", [])))
-        dataset.notes.append(body["body"]["versionNotes"])
-        dataset.polls, dataset.stale = self.ready_polls, self.stale_polls
+        dataset.pending = ["READY", *self.pending]  # the version before is shown for a while
         return {"status": "ok", "url": "https://www.kaggle.com/datasets/x"}
 
     def _save_kernel(self, body: Answer) -> Answer:
         sources = body.get("datasetDataSources", [])
-        known = [name for name in sources if name in self.datasets and self.datasets[name].polls < 0]
+        known = [name for name in sources if name in self.datasets and not self.datasets[name].pending]
         kernel = self.kernels.setdefault(body["slug"], Kernel())
         kernel.version += 1
         kernel.statuses = list(self.run_statuses)
@@ -197,10 +155,7 @@ class KaggleStub:
         }
 
     def _kernel(self, body: Answer) -> Kernel:
-        name = f"{body['userName']}/{body['kernelSlug']}"
-        if name not in self.kernels:
-            raise Refused(403, "Permission 'kernels.get' was denied")
-        return self.kernels[name]
+        return self.kernels[f"{body['userName']}/{body['kernelSlug']}"]
 
     def _get_kernel_session_status(self, body: Answer) -> Answer:
         kernel = self._kernel(body)
@@ -208,55 +163,33 @@ class KaggleStub:
         return {"status": status, "failureMessage": kernel.failure if status == "ERROR" else ""}
 
     def _list_kernel_session_output(self, body: Answer) -> Answer:
-        kernel, name = self._kernel(body), f"{body['userName']}/{body['kernelSlug']}"
-        urls = [
-            {"fileName": file, "url": f"http://localhost/output/{name}/{file}?signature=of-a-file"}
-            for file in kernel.output
-        ]
-        return {"files": urls, "log": kernel.log}
+        kernel, place = self._kernel(body), f"output/{body['userName']}/{body['kernelSlug']}"
+        urls = {name: f"http://localhost/{place}/{name}?signature=of-a-file" for name in kernel.output}
+        return {"files": [{"fileName": name, "url": url} for name, url in urls.items()], "log": kernel.log}
 
     def _start_submission_upload(self, body: Answer) -> Answer:
-        self._check_competition(body)
         return self._start_blob_upload({"name": body["fileName"], **body})
 
     def _create_submission(self, body: Answer) -> Answer:
         return self._submit(body, self.blobs[int(body["blobFileTokens"])].data)
 
     def _create_code_submission(self, body: Answer) -> Answer:
-        self._check_competition(body)
         kernel = self.kernels[f"{body['kernelOwner']}/{body['kernelSlug']}"]
-        if body["kernelVersion"] != kernel.version:
-            raise Refused(400, "Kernel version not found")
         return self._submit(body, kernel.output[body["fileName"]])
 
-    def _check_competition(self, body: Answer) -> None:
-        if body["competitionName"] != self.competition:
-            raise Refused(404, "404 Not Found")
-
     def _submit(self, body: Answer, data: bytes) -> Answer:
-        submission = {
-            "ref": 1000 + len(self.submissions),
-            "description": body["submissionDescription"],
-            "fileName": "submission.csv",
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "data": data,
-            "polls": self.score_polls,
-        }
-        self.submissions.insert(0, submission)
-        return {"message": "Successfully submitted to Music Feels", "ref": submission["ref"]}
+        reference = 1000 + len(self.submissions)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        described = {"description": body["submissionDescription"], "fileName": "submission.csv"}
+        self.submissions.insert(0, {"ref": reference, "date": now, **described})
+        self.submitted.append(data)
+        return {"message": "Successfully submitted to Music Feels", "ref": reference}
 
-    def _get_submission_limits(self, _: Answer) -> Answer:
-        return {"numAllowedNow": 4}
-
-    def _list_submissions(self, body: Answer) -> Answer:
-        self._check_competition(body)
-        listed = []
-        for submission in self.submissions:
-            submission["polls"] -= 1
-            shown = {key: submission[key] for key in ("ref", "description", "fileName", "date")}
-            scored = {"status": self.score_status, "publicScore": "0.61803"}
-            listed.append({**shown, **(scored if submission["polls"] < 0 else {"status": "PENDING"})})
-        return {"submissions": listed}
+    def _list_submissions(self, _: Answer) -> Answer:
+        self.score_polls -= bool(self.submissions)
+        status = "PENDING" if self.score_polls >= 0 else self.score_status
+        scored = {"status": status, **({} if status == "PENDING" else {"publicScore": "0.61803"})}
+        return {"submissions": [submission | scored for submission in self.submissions]}
 
 
 def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
@@ -273,9 +206,8 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
                 return
             try:
                 status, answer = 200, stub.call(method, body)
-            except Refused as refused:
-                status, message = refused.args
-                answer = {"code": status, "message": message}
+            except KeyError:  # nothing of that name is there
+                status, answer = 404, {"code": 404, "message": "404 Not Found"}
             stub.hook(method)
             self._send(status, json.dumps(answer), {"Content-Type": "application/json"})
 
@@ -284,7 +216,7 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
             spans = re.fullmatch(r"bytes (\*|(\d+)-\d+)/\d+", self.headers.get("Content-Range", ""))
             if spans and spans[1] == "*":
                 self._read()
-                stub.fault(f"RESUME {blob.name}")
+                stub.requests.append(f"RESUME {blob.name}")
                 so_far = {"Range": f"bytes=0-{len(blob.data) - 1}"} if blob.data else {}
                 self._send(200 if len(blob.data) == blob.size else 308, "", so_far)
                 return
@@ -308,19 +240,19 @@ def _handler(stub: KaggleStub) -> type[BaseHTTPRequestHandler]:
 
         def _faulty(self, name: str) -> bool:
             """Note the request, and misbehave as told."""
-            fault = stub.fault(name)
-            if fault is None or not (fault.status or fault.hang or fault.drop):
+            stub.requests.append(name)
+            fault = stub.faults.get(name)
+            if fault is None or fault.times <= 0:
                 return False
-            if fault.hang:
-                stub.closing.wait()
-            if fault.hang or fault.drop:
+            fault.times -= 1
+            if not fault.status:
                 self.close_connection = True
                 self.connection.close()
                 return True
-            kind, answer = "application/json", json.dumps({"code": fault.status, "message": fault.message})
-            if fault.plain:
-                kind, answer = "text/html", f"<!DOCTYPE html><html><body>{fault.message}</body></html>"
-            self._send(fault.status, answer, {"Content-Type": kind, "Retry-After": "0"})
+            answer = json.dumps({"code": fault.status, "message": fault.message})
+            kind = "application/json" if fault.message else "text/html"
+            page = answer if fault.message else "<!DOCTYPE html><html></html>"
+            self._send(fault.status, page, {"Content-Type": kind, "Retry-After": "0"})
             return True
 
         def _send(self, status: int, body: str | bytes, headers: dict[str, str] | None = None) -> None:

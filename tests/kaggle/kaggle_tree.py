@@ -7,11 +7,6 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-GUARD = Path(__file__).with_name("image_guard.py")
-HAS_UNSHARE = (
-    shutil.which("unshare") is not None
-    and subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
-)
 
 
 class KaggleTree:
@@ -21,24 +16,22 @@ class KaggleTree:
         self.inputs, self.working, self._start = root / "input", root / "working", root / "start"
         for folder in (self.inputs, self.working, self._start):
             folder.mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("image_guard.py"), self._start / "sitecustomize.py")
 
-    def mount(self, source: Path, place: str) -> Path:
+    def mount(self, source: Path, place: str) -> None:
         """Copy a folder below the inputs."""
         target = self.inputs / place
         shutil.copytree(source, target)
         for path in (target, *target.rglob("*")):
             path.chmod(path.stat().st_mode & ~0o222)
-        return target
 
-    def run(self, script: Path, over_once: str = "never") -> subprocess.CompletedProcess:
+    def run(self, script: str, over_once: str = "never") -> subprocess.CompletedProcess:
         """A kernel's script with the two folders put in, started elsewhere and without a network.
 
         Its time is over once a file lies in its working folder.
         """
-        text = script.read_text()
-        text = text.replace("/kaggle/input", str(self.inputs)).replace("/kaggle/working", str(self.working))
+        text = script.replace("/kaggle/input", str(self.inputs)).replace("/kaggle/working", str(self.working))
         (self._start / "script.py").write_text(text)
-        (self._start / "sitecustomize.py").write_text(GUARD.read_text())
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._start),
@@ -48,8 +41,7 @@ class KaggleTree:
             "OVER_ONCE": str(self.working / over_once),
             "OMP_NUM_THREADS": "1",
         }
-        offline = ["unshare", "-rn"] if HAS_UNSHARE else []
-        command = [*offline, sys.executable, str(self._start / "script.py")]
+        command = [sys.executable, str(self._start / "script.py")]
         before = self._state_of_inputs()
         done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
         assert self._state_of_inputs() == before  # whoever runs the tests may be above file modes

@@ -5,13 +5,12 @@ import math
 import os
 import runpy
 import shutil
-import socket
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -19,13 +18,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 from command_line import call
-from kaggle_tree import GUARD, PROJECT, KaggleTree
+from kaggle_tree import KaggleTree
 from safetensors.torch import load_file
 
 from music_emotion.config import DataSection, Experiment
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.blend import Recipe, blend
-from music_emotion.evaluation.metrics import spearman
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.kaggle import kernel, train
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
@@ -53,7 +51,7 @@ pytestmark = pytest.mark.usefixtures("own_accelerate")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, competition) -> Path:
+def home(tmp_path_factory, competition) -> Iterator[Path]:
     """A folder with a small competition, runs, two blends, their submissions, and a bundle of one."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "data").symlink_to(competition)
@@ -71,58 +69,40 @@ def home(tmp_path_factory, competition) -> Path:
             assert call("ensemble.py", *(f"runs/{member}" for member in members), "--name", name) == 0
             assert call("submit.py", f"runs/{name}", "--day", "2026-01-02") == 0
         assert call("package.py", "runs/all", "--owner", "somebody", "--competition", "the-lab") == 0
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _precision(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        yield folder
 
 
 def run_kernel(home: Path, tree: KaggleTree, build: Path, blended: str, over_once: str = "never") -> dict:
-    """Run a kernel, check that its submission has the form of the one at home, and return its run.json."""
+    """Run a kernel, compare its submission with the one at home, and return its run.json."""
     tree.mount(home / "data", "datasets/lab/arrays/data")
     tree.mount(build / "dataset", f"datasets/somebody/{build.name}")
-    done = tree.run(build / "kernel" / "kernel.py", over_once)
+    done = tree.run((build / "kernel" / "kernel.py").read_text(), over_once)
     assert done.returncode == 0, done.stderr
     facts = read_json(tree.working / "run.json")
-    local, ours = submissions(home, tree, blended)
+    local = pd.read_csv(home / "submissions" / f"{blended}-2026-01-02.csv")
+    ours = pd.read_csv(tree.working / "submission.csv")
     assert ours.columns.tolist() == local.columns.tolist()
     assert ours.iloc[:, 0].tolist() == local.iloc[:, 0].tolist()
     assert ours["valence"].nunique() == len(local) == facts["rows"]
     assert (facts["sample"], facts["precision"]) == ("none", "no")
     assert facts["bundle"] == read_json(build / "dataset/manifest.json")["bundle"]
+    if over_once == "never":
+        np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
     return facts
-
-
-def submissions(home: Path, tree: KaggleTree, blended: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return (
-        pd.read_csv(home / "submissions" / f"{blended}-2026-01-02.csv"),
-        pd.read_csv(tree.working / "submission.csv"),
-    )
-
-
-def assert_same_submission(home: Path, tree: KaggleTree, blended: str) -> None:
-    local, ours = submissions(home, tree, blended)
-    np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
 
 
 def test_the_kernel_gives_the_local_submission(home, tmp_path):
     tree = KaggleTree(tmp_path)
     facts = run_kernel(home, tree, home / "build" / "all", "all")
-    assert_same_submission(home, tree, "all")
     assert (facts["models"], facts["refits"]) == (4, 2)
     assert sorted(path.name for path in tree.working.iterdir()) == ["run.json", "submission.csv"]
 
 
-def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path, monkeypatch):
+def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path):
     """Cut within a network's training, then finished."""
     first, last = KaggleTree(tmp_path / "first"), KaggleTree(tmp_path / "last")
-    monkeypatch.chdir(home)
-    fold, names = (
-        "runs/transfer/seed0/fold0",
-        ["--owner", "somebody", "--sources", "lab/arrays", "--hours", "1"],
-    )
+    fold = "runs/transfer/seed0/fold0"
+    names = ["--owner", "somebody", "--sources", "lab/arrays", "--hours", "1"]
     assert call("package.py", "runs/both", *names) == 0
     build = home / "build" / "both-training"
     facts = run_kernel(home, first, build, "both", over_once=f"{fold}/state.pt")
@@ -138,24 +118,16 @@ def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home
     assert facts["out_of_fold"] == read_json(home / "runs" / "both" / "scores.json")["pooled"]
     began, ended = (pd.read_csv(tree.working / fold / "metrics.csv") for tree in (first, last))
     pd.testing.assert_frame_equal(ended[list(began)][:1], began)  # seconds, too: not trained again
-    assert_same_submission(home, last, "both")
     assert not list(last.working.rglob("state.pt"))
 
 
 def test_the_guard_refuses_what_the_image_lacks_and_the_network(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(GUARD.read_text())
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
-    environment["IMAGE"] = str(PROJECT / "kaggle" / "image.txt")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        connect = f"socket.create_connection(('127.0.0.1', {server.getsockname()[1]}))"
-        for statement, said in (
-            ("import cyclopts", "No module named 'cyclopts'"),
-            ("import pytest", "No module named 'pytest'"),
-            (f"import socket; {connect}", "there is no network"),
-        ):
-            command = [sys.executable, "-c", statement]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            assert said in done.stderr
+    tree = KaggleTree(tmp_path)
+    for statement, said in (
+        ("import cyclopts", "No module named 'cyclopts'"),
+        ("import socket; socket.create_connection(('127.0.0.1', 9))", "there is no network"),
+    ):
+        assert said in tree.run(statement).stderr
 
 
 def test_the_script_finds_its_bundle_on_both_layouts_and_no_other_or_damaged_one(home, tmp_path):
@@ -208,11 +180,6 @@ def test_two_gpus_share_the_models(home, tmp_path, monkeypatch):
     shared, _ = kernel.predict_blend(recipe, manifest)
     at_home = read_predictions(home / "runs" / "all" / "test.csv")
     pd.testing.assert_frame_equal(shared, at_home, rtol=0, atol=1e-6)
-    for name in manifest["models"]["beats"] + manifest["models"]["transfer"]:
-        run, seed, fold = name.removesuffix(".safetensors").split("-")
-        theirs = read_predictions(home / "runs" / run / seed / fold / "test.csv")
-        np.testing.assert_allclose(read_predictions(Path(f"{name}.csv")), theirs, rtol=0, atol=1e-6)
-        assert (theirs.std() > 1e-6).all()
 
 
 class Room:
@@ -262,8 +229,7 @@ def test_a_training_cut_anywhere_ends_like_one_that_was_not(home, tmp_path, monk
             parts = [blend(tables, "z-score"), blend([network], "z-score")]
             expected = blend(parts, "z-score", weights)
             for target in TARGETS:
-                correlation = np.corrcoef(expected[target], room.predictions[target])[0, 1]
-                assert correlation == pytest.approx(1)
+                assert np.corrcoef(expected[target], room.predictions[target])[0, 1] == pytest.approx(1)
     assert room.train()["complete"] is True
     expected = read_predictions(home / "runs" / "both" / "test.csv")
     np.testing.assert_allclose(room.predictions, expected, rtol=0, atol=1e-6)
@@ -273,33 +239,24 @@ def test_a_training_cut_anywhere_ends_like_one_that_was_not(home, tmp_path, monk
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_without_a_finished_run_a_ridge_regression_or_an_unfinished_network_is_handed_in(
-    home, tmp_path, monkeypatch
-):
+def test_a_failure_hands_in_a_ridge_regression_or_a_part_of_a_network(home, tmp_path, monkeypatch):
     room = Room(home, tmp_path, monkeypatch, "genres.toml", "transfer.toml")
-    assert room.train(2)["made_of"] == {"ridge": 1.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(folds, "Trainer", Mock(side_effect=RuntimeError("CUDA out of memory")))
+        progress = room.train()
+    assert (progress["complete"], progress["failure"]) == (False, "genres: CUDA out of memory")
+    assert progress["folds"] == {"genres": "0 of 1", "transfer": "0 of 2"}
+    assert progress["made_of"] == {"ridge": 1.0}
     ridge = room.predictions
-    assert not list(Path("runs").glob("*/*/*/test.csv"))
     assert ridge["energy"].nunique() == 8
-    assert list(room.train(4)["made_of"]) == ["transfer"]
+    assert list(room.train(6)["made_of"]) == ["transfer"]
     alone = predict_model(Path("runs/transfer/seed0/fold0/unfinished.safetensors"))
-    assert spearman(room.predictions["energy"].to_numpy(), alone["energy"].to_numpy()) == 1
+    assert room.predictions["energy"].rank().equals(alone["energy"].rank())
     assert not room.predictions.equals(ridge)
 
 
-def test_a_failure_hands_in_what_there_is_and_says_so(home, tmp_path, monkeypatch):
-    room = Room(home, tmp_path / "failing", monkeypatch, "runs/both")
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("CUDA out of memory")
-
-    monkeypatch.setattr(folds, "Trainer", fail)
-    progress = room.train()
-    assert progress["complete"] is False
-    assert progress["failure"] == "genres: CUDA out of memory"
-    assert progress["folds"] == {"ridge": "4 of 4", "genres": "0 of 1", "transfer": "0 of 2"}
-    assert room.predictions["valence"].nunique() == 8
-    room = Room(home, tmp_path / "targets", monkeypatch, "ridge.toml", "valence.toml")
+def test_experiments_of_other_targets_are_refused(home, tmp_path, monkeypatch):
+    room = Room(home, tmp_path, monkeypatch, "ridge.toml", "valence.toml")
     with pytest.raises(InputError, match=r"same targets.*'valence': 'valence'"):
         room.train()
 
@@ -311,8 +268,7 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     started, start = [], SpawnProcess.start
 
     def note_and_start(process: SpawnProcess) -> None:
-        share, n_shares, *arguments = process._args
-        started.append((os.environ["CUDA_VISIBLE_DEVICES"], share, n_shares, *arguments[:1]))
+        started.append((os.environ["CUDA_VISIBLE_DEVICES"], *process._args[:3]))
         start(process)
 
     monkeypatch.setattr(SpawnProcess, "start", note_and_start)
@@ -326,15 +282,13 @@ def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
         run_shares(os.remove)
 
 
-@pytest.mark.parametrize("layout", ["{}", "notebooks/somebody/{}"])
-def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, layout, capsys):
+def test_the_output_of_an_earlier_run_is_told_from_others(tmp_path, capsys):
     inputs, runs = tmp_path / "input", tmp_path / "working" / "runs"
-    inputs.mkdir()
     assert take_over("this", None, inputs, runs) is False
     assert take_over("this", None, inputs, runs) is True  # begun here already
     with pytest.raises(InputError, match="working/runs is of other experiments"):
         take_over("that", None, inputs, runs)
-    begun, other = (inputs / layout.format(name) / "runs" for name in ("before", "other"))
+    begun, other = inputs / "notebooks/somebody/before/runs", inputs / "other/runs"
     with pytest.raises(InputError, match="nothing of somebody/before is attached"):
         take_over("this", "somebody/before", inputs, tmp_path / "two")
     write_json(other / "plan.json", {"hash": "another"})
@@ -382,8 +336,7 @@ def test_the_form_is_the_competitions_and_no_others(attached):
         return kernel.find_form(attached, "the-lab", arrays, TARGETS, np.array([1000, 1001, 1002]))
 
     (attached / "datasets/lab/other/sample_submission.csv").write_text("Id,price\n1,2\n")
-    form, sample = look()
-    assert (form.columns[0], sample) == ("Id.fused.full.npy.gz", "none")
+    assert look()[1] == "none"
     own = attached / "competitions/the-lab/sample_submission.csv"
     own.write_text("Id,energy,valence,danceability\n1002,0,0,0\n1001,0,0,0\n1000,0,0,0\n")
     form, sample = look()
