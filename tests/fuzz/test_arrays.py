@@ -9,14 +9,13 @@ import pytest
 from damaged import altered, damaged, only_sentences, several
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from music_emotion.datasets.store import read_frames
 
 
-def npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
+def npy(array: np.ndarray) -> bytes:
     content = io.BytesIO()
-    np.lib.format.write_array(content, array, version)
+    np.save(content, array)
     return content.getvalue()
 
 
@@ -75,20 +74,10 @@ def test_a_header_that_lies(folder, header, version, n_bytes, name):
     check_frames(folder, name, gzip.compress(content, 1) if name.endswith("gz") else content)
 
 
-@several
-@given(
-    arrays(
-        st.sampled_from([np.float16, np.float32, ">f8", np.int8, np.uint16, np.longdouble]),
-        st.tuples(st.just(140), st.integers(1, 4)),
-        elements={"min_value": 0, "max_value": 100},
-        fill=st.nothing(),
-    ),
-    st.sampled_from("CF"),
-    st.sampled_from([(1, 0), (2, 0), (3, 0)]),
-    st.booleans(),
-)
-def test_a_valid_array_is_read_as_it_was_written(folder, array, order, version, is_packed):
-    path = folder / ("2.npy.gz" if is_packed else "2.npy")
-    content = npy(np.asarray(array, order=order), version)
-    path.write_bytes(gzip.compress(content, 1) if is_packed else content)
-    np.testing.assert_array_equal(read_frames(path), array.T.astype(np.float16))
+@pytest.mark.parametrize("kind", [np.float16, ">f8", np.int8, np.longdouble])
+def test_a_valid_array_is_read_as_it_was_written(folder, kind):
+    array = np.asarray(np.random.default_rng(0).integers(0, 100, (140, 3)), kind, order="F")
+    (folder / "2.npy").write_bytes(npy(array))
+    (folder / "2.npy.gz").write_bytes(gzip.compress(npy(array)))
+    for name in ("2.npy", "2.npy.gz"):
+        np.testing.assert_array_equal(read_frames(folder / name), array.T)
