@@ -52,19 +52,13 @@ def test_a_fingerprint_has_norm_1_and_zeros_after_the_clip():
     ids=["quieter", "louder", "equaliser", "low-pass", "noise", "volume"],
 )
 def test_copies_have_almost_the_same_fingerprint_and_others_do_not(change):
-    frames = recording(0)
+    frames = recording(0, 34 * 60)
     changed = frames.copy()
+    changed[:, 128:] = 0.5  # chroma does not matter
     changed[:, :128] = np.clip(change(frames[:, :128].astype(np.float32)), -80, 0)
+    changed[64 * 24 + 24 :, :128] = -7.0  # nor does what comes after the last step
     assert alike(frames, changed) > 0.95
     assert abs(alike(recording(1), changed)) < 0.3
-
-
-def test_chroma_and_what_comes_after_the_last_step_do_not_matter():
-    frames = recording(0, 64 * 24 + 24 + 500)
-    other = frames.copy()
-    other[:, 128:] = 0.5
-    other[64 * 24 + 24 :, :128] = -7.0
-    assert alike(frames, other) > 0.999
 
 
 @pytest.fixture

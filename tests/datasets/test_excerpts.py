@@ -31,14 +31,6 @@ def items_of(dataset) -> dict[str, torch.Tensor]:
     return dataset.__getitems__(list(range(len(dataset))))
 
 
-def make(kind: str, clips: ClipSet, data: DataSection, excerpt: ExcerptSection):
-    return (
-        TrainingExcerpts(clips, data, excerpt, 0)
-        if kind == "training"
-        else EvenExcerpts(clips, data, excerpt)
-    )
-
-
 @given(
     st.lists(st.integers(1, 90), min_size=1, max_size=6),
     st.integers(1, 64) | st.none(),
@@ -50,8 +42,9 @@ def make(kind: str, clips: ClipSet, data: DataSection, excerpt: ExcerptSection):
 @settings(max_examples=60, deadline=None)
 def test_excerpts_are_cut_from_their_own_clip_and_padded(lengths, n_frames, n, padding, kind, epoch):
     excerpt = ExcerptSection(frames=n_frames, per_clip=n, test=n, padding=padding)
-    dataset = make(kind, clip_set(lengths), FUSED, excerpt)
+    dataset = EvenExcerpts(clip_set(lengths), FUSED, excerpt)
     if kind == "training":
+        dataset = TrainingExcerpts(clip_set(lengths), FUSED, excerpt, 0)
         dataset.set_epoch(epoch)
     batch = items_of(dataset)
     own = list(range(10, 10 + len(lengths)))

@@ -4,7 +4,6 @@ import gzip
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from music_emotion.datasets import store as store_module
 from music_emotion.datasets.duplicates import fingerprint
 from music_emotion.datasets.layout import split_files
-from music_emotion.datasets.store import JoinedFrames, Store, StoredFrames, open_store
+from music_emotion.datasets.store import Store, StoredFrames, open_store
 from music_emotion.files import InputError
 
 LENGTHS = {7: 430, 12: 1, 100: 405, 9: 12}  # two are long enough to have fingerprints
@@ -87,38 +86,11 @@ def test_a_changed_added_or_removed_array_rebuilds_the_store(tmp_path, opened, a
     assert len(stores(tmp_path)) == 2
 
 
-def spoil_values(path: Path) -> None:
-    array = np.load(path)
-    array[3, :2] = np.nan
-    np.save(path, array)
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def compress(path: Path, change: Callable[[bytes], bytes]) -> None:
-    path.with_name(path.name + ".gz").write_bytes(change(gzip.compress(path.read_bytes())))
+def test_an_unusable_array_is_refused_or_left_out_where_a_share_is_allowed(tmp_path, opened, arrays, capsys):
+    path = array_path(tmp_path, 7)
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes())[:5000])
     path.unlink()
-
-
-SPOILT = {
-    "not finite": (spoil_values, "holds 2 values that are not finite"),
-    "flat": (lambda path: np.save(path, np.zeros(140)), r"has shape \(140,\), expected \(140, frames\)"),
-    "truncated gzip": (lambda path: compress(path, lambda c: c[: len(c) // 2]), "is not a whole array"),
-    "spoilt gzip": (
-        lambda path: compress(path, lambda c: c[:20] + bytes(9) + c[29:]),
-        "is not a whole array",
-    ),
-}
-
-
-@pytest.mark.parametrize(("spoil", "reason"), SPOILT.values(), ids=SPOILT)
-def test_an_unusable_array_is_refused_or_left_out_where_a_share_is_allowed(
-    tmp_path, opened, arrays, capsys, spoil, reason
-):
-    spoil(array_path(tmp_path, 7))
-    with pytest.raises(InputError, match=rf"1 of 4 arrays in .*\.fused\.full\.npy(\.gz)? {reason}"):
+    with pytest.raises(InputError, match=r"1 of 4 arrays in .*\.fused\.full\.npy\.gz is not a whole array"):
         opened(0.24)
     assert stores(tmp_path) == []
     del arrays[7]
@@ -153,7 +125,8 @@ def test_an_interrupted_packing_is_never_trusted(tmp_path, opened, arrays, monke
     ("name", "damage"),
     [
         *((name, Path.unlink) for name in ("source.json", "index.csv", "frames.npy", "fingerprints.npy")),
-        *(("fingerprints.npy", damage) for damage in (truncate, SPOILT["flat"][0])),
+        ("fingerprints.npy", lambda path: os.truncate(path, path.stat().st_size - 100)),
+        ("fingerprints.npy", lambda path: np.save(path, np.zeros(140))),
         ("source.json", lambda path: path.write_text("{")),
     ],
 )
@@ -180,36 +153,28 @@ PLACES = [
 ]
 
 
-def test_slices_are_numpys_until_a_shortened_file_ends(path, array):
+def test_slices_are_numpys_though_the_file_is_replaced_and_until_a_shortened_one_ends(tmp_path, path, array):
     frames = StoredFrames(path)
     assert (frames.shape, frames.dtype, len(frames)) == ((300, 140), np.float16, 300)
     for place in PLACES:
         np.testing.assert_array_equal(frames[place], array[place], str(place))
     frames[:5][:] = 1  # is not shared with later reads
     np.testing.assert_array_equal(frames[:5], array[:5])
+    np.save(tmp_path / "new.npy", array + 1)
+    (tmp_path / "new.npy").rename(path)
+    np.testing.assert_array_equal(frames[100:200], array[100:200])
+    frames, array = StoredFrames(path), array + 1
     path.write_bytes(path.read_bytes()[:-1])
     np.testing.assert_array_equal(frames[200:299], array[200:299])
     with pytest.raises(InputError, match=r"frames\.npy ends before frame 300 of 300\. Delete .* again"):
         frames[200:300]
 
 
-def test_a_file_that_is_replaced_is_read_on(path, array, tmp_path):
-    frames = StoredFrames(path)
-    np.save(tmp_path / "new.npy", array + 1)
-    (tmp_path / "new.npy").rename(path)
-    np.testing.assert_array_equal(frames[100:200], array[100:200])
-    np.testing.assert_array_equal(StoredFrames(path)[100:200], array[100:200] + 1)
-
-
-def _sums(frames: StoredFrames, first: int) -> list[float]:
-    return [float(frames[start : start + 10].sum(dtype=np.float64)) for start in range(first, 290, 7)]
-
-
-def test_threads_share_one(path):
-    frames = StoredFrames(path)
-    expected = [_sums(frames, first) for first in range(8)] * 4
+def test_threads_share_one(path, array):
+    frames, starts = StoredFrames(path), [*range(290)] * 4
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(partial(_sums, frames), [*range(8)] * 4)) == expected
+        parts = list(threads.map(lambda start: frames[start : start + 10], starts))
+    np.testing.assert_array_equal(parts, [array[start : start + 10] for start in starts])
 
 
 def test_reading_a_whole_file_takes_no_memory(tmp_path):
@@ -221,13 +186,3 @@ def test_reading_a_whole_file_takes_no_memory(tmp_path):
     for start in range(0, n_frames, 1000):
         frames[start : start + 1000]
     assert process.memory_info().rss - before < 20e6
-
-
-def test_joined_frames_are_those_of_their_members(path, array):
-    first = array[:40] + np.float16(1)
-    whole = np.concatenate([first, array, array[::-1]])
-    frames = JoinedFrames([first, StoredFrames(path), JoinedFrames([array[::-1]])])
-    assert (frames.shape, len(frames)) == ((640, 140), 640)
-    for start, stop in ((0, 40), (3, 7), (40, 340), (41, 42), (339, 340), (340, 640), (639, 640)):
-        np.testing.assert_array_equal(frames[start:stop], whole[start:stop])
-        np.testing.assert_array_equal(frames[np.int64(start) : stop, 128:], whole[start:stop, 128:])
