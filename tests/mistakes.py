@@ -1,9 +1,35 @@
 """How to damage the files of the folder a test is in; a damage is called to do it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 Damage = Callable[[], object]
+PAGE = (Path(__file__).parents[1] / "docs" / "FAULTS.md").read_text(encoding="utf-8")
+SAID = dict(re.findall(r"^\| ([\w-]+) \| (.+) \|$", PAGE, re.MULTILINE))
+SMALL = """
+name = "small"
+excerpt.frames = 32
+model.widths = [8, 16]
+train.epochs = 1
+train.batch_size = 8
+folds.n = 3
+"""
+
+
+def check_refusal(case: str, outcome: tuple[int, str, str]) -> None:
+    """A command ends with the sentence that docs/FAULTS.md has for the case; … stands for any text there."""
+    status, _, errors = outcome
+    said = " ".join(errors.split())
+    assert status in (1, 2), said
+    assert "Traceback" not in said
+    assert re.fullmatch(re.escape(SAID[case]).replace("…", ".*"), said.partition("error: ")[2]), said
+
+
+def contents() -> dict[Path, bytes]:
+    """All files of the folder but locks, which stay."""
+    paths = (path for path in Path().rglob("*") if path.suffix != ".lock")
+    return {path: path.read_bytes() for path in paths if path.is_file()}
 
 
 def nothing() -> None:

@@ -11,17 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call as run_command
+from mistakes import SMALL, contents
 from scipy.io import wavfile
 
-TOML = """
-name = "one"
-excerpt.frames = 32
-model.widths = [8, 16]
-train.epochs = 1
-train.batch_size = 8
-folds.n = 2
-"""
-TRAIN = ["train.py", "one.toml"]
+TRAIN = ["train.py", "one.toml", "--folds.n", "2"]
 BLEND = ["ensemble.py", "runs/one", "--name", "both"]
 SUBMIT = ["submit.py", "runs/both", "--day", "2026-01-02", "--overwrite"]
 PACKAGE = ["package.py", "runs/both", "--owner", "tester", "--competition", "music"]
@@ -40,12 +33,6 @@ def files_of_at_most(n_bytes: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def contents() -> dict[Path, bytes]:
-    """All files but locks, which stay."""
-    paths = (path for path in Path().rglob("*") if path.suffix != ".lock")
-    return {path: path.read_bytes() for path in paths if path.is_file()}
-
-
 def results() -> dict[Path, bytes]:
     """What does not depend on the time and the place it was made at."""
     lasting = {".csv", ".npy", ".safetensors"}
@@ -58,7 +45,7 @@ def finished(competition, tmp_path_factory):
     """A folder in which all commands were called with room enough."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "data").symlink_to(competition)
-    (folder / "one.toml").write_text(TOML)
+    (folder / "one.toml").write_text(SMALL.replace("small", "one"))
     rng = np.random.default_rng(0)
     for name in ("a.wav", "b.wav"):
         wavfile.write(folder / name, 22050, rng.normal(0, 0.1, 22050).astype(np.float32))
@@ -133,7 +120,7 @@ folders = ["--data.stores", f"{place}/stores", "--runs", f"{place}/runs"]
 statuses = []
 for name, options, n_bytes in (("one", "size=400k", 400_000), ("one", "size=64m", 10**9), ("two", "ro", 0)):
     allow(options, n_bytes)
-    statuses.append(call("train.py", "one.toml", "--name", name, *folders))
+    statuses.append(call("train.py", "one.toml", "--folds.n", "2", "--name", name, *folders))
     if name == "one" and statuses[-1] == 0:
         files = [f"{place}/runs/one/{each}.csv" for each in ("oof", "test")]
         subprocess.run(["cp", *files, "."], check=True)  # what is mounted here is seen here alone

@@ -9,23 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mistakes import SMALL
 
 from music_emotion.files import read_json
 
 ROOT = Path(__file__).parents[1]
-SMALL = """
-name = "small"
-[excerpt]
-frames = 32
-test = 2
-[model]
-widths = [8, 16]
-[train]
-epochs = 1
-batch_size = 8
-[folds]
-n = 2
-"""
 FRESH = """
 import json, sys
 from music_emotion.cli import main
@@ -45,7 +33,7 @@ def test_submit_compare_and_report_need_no_data_stores_weights_or_torch(
     (tmp_path / "data").symlink_to(competition)
     monkeypatch.chdir(tmp_path)
     Path("small.toml").write_text(SMALL)
-    assert run_script("train.py", "small.toml")[0] == 0
+    assert run_script("train.py", "small.toml", "--folds.n", "2")[0] == 0
     assert run_script("ensemble.py", "runs/small", "--name", "both")[0] == 0
     Path("data").unlink()
     shutil.rmtree("stores")
