@@ -37,12 +37,6 @@ def test_an_ablation_changes_one_key_of_ablation_default_or_of_an_ablation_it_go
         assert not {"data.root", "data.stores", "folds.groups"} & changed
 
 
-def test_differing_keys_are_dotted():
-    one = experiment_to_dict(Experiment())
-    other = experiment_to_dict(build_experiment({"seeds": [1], "optim": {"learning_rate": 1e-4}}, "here"))
-    assert differing_keys(one, other) == ["optim.learning_rate", "seeds"]
-
-
 SVR = "[classical]\nkind = 'svr'\n"
 TEACHERS = "[pseudo]\nteachers = ['a']\n"
 
@@ -50,11 +44,8 @@ TEACHERS = "[pseudo]\nteachers = ['a']\n"
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[optim]\nlearning_rat = 1", r"unknown key 'optim.learning_rat'; did you mean 'learning_rate'\?"),
         ("modle = 1", r"unknown key 'modle'; did you mean 'model'\?"),
-        ("[model]\nkind = 'cnov'", r"model.kind is 'cnov'; .*did you mean 'conv'\?"),
         ("[train]\nepochs = 0", "train.epochs is 0; input should be greater than or equal to 1"),
-        ("[train]\nepochs = 'many'", "train.epochs is 'many'"),
         ("[optim]\nlearning_rate = nan", "optim.learning_rate is nan"),
         ("seeds = []", r"seeds is \[\]; give at least one, each once"),
         ("seeds = [1, 1]", "each once"),
@@ -91,7 +82,6 @@ TEACHERS = "[pseudo]\nteachers = ['a']\n"
         ("[classical]\nkind = 'boosting'\nclip_share = 0.5", "'boosting' fits all clips"),
         (f"{SVR}[data]\nrate = 'beat'", "'svr' needs frames of equal length.*data.rate 'full'"),
         (f"{SVR}[model]\ntrunk = 'a'", "'svr' has no use for model.trunk or weights"),
-        ("name = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_file_gets_a_sentence_that_names_it(tmp_path, text, sentence):

@@ -5,7 +5,6 @@ import os
 import stat
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from music_emotion import files
@@ -64,12 +63,6 @@ def test_a_broken_or_missing_json_file_gets_a_sentence(tmp_path, content):
         read_json(tmp_path / "a.json")
     with pytest.raises(InputError, match=r"a\.json/b does not exist"):
         read_json(tmp_path / "a.json" / "b")
-
-
-def test_tables_are_written_without_their_index(tmp_path):
-    table = pd.DataFrame({"Id": [3, 1], "value": [0.1, 1 / 3]}, index=[7, 8])
-    files.write_table(tmp_path / "a.csv", table)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.csv"), table.reset_index(drop=True))
 
 
 def test_messages_name_five_of_many_and_the_nearest_word():

@@ -25,13 +25,12 @@ def test_a_table_is_sorted_by_id_and_reads_back_exactly(tmp_path):
     assert path.read_text().startswith("Id,valence,Hip-Hop\n10,")
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_table_of_repeated_ids_or_values_that_are_not_finite_is_not_written(tmp_path, value):
-    values = VALUES.copy()
-    values[2, 1] = value
+def test_a_table_of_repeated_ids_or_values_that_are_not_finite_is_not_written(tmp_path):
+    infinite = VALUES.copy()
+    infinite[2, 1] = np.inf
     for table, sentence in (
         (table_of([20, 10, 20, 20]), r"valid\.csv: 1 ids occur more than once: 20\."),
-        (table_of([30, 10, 40, 20], values), r"1 clips have predictions that are not finite numbers: 40\."),
+        (table_of([30, 10, 40, 20], infinite), r"1 clips have predictions that are not finite numbers: 40\."),
     ):
         with pytest.raises(InputError, match=sentence):
             write_predictions(tmp_path / "valid.csv", table)

@@ -103,7 +103,6 @@ def test_proposals_are_rounded_numbers_whole_ones_and_choices(read):
     [
         ('"classical.alhpa" = { low = 1, high = 2 }', "unknown key 'classical.alhpa'; did you mean 'alpha'"),
         ('"classical.alpha" = { low = 2, high = 1 }', "classical.alpha can't be searched: .*low"),
-        ('"classical.alpha" = { low = 0, high = 1, log = true }', "can't be searched: `low > 0` must hold"),
         ('"classical.alpha" = { low = -1, high = 1 }', "classical.alpha is -1"),
         ('"classical.alpha" = { low = 1, high = inf }', "finite number"),
         ('"classical.alpha" = { low = 1, hihg = 2 }', "can't be searched: .*hihg"),
@@ -132,17 +131,14 @@ TRUNKS = ['"train.epochs" = [2]', '"model.widths" = [[8]]', "[[grid]]", '"excerp
     ("text", "sentence"),
     [
         (grid('"model.knid" = ["conv"]'), "unknown key 'model.knid'"),
-        (grid('"model.kind" = ["cnov"]'), "did you mean 'conv'"),
         (grid('"model.kind" = ["conv", "conv"]'), "gives the row conv twice"),
         ('base = "emotion.toml"\ngrid = []', "gives no rows"),
-        (grid('"model.kind" = ["conv"]').replace("emotion", "missing"), "missing.toml does not exist"),
         (f'pretrain = "genres.toml"\n{grid(*TRUNKS)}', "different trunks of the one name 8-genres"),
         ("base = 3", "base is 3"),
         ('base = "emotion.toml"', r"either \[\[grid\]\] or \[search\], but this has neither"),
         (grid('"seeds" = [[0]]') + "\n" + search('"seeds" = [[0]]').partition("\n")[2], "but this has both"),
         (search('"seeds" = [[0]]', "trials = 0"), "trials is 0"),
         (search('"seeds" = [[0]]', "trails = 1"), "unknown key 'search.trails'; did you mean 'trials'"),
-        ("base = ", "is not valid TOML"),
     ],
 )
 def test_a_wrong_study_gets_a_sentence_before_any_work(read, text, sentence):

@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.blend_runs import blend_runs, check_current, vote
-from music_emotion.evaluation.scores import score_repeats, score_run
-from music_emotion.files import InputError, read_json, read_predictions, write_json, write_predictions
+from music_emotion.evaluation.scores import score_repeats
+from music_emotion.files import InputError, read_json, read_predictions, write_predictions
+from music_emotion.runs import read_experiment
 
 BENCH = Path(__file__).parents[2] / "research" / "runs" / "bench"
-CLASSES = ["Blues", "Folk"]
 
 
 def test_the_tracked_blend_is_the_same_when_it_is_made_again(tmp_path):
@@ -62,26 +60,20 @@ def test_what_can_not_be_blended_is_refused(leave, runs, truth, noisy):
 
 
 @pytest.fixture
-def voters(runs):
+def voters(leave, genres):
     """Three scored genre runs: two of the same repeats or folds, and one of another seed."""
 
     def write_runs(split: str) -> list[Path]:
-        random, ids = np.random.default_rng(0), pd.Index(range(40), name="Id")
-        truth = pd.DataFrame(np.eye(2)[random.integers(0, 2, 40)], ids, CLASSES)
-        for name, seed in (("one", 0), ("two", 0), ("other", 1)):
-            settings = {"name": name, "task": "genre", "seeds": [seed], "folds": {"split": split, "n": 2}}
-            experiment = build_experiment(settings, name)
-            write_json(runs / name / "experiment.json", experiment_to_dict(experiment))
-            for fold in range(1 if experiment.has_repeats else 2):
-                table = pd.DataFrame(random.random((40, 2)), ids, CLASSES)
-                place = runs / name / f"seed{seed}" / f"fold{fold}"
-                write_predictions(place / "valid.csv", table.iloc[fold::2])
-                write_predictions(place / "test.csv", table.iloc[20:] if experiment.has_repeats else table)
-            if experiment.has_repeats:
-                score_repeats(runs / name, experiment, {"valid": truth, "test": truth}, [7])
-            else:
-                score_run(runs / name, experiment, truth)
-        return [runs / name for name in ("one", "two", "other")]
+        known, made = genres()[0], []
+        settings = {"task": "genre", "folds": {"split": split, "n": 2}}
+        n_folds = 1 if split == "holdout" else 2
+        for number, (name, seed) in enumerate({"one": 0, "two": 0, "other": 1}.items()):
+            guessed = {seed: genres(number, noise=2 - number)[1] / 4}
+            run = leave(name, known, guessed, settings, only=range(n_folds), n_folds=n_folds)
+            if split == "holdout":
+                score_repeats(run, read_experiment(run), {"valid": known, "test": known}, [7])
+            made.append(run)
+        return made
 
     return write_runs
 
@@ -90,17 +82,17 @@ def voters(runs):
 def test_a_vote_is_the_mean_of_probabilities_and_is_scored_like_its_members(voters, runs, split):
     one, two, _ = voters(split)
     text = vote([one, two], runs / "vote")
-    assert ("vote (1 repeats, 20 test clips each" if split == "holdout" else "vote (out-of-fold") in text
+    assert ("vote (1 repeats, 10 test clips each" if split == "holdout" else "vote (out-of-fold") in text
     for name in ("seed0/fold0/valid.csv", "seed0/fold0/test.csv"):
         tables = [read_predictions(folder / name) for folder in (one, two, runs / "vote")]
         pd.testing.assert_frame_equal(tables[2], (tables[0] + tables[1]) / 2)
     held, scores = (read_json(folder / "scores.json") for folder in (one, runs / "vote"))
     if split == "holdout":
         sizes = ("n_train", "n_valid", "n_test")
-        assert [scores["repeats"][0][size] for size in sizes] == [7, 20, 20]
+        assert [scores["repeats"][0][size] for size in sizes] == [7, 60, 10]
         assert scores["repeats"][0]["test"]["loss"] < held["repeats"][0]["test"]["loss"]
     else:
-        assert scores["n"] == held["n"] == 40
+        assert scores["n"] == held["n"] == 60
         assert (runs / "vote" / "truth.csv").read_text() == (one / "truth.csv").read_text()
     assert read_json(runs / "vote" / "vote.json")["members"] == [str(one), str(two)]
 
@@ -116,6 +108,6 @@ def test_only_finished_runs_of_the_same_folds_vote(voters, runs):
         vote([one, other], runs / "vote")
     table = read_predictions(two / "seed0" / "fold0" / "test.csv")
     write_predictions(two / "seed0" / "fold0" / "test.csv", table.iloc[1:])
-    with pytest.raises(InputError, match=r"two/seed0/fold0/test\.csv and .* differ in 1 clips \(20\)"):
+    with pytest.raises(InputError, match=r"two/seed0/fold0/test\.csv and .* differ in 1 clips \(100\)"):
         vote([one, two], runs / "vote")
     assert not list((runs / "vote").glob("seed*"))

@@ -1,24 +1,18 @@
 """The report: its numbers against ones computed otherwise, and what it makes of damaged files."""
 
-import json
 import re
 import shutil
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from scipy.stats import rankdata, spearmanr, zscore
 
-from music_emotion.config import Experiment, build_experiment, experiment_to_dict
+from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.report import read_report
 from music_emotion.evaluation.report_tables import make_page
-from music_emotion.evaluation.scores import score_run
-from music_emotion.files import InputError, read_json, write_json, write_predictions
+from music_emotion.files import InputError, read_json, write_json
 
-GENRES = ["Blues", "Folk", "Jazz"]
 TITLE = "`data/own`: valence and energy, 60 clips"
 BOTH = ["valence", "energy"]
 
@@ -27,9 +21,9 @@ BOTH = ["valence", "energy"]
 def write_in(leave_in, truth, noisy):
     """Leave a run of this much noise: `write_in(runs, "one", 0.3, {"train": {"epochs": 3}})`."""
 
-    def write_run(runs, name, noise, settings=None, only=range(5), known=truth) -> None:
+    def write_run(runs, name, noise, settings=None, known=truth, **folds) -> None:
         seeds = (settings or {}).get("seeds", [0])
-        leave_in(runs, name, known, {k: noisy(noise, k + 1)[list(known)] for k in seeds}, settings, only)
+        leave_in(runs, name, known, {k: noisy(noise, k + 1)[list(known)] for k in seeds}, settings, **folds)
 
     return write_run
 
@@ -45,32 +39,25 @@ def page_of(runs: Path, experiments: Path = Path("none"), **arguments) -> str:
     return make_page(report, "music-emotion report", experiments, **arguments)
 
 
-def open_run(place: Path, settings: dict) -> Experiment:
-    experiment = build_experiment({"data": {"root": "data/own"}, **settings, "name": place.name}, "test")
-    write_json(place / "experiment.json", experiment_to_dict(experiment))
-    return experiment
-
-
 @pytest.fixture(scope="module")
-def runs_of_all_kinds(tmp_path_factory, write_in, truth):
+def runs_of_all_kinds(tmp_path_factory, leave_in, write_in, truth, genres):
     """Runs that tests must not change."""
     runs = tmp_path_factory.mktemp("report") / "runs"
     write_in(runs, "usual", 0.4, {"seeds": [0]})
     write_in(runs, "better", 0.1, {"seeds": [1], "train": {"epochs": 3}})
     write_in(runs, "alike", 0.4, {"seeds": [5], "train": {"epochs": 4}})
     write_in(runs, "first", 0.1, {"train": {"epochs": 3}, "seeds": [4]}, only=[0])
+    write_in(runs, "thirds", 0.4, {"train": {"epochs": 3}, "folds": {"n": 3}}, only=range(3), n_folds=3)
     data = {"root": "data/own", "targets": ["energy"]}
     write_in(runs, "single", 0.1, {"data": data, "seeds": [6]}, known=truth[["energy"]])
     turned = truth.iloc[::-1].set_index(truth.index)  # the same ids in another set
     write_in(runs, "foreign", 0.2, {"data": {"root": "data/other"}}, known=turned)
     write_in(runs, "relabelled", 0.2, {"train": {"epochs": 3}}, known=turned + 1)
     blend_runs([runs / "usual", runs / "better"], runs / "both", "z-score", 0.5)
-    rng, ids = np.random.default_rng(0), pd.Index(range(1, 41), name="Id")
-    known = pd.DataFrame(np.eye(3)[rng.integers(0, 3, 40)], ids, GENRES)
-    write_predictions(runs / "genres/seed0/fold0/valid.csv", known + rng.random((40, 3)))
-    settings = {"task": "genre", "train": {"select": "best-score"}}
-    score_run(runs / "genres", open_run(runs / "genres", settings), known)
-    open_run(runs / "split", {"folds": {"split": "holdout"}, "seeds": [0, 1]})
+    known, guessed = genres()
+    leave_in(runs, "genres", known, {0: guessed}, {"task": "genre", "train": {"select": "best-score"}}, [0])
+    split = {"data": {"root": "data/own"}, "folds": {"split": "holdout"}, "seeds": [0, 1], "name": "split"}
+    write_json(runs / "split" / "experiment.json", experiment_to_dict(build_experiment(split, "test")))
     score = {"value": 0.5, "sd": 0.1234, "low": 0.4, "high": 0.6}
     one = {"value": 0.25, "sd": None, "low": 0.25, "high": 0.25}
     repeated = {"test": {"energy": score, "mean": score}, "last": {"energy": one, "mean": one}}
@@ -104,48 +91,36 @@ def row(rows: list[dict[str, str]], name: str) -> dict[str, str]:
     return found
 
 
-def resampled(truth, table, targets) -> np.ndarray:
-    """Mean correlation in 2000 resamples, as one minus half the squared distance of standardised ranks."""
-    drawn = np.random.default_rng(0).integers(0, len(truth), (2000, len(truth)))
-    ranks = [zscore(rankdata(each[targets].to_numpy()[drawn], axis=1), axis=1) for each in (truth, table)]
-    return (1 - ((ranks[0] - ranks[1]) ** 2).mean(axis=1) / 2).mean(axis=1)
+def unsigned(difference: str) -> str:
+    return difference.replace("[+", "[").replace(", +", ", ")
 
 
-def bounds(drawn: np.ndarray) -> str:
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"[{low:.3f}, {high:.3f}]"
-
-
-def correlation(truth, table, targets) -> float:
-    return float(np.mean([spearmanr(truth[name], table.loc[truth.index, name])[0] for name in targets]))
-
-
-def test_scores_intervals_and_pairs_are_those_computed_by_hand(page, truth, noisy):
+def test_scores_intervals_and_pairs_are_those_of_the_resampled_scores(page, truth, noisy, cells):
     rows = tables(page())[TITLE]
     means = [float(each["mean"].split()[0]) for each in rows]
     assert means == sorted(means, reverse=True)
-    usual, usual_mean = resampled(truth, noisy(0.4, 1), BOTH), correlation(truth, noisy(0.4, 1), BOTH)
-    for name, table in {"usual": noisy(0.4, 1), "better": noisy(0.1, 2), "alike": noisy(0.4, 6)}.items():
-        cells, drawn, mean = row(rows, name), resampled(truth, table, BOTH), correlation(truth, table, BOTH)
-        energy = correlation(truth, table, ["energy"])
-        assert cells["mean"] == f"{mean:.3f} {bounds(drawn)}"
-        assert cells["energy"] == f"{energy:.3f} {bounds(resampled(truth, table, ['energy']))}"
-        if name != "usual":
-            low, high = np.quantile(drawn - usual, [0.025, 0.975])
-            mark = "**" * bool(low > 0 or high < 0)
-            difference = f"{mark}{mean - usual_mean:+.3f} {bounds(drawn - usual)}{mark}, n = 60"
-            assert cells["difference to `usual`"] == difference
+    usual = noisy(0.4, 1)
+    for name, table, mark in (("better", noisy(0.1, 2), "**"), ("alike", noisy(0.4, 6), "")):
+        shown = row(rows, name)
+        mean, of_usual, difference, _ = cells("emotion", truth, (table, usual), BOTH)
+        assert (shown["mean"], row(rows, "usual")["mean"]) == (mean, of_usual)
+        assert shown["energy"] == cells("emotion", truth, (table, usual), ["energy"])[0]
+        assert shown["difference to `usual`"] == f"{mark}{unsigned(difference)}{mark}, n = 60"
     assert row(rows, "usual")["difference to `usual`"] == "the default"
-    assert "**+" in row(rows, "better")["difference to `usual`"]
-    assert "**" not in row(rows, "alike")["difference to `usual`"]
 
 
-def test_the_headline_is_the_mean_of_the_named_targets_and_another_default_can_be_named(page, truth, noisy):
-    cells = row(tables(page(headline=["valence"]))[TITLE], "better")
-    drawn, others = (resampled(truth, table, ["valence"]) for table in (noisy(0.1, 2), noisy(0.4, 1)))
-    assert cells["mean of valence"] == cells["valence"] != cells["mean"]
-    assert bounds(drawn - others) in cells["difference to `usual`"]
+def test_headline_default_and_ablations_can_be_named(page, truth, noisy, cells):
+    shown = row(tables(page(headline=["valence"]))[TITLE], "better")
+    difference = cells("emotion", truth, (noisy(0.1, 2), noisy(0.4, 1)), ["valence"])[2]
+    assert shown["mean of valence"] == shown["valence"] != shown["mean"]
+    assert unsigned(difference) in shown["difference to `usual`"]
     assert row(tables(page(default="better"))[TITLE], "better")["difference to `better`"] == "the default"
+    varied = tables(page(ablations=["usual"]))["Ablations of `usual`"]  # without those of other folds
+    assert {each["run"]: each["setting"] for each in varied} == {
+        "`better`": "`seeds [1]`, `train.epochs 3`",
+        "`alike`": "`seeds [5]`, `train.epochs 4`",
+        "`usual`": "–",
+    }
     with pytest.raises(InputError, match="'bettre' has no out-of-fold scores; did you mean 'better'"):
         page(default="bettre")
     with pytest.raises(InputError, match=r"target 'valenec' of --headline; did you mean 'valence'\?"):
@@ -154,18 +129,17 @@ def test_the_headline_is_the_mean_of_the_named_targets_and_another_default_can_b
         page(ablations=["both"])
 
 
-def test_runs_of_fewer_clips_or_targets_are_compared_over_theirs(page, truth, noisy, folds):
+def test_runs_of_fewer_clips_or_targets_are_compared_over_theirs(page, truth, noisy, folds, cells):
     found = tables(page(headline=["valence"], default="usual"))
-    cells = row(found["`data/own`: valence and energy, 12 clips"], "first")
-    inside = truth.loc[folds == 0]
-    gain = correlation(inside, noisy(0.1, 5), ["valence"]) - correlation(inside, noisy(0.4, 1), ["valence"])
-    assert (cells["folds"], cells["seeds"]) == ("1 of 5", "1")
-    assert f"{gain:+.3f} [" in cells["difference to `usual`"]
-    assert cells["difference to `usual`"].endswith("n = 12")
-    cells = row(found["`data/own`: energy, 60 clips"], "single")
-    gain = correlation(truth, noisy(0.1, 7), ["energy"]) - correlation(truth, noisy(0.4), ["energy"])
-    assert cells["difference to `usual`"].startswith(f"**{gain:+.3f} [")
-    assert not [name for name in cells if name.startswith("mean")]
+    shown = row(found["`data/own`: valence and energy, 12 clips"], "first")
+    pair = noisy(0.1, 5)[folds == 0], noisy(0.4, 1)[folds == 0]
+    difference = cells("emotion", truth[folds == 0], pair, ["valence"])[2]
+    assert (shown["folds"], shown["seeds"]) == ("1 of 5", "1")
+    assert shown["difference to `usual`"] == f"{unsigned(difference)}, n = 12"
+    shown = row(found["`data/own`: energy, 60 clips"], "single")
+    difference = cells("emotion", truth, (noisy(0.1, 7), noisy(0.4)), ["energy"])[2]
+    assert shown["difference to `usual`"].startswith(f"**{unsigned(difference)}**")
+    assert not [name for name in shown if name.startswith("mean")]
     other = "`data/other`: valence and energy, 60 clips"  # the same ids in another set are other clips
     titles = [title for title in found if "valence and energy, 60" in title]
     assert titles == [other, TITLE, f"{TITLE} (other labels, 2)"]
@@ -179,7 +153,7 @@ def test_genre_runs_and_repeats_have_their_rows(page, runs_of_all_kinds):
         score = scores[name]
         assert cells[title] == f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
     assert cells["run"] == "`genres` *(selected on validation)*"
-    assert (cells["clips"], cells["classes"], cells["folds"]) == ("40, out of fold", "3", "1 of 5")
+    assert (cells["clips"], cells["classes"], cells["folds"]) == ("12, out of fold", "3", "1 of 5")
     first, last = found["`data/own`: energy, repeated splits"]
     assert (first["energy"], last["energy"]) == ("0.500 ± 0.123 [0.400, 0.600]", "0.250 [0.250, 0.250]")
     assert (first["seeds"], first["clips"]) == ("2", "9 to 11, test split")
@@ -207,17 +181,14 @@ def no_score_of_a_seed(scores: dict) -> None:
     del scores["per_seed"]["0"]["energy"]
 
 
-DAMAGES = (  # a file, what becomes of it, and a part of the sentence
+DAMAGES = (  # a file, its content or what changes it, and a part of the sentence
     ("scores.json", b'{"pooled"', r"is not valid JSON .* Delete it to write it"),
     ("scores.json", b'{"pooled": {"energy": {"low": 0}}}', r"pooled\.energy\.value is missing"),
     ("scores.json", b"{}", "holds no scores"),
     ("scores.json", other_value, "give other scores than scores.json holds"),
     ("scores.json", no_score_of_a_seed, "holds no 'energy' of a single seed or fold"),
     ("scores.json", None, r"is not finished: .* 5 trained folds"),
-    ("scores.json", Path.mkdir, "is a folder"),
     ("oof.csv", None, r"oof\.csv does not exist"),
-    ("oof.csv", b"Id,valence\n1,", r"oof\.csv"),
-    ("truth.csv", None, r"truth\.csv does not exist"),
     ("truth.csv", b"\xff\xfe\x00", r"truth\.csv"),
     ("truth.csv", b"Id,valence,energy\n1,.5,.5\n", r"are not of the same clips and columns"),
     ("vote.json", b'{"members": "one"}', r"vote\.json: input should be a valid list"),
@@ -227,15 +198,12 @@ DAMAGES = (  # a file, what becomes of it, and a part of the sentence
 
 
 def damage(path: Path, change) -> None:
-    content = path.read_bytes() if path.exists() else b""
-    path.unlink(missing_ok=True)
-    if isinstance(change, bytes):
+    if change is None:
+        path.unlink()
+    elif isinstance(change, bytes):
         path.write_bytes(change)
-    elif change is Path.mkdir:
-        path.mkdir()
-    elif change is not None:
-        scores = json.loads(content)
-        change(scores)
+    else:
+        change(scores := read_json(path))
         write_json(path, scores)
 
 

@@ -1,7 +1,5 @@
 """Scores of runs from their files: what is written, what is said, and what is refused."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +9,7 @@ from music_emotion.config import Experiment
 from music_emotion.evaluation.intervals import resampled_scores
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.evaluation.scores import read_classes, score_folds, score_run, summary
-from music_emotion.files import InputError, read_json, read_predictions, write_predictions
-
-ROOT = Path(__file__).parents[2]
+from music_emotion.files import InputError, read_json, write_predictions
 
 
 @pytest.fixture
@@ -95,13 +91,3 @@ def test_a_genre_run_has_scores_report_confusion_matrix_and_truth(tmp_path):
     held.unlink()
     with pytest.raises(InputError, match=r"truth\.csv does not exist"):
         read_classes(held, list(truth))
-
-
-def test_scores_of_tracked_runs_are_what_they_were():
-    tracked = sorted((ROOT / "research" / "runs").glob("*/truth.csv"))[::4]
-    assert len(tracked) >= 6
-    for path in tracked:
-        known, predicted = (read_predictions(path.with_name(name)) for name in ("truth.csv", "oof.csv"))
-        held = read_json(path.with_name("scores.json"))["pooled"]
-        found = resampled_scores("emotion", known, predicted).intervals()
-        assert {name: pytest.approx(each, abs=1e-9) for name, each in held.items()} == found, path
