@@ -297,6 +297,7 @@ def test_families_are_in_seconds_whatever_the_frame_rate():
     close(fine["onset_intervals"], coarse["onset_intervals"], rtol=1e-3, atol=1e-9)
     close(fine["onsets_by_band"][:8], coarse["onsets_by_band"][:8], rtol=1e-3)
     close(fine["attack"], coarse["attack"], atol=3)
+    close(fine["beat_modulation"] + np.log(2), coarse["beat_modulation"], atol=0.2)  # per frame
     bends = steady()
     bends[:128] += 20 * np.sin(np.arange(646, dtype=np.float32) / 90) ** 2
     coarse, fine = at_two_frame_rates(bends)
