@@ -154,25 +154,22 @@ def test_a_row_whose_trunk_diverges_is_noted_too(run):
     assert problems.str.contains("genres/seed0/fold0: the loss is nan in epoch 1").tolist() == [True] * 2
 
 
-@pytest.mark.parametrize("is_trunk", [False, True])
-def test_what_another_process_trains_is_waited_for(run, pretend, folder, monkeypatch, is_trunk):
-    trained = pretend(near_100)
-    pretrain = 'pretrain = "genres.toml"\n[fixed]\n"folds.split" = "holdout"\n' if is_trunk else ""
-    held = folder / ("mel-genres" if is_trunk else "mel")
+def test_what_another_process_trains_is_waited_for(run, pretend, folder, monkeypatch):
+    trained, waited = pretend(near_100), []
+    held = folder / "mel-genres"
     held.mkdir(parents=True)
     other = FileLock(held / "row.lock").acquire()
-    waited = []
 
     def die(_: float) -> None:
         waited.append(list(trained))
         other.lock.release()
 
     monkeypatch.setattr(studies, "time", SimpleNamespace(sleep=die))
-    table = run(pretrain + grid('"data.rows" = ["mel", "fused"]'), SMALL if is_trunk else RIDGE)
+    trunks = 'pretrain = "genres.toml"\n[fixed]\n"folds.split" = "holdout"\n'
+    table = run(trunks + grid('"data.rows" = ["mel", "fused"]'), SMALL)
     assert table["row"].tolist() == ["mel", "fused"]
-    before = ["fused-genres", "fused"] if is_trunk else ["fused"]
-    assert waited == [before]
-    assert trained == [*before, *(["mel-genres"] if is_trunk else []), "mel"]
+    assert waited == [["fused-genres", "fused"]]
+    assert trained == ["fused-genres", "fused", "mel-genres", "mel"]
 
 
 def test_a_grid_may_grow_and_lose_rows_and_its_table_never_shrinks(run, pretend, monkeypatch):
