@@ -66,17 +66,6 @@ def test_excerpts_are_cut_from_their_own_clip_and_padded(lengths, n_frames, n, p
     assert batch["values"].dtype == batch["frames"].dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("rows", "n_rows", "first"), [("mel", 128, 10), ("chroma", 12, -40), ("fused", 140, 10)]
-)
-def test_only_the_asked_rows_are_given(rows, n_rows, first):
-    dataset = EvenExcerpts(clip_set([9]), DataSection(rows=rows), ExcerptSection(frames=4, test=1))
-    frames = items_of(dataset)["frames"]
-    assert frames.shape == (1, n_rows, 4)
-    assert frames[0, 0, 0] == first
-    assert frames[0, -1, 0] == (-40 if rows == "mel" else 1)
-
-
 def test_training_excerpts_depend_on_seed_and_epoch_but_not_on_the_batch_size():
     def drawn(seed: int, *epochs: int, batch_size: int = 12) -> torch.Tensor:
         dataset = TrainingExcerpts(clip_set([90] * 12), FUSED, ExcerptSection(frames=16, per_clip=1), seed)
@@ -111,13 +100,16 @@ def test_a_short_last_batch_is_left_out_in_training_unless_it_is_the_only_one():
 
 
 @pytest.mark.parametrize("rows", ["mel", "chroma", "fused"])
-def test_row_statistics_are_numpys_over_the_frames_of_the_given_clips(rows):
+def test_only_the_asked_rows_are_given_and_their_statistics_are_numpys_over_the_given_clips(rows):
     clips = clip_set([40, 1, 25, 60])
     clips.store.frames[:] = np.random.default_rng(0).normal(-40, 20, clips.store.frames.shape)
     clips.store.frames[:, [0, 139]] = 1
-    mean, deviation = row_statistics(clips.select(np.array([3, 1, 0])), DataSection(rows=rows))
+    data = DataSection(rows=rows)
+    mean, deviation = row_statistics(clips.select(np.array([3, 1, 0])), data)
     given_frames = np.concatenate([clips.store.frames[:41], clips.store.frames[66:]]).astype(np.float64)
     own = {"mel": slice(0, 128), "chroma": slice(128, 140), "fused": slice(0, 140)}[rows]
+    whole = items_of(EvenExcerpts(clips.select(np.array([2])), data, ExcerptSection(frames=None)))["frames"]
+    np.testing.assert_array_equal(whole[0], clips.store.frames[41:66, own].T)
     np.testing.assert_allclose(mean, given_frames[:, own].mean(axis=0), rtol=1e-6)
     expected = given_frames.std(axis=0)
     expected[[0, 139]] = 1  # of a row that never changes

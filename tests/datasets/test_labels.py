@@ -48,17 +48,13 @@ def test_only_the_wanted_targets_are_kept_and_checked_in_the_order_asked(written
     assert table.loc[5].tolist() == [0.2, 0.1]
 
 
-def test_thousands_of_bad_cells_stay_a_readable_message(written):
-    path = written(*(f"{clip},7,0.5,0.5" for clip in range(3000)))
-    with pytest.raises(InputError, match=r"3000 cells can't be used: line 1: .*; \.\.\.\. Correct") as error:
-        read_targets(path)
-    assert len(str(error.value)) < 1000
-
-
-def test_another_range_is_the_experiments_choice(written):
+def test_another_range_is_the_experiments_choice_and_thousands_of_bad_cells_stay_a_readable_message(written):
     path = written("Id,valence", "1,-3", "2,9", "3")
     with pytest.raises(InputError, match="line 3: valence is 9; expected -3 to 8; line 4 has 1 fields"):
         read_targets(path, allowed=(-3, 8))
+    path = written(*(f"{clip},7,0.5,0.5" for clip in range(3000)))
+    with pytest.raises(InputError, match=r"3000 cells can't be used: line 1: .{,900}; \.\.\.\. Correct"):
+        read_targets(path)
 
 
 def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(written):
