@@ -204,12 +204,14 @@ def test_flags_take_the_place_of_the_files_settings_not_of_the_defaults(tmp_path
     file = tmp_path / "trees.toml"
     file.write_text('task = "genre"\n[train]\nepochs = 7\n[folds]\nn = 3\n[augment]\ntime_masks = false\n')
     flags = "--classical.kind svm --seeds 3 --train.batch-size 4 --augment.equaliser false"
+    flags += " --augment.no-frequency-masks --train.no-ema"
     _, bound, *_ = cli._app().parse_args(["train", str(file), *flags.split()])
     experiment = experiment_of(file, bound.arguments["experiment"])
     assert (experiment.task, experiment.classical.kind) == ("genre", "svm")  # no svm without the file's task
     assert (experiment.train.epochs, experiment.train.batch_size) == (7, 4)
     assert (experiment.folds.n, experiment.seeds) == (3, (3,))
     assert experiment.augment.time_masks is experiment.augment.equaliser is None
+    assert experiment.augment.frequency_masks is experiment.train.ema is None
 
 
 def test_help_names_every_flag_and_loads_no_heavy_library(run_script):

@@ -13,6 +13,25 @@ from music_emotion.files import InputError
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import run_experiment
 
+FOLD = """
+import sys
+from pathlib import Path
+from music_emotion.config import build_experiment
+from music_emotion.training.accelerator import make_accelerator
+from music_emotion.training.folds import run_experiment
+root, stores, runs = sys.argv[1:]
+sections = {"excerpt": {"frames": 32}, "folds": {"n": 3}, "model": {"widths": [4]}, "train": {"epochs": 1}}
+experiment = build_experiment({"data": {"root": root, "stores": stores}, **sections}, "tiny")
+run_experiment(experiment, make_accelerator(), Path(runs) / "tiny", only_fold=0)
+print(*sorted(name for name in sys.modules if name.split(".")[0] == "music_emotion"))
+"""
+
+
+def test_a_training_imports_few_files_of_ours(competition, tmp_path):
+    command = [sys.executable, "-c", FOLD, str(competition), str(tmp_path / "stores"), str(tmp_path / "runs")]
+    imported = subprocess.check_output(command, text=True).splitlines()[-1].split()
+    assert 20 < len(imported) <= 45, imported
+
 
 @pytest.mark.usefixtures("own_accelerate")
 def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_path):

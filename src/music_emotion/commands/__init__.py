@@ -17,7 +17,7 @@ def _unchecked(given: dict[str, Any], _validate: Any) -> Experiment:
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
 FeatureFlags = Annotated[FeatureSettings, Parameter(name="*")]
-ExperimentFlags = Annotated[Experiment, WrapValidator(_unchecked), Parameter(name="*")]
+ExperimentFlags = Annotated[Experiment, WrapValidator(_unchecked), Parameter(name="*", negative_none="no-")]
 
 
 def given_settings(flags: Experiment) -> dict[str, Any]:
