@@ -115,7 +115,7 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
         both(
             lambda: Path("runs/small/seed0/fold0").mkdir(parents=True),
             write("runs/small/seed0/fold0/state.pt", "half a state"),
-        ),
+        )
     ),
     # what later commands read
     "run-missing": (nothing, ("submit.py", "runs/none")),

@@ -16,12 +16,7 @@ from accelerate.commands import launch
 from music_emotion.bench import training
 from music_emotion.cli import COMMANDS, main
 from music_emotion.config import build_experiment
-from music_emotion.experiment_files import (
-    experiment_toml,
-    lay_over,
-    read_differences,
-    to_toml,
-)
+from music_emotion.experiment_files import experiment_toml, lay_over, read_differences, to_toml
 from music_emotion.files import read_json
 
 ROOT = Path(__file__).parents[1]

@@ -17,16 +17,12 @@ from music_emotion.files import read_json
 TOML = """
 name = "{name}"
 task = "{task}"
-[excerpt]
-frames = 32
-test = 2
-[model]
-widths = [8, 16]
-[train]
-epochs = 2
-batch_size = 8
-[folds]
-n = 3
+excerpt.frames = 32
+excerpt.test = 2
+model.widths = [8, 16]
+train.epochs = 2
+train.batch_size = 8
+folds.n = 3
 """
 TRUNK = "runs/genre/seed0/fold0/model.safetensors"
 RUNS = {

@@ -7,13 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from music_emotion.evaluation.blend import (
-    blend,
-    choose_weights,
-    chosen_weights,
-    nested_blend,
-    standardise,
-)
+from music_emotion.evaluation.blend import blend, choose_weights, chosen_weights, nested_blend, standardise
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.files import InputError
 

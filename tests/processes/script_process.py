@@ -19,16 +19,12 @@ SERVER.set_forkserver_preload(["preloaded"])
 TOML = """
 name = "{name}"
 task = "{task}"
-[excerpt]
-frames = 32
-test = 2
-[model]
-widths = [8]
-[train]
-epochs = {epochs}
-batch_size = 16
-[folds]
-n = 3
+excerpt.frames = 32
+excerpt.test = 2
+model.widths = [8]
+train.epochs = {epochs}
+train.batch_size = 16
+folds.n = 3
 """
 _STEPS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 

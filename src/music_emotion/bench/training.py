@@ -136,9 +136,7 @@ def _report(
 
 
 def devices(
-    experiment: Path,
-    *flags: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    epochs: int = 6,
+    experiment: Path, *flags: Annotated[str, Parameter(allow_leading_hyphen=True)], epochs: int = 6
 ) -> None:
     """Time per epoch of an experiment's first fold on the CPU and, where there is one, on the GPU.
 
