@@ -37,6 +37,7 @@ def test_an_ablation_changes_one_key_of_ablation_default_or_of_an_ablation_it_go
         assert not {"data.root", "data.stores", "folds.groups"} & changed
 
 
+SECOND_HEAD = "loss.genre gives an emotion network a second head"
 SVR = "[classical]\nkind = 'svr'\n"
 TEACHERS = "[pseudo]\nteachers = ['a']\n"
 
@@ -62,7 +63,10 @@ TEACHERS = "[pseudo]\nteachers = ['a']\n"
         ("[loss]\nsquared = 0\npairwise = 1", r"ignore the scale.*small weight, such as 0\.1"),
         ("[loss]\nsoft_rank = -1", "loss.soft_rank is -1; input should be greater than or equal to 0"),
         ("[loss]\nrank_normal = true\nstandardise = false", r"Give loss.standardise true"),
-        ("task = 'genre'\n[loss]\ngenre = 1", "loss.genre gives an emotion network a second head"),
+        ("task = 'genre'\n[loss]\ngenre = 1", SECOND_HEAD),
+        (f"{SVR}[loss]\ngenre = 1", SECOND_HEAD),
+        ("[loss]\ngenre = 1\n[excerpt]\nframes = false", SECOND_HEAD),
+        ("[loss]\ngenre = 1\n[data]\nstatistics = 'a'\n[model]\nkind = 'mlp'", SECOND_HEAD),
         ("[data]\nnormalise = false", "augment.frequency_masks needs normalised rows"),
         (
             "[data]\nnormalise = false\n[augment]\nfrequency_masks = false\ntime_masks = false",

@@ -1,13 +1,6 @@
-"""Studies: their runs and tables, what a search learns from, and processes that share one or are killed."""
+"""Studies: their runs and tables, what a search learns from, and rows that another process trains."""
 
-import gc
-import multiprocessing
-import os
 import shutil
-import signal
-import socket
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,14 +10,12 @@ import pytest
 from filelock import FileLock
 
 from music_emotion import studies
-from music_emotion.commands.training import study
-from music_emotion.config import DataSection, Experiment, build_experiment, experiment_to_dict
+from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, read_json, write_json
 from music_emotion.studies import run_study
 from music_emotion.study_file import read_study
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.folds import run_experiment
 
 RIDGE = 'folds.split = "holdout"\nclassical.kind = "ridge"\n'
 SMALL = """
@@ -48,19 +39,6 @@ def search(space: str, trials: int, seed: int = 0) -> str:
 
 
 @pytest.fixture
-def write(tmp_path):
-    """Write a study of a small experiment, beside a genre experiment."""
-
-    def write_study(text: str, experiment: str = RIDGE, genres: str = SMALL) -> Path:
-        (tmp_path / "base.toml").write_text(f"seeds = [0]\n{experiment}")
-        (tmp_path / "genres.toml").write_text(f'task = "genre"\nseeds = [0]\n{genres}')
-        (tmp_path / "study.toml").write_text(f'name = "small"\nbase = "base.toml"\n{text}')
-        return tmp_path / "study.toml"
-
-    return write_study
-
-
-@pytest.fixture
 def folder(tmp_path) -> Path:
     return tmp_path / "runs" / "small"
 
@@ -71,11 +49,15 @@ def flags(competition, tmp_path):
 
 
 @pytest.fixture
-def run(write, flags, tmp_path):
-    """Write a study and run it on the small competition."""
+def run(flags, tmp_path):
+    """Write a study of a small experiment, beside a genre experiment, and run it on the small competition."""
 
-    def run_text(text: str, *experiments: str, runs: str = "runs") -> pd.DataFrame:
-        return run_study(read_study(write(text, *experiments), flags, tmp_path / runs), make_accelerator())
+    def run_text(text: str, experiment: str = RIDGE, genres: str = SMALL, runs: str = "runs") -> pd.DataFrame:
+        (tmp_path / "base.toml").write_text(f"seeds = [0]\n{experiment}")
+        (tmp_path / "genres.toml").write_text(f'task = "genre"\nseeds = [0]\n{genres}')
+        path = tmp_path / "study.toml"
+        path.write_text(f'name = "small"\nbase = "base.toml"\n{text}')
+        return run_study(read_study(path, flags, tmp_path / runs), make_accelerator())
 
     return run_text
 
@@ -185,21 +167,13 @@ def test_a_grid_may_grow_and_lose_rows_and_its_table_never_shrinks(run, pretend,
 
 def test_a_row_of_other_settings_is_no_line_and_is_refused_with_a_remedy(run, folder):
     run(grid('"classical.alpha" = [10]'))
-    with pytest.raises(
-        InputError, match=r"10 holds another experiment: data\.rows differ\. Give --runs anoth"
-    ):
+    with pytest.raises(InputError, match=r"10 holds another experiment: data\.rows differ\. Give --runs an"):
         run('[fixed]\n"data.rows" = "chroma"\n' + grid('"classical.alpha" = [1, 10]'))
     assert pd.read_csv(folder / "table.csv")["row"].tolist() == [1]
 
 
-def test_a_search_is_scored_on_validation_and_its_best_row_is_an_experiment(
-    write, flags, tmp_path, folder, capsys
-):
-    path = write(search(f'{ALPHA}\n"data.rows" = ["mel", "chroma"]', 3))
-    root, stores = flags.values()
-    data = DataSection(root=root, stores=stores, genres={})
-    study(path, experiment=Experiment(data=data), runs=tmp_path / "runs")
-    table = pd.read_csv(folder / "table.csv")
+def test_a_search_is_scored_on_validation_and_gives_an_experiment(run, flags, tmp_path, folder, run_script):
+    table = run(search(f'{ALPHA}\n"data.rows" = ["mel", "chroma"]', 3))
     assert sorted(table["trial"]) == [0, 1, 2]
     assert table["searched"].is_monotonic_decreasing
     for line in table.to_dict("records"):
@@ -210,7 +184,8 @@ def test_a_search_is_scored_on_validation_and_its_best_row_is_an_experiment(
     best = build_experiment(read_differences(folder / "best.toml"), "best")
     run_was = read_json(folder / table["row"][0] / "experiment.json")
     assert experiment_to_dict(best) == run_was | {"name": "small-best"}
-    printed = capsys.readouterr().out
+    places = [f"--{key}={value}" for key, value in flags.items()]
+    _, printed, _ = run_script("study.py", tmp_path / "study.toml", *places, "--runs", tmp_path / "runs")
     assert all(name in printed for name in table["row"])
     assert (folder / "best.toml").read_text() in printed
     assert "those of one repeat validate another, so it is a little too good" in printed
@@ -258,84 +233,3 @@ def test_trials_of_another_search_are_refused(run, pretend):
     for text, experiment in ((ALPHA.replace("1e4", "1e3"), RIDGE), (ALPHA, f"{RIDGE}classical.rounds = 2\n")):
         with pytest.raises(InputError, match="trials of another"):
             run(search(text, 1), experiment)
-
-
-@pytest.mark.parametrize("batch_size", [2, 128])
-def test_the_smallest_and_largest_batches_can_be_trained(small, tmp_path, batch_size):
-    train, repeats = {"batch_size": batch_size, "epochs": 1}, {"split": "holdout"}
-    run_experiment(small(train=train, folds=repeats, excerpt={"per_clip": 1}), make_accelerator(), tmp_path)
-    assert read_json(tmp_path / "scores.json")["repeats"][0]["n_train"] % 2 == 1
-
-
-def run_in_process(path: Path, flags: dict, output: Path, environment: dict) -> None:
-    gc.freeze()
-    os.environ.update(environment)
-    sys.stdout = output.open("w", buffering=1)
-    run_study(read_study(path, flags, path.parent / "runs"), make_accelerator())
-
-
-@pytest.fixture
-def start(flags, tmp_path):
-    """Start a process that runs a study, and prints into a file."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["music_emotion.studies", "optuna"])  # slow imports, once for all
-    started = []
-
-    def start_process(path: Path, **environment: str):
-        output = tmp_path / f"{len(started)}.txt"
-        output.touch()
-        process = context.Process(target=run_in_process, args=(path, flags, output, environment))
-        started.append(process)
-        process.start()
-        return process, output
-
-    yield start_process
-    for process in started:
-        process.kill()
-        process.join()
-
-
-def wait_until(is_so) -> None:
-    end = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def test_two_processes_of_a_launcher_that_diverge_go_on_together(write, start, folder):
-    with socket.socket() as free:  # a port that nothing else on this machine listens to
-        free.bind(("127.0.0.1", 0))
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    path = write(grid('"optim.learning_rate" = [1e30, 1e-3]'), WILD)
-    ranks = [{"RANK": rank, "LOCAL_RANK": rank, "ACCELERATE_USE_CPU": "true"} for rank in ("0", "1")]
-    processes = [start(path, **shared, **rank) for rank in ranks]
-    for process, _ in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    said, nothing = [output.read_text() for _, output in processes]
-    assert said.count("1 of 2: 1e+30: ") == said.count("the loss is nan in epoch 1.") == 1
-    assert nothing == ""
-    assert pd.read_csv(folder / "table.csv")["score"].isna().tolist() == [True, False]
-
-
-def test_a_killed_search_goes_on_in_the_same_directories(write, start, folder):
-    slow = SMALL.replace("epochs = 1", 'epochs = 100\ntrain.valid_every = 100\nfolds.split = "holdout"')
-    path = write(search('"model.dropout" = { low = 0.0, high = 0.5 }', 2), slow)
-    first, _ = start(path)
-    wait_until(lambda: any(len(pd.read_csv(path)) > 2 for path in folder.glob(f"*/{FOLD}/metrics.csv")))
-    os.kill(first.pid, signal.SIGSTOP)  # it holds its row, as if it trained
-    (epochs,) = folder.glob(f"*/{FOLD}/metrics.csv")
-    before = pd.read_csv(epochs)
-    assert len(before) < 100
-    second, output = start(path)
-    wait_until(lambda: "waiting for rows that other processes train" in output.read_text())
-    assert output.read_text().startswith("1 of 2: ")  # it has trained the other row
-    first.kill()
-    second.join(60)
-    assert second.exitcode == 0
-    table = pd.read_csv(folder / "table.csv", dtype={"row": str}).set_index("trial")
-    assert table["row"][0] == epochs.parents[2].name
-    assert table["searched"].notna().tolist() == [True, True]
-    after = pd.read_csv(epochs)
-    assert len(after) == 100
-    assert after["seconds"].head(2).tolist() == before["seconds"].head(2).tolist()  # not trained again

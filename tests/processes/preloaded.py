@@ -6,7 +6,7 @@ from importlib import import_module
 from music_emotion.audio.features import FeatureSettings, compile_ahead
 from music_emotion.cli import COMMANDS
 
-for command in ("extract", "pretrain", "train", "blend", "submit", "kaggle package"):
+for command in ("extract", "pretrain", "train", "blend", "submit", "study", "kaggle package"):
     module, _ = COMMANDS[command][0].split(":")
     import_module(f"music_emotion.{module}")
 compile_ahead(FeatureSettings())

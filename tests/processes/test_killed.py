@@ -1,7 +1,9 @@
 """Every stage killed at eight random moments: the same command goes on, and ends with the same files."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -102,3 +104,42 @@ def test_killed_at_random_moments_it_ends_with_the_same_files(stage, begun, whol
     status, said = ScriptProcess(folder, stage.script, *stage.arguments).end()
     assert status == 0, said
     assert contents(folder, stage.writes) == contents(reference, stage.writes)
+
+
+SEARCH = """
+name = "small"
+base = "emotion.toml"
+[fixed]
+"folds.split" = "holdout"
+"train.epochs" = 100
+"train.valid_every" = 100
+[search]
+trials = 2
+space = { "model.dropout" = { low = 0.0, high = 0.5 } }
+"""
+
+
+def test_a_killed_search_goes_on_in_the_same_directories(begun, tmp_path, request):
+    folder = tmp_path / "folder"
+    shutil.copytree(begun, folder, symlinks=True)
+    (folder / "study.toml").write_text(SEARCH)
+    first = ScriptProcess(folder, "study.py", "study.toml")
+    request.addfinalizer(first.process.kill)
+    rows = folder / "runs/small"
+    first.wait_until(lambda: any(len(pd.read_csv(path)) > 2 for path in rows.rglob("metrics.csv")))
+    os.kill(first.process.pid, signal.SIGSTOP)  # it holds its row, as if it trained
+    (epochs,) = rows.rglob("metrics.csv")
+    before = pd.read_csv(epochs)
+    assert len(before) < 100
+    second = ScriptProcess(folder, "study.py", "study.toml")
+    second.wait_until(lambda: "waiting for rows that other processes train" in second.said)
+    assert "1 of 2: " in second.said  # it has trained the other row
+    first.process.kill()
+    status, said = second.end()
+    assert status == 0, said
+    table = pd.read_csv(rows / "table.csv", dtype={"row": str}).set_index("trial")
+    assert table["row"][0] == epochs.parents[2].name
+    assert table["searched"].notna().tolist() == [True, True]
+    after = pd.read_csv(epochs)
+    assert len(after) == 100
+    assert after["seconds"].head(2).tolist() == before["seconds"].head(2).tolist()  # not trained again

@@ -34,11 +34,7 @@ def folder(competition, tmp_path_factory) -> Path:
 
 def test_a_second_run_in_one_directory_is_refused_and_ctrl_c_tells_what_the_first_keeps(folder):
     first = ScriptProcess(folder, "train.py", "long.toml")
-    deadline = time.monotonic() + 120
-    while not (folder / "runs/long/seed0/fold0/state.pt").exists():
-        assert first.process.is_alive(), first.said
-        assert time.monotonic() < deadline, first.said
-        time.sleep(0.05)
+    first.wait_until((folder / "runs/long/seed0/fold0/state.pt").exists)
     before = (folder / "runs/long/experiment.json").read_bytes()
     beside = folder / "beside"  # where the second says what it says
     beside.mkdir()

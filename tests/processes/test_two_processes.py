@@ -27,7 +27,9 @@ def arguments(competition: Path, tmp_path: Path) -> list[str]:
     return [str(tmp_path / "two.toml"), *places, "--runs", str(tmp_path / "runs")]
 
 
-def train(folder: Path, arguments: list[str], n_processes: int) -> list[tuple[int, str]]:
+def train(
+    folder: Path, arguments: list[str], n_processes: int, script: str = "train.py"
+) -> list[tuple[int, str]]:
     """Train in so many processes; returns the status of each and what it has printed."""
     with socket.socket() as free:  # a port that nothing else on this machine listens to
         free.bind(("127.0.0.1", 0))
@@ -37,7 +39,7 @@ def train(folder: Path, arguments: list[str], n_processes: int) -> list[tuple[in
         (folder / rank).mkdir(parents=True)
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(n_processes)} | where
         environment = EXACT | (told if n_processes > 1 else {})
-        processes.append(ScriptProcess(folder / rank, "train.py", *arguments, environment=environment))
+        processes.append(ScriptProcess(folder / rank, script, *arguments, environment=environment))
     return [process.end() for process in processes]
 
 
@@ -77,6 +79,16 @@ def test_two_processes_predict_with_the_weights_that_are_saved(arguments, compet
     held_out = clips.select(clips.truth.index.isin(valid.index))
     alone = predict_with(place / "model.safetensors", held_out, make_accelerator())
     pd.testing.assert_frame_equal(alone, valid, rtol=1e-5)
+
+
+def test_two_processes_of_a_study_go_on_after_a_row_that_diverged(arguments, tmp_path):
+    toml, study = Path(arguments[0]), tmp_path / "study.toml"
+    toml.write_text(f"{toml.read_text()}optim.clip_norm = false\n")
+    study.write_text('name = "rates"\nbase = "two.toml"\n[[grid]]\n"optim.learning_rate" = [1e30, 1e-3]\n')
+    said = said_by(train(tmp_path, [str(study), *arguments[1:]], 2, "study.py"))
+    assert [each.count("1 of 2: 1e+30: ") for each in said] == [1, 0]
+    assert ["the loss is nan in epoch 1." in each for each in said] == [True, False]
+    assert pd.read_csv(tmp_path / "runs/rates/table.csv")["score"].isna().tolist() == [True, False]
 
 
 def test_both_of_two_processes_are_refused_where_another_is_at_work(arguments, tmp_path):

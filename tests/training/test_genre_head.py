@@ -10,7 +10,7 @@ import torch
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.excerpts import TrainingExcerpts
 from music_emotion.datasets.splits import Fold
-from music_emotion.files import InputError, read_json
+from music_emotion.files import InputError
 from music_emotion.models.augment import mixup
 from music_emotion.models.network import save_model
 from music_emotion.training import loop
@@ -22,11 +22,9 @@ from music_emotion.training.objectives import PairedExcerpts, load_genres
 PLAIN = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
 GENRES = {"loss": {"genre": 0.5}}
 
-pytestmark = pytest.mark.usefixtures("exact")
 
-
-@pytest.fixture(scope="module")
-def exact(request):
+@pytest.fixture(scope="module", autouse=True)
+def _exact(request):
     """Train in float32, whatever the CPU can do."""
     request.getfixturevalue("own_accelerate")
     with pytest.MonkeyPatch.context() as patch:
@@ -65,13 +63,8 @@ def test_an_epoch_pairs_excerpts_of_both_sets_in_orders_of_their_own(small):
         assert values.tolist() == genres.truth.loc[clip_id].tolist()
     with_itself = pairs(experiment, emotion).__getitems__(everything)
     assert (with_itself["ids"] == with_itself["genre_ids"]).float().mean() < 0.2
-    # excerpts follow from seed and epoch alone
     excerpts.set_epoch(1)
-    other = excerpts.__getitems__(everything)
-    assert batch["genre_ids"].tolist() != other["genre_ids"].tolist()
-    excerpts.set_epoch(0)
-    again = excerpts.__getitems__(everything)
-    assert all(torch.equal(again[name], batch[name]) for name in batch)
+    assert batch["genre_ids"].tolist() != excerpts.__getitems__(everything)["genre_ids"].tolist()
 
 
 def test_a_smaller_genre_set_is_drawn_from_several_times_and_a_larger_one_in_turns(small):
@@ -129,7 +122,6 @@ def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tm
     experiment = small(**GENRES, model={"trunk": str(trunk)}, train=frozen)
     trainer = trainer_of(experiment, set_of(experiment, "genre"), tmp_path)
     start_from_trunk(trainer.network, tmp_path, trainer.accelerator)
-    assert read_json(tmp_path / "trunk.json")["new"] == ["head.1.weight", "head.1.bias"]
     fresh = [weights.clone() for weights in trainer.learner.genre_head.parameters()]
     trainer.run()
     after = trainer.network.state_dict()
@@ -145,11 +137,3 @@ def test_a_missing_genre_set_is_named_with_what_to_do(small, competition, tmp_pa
     with pytest.raises(InputError, match=r"No folder fma_genre_spectrograms .*set loss\.genre 0\.$"):
         load_genres(small(**GENRES, data=data), make_accelerator())
     assert load_genres(small(data=data), make_accelerator()) is None
-
-
-def test_genres_beside_anything_but_excerpts_for_an_emotion_network_are_refused(small):
-    vectors = {"data": {"statistics": "{split}.csv"}, "model": {"kind": "mlp"}, "excerpt": {"frames": 1}}
-    for differences in ({"classical": {"kind": "ridge"}}, vectors, {"excerpt": {"frames": None}}):
-        small(**differences)
-        with pytest.raises(InputError, match="second head"):
-            small(**GENRES, **differences)
