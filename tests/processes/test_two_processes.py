@@ -16,7 +16,11 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.predict import predict_with
 
 FOLD = Path("seed0", "fold0")
-PLAIN = "[augment]\nequaliser = false\nfrequency_masks = false\ntime_masks = false\nmixup = false\n"
+PLAIN = """
+model.norm = false
+model.dropout = 0
+augment = { equaliser = false, frequency_masks = false, time_masks = false, mixup = false }
+"""
 EXACT = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_MIXED_PRECISION": "no"}
 
 
@@ -51,7 +55,7 @@ def said_by(ends: list[tuple[int, str]]) -> list[str]:
 @pytest.mark.parametrize("beside", [[], ["--loss.genre", "0.5"]], ids=["emotion", "genres-beside"])
 def test_two_processes_train_as_one_does(arguments, tmp_path, beside):
     toml, runs = tmp_path / "two.toml", [tmp_path / "runs" / name for name in ("one", "two")]
-    toml.write_text(toml.read_text().replace("widths", "norm = false\ndropout = 0\nwidths") + PLAIN)
+    toml.write_text(toml.read_text() + PLAIN)
     for n_processes, run in enumerate(runs, start=1):
         said_by(train(tmp_path / run.name, [*arguments, "--name", run.name, *beside], n_processes))
         assert json.loads((run / "environment.json").read_text())["processes"] == n_processes
