@@ -1,1 +1,1 @@
-"""Waveform to mel, chroma, beats and clip statistics: pure functions."""
+"""Audio decoding, mel and chroma features, beat tracking and clip statistics."""

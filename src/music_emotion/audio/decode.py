@@ -1,7 +1,7 @@
 """Decode audio files, or spans of them, to a mono waveform at a given sample rate.
 
-libsndfile decodes what it can, and FFmpeg (PyAV) the rest. Either the whole span is decoded, or the file is
-refused with the reason.
+libsndfile is tried first, then FFmpeg (through PyAV). If a span can't be decoded completely, an `InputError`
+gives the reason.
 """
 
 import math
@@ -19,19 +19,19 @@ import soxr
 
 from music_emotion.files import InputError
 
-TOLERANCE_SECONDS = 0.1  # for rounded lengths in headers of mp3 and m4a, and in tables of spans
+TOLERANCE_SECONDS = 0.1  # mp3 and m4a headers and tables of spans round lengths
 _BLOCK_SECONDS = 60
 _MP3_LEAD_SECONDS = 0.2
-# Formats in which FFmpeg seeks exactly (webm: to a millisecond). Others are decoded from their start: seeking
-# in wma and ac3 is up to 0.1 s off.
+# FFmpeg seeks exactly in these formats (in webm, to a millisecond). Other formats are decoded from the start,
+# because seeking in wma and ac3 is up to 0.1 s off.
 _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aac")
 _LONGEST_OGG_PAGE = 65307  # bytes
-_SLACK_BYTES = 4096  # some writers count a chunk too many; 0.02 s of CD sound
-_UNKNOWN_SIZE = 0x7FFF0000  # a file written to a pipe states about 2 or 4 GB
+_SLACK_BYTES = 4096  # some encoders count one chunk too many; 0.02 s of CD audio
+_UNKNOWN_SIZE = 0x7FFF0000  # the header of a wav written to a pipe states about 2 or 4 GB
 
 
 class _RefusedError(Exception):
-    """The reason why a decoder can't read a file, or can't read on."""
+    """A decoder can't open a file or can't continue; the message is the reason."""
 
 
 class _Recording(NamedTuple):
@@ -57,13 +57,13 @@ def read_waveform(
     ----------
     path : Path
         Any file that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, ...) or FFmpeg (m4a, wma, webm, ...).
-        The content decides, whatever the name.
+        The format is detected from the content, not from the name.
     sample_rate_hz : int
-        Sample rate of the result. Other rates are resampled with soxr at high quality, as librosa's
-        `soxr_hq`.
+        Sample rate of the result. Audio at another rate is resampled with soxr in high quality, like
+        librosa's `soxr_hq`.
     start_seconds, end_seconds : float
-        The span to read. It goes to the end of the file when `end_seconds` is None or at most 0.1 s past
-        that end.
+        The span to read. None reads to the end of the file. An end up to 0.1 s past the end of the file is
+        accepted.
 
     Returns
     -------
@@ -73,12 +73,12 @@ def read_waveform(
     Raises
     ------
     InputError
-        When the file can't be decoded, the span is not within the recording or holds no samples, or more
-        than 0.1 s of the promised sound is missing. The message names the file.
+        When the file can't be decoded, the span lies outside the recording or is empty, or more than 0.1 s
+        of the audio that the header states is missing. The message names the file.
 
     Notes
     -----
-    Spans that end before the cut of a truncated file can be read.
+    A truncated file can still be read up to the point where it ends.
     """
     with _opened(path) as recording:
         start, stop = _span(path, recording, start_seconds, end_seconds)
@@ -91,7 +91,9 @@ def read_waveform(
 
 
 def recording_seconds(path: Path) -> float:
-    """Length of a recording by its header, without decoding.
+    """Read the length of a recording from its header, without decoding.
+
+    If the header states no length (mp3 without Xing header, raw aac), the packets are counted.
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def recording_seconds(path: Path) -> float:
     Returns
     -------
     float
-        Seconds. Packets are counted where the header has no length (mp3 without Xing header, raw aac).
+        Length in seconds.
 
     Raises
     ------
@@ -115,7 +117,7 @@ def recording_seconds(path: Path) -> float:
 def _span(
     path: Path, recording: _Recording, start_seconds: float, end_seconds: float | None
 ) -> tuple[int, int]:
-    """First sample of a span, and the sample after its last."""
+    """Convert a span to the indices of its first sample and of the sample after its last."""
     total, rate_hz = recording.n_samples, recording.sample_rate_hz
     extent = f"but the recording lasts from 0 to {total / rate_hz:.2f} s."
     start = round(start_seconds * rate_hz)
@@ -132,7 +134,7 @@ def _span(
 
 
 def _decoded(path: Path, recording: _Recording, start: int, stop: int, sample_rate_hz: int) -> np.ndarray:
-    """Decode and resample block by block, which equals resampling the whole span at once."""
+    """Decode and resample block by block. The result equals resampling the whole span at once."""
     rate_hz, n_decoded, n_written, reason = recording.sample_rate_hz, 0, 0, ""
     ratio = sample_rate_hz / rate_hz
     waveform = np.zeros(math.ceil((stop - start) * ratio), np.float32)
@@ -161,10 +163,10 @@ def _decoded(path: Path, recording: _Recording, start: int, stop: int, sample_ra
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether a wav, aiff or Ogg file is truncated, which libsndfile does not report.
+    """Whether a wav, aiff or Ogg file is truncated. libsndfile reports truncation only in other formats.
 
-    A wav or aiff begins with its size, and the last page of an Ogg stream is marked (RFC 3533, section 6).
-    Decoding fails for other truncated formats.
+    The header of a wav or aiff file states its size. The last page of an Ogg stream carries a flag (RFC 3533,
+    section 6).
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -199,13 +201,13 @@ def _opened(path: Path) -> Iterator[_Recording]:
     except InputError:
         raise
     except (OSError, ValueError, MemoryError, ArithmeticError) as error:
-        # decoders fail so on damaged headers: lengths beyond any memory, names that are not text
+        # damaged headers cause these errors: lengths beyond the memory, names that are not text
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: the audio can't be decoded ({reason}); the file is damaged.") from None
 
 
 def _open_with_either(path: Path, stack: ExitStack) -> _Recording:
-    """Open a file with the first decoder that takes it. The stack closes it."""
+    """Open a file with libsndfile or, if that fails, with FFmpeg. The stack closes the file."""
     refusals = []
     for open_with in (_open_with_libsndfile, _open_with_ffmpeg):
         try:
@@ -216,7 +218,7 @@ def _open_with_either(path: Path, stack: ExitStack) -> _Recording:
 
 
 def _nameless(path: Path, stack: ExitStack) -> Any:
-    """A file without a name, because decoders guess the format from names."""
+    """Open a file by its descriptor, because decoders guess the format from the name of a path."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     return stack.enter_context(open(descriptor, "rb"))
 
@@ -228,7 +230,7 @@ def _open_with_libsndfile(path: Path, stack: ExitStack) -> _Recording:
         raise _refusal(error) from None
     n_samples = sound.frames
     if sound.subtype == "MPEG_LAYER_III" and not _states_its_length(path):
-        # libsndfile guesses from the first frame: 1 % off, or far off at a variable bit rate
+        # libsndfile extrapolates from the first frame: 1 % off, or far more at a variable bit rate
         counted = round(_packet_seconds(path) * sound.samplerate)
         if counted > 1.01 * n_samples:
             raise _RefusedError("libsndfile: The mp3 has no header that says how long it is")
@@ -242,7 +244,7 @@ def _states_its_length(path: Path) -> bool:
     """Whether an mp3 has a Xing or VBRI header after its ID3 tags."""
     with path.open("rb") as file:
         at = 0
-        while (head := file.read(10))[:3] == b"ID3":  # the size of the tag has four bytes of seven bits
+        while (head := file.read(10))[:3] == b"ID3":  # four bytes of seven bits hold the size of the tag
             at += 10 + int("".join(f"{byte:07b}" for byte in head[6:]), 2)
             file.seek(at)
         first_frames = file.read(4096)
@@ -250,7 +252,7 @@ def _states_its_length(path: Path) -> bool:
 
 
 def _libsndfile_blocks(path: Path, sound: soundfile.SoundFile, start: int, stop: int) -> Iterator[np.ndarray]:
-    # soundfile seeks after every read, and the first frame of an mp3 after a seek may need those before
+    # soundfile seeks after every read, and an mp3 frame may need the frames before it
     lead = round(_MP3_LEAD_SECONDS * sound.samplerate) if sound.format == "MP3" else 0
     size = _BLOCK_SECONDS * sound.samplerate
     for first in range(start, stop, size):
@@ -267,9 +269,9 @@ def _libsndfile_blocks(path: Path, sound: soundfile.SoundFile, start: int, stop:
 
 
 def _readable_blocks(path: Path, start: int) -> Iterator[np.ndarray]:
-    """The sound before the place where decoding fails, to a twentieth of a second."""
+    """Decode up to the point of failure, in steps of a twentieth of a second."""
     with ExitStack() as stack, suppress(soundfile.SoundFileError):
-        # opened again, because the failure broke the open file
+        # open the file again, because a failed read leaves it unusable
         sound = stack.enter_context(soundfile.SoundFile(_nameless(path, stack)))
         sound.seek(start)
         while len(channels := sound.read(sound.samplerate // 20, dtype="float32", always_2d=True)):
@@ -278,14 +280,14 @@ def _readable_blocks(path: Path, start: int) -> Iterator[np.ndarray]:
 
 def _refusal(error: Exception) -> _RefusedError:
     reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").strip(" .")
-    if "does not exist" in reason:  # what its mp3 decoder says of any unknown format
+    if "does not exist" in reason:  # libsndfile's mp3 decoder says this of any unknown format
         reason = "Format not recognised"
     return _RefusedError(f"libsndfile: {reason}")
 
 
 @contextmanager
 def _ffmpeg_refusals() -> Iterator[None]:
-    """Turn PyAV's errors into refusals. It raises ValueError when the sample rate changes within a file."""
+    """Turn PyAV's errors, and its ValueError when the sample rate changes in a file, into `_RefusedError`."""
     import av  # slow, so imported only for files that libsndfile refuses
 
     try:
@@ -313,7 +315,7 @@ def _audio_stream(path: Path, stack: ExitStack) -> tuple[Any, Any]:
 
 
 def _stated_seconds(container: Any, stream: Any) -> Fraction | None:
-    """The length that the header states."""
+    """Read the length from the header; None if it states none."""
     import av
 
     if container.format.flags & av.format.Flags.generic_index.value:  # without a header, FFmpeg guesses
@@ -324,10 +326,10 @@ def _stated_seconds(container: Any, stream: Any) -> Fraction | None:
 
 
 def _packet_seconds(path: Path) -> Fraction:
-    """The length by the packets, without decoding them."""
+    """Compute the length from the packets, without decoding them."""
     with ExitStack() as stack, _ffmpeg_refusals():
         container, stream = _audio_stream(path, stack)
-        # tags after an mp3 are packets, too, but don't begin with the sync of a frame
+        # tags after the audio of an mp3 are also packets, but don't begin with a frame's sync word
         begins = b"\xff" if stream.codec.name.startswith("mp3") else b""
         packets = (p for p in container.demux(stream) if p.pts is not None and bytes(p).startswith(begins))
         end = max((packet.pts + (packet.duration or 0) for packet in packets), default=0)
@@ -342,7 +344,7 @@ def _ffmpeg_blocks(container: Any, stream: Any, start: int, stop: int) -> Iterat
     position = origin = 0
     seeks = start > rate_hz and container.format.name in _SEEKABLE
     with _ffmpeg_refusals():
-        if seeks:  # to a second earlier, because frames of some codecs depend on those before
+        if seeks:  # to one second earlier, because frames of some codecs depend on earlier frames
             first = next(container.decode(stream), None)
             origin = (first.pts if first else 0) or 0
             container.seek(origin + int((start / rate_hz - 1) / stream.time_base), stream=stream)

@@ -1,4 +1,4 @@
-"""Families of statistics of a clip, each of which describes one side of its timbre, rhythm or tonality."""
+"""Families of clip statistics. Each family describes one aspect of timbre, rhythm or tonality."""
 
 import librosa
 import numpy as np
@@ -11,34 +11,34 @@ from music_emotion.audio.statistics import MAJOR, MINOR, autocorrelation, checke
 
 _LAGS_SECONDS = 3.0 / 2.0 ** np.arange(7, -1, -1)
 _MODULATION_SECONDS = 6.0  # two periods of the slowest modulation
-_ATTACK_SECONDS = np.linspace(-0.1, 0.45, 8)  # around an onset
+_ATTACK_SECONDS = np.linspace(-0.1, 0.45, 8)  # relative to an onset
 _NO_POWER = 1e-4  # dB squared per cycle per frame, far below the rises of any music
-_PER_BEAT = np.array([0.25, 0.5, 1.0, 2.0, 4.0])  # a bar of four, half of it, beats, halves, quarters
+_PER_BEAT = np.array([0.25, 0.5, 1.0, 2.0, 4.0])  # cycles per beat
 _QUANTILES = (10, 25, 50, 75, 90)
 _MODULATION_EDGES_HZ = np.array([0.3, 0.7, 1.4, 2.8, 5.6, 11.0, 21.5])
 _TINY, _TINY_VARIANCE = 1e-9, 1e-10
 
 
 def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Describe timbre, rhythm and tonality of a clip, without names for single numbers.
+    """Compute families of statistics of the timbre, rhythm and tonality of a clip.
 
-    They are many more than `fused_statistics`, for estimators that weigh whole families. `timbre_families`,
-    `rhythm_families` and `tonality_families` explain each. Changes and rises are those from a frame to the
-    next, so compare only clips of one frame rate.
+    A family is a vector whose elements have no names. The families serve estimators that weight each family
+    as a whole. `timbre_families`, `rhythm_families` and `tonality_families` describe them. Some statistics
+    depend on the frame rate, so compare only clips of one frame rate.
 
     Parameters
     ----------
     fused : np.ndarray [shape=(140, n_frames)]
-        Mel rows in dB, -80 to 0, on chroma rows, 0 to 1; at least one frame. A clip shorter than 6 s, or 4
-        frames, is repeated until it is as long.
+        128 mel rows in dB, -80 to 0, then 12 chroma rows, 0 to 1; at least one frame. A clip shorter than 6 s
+        or 4 frames is repeated until it is long enough.
     frame_seconds : float
-        Time from one frame to the next, in seconds. With the mean span between beats for beat-synchronous
-        arrays, statistics of onsets and pulse are rough.
+        Time from one frame to the next, in seconds. For beat-synchronous arrays, use the mean time between
+        beats; statistics of onsets and pulse are then rough.
 
     Returns
     -------
     dict of str to np.ndarray [shape=(n_statistics_of_the_family,)], float64
-        The same families in the same order, and of the same sizes, for every clip; all finite.
+        All values are finite. Names, order and sizes of the families are the same for every clip.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def statistic_families(fused: np.ndarray, frame_seconds: float) -> dict[str, np.
 
 
 def _whole_frames(seconds: float, frame_seconds: float) -> int:
-    """The number of frames nearest to a time, at least one."""
+    """Convert seconds to a number of frames, at least one."""
     return max(1, round(seconds / frame_seconds))
 
 
@@ -80,24 +80,27 @@ def _skewness(rows: np.ndarray) -> np.ndarray:
 
 
 def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Families of timbre, in dB unless they say otherwise.
+    """Compute the families of timbre, in dB unless stated otherwise.
 
     `loud_bands`
-        The level that each of 32 bands exceeds for a tenth of the time: the only family that depends on the
-        clip's level.
+        90th percentile of the level of each of 32 bands. Only this family depends on the clip's level.
     `band_skewness`
-        Skewness of those bands' levels, without a unit: below 0 where short gaps interrupt sound, above 0
-        where short sounds interrupt silence.
+        Skewness of the level of each of these 32 bands, without a unit. Short gaps in a sound make it
+        negative, short sounds in silence make it positive.
     `band_correlation`
-        Pearson correlation of the levels of every two of 16 bands, without a unit; 0 for constant bands.
+        Pearson correlation of the levels of each pair of 16 bands, without a unit; 0 for constant bands.
     `cepstral_flux`
-        Standard deviation of the change from a frame to the next of 20 mel cepstral coefficients.
-    `contrast`, `peaks`
-        How uneven the spectrum is: hills in eight bands, and lines in sixteen.
+        Standard deviation of the frame-to-frame change of each of 20 MFCCs.
+    `contrast`
+        Spectral contrast of eight bands.
+    `peaks`
+        Height of spectral peaks in 16 bands; large for tones.
     `unsteadiness`
-        Mean distance of the level from its mean over a second, in 16 bands.
-    `harmonic_percussive`, `texture`
-        Sustained against struck sounds, and change of timbre within seconds against between them.
+        Mean absolute deviation of the level from its running mean over one second, in 16 bands.
+    `harmonic_percussive`
+        Level of the harmonic minus the percussive part (HPSS) in eight bands.
+    `texture`
+        Variation of the MFCCs within seconds and between seconds.
     `shape_changes`
         Mean change of centroid and roll-off (in rows), flatness and level after 0.02, 0.05, ... 3 s.
 
@@ -111,6 +114,7 @@ def timbre_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
     Returns
     -------
     dict of str to np.ndarray
+        Name of a family to its statistics.
     """
     cepstrum = librosa.feature.mfcc(S=mel_db, n_mfcc=20)
     narrow, wide = (mel_db.reshape(n, -1, mel_db.shape[1]).mean(axis=1) for n in (32, 16))
@@ -135,7 +139,7 @@ def _mean_of_bands(rows: np.ndarray, n_bands: int) -> np.ndarray:
 
 
 def _correlations(rows: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every two rows: the first with those after it, then the second, ..."""
+    """Pearson correlation of every pair of rows, in the order (0, 1), (0, 2), ..., (1, 2), ..."""
     centred = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
     covariance = centred @ centred.T / rows.shape[1]
     deviation = np.sqrt(np.maximum(covariance.diagonal(), _TINY_VARIANCE))
@@ -143,9 +147,9 @@ def _correlations(rows: np.ndarray) -> np.ndarray:
 
 
 def _contrast(mel_db: np.ndarray) -> np.ndarray:
-    """Loudest rows minus softest rows of eight bands: mean and standard deviation over frames.
+    """Spectral contrast (loudest minus softest rows) of eight bands: mean and standard deviation over frames.
 
-    Jiang et al., 2002, "Music type classification by spectral contrast feature", on mel rows.
+    Jiang et al., 2002, "Music type classification by spectral contrast feature", applied to mel rows.
     """
     ordered = np.sort(mel_db.reshape(8, 16, -1), axis=1)
     contrast = ordered[:, -3:].mean(axis=1) - ordered[:, :4].mean(axis=1)
@@ -153,17 +157,17 @@ def _contrast(mel_db: np.ndarray) -> np.ndarray:
 
 
 def _peaks(mel_db: np.ndarray) -> np.ndarray:
-    """Height of rows above the mean of nine in 16 bands, large for tones: mean and 99th percentile."""
+    """Height of each row above the mean of nine rows: mean and 99th percentile in 16 bands."""
     above = mel_db - uniform_filter1d(mel_db, 9, axis=0)
     highest = np.percentile(above, 99, axis=1)
     return np.concatenate([_mean_of_bands(np.maximum(above, 0), 16), _mean_of_bands(highest, 16)])
 
 
 def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Harmonic minus percussive level, and the distance of the sound from either, in eight bands.
+    """Harmonic minus percussive level, and the distance of the spectrum from both parts, in eight bands.
 
-    They are medians of dB over time and over frequency (Fitzgerald, 2010, "Harmonic/percussive separation
-    using median filtering").
+    The parts are running medians of dB over time and over frequency (Fitzgerald, 2010, "Harmonic/percussive
+    separation using median filtering").
     """
     n_frames = 2 * round(0.37 / frame_seconds / 2) + 1  # odd
     harmonic = running_median(np.ascontiguousarray(mel_db.T), n_frames).T
@@ -173,10 +177,11 @@ def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray
 
 
 def _texture(cepstrum: np.ndarray, second: int) -> np.ndarray:
-    """Standard deviations of coefficients within seconds: their mean, that of the seconds' means, their own.
+    """Summarise coefficients over texture windows of one second.
 
-    Texture windows of Tzanetakis and Cook, 2002, "Musical genre classification of audio signals", without the
-    rest after the last whole second.
+    The statistics are the mean of the windows' standard deviations, the standard deviation of the windows'
+    means, and the standard deviation of the windows' standard deviations. Frames after the last whole second
+    are dropped (Tzanetakis and Cook, 2002, "Musical genre classification of audio signals").
     """
     n_seconds = cepstrum.shape[1] // second
     windows = cepstrum[:, : n_seconds * second].reshape(len(cepstrum), n_seconds, second)
@@ -195,23 +200,23 @@ def _shape(mel_db: np.ndarray) -> np.ndarray:
 
 
 def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Families of rhythm, none of which depends on the clip's level.
+    """Compute the families of rhythm. They do not depend on the clip's level.
 
-    A rise is the increase in dB from a frame to the next, averaged over the rows of a band. The mean over all
-    bands is the flux (Boeck and Widmer, 2013, without their vibrato filter).
+    A rise is the increase in dB from one frame to the next, averaged over the rows of a band. The mean rise
+    over all bands is the spectral flux (Boeck and Widmer, 2013, without their vibrato filter).
 
     `onsets_by_band`
-        How often and how strongly each of eight bands rises.
+        Rate and strength of the onsets in each of eight bands.
     `pulse_by_band`
-        How clearly a band's rises repeat, from 0 to 1, and after how many seconds.
+        Strength (0 to 1) and period (seconds) of the periodicity of each band's rises.
     `beat_modulation`
-        How strongly each band rises once in four beats, in two, on beats, on halves, on quarters.
+        Power of each band's rises at periods of four, two, one, a half and a quarter beat.
     `onset_intervals`
-        Onsets of the flux per second, and the seconds between them.
+        Onsets of the flux per second, and the seconds between onsets.
     `attack`
-        Levels of the eight bands from 0.1 s before an onset of the flux to 0.45 s after.
+        Level of each band from 0.1 s before an onset of the flux to 0.45 s after it.
     `slow_dynamics`
-        How the level changes from second to second.
+        Change of the level from second to second.
 
     Parameters
     ----------
@@ -223,6 +228,7 @@ def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
     Returns
     -------
     dict of str to np.ndarray
+        Name of a family to its statistics.
     """
     bands = mel_db.reshape(8, 16, -1)
     rises = np.maximum(np.diff(bands, axis=2), 0).mean(axis=1)
@@ -239,13 +245,13 @@ def rhythm_families(mel_db: np.ndarray, frame_seconds: float) -> dict[str, np.nd
 
 
 def _onsets(flux: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Frames at which the flux peaks more than a standard deviation above its mean, 0.07 s apart or more."""
+    """Find peaks of the flux that exceed its mean by a standard deviation and are at least 0.07 s apart."""
     apart = _whole_frames(0.07, frame_seconds)
     return find_peaks(flux, height=flux.mean() + flux.std(), distance=apart)[0]
 
 
 def _onsets_by_band(rises: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Per band: onsets per second, mean and standard deviation of the rises, and the share of strong ones."""
+    """Onsets per second, mean and standard deviation of the rises, and share of strong rises of each band."""
     rates = [len(_onsets(rise, frame_seconds)) / (len(rise) * frame_seconds) for rise in rises]
     mean, deviation = rises.mean(axis=1), rises.std(axis=1)
     strong = (rises > (mean + 2 * deviation)[:, None]).mean(axis=1)
@@ -253,9 +259,9 @@ def _onsets_by_band(rises: np.ndarray, frame_seconds: float) -> np.ndarray:
 
 
 def _pulse(rise: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Highest autocorrelation of a band's rises after 0.25 to 1.5 s, and that period in seconds.
+    """Highest autocorrelation of a band's rises at lags of 0.25 to 1.5 s, and its lag in seconds.
 
-    A band that never rises has 0, and the shortest period.
+    A band without rises has correlation 0 at the shortest lag.
     """
     first = _whole_frames(0.25, frame_seconds)
     last = max(first + 1, _whole_frames(1.5, frame_seconds))
@@ -264,10 +270,10 @@ def _pulse(rise: np.ndarray, frame_seconds: float) -> np.ndarray:
 
 
 def _beat_modulation(rises: np.ndarray, flux: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Log power of the bands' rises at multiples of the beat, so that equal rhythms match at any tempo.
+    """Log power of the bands' rises at multiples of the beat frequency, which is independent of the tempo.
 
-    Like the fluctuation patterns of Pampalk, 2006, "Computational models of music similarity and their
-    application in music information retrieval", but per beat instead of in hertz.
+    Fluctuation patterns (Pampalk, 2006, "Computational models of music similarity and their application in
+    music information retrieval"), with frequencies in cycles per beat instead of hertz.
     """
     beat = likeliest_beat(autocorrelation(flux), frame_seconds)
     if not beat:
@@ -279,7 +285,7 @@ def _beat_modulation(rises: np.ndarray, flux: np.ndarray, frame_seconds: float) 
 
 
 def _onset_intervals(onsets: np.ndarray, n_frames: int, frame_seconds: float) -> np.ndarray:
-    """Onsets per second, quantiles of the seconds between them, and their coefficient of variation."""
+    """Onsets per second, and quantiles and coefficient of variation of the seconds between onsets."""
     rate = len(onsets) / (n_frames * frame_seconds)
     if len(onsets) < 2:
         return np.array([rate, *(0.0 for _ in _QUANTILES), 0.0])
@@ -288,9 +294,9 @@ def _onset_intervals(onsets: np.ndarray, n_frames: int, frame_seconds: float) ->
 
 
 def _attack(bands: np.ndarray, onsets: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Mean level of the bands at eight times around an onset, in dB relative to the mean of the eight.
+    """Mean level of the bands at eight times around an onset, in dB relative to the mean over these times.
 
-    0 where no onset has all eight within the clip.
+    All 0 if every onset is too close to the start or end of the clip.
     """
     frames = onsets[:, None] + 1 + np.rint(_ATTACK_SECONDS / frame_seconds).astype(int)  # a rise ends later
     whole = frames[(frames[:, 0] >= 0) & (frames[:, -1] < bands.shape[1])]
@@ -301,9 +307,9 @@ def _attack(bands: np.ndarray, onsets: np.ndarray, frame_seconds: float) -> np.n
 
 
 def _slow_dynamics(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Standard deviation and mean step of the level, its rise from the first third to the last, its skewness.
+    """Standard deviation, mean step, rise from the first to the last third, and skewness of the level.
 
-    The level is averaged over a second every half second; its skewness is that of all frames.
+    The level is averaged over one second every half second. The skewness is computed from single frames.
     """
     level = 10 * np.log10((10 ** (mel_db / 10)).mean(axis=0) + 1e-10)
     second = _whole_frames(1, frame_seconds)
@@ -314,19 +320,19 @@ def _slow_dynamics(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray:
 
 
 def tonality_families(chroma: np.ndarray, frame_seconds: float) -> dict[str, np.ndarray]:
-    """Families of tonality, which do not depend on the key.
+    """Compute the families of tonality. They do not depend on the key.
 
     `pitch_spectrum`, `chord_spectrum`
-        How chromatic, whole-tone, diatonic and so on the pitch classes are: magnitudes of their Fourier
-        coefficients 1 to 6 (E. Amiot, 2016, "Music through Fourier space"). Those of their shares over the
-        clip; and of their shares in a frame, as mean and standard deviation over frames.
+        Magnitudes of the Fourier coefficients 1 to 6 of the pitch-class distribution. They measure how
+        chromatic, whole-tone, diatonic and so on it is (E. Amiot, 2016, "Music through Fourier space").
+        `pitch_spectrum` uses the whole clip, `chord_spectrum` the mean and standard deviation over frames.
     `intervals`
-        Which intervals sound together.
+        Strength of each interval between simultaneous pitch classes.
     `local_key`
-        How clear the key is and whether it is major, every second (key profiles as in `fused_statistics`).
+        Clarity of the key and of its mode, every second (key profiles as in `fused_statistics`).
     `harmonic_flux`
-        How much the pitch classes change from a frame to the next, after Harte, Sandler and Gasser, 2006,
-        "Detecting harmonic change in musical audio", without their projection.
+        Change of the pitch classes from one frame to the next (Harte, Sandler and Gasser, 2006, "Detecting
+        harmonic change in musical audio", without their projection).
     `harmonic_rhythm`
         Log power of the modulation of the chroma rows, in octaves from 0.3 Hz up.
 
@@ -340,6 +346,7 @@ def tonality_families(chroma: np.ndarray, frame_seconds: float) -> dict[str, np.
     Returns
     -------
     dict of str to np.ndarray
+        Name of a family to its statistics.
     """
     shares = chroma / (chroma.sum(axis=0) + _TINY)
     spectra = np.abs(np.fft.rfft(shares, axis=0))[1:]
@@ -359,10 +366,10 @@ def tonality_families(chroma: np.ndarray, frame_seconds: float) -> dict[str, np.
 
 
 def _intervals(chroma: np.ndarray) -> np.ndarray:
-    """How strongly pitch classes one to six semitones apart sound together, as shares of the power.
+    """Strength of intervals of one to six semitones between pitch classes, as shares of the power.
 
-    Mean and standard deviation over frames. Two equal notes give 1 / 2 at their interval, but 1 at six
-    semitones, which are as far apart the other way round.
+    Mean and standard deviation over frames. Two equal notes give 1 / 2 at their interval. A tritone gives 1,
+    because it is its own inversion and both directions count.
     """
     power = (chroma**2).sum(axis=0) + _TINY
     together = np.stack([(chroma * np.roll(chroma, n, axis=0)).sum(axis=0) / power for n in range(1, 7)])
@@ -370,10 +377,10 @@ def _intervals(chroma: np.ndarray) -> np.ndarray:
 
 
 def _local_key(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
-    """Correlation with the best major and minor key, every second over four, and which of them fits better.
+    """Correlation with the best major and the best minor key every second, over windows of four seconds.
 
-    Means of both and of their difference, shares of seconds in major and of changes of key, and the standard
-    deviation of the difference.
+    The statistics are the means of both correlations and of their difference, the share of windows in major,
+    the share of key changes, and the standard deviation of the difference.
     """
     length, step = _whole_frames(4, frame_seconds), _whole_frames(1, frame_seconds)
     seconds = _standardised(uniform_filter1d(chroma, length, axis=1)[:, ::step])
@@ -390,7 +397,7 @@ def _standardised(columns: np.ndarray) -> np.ndarray:
 
 
 def _harmonic_flux(chroma: np.ndarray) -> np.ndarray:
-    """Quantiles of the change from frame to frame, its skewness, and the share of large changes."""
+    """Quantiles and skewness of the frame-to-frame change of chroma, and the share of large changes."""
     change = np.abs(np.diff(chroma, axis=1)).sum(axis=0)
     large = (change > 2 * change.mean()).mean()
     return np.array([*np.percentile(change, [10, 25, 50, 75, 90, 97]), *_skewness(change[None]), large])

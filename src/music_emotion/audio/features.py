@@ -1,4 +1,4 @@
-"""The arrays of a clip: 128 mel rows in dB and 12 chroma rows, at full rate and beat-synchronous."""
+"""Compute the fused array of a clip: 128 mel rows in dB and 12 chroma rows, full-rate or beat-synchronous."""
 
 from typing import Annotated, Self
 
@@ -11,18 +11,18 @@ from music_emotion.audio.spectrum import N_FFT, chroma, estimate_tuning, percuss
 from music_emotion.config import N_CHROMA, N_MELS, N_ROWS_OF, Rows
 
 N_ROWS = N_ROWS_OF["fused"]
-_FEATURES_VERSION = 1  # raise it when the same settings give other numbers
-SILENCE_DB = -80.0  # of silence in `power_to_db`: its floor relative to the loudest frame
+_FEATURES_VERSION = 1  # increase it when a change of the code changes the features
+SILENCE_DB = -80.0  # floor of `power_to_db` relative to the maximum
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class FeatureSettings:
-    """Settings of the feature extraction. The defaults are the course's own.
+    """Settings of the feature extraction. The defaults are those of the competition's arrays.
 
     Attributes
     ----------
     sample_rate_hz : int
-        Sample rate of the analysed waveform; at least 8,400, because chroma reads up to 4,186 Hz.
+        Sample rate of the waveform; at least 8,400, because chroma covers frequencies up to 4,186 Hz.
     n_fft : int
         Window of the short-time Fourier transform, in samples; even.
     hop_length : int
@@ -44,28 +44,37 @@ class FeatureSettings:
 
 
 def row_slice(rows: Rows) -> slice:
-    """Rows of a fused array that hold a representation."""
+    """Rows of a fused array that hold the mel spectrogram, the chromagram, or both ("fused").
+
+    Parameters
+    ----------
+    rows : {"fused", "mel", "chroma"}
+
+    Returns
+    -------
+    slice
+    """
     return {"fused": slice(0, N_ROWS), "mel": slice(0, N_MELS), "chroma": slice(N_MELS, N_ROWS)}[rows]
 
 
 def silent_rows() -> np.ndarray:
-    """One frame of silence, the padding of excerpts.
+    """One frame of silence, which pads excerpts.
 
     Returns
     -------
     np.ndarray [shape=(140,)], float32
-        -80 dB in the mel rows, where 0 is the loudest value; 0 in the chroma rows.
+        -80 (dB) in the mel rows, 0 in the chroma rows.
     """
     return np.repeat(np.array([SILENCE_DB, 0.0], np.float32), [N_MELS, N_CHROMA])
 
 
 def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Mel power spectrogram.
+    """Compute the mel power spectrogram.
 
     Parameters
     ----------
     magnitude : np.ndarray [shape=(1 + n_fft // 2, n_frames)]
-        Magnitude of the short-time spectrum.
+        Magnitude of the short-time Fourier transform.
     settings : FeatureSettings
 
     Returns
@@ -76,7 +85,7 @@ def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:
 
 
 def fuse(mel: np.ndarray, chroma_rows: np.ndarray) -> np.ndarray:
-    """Stack mel power, in dB relative to its maximum, on chroma.
+    """Stack the mel spectrogram, in dB relative to its maximum, and the chromagram.
 
     Parameters
     ----------
@@ -95,7 +104,7 @@ def fuse(mel: np.ndarray, chroma_rows: np.ndarray) -> np.ndarray:
 
 
 def full_features(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """The full-rate array of a clip.
+    """Compute the full-rate array of a clip.
 
     Parameters
     ----------
@@ -112,7 +121,7 @@ def full_features(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray
 
 
 def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.ndarray, np.ndarray]:
-    """The two arrays the competition gives for a clip.
+    """Compute the two arrays that the competition provides per clip: full-rate and beat-synchronous.
 
     Parameters
     ----------
@@ -125,11 +134,11 @@ def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.
     full : np.ndarray [shape=(140, n_frames)], float32
         One column per hop.
     beat_synchronous : np.ndarray [shape=(140, n_beats + 1)], float32
-        One column per span between beats: the median of mel power and of chroma.
+        One column per interval between beats: the median of mel power and of chroma over its frames.
     """
-    spectrum = short_time_spectrum(waveform)  # for mel, tuning and separation; librosa's own calls repeat it
+    spectrum = short_time_spectrum(waveform)  # shared by mel, tuning and HPSS; librosa computes it for each
     mel, chroma_rows = _mel_and_chroma(waveform, spectrum, settings)
-    borders = [0, *beat_frames(waveform, settings, spectrum).tolist()]  # without beats, a clip is one span
+    borders = [0, *beat_frames(waveform, settings, spectrum).tolist()]  # a clip without beats is one interval
     beat_mel = librosa.util.sync(mel, borders, aggregate=np.median)
     beat_chroma = librosa.util.sync(chroma_rows, borders, aggregate=np.median)
     return fuse(mel, chroma_rows), fuse(beat_mel, beat_chroma)
@@ -138,9 +147,9 @@ def fused_features(waveform: np.ndarray, settings: FeatureSettings) -> tuple[np.
 def beat_frames(
     waveform: np.ndarray, settings: FeatureSettings, spectrum: np.ndarray | None = None
 ) -> np.ndarray:
-    """Beats of the percussive part of a waveform.
+    """Track beats on the percussive part of a waveform.
 
-    librosa's dynamic programming over the onset strength (Ellis, 2007).
+    librosa's `beat_track`: dynamic programming over the onset strength (Ellis, 2007).
 
     Parameters
     ----------
@@ -148,15 +157,15 @@ def beat_frames(
         Mono, at ``settings.sample_rate_hz``.
     settings : FeatureSettings
     spectrum : np.ndarray, optional
-        The waveform's `short_time_spectrum`, if it was computed before.
+        The waveform's `short_time_spectrum`, if already computed.
 
     Returns
     -------
     np.ndarray [shape=(n_beats,)], integer
-        Ascending frame numbers; empty without beats.
+        Ascending frame numbers; empty if no beats are found.
     """
     spectrum = short_time_spectrum(waveform) if spectrum is None else spectrum
-    percussive = percussive_part(spectrum, len(waveform))  # a waveform: masked spectra give other beats
+    percussive = percussive_part(spectrum, len(waveform))  # beats from the masked spectrum would differ
     rate_hz, hop_length = settings.sample_rate_hz, settings.hop_length
     return librosa.beat.beat_track(y=percussive, sr=rate_hz, hop_length=hop_length)[1]
 
@@ -164,7 +173,7 @@ def beat_frames(
 def _mel_and_chroma(
     waveform: np.ndarray, spectrum: np.ndarray, settings: FeatureSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mel power and chroma, from a waveform and its spectrum with librosa's default window and hop."""
+    """Compute mel power and chroma. `spectrum` has librosa's default window and hop."""
     magnitude = np.abs(spectrum)
     rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
     chroma_rows = chroma(waveform, estimate_tuning(magnitude, rate_hz), rate_hz, hop_length)
@@ -174,7 +183,7 @@ def _mel_and_chroma(
 
 
 def compile_ahead(settings: FeatureSettings) -> None:
-    """Run the whole extraction once to fill numba's cache. Call it before starting several processes.
+    """Fill numba's cache by one run of the extraction. Call it before starting several processes.
 
     Processes that compile the same functions at the same time can corrupt the cache and crash (numba issue
     10128).
@@ -182,7 +191,7 @@ def compile_ahead(settings: FeatureSettings) -> None:
     Parameters
     ----------
     settings : FeatureSettings
-        The settings that the processes will use.
+        Settings that the processes will use.
     """
     clicks = np.arange(0.25, 3, 0.5)
     waveform = librosa.clicks(times=clicks, sr=settings.sample_rate_hz, length=3 * settings.sample_rate_hz)

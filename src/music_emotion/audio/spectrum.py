@@ -1,7 +1,7 @@
-"""Short-time spectrum, tuning, constant-Q chromagram and percussive part: equal to librosa's, and faster.
+"""Faster equivalents of librosa's STFT, tuning estimation, constant-Q chromagram and HPSS.
 
-The constant-Q filters are built once per tuning, where librosa builds them for every clip. The median filter
-of the harmonic-percussive separation is compiled.
+The constant-Q filters are built once per tuning; librosa builds them for every clip. The median filter of the
+harmonic-percussive source separation (HPSS) is compiled with numba.
 """
 
 import math
@@ -22,20 +22,21 @@ _SPARSITY = 0.01  # share of each filter's magnitude that librosa sets to zero
 _LOWEST_PEAK_HZ, _HIGHEST_PEAK_HZ, _PEAK_SHARE = 150.0, 4000.0, 0.1  # of `librosa.piptrack`
 _MEDIAN_SIZE = 31  # of `librosa.decompose.hpss`, in frames and in frequency bins
 _TINIEST = np.finfo(np.float32).tiny
-_LANES = 64  # columns sorted side by side: their window fits into the L1 cache
+_LANES = 64  # columns sorted at once; their windows fit into the L1 cache
 
 
 def short_time_spectrum(
     waveform: np.ndarray, n_fft: int = N_FFT, hop_length: int | None = None, window: str = "hann"
 ) -> np.ndarray:
-    """Short-time Fourier transform with centred frames, as `librosa.stft`.
+    """Short-time Fourier transform (STFT) with centred frames, like `librosa.stft`.
 
     Parameters
     ----------
     waveform : np.ndarray [shape=(n_samples,)], float32
     n_fft, hop_length : int
-        In samples. The hop is a quarter of the window by default.
+        Window and hop in samples. The hop is a quarter of the window by default.
     window : str
+        Name of the window function, as in `scipy.signal.get_window`.
 
     Returns
     -------
@@ -47,20 +48,22 @@ def short_time_spectrum(
 
 
 def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
-    """Deviation of the music from equal temperament at A 440.
+    """Estimate the deviation of the tuning from A 440.
 
-    Equal to `librosa.estimate_tuning` with 36 bins per octave: the stronger half of all spectral peaks votes,
-    at frequencies from parabolic interpolation (Smith, 2011). Only peaks are interpolated here, not all bins.
+    Equal to `librosa.estimate_tuning` with 36 bins per octave. The stronger half of all spectral peaks votes
+    for a deviation. Parabolic interpolation (Smith, 2011) refines their frequencies. librosa interpolates all
+    bins, this function only the peaks.
 
     Parameters
     ----------
     magnitude : np.ndarray [shape=(n_bins, n_frames)], float32
+        Magnitude of `short_time_spectrum` with its defaults.
     sample_rate_hz : int
 
     Returns
     -------
     float
-        In bins (thirds of a semitone), -.5 to .5 in steps of .01. 0 where there is no peak.
+        In bins (thirds of a semitone), -0.5 to 0.5 in steps of 0.01. 0 without peaks.
     """
     n_fft = 2 * (len(magnitude) - 1)
     frequencies_hz = librosa.fft_frequencies(sr=sample_rate_hz, n_fft=n_fft)
@@ -71,7 +74,7 @@ def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
     if not peaks.any():
         return 0.0
     at, below, above = at[peaks], below[peaks], above[peaks]
-    # votes often tie, so every number is rounded where librosa rounds it
+    # votes often tie, so rounding must match librosa's at every step
     slope, curvature = (above - below) / 2, (above + below) - 2 * at.astype(np.float64)
     inside = np.abs(slope) < np.abs(curvature)
     shift = np.divide(-slope, curvature, out=np.zeros_like(curvature), where=inside).astype(np.float32)
@@ -83,16 +86,16 @@ def estimate_tuning(magnitude: np.ndarray, sample_rate_hz: int) -> float:
 
 
 def chroma(waveform: np.ndarray, tuning: float, sample_rate_hz: int, hop_length: int) -> np.ndarray:
-    """Constant-Q chromagram, equal to `librosa.feature.chroma_cqt` up to rounding.
+    """Compute the constant-Q chromagram, equal to `librosa.feature.chroma_cqt` up to rounding.
 
-    The recursive transform of Schoerkhuber and Klapuri (2010): octave by octave, each at half the sample rate
-    of the octave above it.
+    The recursive method of Schoerkhuber and Klapuri (2010) processes one octave at a time. Each octave uses
+    half the sample rate of the octave above.
 
     Parameters
     ----------
     waveform : np.ndarray [shape=(n_samples,)], float32
     tuning : float
-        In bins, as `estimate_tuning` gives it.
+        Deviation in bins, from `estimate_tuning`.
     sample_rate_hz, hop_length : int
 
     Returns
@@ -117,10 +120,10 @@ def chroma(waveform: np.ndarray, tuning: float, sample_rate_hz: int, hop_length:
 def _octaves(
     sample_rate_hz: int, hop_length: int, tuning: float
 ) -> list[tuple[float, int, int, slice, np.ndarray]]:
-    """Filters of all octaves from the highest down, as `librosa.vqt` makes and scales them.
+    """Build the filters of every octave, highest first, with the scaling of `librosa.vqt`.
 
-    Each comes with the halved sample rate, the hop and n_fft in samples at that rate, and the Fourier bins at
-    which any filter is not zero; filters have shape (36, n_bins).
+    Each item holds the octave's sample rate, hop and n_fft (in samples at that rate), the Fourier bins at
+    which any filter is non-zero, and the filters [shape=(36, n_bins)].
     """
     lowest_hz = float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE)
     frequencies_hz = librosa.cqt_frequencies(_N_BINS, fmin=lowest_hz, bins_per_octave=_BINS_PER_OCTAVE)
@@ -136,7 +139,7 @@ def _octaves(
         rows, rate_hz = slice(first, first + _BINS_PER_OCTAVE), sample_rate_hz / 2**halvings
         tones, tone_lengths = librosa.filters.wavelet(freqs=frequencies_hz[rows], sr=rate_hz)
         n_fft = tones.shape[1]
-        tones *= tone_lengths[:, None] / n_fft  # in place, so in complex64, which decides what is set to zero
+        tones *= tone_lengths[:, None] / n_fft  # in place, to keep complex64 like librosa
         transforms = scipy.fft.fft(tones, axis=1)[:, : n_fft // 2 + 1]
         filters = librosa.util.sparsify_rows(transforms, quantile=_SPARSITY).toarray()
         filters *= np.sqrt(top_rate_hz / rate_hz) / np.sqrt(lengths[rows, None])
@@ -149,17 +152,16 @@ def _octaves(
 
 
 def percussive_part(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
-    """Percussive part of a waveform.
+    """Extract the percussive part of a waveform by harmonic-percussive source separation (HPSS).
 
-    Harmonic-percussive source separation (HPSS) by median filtering (Fitzgerald, 2010), equal to
-    `librosa.effects.percussive` with its defaults. The harmonic part is not resynthesised.
+    Median filtering (Fitzgerald, 2010), equal to `librosa.effects.percussive` with its defaults.
 
     Parameters
     ----------
     spectrum : np.ndarray [shape=(n_bins, n_frames)], complex
         From `short_time_spectrum` with its defaults.
     n_samples : int
-        Length of the waveform.
+        Length of the waveform, in samples.
 
     Returns
     -------
@@ -169,17 +171,17 @@ def percussive_part(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     magnitude = np.abs(frames)
     harmonic = running_median(magnitude, _MEDIAN_SIZE)
     percussive = np.ascontiguousarray(running_median(np.ascontiguousarray(magnitude.T), _MEDIAN_SIZE).T)
-    with np.errstate(invalid="ignore", divide="ignore"):  # of digital silence, whose quotients are not used
+    with np.errstate(invalid="ignore", divide="ignore"):  # digital silence divides by zero
         masked = _soft_masked(frames, magnitude, harmonic, percussive)
     return librosa.istft(masked.T, length=n_samples)
 
 
 @numba.vectorize(cache=True)
 def _soft_masked(value: complex, magnitude: float, harmonic: float, percussive: float) -> complex:
-    """Weigh a value of a spectrum by the percussive part's share of the power.
+    """Multiply a value of the spectrum by the percussive share of its power (soft mask).
 
-    Every step rounds as in librosa (`softmask` of power 2, then magnitude times phase), because beats depend
-    on ties.
+    Every step rounds like librosa (`softmask` of power 2, then magnitude times phase), because ties decide
+    where beats are.
     """
     larger = max(harmonic, percussive)
     weight: Any = np.float32(0.5)
@@ -193,7 +195,7 @@ def _soft_masked(value: complex, magnitude: float, harmonic: float, percussive: 
 
 
 def running_median(values: np.ndarray, size: int) -> np.ndarray:
-    """Median of a window that slides down each column.
+    """Running median down each column.
 
     Bit-equal to ``scipy.ndimage.median_filter(values, size=(size, 1), mode="reflect")``.
 
@@ -216,10 +218,9 @@ def running_median(values: np.ndarray, size: int) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _slide(padded: np.ndarray, size: int, medians: np.ndarray) -> None:
-    """Keep the window of each column sorted, 64 columns at a time, so that inner loops are vectorised.
+    """Keep a sorted window of each column. Inner loops run over 64 columns, so they are vectorised.
 
-    One pass over the sorted window per row removes the oldest value, which moves all larger ones down, and
-    carries the newest value up to its place.
+    For each row, one pass over the sorted window removes the oldest value and inserts the newest.
     """
     n_columns = medians.shape[1]
     below = np.empty(_LANES, np.float32)
