@@ -1,1 +1,1 @@
-"""Labelled clips: tables, extraction, the competition's layout, stores, excerpts and splits."""
+"""Data sets of clips: tables, extraction, the competition's layout, packed stores, excerpts and folds."""

@@ -1,4 +1,4 @@
-"""Labelled clips of one split, from the competition's layout, a table of statistics, or windowed features."""
+"""Load the clips of one split from the competition's layout, a table of statistics, or windowed features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,18 +21,18 @@ _NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Clips, their arrays, and their labels.
+    """Clips with their arrays and labels.
 
     Attributes
     ----------
     ids : np.ndarray [shape=(n,)], integer
-        Ascending.
+        Ids of the clips, ascending.
     store : Store
-        Holds at least these clips.
+        Holds the arrays of these clips and possibly of others.
     outputs : tuple of str
-        Names of the targets, or the classes in alphabetical order.
+        Names of the targets, or of the classes in alphabetical order.
     values : np.ndarray [shape=(n, n_outputs)], float32
-        Target values, or a 1 for the class in each row; NaN for unknown labels.
+        Target values or one-hot classes; NaN where labels are unknown.
     """
 
     ids: np.ndarray
@@ -45,17 +45,17 @@ class ClipSet:
 
     @classmethod
     def unlabelled(cls, store: Store, outputs: tuple[str, ...] = ()) -> "ClipSet":
-        """All clips of a store, with unknown values of some outputs."""
+        """Make a set of all clips of a store. Their values are NaN."""
         ids = np.sort(store.index.index.to_numpy())
         return cls(ids, store, outputs, np.full((len(ids), len(outputs)), np.nan, np.float32))
 
     def select(self, chosen: np.ndarray) -> "ClipSet":
-        """The clips at some positions, or where a mask is true."""
+        """Select clips by positions or by a boolean mask."""
         return replace(self, ids=self.ids[chosen], values=self.values[chosen])
 
     @property
     def truth(self) -> pd.DataFrame:
-        """Values as a table like that of predictions."""
+        """Values as a table with the columns and index of a prediction table."""
         return pd.DataFrame(self.values, pd.Index(self.ids, name="Id"), list(self.outputs), dtype=np.float64)
 
     @property
@@ -65,7 +65,7 @@ class ClipSet:
 
 
 def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[str, ...] = ()) -> ClipSet:
-    """Find, check and read one split of the data of an experiment. Pack its arrays if needed.
+    """Load one split of an experiment's data. Check it, and pack its arrays if needed.
 
     Parameters
     ----------
@@ -73,18 +73,18 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     task : {"emotion", "genre"}
     split : {"train", "test"}
     outputs : tuple of str
-        The training split's targets or classes, when the test split is loaded.
+        Targets or classes of the training split; needed to load the test split.
 
     Returns
     -------
     ClipSet
-        With `data.statistics`, each clip is one frame whose rows are the statistics.
+        With `data.statistics`, a clip has one frame, and its rows are the statistics.
 
     Raises
     ------
     InputError
-        When a folder or file is missing or damaged, or a larger share of clips than
-        ``data.allow_bad_share`` lacks arrays or labels.
+        When a folder or file is missing or damaged, or when the share of clips without arrays or labels
+        exceeds ``data.allow_bad_share``.
     """
     if data.windows is not None:
         return load_windows(data, split, outputs)
@@ -115,7 +115,19 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
 
 
 def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
-    """Load the test split that belongs to a training split; empty if there is none.
+    """Load the test split of an experiment's data.
+
+    Parameters
+    ----------
+    data : DataSection
+    task : {"emotion", "genre"}
+    clips : ClipSet
+        The training split.
+
+    Returns
+    -------
+    ClipSet
+        Empty if there is no test split.
 
     Raises
     ------
@@ -135,20 +147,21 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
 def load_unlabelled(
     data: DataSection, kinds: Sequence[Unlabelled], outputs: tuple[str, ...]
 ) -> dict[str, ClipSet]:
-    """Load clips whose targets are unknown, by the name of their set.
+    """Load clips without targets, for pseudo-labels.
 
     Parameters
     ----------
     data : DataSection
     kinds : sequence of {"test", "genre"}
-        The test split of the emotion set ("test"), and all clips of the genre set ("genre-train",
-        and "genre-test" if there is one), including those of classes that are left out.
+        "test" loads the test split of the emotion set. "genre" loads all clips of the genre set, including
+        classes that ``data.genres`` leaves out.
     outputs : tuple of str
         The targets.
 
     Returns
     -------
     dict of str to ClipSet
+        Keys are "test", "genre-train" and, if that split exists, "genre-test".
 
     Raises
     ------
@@ -174,13 +187,13 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
     Parameters
     ----------
     sets : sequence of ClipSet
-        Of the same outputs and rows. Their ids are unrelated.
+        Sets with the same outputs and rows. An id may occur in several sets.
 
     Returns
     -------
     ClipSet
-        In the order given. The first set keeps its ids. The ids of every other set are shifted above all
-        ids before them.
+        Clips in the given order. The first set keeps its ids. The ids of each later set are shifted above
+        the ids of the sets before it.
     """
     ids: list[np.ndarray] = []
     indexes, n_frames = [], 0
@@ -196,7 +209,7 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
 
 
 def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path) -> pd.DataFrame:
-    """Map raw genres to classes, and encode these as one column of 1 and 0 per class."""
+    """Map raw genres to classes and encode them one-hot."""
     genres = map_genres(raw, data.genres, str(path))
     classes = outputs or tuple(sorted(set(genres)))
     unknown = sorted(set(genres) - set(classes))
@@ -206,7 +219,7 @@ def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: 
 
 
 def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share: float) -> None:
-    """Refuse clips of which more than the allowed share has only a label or only an array."""
+    """Raise `InputError` if too many clips have only a label or only an array."""
     fileless, unlabelled = listed.difference(known), known.difference(listed)
     n_bad, n = len(fileless) + len(unlabelled), len(listed.union(known))
     sentence = (
@@ -220,18 +233,19 @@ def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share:
 
 
 def statistics_file(data: DataSection, split: Split) -> Path:
-    """The table of statistics of a split."""
+    """Path of the table of statistics of a split."""
     return Path((data.statistics or "").replace("{split}", split))
 
 
 def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table that `music-emotion statistics` wrote; clips that failed there are left out.
+    """Read a table of statistics. Clips whose extraction failed are left out.
 
     Parameters
     ----------
     path : Path
+        Table written by `music-emotion statistics`.
     columns : tuple of str
-        Patterns of the columns, in which * stands for anything; all when empty.
+        Columns to keep, as glob patterns like ``mfcc*``; all when empty.
 
     Returns
     -------
@@ -241,7 +255,8 @@ def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When the file is missing or no such table, a pattern fits nothing, or values are not finite.
+        When the file is missing or not a table of statistics, a pattern matches no column, or values are not
+        finite.
     """
     remedy = "Make it with music-emotion statistics."
     if not path.is_file():
@@ -270,28 +285,28 @@ def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
 def load_windows(
     data: DataSection, split: Literal["train", "val", "test"], outputs: tuple[str, ...] = ()
 ) -> ClipSet:
-    """Load windows of ready-made features.
+    """Load precomputed features of windows.
 
     Parameters
     ----------
     data : DataSection
-        ``windows`` is a folder that holds `X.npy`, one vector of features per window [shape=(n, n_rows)]
-        or its frames [shape=(n, n_frames, n_rows)], and `labels.npy` [shape=(n,)]; "{split}" in it stands
-        for the split. ``genres`` maps the labels.
+        ``windows`` is a folder whose name contains "{split}". The folder of a split holds `X.npy` and
+        `labels.npy` [shape=(n,)]. `X.npy` has one feature vector per window [shape=(n, n_rows)], or frames
+        [shape=(n, n_frames, n_rows)]. ``genres`` maps the labels to classes.
     split : {"train", "val", "test"}
     outputs : tuple of str
-        The training split's classes, when another one is read.
+        Classes of the training split; needed to load another split.
 
     Returns
     -------
     ClipSet
-        Windows are numbered from 0; a vector is a window of one frame. The features stay on disk.
+        The ids count from 0. A feature vector is a window of one frame. The features stay on disk.
 
     Raises
     ------
     InputError
-        When a file is missing, damaged or of another shape, when values are not finite, or a class is
-        not among `outputs`.
+        When a file is missing or damaged, has another shape or values that are not finite, or a class is not
+        in `outputs`.
     """
     folder = data.windows or ""
     if "{split}" not in folder:

@@ -1,4 +1,4 @@
-"""Tables and folders of a user's clips: read, checked for all faults at once, and cut into windows."""
+"""Read and check a user's table or folder of clips, and cut clips into windows."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ from music_emotion.files import InputError, first_five, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 _SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}
-# Words in the names of unknown columns, and the columns that they suggest.
+# Words in the names of unknown columns, and the columns they probably mean.
 _MEANT = {
     **{"start": "start_seconds", "begin": "start_seconds", "end": "end_seconds", "stop": "end_seconds"},
     **{"duration": "end_seconds", "artist": "group", "album": "group", "clip": "id", "id": "id"},
@@ -32,7 +32,7 @@ _ENDINGS = (
 
 
 class _Faults:
-    """The faults of a table by kind, with their lines."""
+    """Collects the faults of a table by kind, with line numbers."""
 
     def __init__(self) -> None:
         self.places: dict[str, list[str]] = defaultdict(list)
@@ -41,12 +41,12 @@ class _Faults:
         self.places[kind].append(f"line {line} ({detail})" if detail else f"line {line}")
 
     def find(self, kind: str, wrong: pd.Series, detail: str = "", *columns: pd.Series) -> None:
-        """Add the lines where a mask is true; the detail is a format of what the columns hold there."""
+        """Add a fault for each line where a mask is true. `detail` is a format string for `columns`."""
         for line, *values in zip(wrong.index[wrong], *(column[wrong] for column in columns), strict=True):
             self.add(kind, line, detail.format(*values))
 
     def check(self, table: Path) -> None:
-        """Raise one `InputError` with all faults, if there are any."""
+        """Raise an `InputError` that lists all faults, if there are any."""
         lines = [
             f"  {kind}: {first_five(places)}" + (f" ({len(places)} in all)" if len(places) > 5 else "")
             for kind, places in self.places.items()
@@ -58,33 +58,32 @@ class _Faults:
 
 
 def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
-    """Read a table of clips, or make one from a folder, and find the audio.
+    """Read a table of clips, or list the clips of a folder, and find their audio files.
 
     Parameters
     ----------
     source : Path
-        A folder of audio, with one sub-folder per class or none. Or a CSV table with a column `path`
+        A CSV table, or a folder of audio with one sub-folder per class or none. A table has a column `path`
         (relative to the table) or, with `audio_folder`, a column `id`. Optional columns are `id` (whole
-        numbers), `start_seconds`, `end_seconds`, `label` (a genre) and `group`. Every other column is a
-        target of numbers. `Id`, `Path`, `file`, `Genre` and `genre` stand for `id`, `path` and `label`.
+        numbers), `start_seconds`, `end_seconds`, `label` (a genre) and `group`. Every other numeric column
+        is a target. Aliases are `Id` for `id`, `Path` and `file` for `path`, `Genre` and `genre` for `label`.
     audio_folder : Path, optional
-        Holds ``<id>.<ending>`` for rows without a path.
+        Folder with files ``<id>.<ending>`` for rows without a path.
 
     Returns
     -------
     pd.DataFrame
-        `id` (int64), `path` (absolute) and, if given, `start_seconds` and `end_seconds` (float64, nan for
-        an empty cell), `label`, `group` and targets (float64). Ids of a table without any count from 1.
-        Ids of a flat folder are the names of its files, if these are distinct whole numbers. If several
-        clips come from one recording and there are no groups, `group` numbers the recordings, so that folds
-        keep their clips together.
+        `id` (int64), `path` (absolute) and, if given, `start_seconds` and `end_seconds` (float64, NaN for
+        an empty cell), `label`, `group` and targets (float64). Without given ids, the ids count from 1. In a
+        flat folder, ids are the file names if these are distinct whole numbers. If several clips come from
+        one recording and the table has no groups, each recording becomes a group.
 
     Raises
     ------
     InputError
-        For a folder without audio, or with audio both in it and in sub-folders; for a file that is not a
-        table; for all faults of a table at once, by kind and with their lines. A recording that can't be
-        opened is not a fault of the table: the extraction records it.
+        When a folder has no audio, or has audio both in itself and in sub-folders. When a file is not a
+        table. When a table has faults: the message lists all of them by kind, with line numbers. The
+        extraction reports recordings that can't be opened.
     """
     if not source.is_dir():
         return _clips_of_table(source, audio_folder)
@@ -94,12 +93,12 @@ def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
 
 
 def target_columns(clips: pd.DataFrame) -> list[str]:
-    """Names of the columns of a clip table that hold targets."""
+    """Names of the target columns of a clip table."""
     return [column for column in clips.columns if column not in (*OWN_COLUMNS, "clip")]
 
 
 def task_of(clips: pd.DataFrame) -> Task | None:
-    """The task a clip table is for: genre with labels, emotion with targets, else unknown."""
+    """Task of a clip table: "genre" if it has labels, "emotion" if it has targets, otherwise None."""
     if "label" in clips:
         return "genre"
     return "emotion" if target_columns(clips) else None
@@ -123,7 +122,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
     again = spans.duplicated() & clips["path"].notna()
     names = clips["path"].map(os.path.basename, na_action="ignore")
     faults.find("A row has the audio and the span of an earlier one", again, "{}", names)
-    if "label" in clips:  # label files are separated by tabs
+    if "label" in clips:  # tabs separate the columns of genre label files
         faults.find("A label has a tab", clips["label"].str.contains("\t"), "{!r}", clips["label"])
     faults.check(path)
     clips = clips.astype({"id": np.int64, "path": str})
@@ -134,7 +133,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
 
 
 def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
-    """Cells as text, "" if empty, in columns of known names, indexed by line."""
+    """Read the known columns of a table as text, indexed by line number. Empty cells are ""."""
     if not path.exists():
         raise InputError(f"The table of clips {path} does not exist.")
     table = read_cells(path, ",")
@@ -165,11 +164,11 @@ def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
 
 
 def _doubt(name: str, column: pd.Series) -> str:
-    """Why a column is probably not a target; empty if it may be one."""
+    """Explain why a column is probably not a target; empty if it may be one."""
     written = column[column != ""]
     is_numeric = len(written) > 0 and _numbers(written).notna().mean() >= 0.5
     meant = [own for word, own in _MEANT.items() if word in re.split("[^a-z]+", name.casefold())]
-    # a column of numbers must be very similar, since 'pathos' may be a target
+    # a numeric column must match closely, since 'pathos' may be a target
     meant += difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
     if meant:
         return f"did you mean '{meant[0]}'?"
@@ -177,12 +176,12 @@ def _doubt(name: str, column: pd.Series) -> str:
 
 
 def _numbers(cells: pd.Series) -> pd.Series:
-    """Cells as floats; nan if they are not finite numbers."""
+    """Convert cells to floats; NaN for cells that are not finite numbers."""
     return pd.to_numeric(cells, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
 
 
 def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
-    """Ids of the clips, nan for faulty ones. Large ids are not rounded."""
+    """Ids of the clips; NaN for faulty ones. Large ids keep all digits."""
     if "id" not in cells:
         return pd.Series(np.arange(1, len(cells) + 1), cells.index)
     values = _numbers(cells["id"])
@@ -196,13 +195,13 @@ def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
 def _paths(
     cells: pd.DataFrame, ids: pd.Series, folder: Path, audio_folder: Path | None, faults: _Faults
 ) -> pd.Series:
-    """Absolute paths; nan for faulty ones."""
+    """Absolute paths of the clips; NaN for faulty ones."""
     listed, resolved = cache(_file_names), cache(os.path.realpath)
 
     def find(path: str) -> str | float:
         place, name = os.path.split(os.path.join(folder, path))
         absolute = os.path.join(resolved(place), name)
-        # a remote disk lists a folder in one request; isfile covers file systems that ignore case
+        # listing a folder once is faster on remote disks; isfile covers file systems that ignore case
         return absolute if name in listed(resolved(place)) or os.path.isfile(absolute) else np.nan
 
     written = cells.get("path", pd.Series("", cells.index))
@@ -218,7 +217,7 @@ def _paths(
 
 
 def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
-    """Paths of ``<id>.<ending>``, with or without leading zeros."""
+    """Find the files ``<id>.<ending>``, with or without leading zeros."""
     if not folder.is_dir():
         raise InputError(f"The audio folder {folder} does not exist.")
     names = defaultdict(list)
@@ -232,7 +231,7 @@ def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
 
 
 def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
-    """Check that spans are in order, and lie within the recordings that can be opened."""
+    """Check that each span ends after its start and lies within its recording, if that can be opened."""
     start, end = spans_of(clips)
     faults.find("A start is negative", start < 0, "{:g} s", start)
     backwards = (start >= 0) & (end <= start)
@@ -245,18 +244,18 @@ def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
 
 
 def spans_of(clips: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Starts (0 by default) and ends (nan by default) of clips, in seconds."""
+    """Starts (default 0) and ends (default NaN, the end of the recording) of clips, in seconds."""
     spans = clips.reindex(columns=["start_seconds", "end_seconds"]).astype(float)
     return spans["start_seconds"].fillna(0.0), spans["end_seconds"]
 
 
 def _lengths(paths: pd.Series) -> pd.Series:
-    """Seconds of recordings, each opened once; nan for a missing path or a file that can't be opened."""
+    """Lengths of recordings in seconds; NaN for a missing path or a file that can't be opened."""
     lengths: dict[str, float] = {}
     for path in tqdm(paths.dropna().unique(), desc="read lengths", unit="recording", delay=2):
         try:
             lengths[path] = recording_seconds(Path(path))
-        except InputError:  # extraction records it, with the reason
+        except InputError:  # the extraction reports it
             lengths[path] = np.nan
     return paths.map(lengths).astype(float)
 
@@ -271,7 +270,7 @@ def _clips_of_folder(folder: Path) -> pd.DataFrame:
             f"Sub-folders are classes: put every file into one, or all files into one folder without any."
         )
     wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
-    if wrong:  # they could not be written into the tables that extraction makes
+    if wrong:  # the extraction writes file names into tables
         raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
     paths = [str(folder.resolve() / name) for name in names]
     clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": paths})
@@ -282,7 +281,7 @@ def _clips_of_folder(folder: Path) -> pd.DataFrame:
 
 
 def audio_below(folder: Path) -> list[str]:
-    """List the audio files in a folder and in all folders below it.
+    """List the audio files in a folder and its sub-folders.
 
     Parameters
     ----------
@@ -292,12 +291,12 @@ def audio_below(folder: Path) -> list[str]:
     Returns
     -------
     list of str
-        Paths relative to the folder, with slashes, sorted.
+        Sorted paths relative to the folder, with slashes.
 
     Raises
     ------
     InputError
-        When there are none.
+        When there are no audio files.
     """
     names = []
     links = [path for path in folder.glob("[!.]*") if path.is_symlink() and path.is_dir()]
@@ -314,13 +313,13 @@ def _is_audio(name: str) -> bool:
 
 
 def _id_of(name: str) -> int | None:
-    """The whole number that a file is named by, or None; long numbers do not fit into 64 bits."""
+    """The whole number that a file name consists of; None if there is none or it exceeds 64 bits."""
     stem = os.path.splitext(name)[0]
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else None
 
 
 def _file_names(folder: Path | str) -> set[str]:
-    """Names of the files in a folder; none if there is no such folder."""
+    """Names of the files in a folder; empty if the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if entry.is_file()}
@@ -330,14 +329,14 @@ def _file_names(folder: Path | str) -> set[str]:
 
 @dataclass(frozen=True)
 class Windows:
-    """How clips are cut into windows.
+    """Length and hop of the windows that clips are cut into.
 
     Attributes
     ----------
     window_seconds : float, optional
-        Length of a window; None keeps clips whole.
+        Length of a window. None keeps clips whole.
     hop_seconds : float, optional
-        Time from the start of one window to the start of the next; by default the length of a window.
+        Time from the start of one window to the start of the next. The default is the window length.
 
     Raises
     ------
@@ -357,23 +356,23 @@ class Windows:
 
 
 def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
-    """Cut clips into windows, each of which becomes a clip.
+    """Cut clips into windows. Each window becomes a clip.
 
-    The rest of a clip after its last whole window is dropped.
+    The remainder after the last whole window of a clip is dropped.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        As `read_clips` gives it.
+        Clip table from `read_clips`.
     windows : Windows
 
     Returns
     -------
     pd.DataFrame
-        `id` (from 1 in order), `path`, `start_seconds`, `end_seconds`, `clip` (the id of the clip that the
-        window is cut from), `label` and targets if there are any, and `group` (by default the clip). A
-        recording that is shorter than a window or can't be opened keeps one row; the extraction records
-        why it fails. Without windows, the table is returned unchanged.
+        `id` (counted from 1), `path`, `start_seconds`, `end_seconds`, `clip` (id of the original clip),
+        `label` and targets if there are any, and `group` (by default the original clip). A recording that is
+        shorter than a window or can't be opened keeps one row; the extraction reports why it fails. Without
+        windows, the table is returned unchanged.
 
     Raises
     ------
@@ -392,12 +391,12 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     hop = windows.hop_seconds or window
     start, end = spans_of(clips)
     short = end - start < window - TOLERANCE_SECONDS
-    if short.any():  # their windows would go on into the rest of the recording
+    if short.any():  # a window would extend past the end of the span
         named = clips["id"][short].combine((end - start)[short], "{:g} ({:g} s)".format)
         shorter = f"The spans of {len(named)} clips are shorter than a window of {window:g} s"
         raise InputError(f"{shorter}: {first_five(named)}. Remove these clips, or lower --window.")
     length = end.fillna(_lengths(clips["path"].where(end.isna()))) - start
-    # the millionth makes up for rounding: 0.3 / 0.1 is a little less than 3
+    # 1e-6 compensates rounding: 0.3 / 0.1 is a little less than 3
     counts = (np.floor((length - window) / hop + 1e-6) + 1).clip(lower=1).fillna(1).astype(int)
     cut = clips.loc[clips.index.repeat(counts)]
     within = cut.groupby(level=0).cumcount().to_numpy()

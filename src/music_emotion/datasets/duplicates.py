@@ -1,8 +1,7 @@
 """Find clips of one recording, even after re-encoding, gain changes, noise or a shift of up to two seconds.
 
-The fingerprint of a clip says which mel bands rise above the others, and when. It ignores the differences
-between copies: the mean of every band (gain, equaliser), quiet and high sounds (lossy encoders) and slow
-changes of volume.
+The fingerprint of a clip describes which mel bands are louder than the others, and when. It removes the mean
+of each band (gain, equaliser), quiet and high frequencies (lossy encoders) and slow changes of level.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,14 +15,14 @@ from music_emotion.config import Rate
 N_STEPS, N_BANDS = 64, 16
 FRAMES_PER_STEP: dict[Rate, int] = {"full": 24, "beat": 1}  # about half a second
 _N_ROWS = 96  # mel rows below 4 kHz at 22,050 Hz
-_DEPTH_DB = 50.0  # below the loudest value of the clip
+_DEPTH_DB = 50.0  # range below the maximum of the clip
 _SLOW_STEPS = 13  # about seven seconds
-_LEAST_NORM_DB = 1e-3  # rounding errors of constant levels stay below it
+_LEAST_NORM_DB = 1e-3  # rounding errors of constant levels are smaller
 
 MOST_LISTED = 100_000
-MOST_COMPARED = 20_000  # clips; the time grows with their square, here to half a minute of one core
+MOST_COMPARED = 20_000  # clips; the time grows quadratically, here to half a minute on one core
 _LAGS = range(-4, 5)  # in steps, so up to two seconds
-_ALIKE, _LONG_STEPS = 0.7, 50  # no unrelated clips of 30 s are so similar; see LOG.md, 2026-11-28
+_ALIKE, _LONG_STEPS = 0.7, 50  # unrelated clips of 30 s are less similar; see LOG.md, 2026-11-28
 _CLIPS_AT_ONCE = 512
 
 
@@ -35,13 +34,13 @@ def fingerprint(frames: np.ndarray, frames_per_step: int) -> np.ndarray:
     frames : np.ndarray [shape=(n_frames, 140)]
         The clip's array, time first.
     frames_per_step : int
-        Frames between two steps. Each step is a mean over twice as many.
+        Frames from one step to the next. Each step is the mean over twice as many frames.
 
     Returns
     -------
     np.ndarray [shape=(N_STEPS, N_BANDS)], float16
-        Of norm 1, with zeros after the last step of the clip. Steps after the first `N_STEPS` are left out.
-        All zeros if the clip is shorter than two steps or does not change.
+        Scaled to norm 1. Shorter clips are padded with zeros, longer clips cut at `N_STEPS`. All zeros if
+        the clip is shorter than two steps or constant.
     """
     levels = frames[:, :_N_ROWS].astype(np.float32)
     levels = np.maximum(levels, levels.max() - _DEPTH_DB)
@@ -60,18 +59,18 @@ def fingerprint(frames: np.ndarray, frames_per_step: int) -> np.ndarray:
 
 
 def near_duplicates(fingerprints: np.ndarray) -> Iterator[pd.DataFrame]:
-    """Compare every clip with every other, in blocks, at lags of up to two seconds.
+    """Compare all pairs of clips, in blocks, at lags of up to two seconds.
 
     Parameters
     ----------
     fingerprints : np.ndarray [shape=(n, n_steps, n_bands)]
-        Of norm 1, or zeros, which match nothing.
+        From `fingerprint`. Zeros match nothing.
 
     Yields
     ------
     pd.DataFrame
-        `first` and `second` (positions) and `similarity`, the largest inner product over the lags. Short
-        clips need a larger similarity, since few steps are more easily alike by chance.
+        Pairs above the similarity threshold: `first` and `second` (positions), and `similarity` (largest
+        inner product over the lags). Short clips have a higher threshold, since chance matches are likelier.
     """
     n, _, n_bands = fingerprints.shape
     used = (fingerprints != 0).any(axis=2)
@@ -93,16 +92,21 @@ def near_duplicates(fingerprints: np.ndarray) -> Iterator[pd.DataFrame]:
 
 
 def copies(contents: list[bytes]) -> Iterator[pd.DataFrame]:
-    """Find clips of equal content, as `near_duplicates` gives them, with the similarity 1.
+    """Find clips of identical content.
 
     Parameters
     ----------
     contents : list of bytes
-        What each clip holds, or a digest of it. Empty bytes match nothing.
+        Content of each clip, or its digest. Empty bytes match nothing.
+
+    Yields
+    ------
+    pd.DataFrame
+        Pairs as in `near_duplicates`, with similarity 1.
     """
     positions = pd.Series(np.arange(len(contents))).groupby(np.array(contents, object)).indices
     for content, same in positions.items():
-        for number in range(1, len(same) if content else 1):  # in turn: many copies are very many pairs
+        for number in range(1, len(same) if content else 1):  # n copies make n² / 2 pairs: too many at once
             earlier, this = np.asarray(same[:number]), np.full(number, same[number])
             yield _pairs(earlier, this, np.ones(number, np.float32))
 
@@ -110,21 +114,21 @@ def copies(contents: list[bytes]) -> Iterator[pd.DataFrame]:
 def most_similar(
     found: Iterable[pd.DataFrame], matters: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> tuple[pd.DataFrame, int]:
-    """Collect pairs in bounded memory.
+    """Collect the most similar pairs in bounded memory.
 
     Parameters
     ----------
     found : iterable of pd.DataFrame
         From `near_duplicates` and `copies`.
     matters : callable
-        Takes the positions of both clips of pairs, and says which pairs are kept [shape=(n_pairs,)].
+        Maps the positions of the first and second clips to a mask of the pairs to keep [shape=(n_pairs,)].
 
     Returns
     -------
     pairs : pd.DataFrame
         At most `MOST_LISTED`, most similar first.
     n : int
-        Number of all kept pairs, listed or not.
+        Number of all pairs that `matters` keeps.
     """
     kept, n, n_kept = [_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))], 0, 0
     for pairs in found:

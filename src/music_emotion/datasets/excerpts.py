@@ -1,6 +1,6 @@
 """Batches of excerpts of clips: random for training, evenly spaced for validation and test.
 
-Both datasets answer `__getitems__` with a padded batch, a dict of tensors:
+`__getitems__` of both datasets returns a padded batch, a dict of tensors:
 
 - ``frames`` [shape=(n_excerpts, n_rows, n_frames)], float32
 - ``lengths`` [shape=(n_excerpts,)]: frames before the padding
@@ -37,7 +37,7 @@ class _Excerpts(Dataset):
             raise InputError(f"excerpt.frames is {self.n_frames}, but {shortest}. Lower excerpt.frames.")
 
     def _cut(self, excerpt_clips: np.ndarray, offsets: np.ndarray, item_clips: np.ndarray) -> Batch:
-        """Cut excerpts at offsets in frames. Add the values and ids of the items' clips."""
+        """Cut excerpts at offsets in frames. Values and ids come from `item_clips`."""
         lengths = self.lengths[excerpt_clips] - offsets
         longest = self.n_frames or int(lengths.max())
         lengths = np.minimum(lengths, longest)
@@ -51,21 +51,21 @@ class _Excerpts(Dataset):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _slack(self, clips: np.ndarray) -> np.ndarray:
-        """Number of frames by which an excerpt can be moved inside each clip."""
+        """Largest possible offset of an excerpt in each clip, in frames."""
         return np.maximum(self.lengths[clips] - (self.n_frames or self.lengths[clips]), 0)
 
 
 class TrainingExcerpts(_Excerpts):
-    """Random excerpts; `set_epoch` draws new ones in a new order.
+    """Random excerpts of clips in random order. `set_epoch` draws them anew.
 
     Parameters
     ----------
     clips : ClipSet
-        The training folds.
+        Training clips.
     data, excerpt : DataSection, ExcerptSection
-        The rows to read, and how excerpts are cut.
+        The rows to read, and the length and number of excerpts.
     seed : int
-        Determines order and offsets, together with the epoch.
+        Order and offsets depend on the seed and the epoch.
 
     Raises
     ------
@@ -92,14 +92,14 @@ class TrainingExcerpts(_Excerpts):
 
 
 class EvenExcerpts(_Excerpts):
-    """Evenly spaced excerpts of every clip. Excerpts of one clip follow each other in the batch.
+    """Evenly spaced excerpts of every clip. Excerpts of one clip are adjacent in the batch.
 
     Parameters
     ----------
     clips : ClipSet
         Validation or test clips.
     data, excerpt : DataSection, ExcerptSection
-        ``excerpt.test`` excerpts of each clip.
+        The rows to read, and the length and number (``excerpt.test``) of excerpts.
 
     Raises
     ------
@@ -122,30 +122,30 @@ class EvenExcerpts(_Excerpts):
 
 
 def batches(dataset: TrainingExcerpts | EvenExcerpts, batch_size: int) -> DataLoader:
-    """Load a dataset in its own order.
+    """Make a loader that keeps the order of a dataset.
 
-    In training, a short last batch is left out unless it is the only one, since batch normalisation is
-    noisy on few excerpts.
+    In training, an incomplete last batch is dropped unless it is the only one, because batch normalisation is
+    noisy for few excerpts.
     """
     drop_last = isinstance(dataset, TrainingExcerpts) and len(dataset) >= batch_size
-    # __getitems__ has collated the batch
+    # __getitems__ returns a collated batch
     return DataLoader(dataset, batch_size, shuffle=False, drop_last=drop_last, collate_fn=lambda batch: batch)
 
 
 def row_statistics(clips: ClipSet, data: DataSection) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the mean and standard deviation of every row over all frames of clips.
+    """Compute the mean and standard deviation of every row over all frames, for standardisation.
 
     Parameters
     ----------
     clips : ClipSet
-        Only the training clips of a fold.
+        Training clips of a fold.
     data : DataSection
-        Names the rows.
+        ``data.rows`` selects the rows.
 
     Returns
     -------
     mean, deviation : np.ndarray [shape=(n_rows,)], float64
-        The deviation of a constant row is 1.
+        The deviation of a constant row is set to 1.
     """
     rows = clips.store.row_slice(data.rows)
     total, squares, n_frames = 0.0, 0.0, 0

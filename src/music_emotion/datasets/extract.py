@@ -1,4 +1,4 @@
-"""From audio files to arrays in the competition's layout, or to a table of statistics."""
+"""Extract features of audio files into the competition's layout or into a table of statistics."""
 
 import io
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, wo
 from music_emotion.files import InputError, first_five
 
 _ORIGIN = ["id", "path", "start_seconds", "end_seconds", "clip"]
-_SILENCE = 2.0**-16  # half a step of 16-bit sound: below, mel power vanishes in librosa's floor
-_LOUDEST = 1e6  # full scale is 1; some files hold the steps of 16-bit sound as they are
+_SILENCE = 2.0**-16  # half a step of 16-bit audio; quieter mel power is below librosa's floor
+_LOUDEST = 1e6  # full scale is 1, but some float files hold unscaled 16-bit values
 
 
 def extract_clips(
@@ -39,28 +39,28 @@ def extract_clips(
 ) -> Outcome:
     """Extract the arrays of clips into the competition's layout.
 
-    A second run extracts only clips that are missing, or whose audio or span has changed.
+    A repeated run extracts only clips that are missing or failed, or whose audio or span has changed.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        As `read_clips` gives it.
+        Clip table from `read_clips`.
     root : Path
-        Receives ``<set>/<split>/<id>.fused.full.npy``, label files, `settings.json`, `ids-<split>.csv`, the
-        record `extract-<split>.csv` and, if clips have groups, `groups-<split>.csv`.
+        Output folder for ``<set>/<split>/<id>.fused.full.npy``, label files, `settings.json`,
+        `ids-<split>.csv`, the record `extract-<split>.csv` and, if clips have groups, `groups-<split>.csv`.
     task : {"emotion", "genre"}
     split : {"train", "test"}
     settings : FeatureSettings, optional
-        Those of the course by default.
+        Feature settings. The defaults match the competition's arrays.
     windows : Windows, optional
-        Cut every clip into windows, each of which becomes a clip.
+        Cut every clip into windows. Each window becomes a clip.
     beats : bool
-        Write the beat-synchronous set, too. A split that has one keeps it up to date. Adding one extracts
-        all clips again.
+        Also write the beat-synchronous set. If the split already has one, it is always kept up to date.
+        Adding it later extracts all clips again.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
-        Share of clips, 0 to 1, that may fail before the run does.
+        Largest accepted share of failed clips, 0 to 1.
 
     Returns
     -------
@@ -69,12 +69,12 @@ def extract_clips(
     Raises
     ------
     InputError
-        When `root` holds arrays that were not extracted by this function, with other settings, or of clips
-        that are not in the table; when too many clips fail; when another process extracts into that set.
+        When `root` holds arrays that this function did not write, arrays with other settings, or arrays of
+        clips that are not in the table. When too many clips fail, or another process writes to the set.
     """
     settings, windows = settings or FeatureSettings(), windows or Windows()
     clips = cut_windows(clips, windows)
-    root = root.resolve()  # workers on other machines start elsewhere
+    root = root.resolve()  # workers on other machines have another working directory
     folders: dict[Rate, Path] = {rate: root / set_name(task, rate) for rate in ("full", "beat")}
     if not (beats or (folders["beat"] / split).exists()):
         del folders["beat"]
@@ -96,10 +96,10 @@ def extract_clips(
         )
         failed = (outcome.record["reason"] != "").to_numpy()
         for clip_id in clips["id"][failed]:
-            for path in outputs(clip_id):  # from an earlier version of the recording
+            for path in outputs(clip_id):  # may come from an earlier version of the recording
                 path.unlink(missing_ok=True)
         for rate, folder in folders.items():
-            # as the competition's genre tables spell the names of files
+            # spelling of file names in the competition's genre tables
             full_rate = {"train": "fused.full", "test": "full.fused"}[split]
             spelling = full_rate if rate == "full" else "beatsync.fused"
             _write_tables(folder, spelling, task, split, clips, failed)
@@ -111,12 +111,22 @@ def _array_paths(splits: Sequence[Path], clip_id: int) -> list[Path]:
 
 
 def read_settings(set_folder: Path) -> FeatureSettings:
-    """Read the feature settings of a set from its `settings.json`; without one, those of the course.
+    """Read the feature settings of a set from its `settings.json`.
+
+    Parameters
+    ----------
+    set_folder : Path
+        Folder of the set.
+
+    Returns
+    -------
+    FeatureSettings
+        The settings of the competition's arrays if the file does not exist.
 
     Raises
     ------
     InputError
-        When the file is not what the extraction writes.
+        When the file is damaged.
     """
     path = set_folder / "settings.json"
     if not path.exists():
@@ -129,14 +139,15 @@ def read_settings(set_folder: Path) -> FeatureSettings:
 def read_clip(
     path: Path, settings: FeatureSettings, start_seconds: float = 0.0, end_seconds: float | None = None
 ) -> np.ndarray:
-    """Read a clip, and check that it can be analysed.
+    """Read the waveform of a clip, and check that it can be analysed.
 
     Parameters
     ----------
     path : Path
+        Audio file.
     settings : FeatureSettings
     start_seconds, end_seconds : float
-        The span to read; to the end of the recording when `end_seconds` is None.
+        The span to read. None reads to the end of the recording.
 
     Returns
     -------
@@ -146,7 +157,8 @@ def read_clip(
     Raises
     ------
     InputError
-        When it can't be decoded, is shorter than a window of the analysis, is silent, or is not finite.
+        When the clip can't be decoded, is shorter than an analysis window, is silent, or has values that are
+        not finite.
     """
     waveform = read_waveform(path, settings.sample_rate_hz, start_seconds, end_seconds)
     clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, N_FFT)
@@ -162,10 +174,10 @@ def read_clip(
 
 
 def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, Any]) -> None:
-    """Refuse a set that was made by others, with other settings, or of clips that are not in the table.
+    """Raise `InputError` if a set has another origin, other settings, or clips that are not in the table.
 
-    The last check also stops a table of test clips from being written among the training clips. A set
-    without arrays may be made anew with any settings.
+    The last check also prevents test clips from being extracted into the training split. A set without arrays
+    accepts any settings.
     """
     found = {
         name: {n for path in (folder / name).glob("[!.]*.npy*") if (n := leading_id(path.name)) is not None}
@@ -193,7 +205,7 @@ def _extract_one(settings: FeatureSettings, splits: Sequence[Path], item: Item) 
     paths = _array_paths(splits, item.id)
     arrays = fused_features(waveform, settings) if len(paths) > 1 else [full_features(waveform, settings)]
     for path, array in zip(paths, arrays, strict=True):
-        whole = io.BytesIO()  # np.save to a path hides why a disk refused it
+        whole = io.BytesIO()  # np.save to a path hides why writing failed
         np.save(whole, array)
         with files.atomic_path(path) as temporary:
             temporary.write_bytes(whole.getbuffer())
@@ -205,7 +217,7 @@ def _write_tables(
 ) -> None:
     files.write_table(folder / f"ids-{split}.csv", clips[clips.columns.intersection(_ORIGIN)])
     labels, groups = folder / f"{split}_labels.txt", folder / f"groups-{split}.csv"
-    for path in (labels, groups):  # from an earlier table
+    for path in (labels, groups):  # may come from an earlier table
         path.unlink(missing_ok=True)
     good, targets = clips[~failed].rename(columns={"id": "Id"}), target_columns(clips)
     if task == "genre" and "label" in good:
@@ -227,22 +239,23 @@ def summarise_clips(
 ) -> Outcome:
     """Compute the named statistics of clips from their audio, and write them as a table.
 
-    A second run reads only clips that the table lacks, or whose audio or span has changed.
+    The statistics are those of `fused_statistics` and `audio_statistics`. A repeated run processes only clips
+    that are missing or failed, or whose audio or span has changed.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        As `read_clips` gives it.
+        Clip table from `read_clips`.
     out : Path
-        CSV with one row per clip: `SOURCE_COLUMNS`, the statistics, whose names end in their unit, and
-        `reason`, which is empty unless the clip failed.
+        CSV with one row per clip: `SOURCE_COLUMNS`, the statistics, and `reason` (why the clip failed, or
+        empty).
     settings : FeatureSettings
     windows : Windows, optional
-        Cut every clip into windows, each of which becomes a clip.
+        Cut every clip into windows. Each window becomes a clip.
     workers : Workers, optional
         One process per core by default.
     max_failed : float
-        Share of clips, 0 to 1, that may fail before the run does.
+        Largest accepted share of failed clips, 0 to 1.
 
     Returns
     -------
@@ -251,7 +264,7 @@ def summarise_clips(
     Raises
     ------
     InputError
-        When `out` is another table, another process writes it, or too many clips fail.
+        When `out` is another kind of table, another process writes it, or too many clips fail.
     """
     out = out.resolve()
     with files.alone_at(out, "give another --out"):
@@ -280,6 +293,6 @@ def _summarise_one(settings: FeatureSettings, item: Item) -> dict[str, Any]:
 
 @cache
 def _names(settings: FeatureSettings) -> tuple[str, ...]:
-    """Names and order of the statistics, which are the same for every clip."""
+    """Names of the statistics, in the order of the columns."""
     noise = np.random.default_rng(0).standard_normal(settings.sample_rate_hz).astype(np.float32)
     return tuple(_of_waveform(noise, settings))

@@ -1,4 +1,4 @@
-"""Read label files of every edition of the competition into checked tables."""
+"""Read and check the label files of all editions of the competition, and tables of groups."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,10 @@ def read_targets(
     Parameters
     ----------
     path : Path
-        ``Id,valence,energy,danceability`` or any other targets; tab, comma or white space.
+        Table with the columns ``Id,valence,energy,danceability`` or any other targets, separated by tabs,
+        commas or white space.
     targets : sequence of str
-        The columns to keep, in this order; all when empty.
+        Columns to keep, in this order; all when empty.
     allowed : tuple of float
         Smallest and largest allowed value.
 
@@ -36,8 +37,8 @@ def read_targets(
     Raises
     ------
     InputError
-        For bad cells (the first twenty are named, with their lines), a repeated id, or a target that the
-        file lacks.
+        For cells that are not allowed numbers (the message names the first twenty with line numbers), a
+        repeated id, or a missing target.
     """
     header, ids, cells = _read(path)
     names = header[1:] if header else list(DEFAULT_TARGETS)
@@ -72,7 +73,7 @@ def read_targets(
 
 def _number(cell: str) -> float:
     try:
-        return float(cell.replace("_", "?"))  # Python reads 0_1 as 1
+        return float(cell.replace("_", "?"))  # float accepts underscores, as in 0_1
     except ValueError:
         return math.nan
 
@@ -83,12 +84,12 @@ def read_genres(path: Path) -> pd.Series:
     Parameters
     ----------
     path : Path
-        ``Id<TAB>Genre``; the id is the leading integer of the file name in the first column.
+        Table with the columns ``Id<TAB>Genre``. The id is the leading integer of a file name.
 
     Returns
     -------
     pd.Series
-        Raw classes, indexed by `Id`.
+        Raw genres, indexed by `Id`.
 
     Raises
     ------
@@ -99,16 +100,16 @@ def read_genres(path: Path) -> pd.Series:
 
 
 def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) -> pd.Series:
-    """Map raw classes to classes.
+    """Map raw genres to classes.
 
     Parameters
     ----------
     raw : pd.Series
-        As `read_genres` gives them.
+        Raw genres from `read_genres`.
     mapping : dict of str to str or None
-        Raw class to class; None leaves a class out. Empty keeps the raw classes.
+        Raw genre to class; None leaves its clips out. An empty mapping keeps the raw genres.
     place : str
-        Where the classes come from, for error messages.
+        File of the genres, for error messages.
 
     Returns
     -------
@@ -118,7 +119,7 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
     Raises
     ------
     InputError
-        For a class that the mapping lacks.
+        For a genre that is not in the mapping.
     """
     if not mapping:
         return raw
@@ -132,12 +133,12 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
 
 
 def read_groups(path: Path) -> pd.Series:
-    """Read a table of groups. Clips of one group always share a fold.
+    """Read a table of groups, for example artists. Clips of one group are always in the same fold.
 
     Parameters
     ----------
     path : Path
-        ``Id,group``, or a table of more columns with one named `group`.
+        Table with the columns ``Id,group``. Other columns are ignored.
 
     Returns
     -------
@@ -155,7 +156,7 @@ def read_groups(path: Path) -> pd.Series:
 
 
 def _read_names(path: Path, name: str) -> pd.Series:
-    """The column of a name, or the second column."""
+    """Read the column with the given name, or else the second column."""
     header, ids, cells = _read(path)
     column = header.index(name) if name in header else 1
     names = cells.reindex(columns=[column]).fillna("")[column]
@@ -166,7 +167,7 @@ def _read_names(path: Path, name: str) -> pd.Series:
 
 
 def _read(path: Path) -> tuple[list[str], pd.Index, pd.DataFrame]:
-    """The header (empty if there is none), the ids, and all cells indexed by line."""
+    """Read the header (empty if there is none), the ids, and all cells, indexed by line number."""
     cells = read_cells(path)
     header: list[str] = []
     if not str(cells.iloc[0, 0])[:1].isdigit():

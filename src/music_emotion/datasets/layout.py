@@ -1,4 +1,4 @@
-"""Find the folders and files of the competition's layout, in every edition."""
+"""Find the folders and files of the competition's layout, in all its editions."""
 
 import math
 import os
@@ -15,21 +15,21 @@ Split = Literal["train", "test"]
 SET_NAMES: dict[Task, str] = {"emotion": "multitask_dataset", "genre": "fma_genre_spectrograms"}
 _RATE_SUFFIX: dict[Rate, str] = {"full": "", "beat": "_beat"}
 _ALL_SETS = {name + suffix for name in SET_NAMES.values() for suffix in _RATE_SUFFIX.values()}
-_LEVELS_TO_LOOK = 5  # Kaggle's newest mounts put the sets that deep under /kaggle/input
+_LEVELS_TO_LOOK = 5  # depth at which Kaggle mounts the sets under /kaggle/input
 
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of one split of a set.
+    """Array files and label file of one split of a set.
 
     Attributes
     ----------
     folder : Path
-        Where the arrays are.
+        Folder of the arrays.
     arrays : dict of int to Path
-        The array file of every id.
+        Clip id to array file.
     label_file : Path or None
-        The label table; the emotion set has none for test.
+        Table of labels, or None. The emotion test split has no labels.
     """
 
     folder: Path
@@ -38,22 +38,22 @@ class SplitFiles:
 
 
 def set_name(task: Task, rate: Rate) -> str:
-    """Folder name of a set, such as ``multitask_dataset_beat``."""
+    """Folder name of a set, for example ``multitask_dataset_beat``."""
     return SET_NAMES[task] + _RATE_SUFFIX[rate]
 
 
 def rate_of(set_folder: Path) -> Rate:
-    """Whether a set, by its name, is full-rate or beat-synchronous."""
+    """Frame rate of a set ("full" or "beat"), from its folder name."""
     return "beat" if set_folder.name.endswith(_RATE_SUFFIX["beat"]) else "full"
 
 
 def array_name(clip_id: int) -> str:
-    """File name of a clip's array, the same in all eight folders."""
+    """File name of a clip's array; the same in all sets and splits."""
     return f"{clip_id}.fused.full.npy"
 
 
 def leading_id(name: str) -> int | None:
-    """The integer a file name or label starts with, or None; one beyond 64 bits is none.
+    """Parse the integer at the start of a file name. None if there is none or it exceeds 64 bits.
 
     Examples
     --------
@@ -65,24 +65,24 @@ def leading_id(name: str) -> int | None:
 
 
 def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
-    """Find a set's folder at or below a root.
+    """Find the folder of a set at or below a root.
 
     Parameters
     ----------
     root : Path
-        The folder that the user names. It is searched a few levels deep, nearest folders first.
+        Folder to search, a few levels deep, nearest folders first.
     task : {"emotion", "genre"}
     rate : {"full", "beat"}
 
     Returns
     -------
     Path
-        Such as ``<root>/data/multitask_dataset``.
+        For example ``<root>/data/multitask_dataset``.
 
     Raises
     ------
     InputError
-        When the root is missing, or not one such folder is found. The message says what was found instead,
+        When the root is missing, or no such folder or several are found. The message says what was found,
         and whether the root lies inside a set.
     """
     name = set_name(task, rate)
@@ -110,25 +110,25 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
 
 
 def has_split(set_folder: Path, split: Split) -> bool:
-    """Whether a set has a folder for a split. Users' own sets may have no test split."""
+    """Whether a set has a folder for a split. Users' sets may lack the test split."""
     return (set_folder / split).is_dir()
 
 
 def split_files(set_folder: Path, split: Split) -> SplitFiles:
-    """List the arrays and the label file of one split.
+    """List the array files and the label file of one split.
 
     Raises
     ------
     InputError
-        When the split's folder is missing, has no arrays, or has two of one id.
+        When the folder of the split is missing, has no arrays, or has two arrays of one id.
     """
     folder = set_folder / split
     if not folder.is_dir():
         raise InputError(f"{set_folder} has no folder '{split}'. Check that it was unpacked whole.")
     arrays: dict[int, Path] = {}
-    with os.scandir(folder) as entries:  # tells files without a request for each
+    with os.scandir(folder) as entries:  # tells files from folders without a request per file
         names = [e.name for e in entries if e.name.endswith((".npy", ".npy.gz")) and e.is_file()]
-    # '.npy' last, so that it wins over '.npy.gz'
+    # '.npy' last, so that it takes precedence over '.npy.gz'
     for path in sorted(map(folder.joinpath, names), key=lambda path: (path.suffix == ".npy", path.name)):
         clip_id = leading_id(path.name)
         if clip_id is None:
@@ -144,10 +144,10 @@ def split_files(set_folder: Path, split: Split) -> SplitFiles:
 
 
 def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:
-    """Whether more than the allowed share of clips is bad."""
+    """Whether the share of bad clips exceeds the allowed share."""
     return n_bad > 0 and n_bad / n > allow_bad_share
 
 
 def leave_out(n_bad: int, n: int) -> str:
-    """The flag that allows so many bad clips, for messages."""
+    """Sentence part for messages: the flag that allows this share of bad clips."""
     return f"leave them out with --data.allow-bad-share {math.ceil(1000 * n_bad / n) / 1000:g}"

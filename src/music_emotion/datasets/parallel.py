@@ -1,4 +1,4 @@
-"""Long work on many clips: on the cores of this machine or on a Dask cluster, and only on what is missing."""
+"""Process many clips in parallel, on this machine or a Dask cluster, and resume interrupted runs."""
 
 import csv
 import io
@@ -32,15 +32,15 @@ _PATIENCE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Workers:
-    """Processes that share the work.
+    """Number of local processes, or the address of a Dask cluster.
 
     Attributes
     ----------
     n_jobs : int
-        Processes on this machine, as joblib counts them; -1 is one per core.
+        Processes on this machine, as in joblib; -1 means one per core.
     scheduler : str, optional
-        Address of a Dask scheduler, such as ``tcp://10.0.0.5:8786``. Its workers need this package and
-        must see the same folders under the same names. None for this machine.
+        Address of a Dask scheduler, for example ``tcp://10.0.0.5:8786``. Its workers need this package and
+        must see the same folders under the same paths. None runs on this machine.
 
     Raises
     ------
@@ -57,20 +57,20 @@ class Workers:
 
 
 class Item(NamedTuple):
-    """The source of one clip. When any part changes, the clip is processed again.
+    """Source of one clip. If any attribute changes, the clip is processed again.
 
     Attributes
     ----------
     id : int
     path : str
-        Absolute path of the recording, since workers may start in another folder.
+        Absolute path of the recording, because workers may have another working directory.
     bytes, modified_ns : int
         Size and modification time of the file; 0 if it is missing.
     start_seconds : float
     end_seconds : float or None
-        The span of the recording; None for its end.
+        Span of the recording; an end of None means the end of the recording.
     settings : str
-        The feature settings.
+        Feature settings as text.
     """
 
     id: int
@@ -86,7 +86,18 @@ SOURCE_COLUMNS = Item._fields
 
 
 def items_of(clips: pd.DataFrame, settings: FeatureSettings) -> list[Item]:
-    """List the sources of the clips of a table (from `read_clips`), with their files as they are now."""
+    """Make an `Item` for each clip, with the current size and time of its file.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Clip table from `read_clips`.
+    settings : FeatureSettings
+
+    Returns
+    -------
+    list of Item
+    """
     items = []
     starts, ends = (column.tolist() for column in spans_of(clips))
     for clip_id, path, start, end in zip(clips["id"].tolist(), clips["path"], starts, ends, strict=True):
@@ -99,15 +110,15 @@ def items_of(clips: pd.DataFrame, settings: FeatureSettings) -> list[Item]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did.
+    """Result of `work_through`.
 
     Attributes
     ----------
     record : pd.DataFrame
-        One row per clip, in the order given: `SOURCE_COLUMNS` as text, the results, and `reason`, which is
-        empty unless the clip failed.
+        One row per clip in the given order: `SOURCE_COLUMNS` as text, the results, and `reason` (why the
+        clip failed, or empty).
     n_done, n_kept, n_failed : int
-        Clips done now, clips done earlier, and clips that failed.
+        Numbers of clips processed now, processed by earlier runs, and failed.
     """
 
     record: pd.DataFrame
@@ -130,30 +141,30 @@ def work_through(
     max_failed: float,
     outputs: Callable[[int], Sequence[Path]] = lambda _: (),
 ) -> Outcome:
-    """Process the clips that a record does not hold yet.
+    """Process the clips that are not yet in a record.
 
-    While the work goes on, every finished clip adds a line to ``<path>.part``. A killed run loses only the
-    clips in work. `path` itself is only ever whole.
+    Each finished clip appends a line to ``<path>.part``, so a killed run loses only the clips in progress.
+    `path` is written atomically at the end.
 
     Parameters
     ----------
     items : sequence of Item
+        Sources of the clips.
     function : callable
-        Processes one clip and returns its results. It must belong to a module, so that other processes can
-        import it. Raises `InputError` when the clip is unusable; the sentence becomes its `reason`. A clip
-        whose worker died may be processed twice.
+        Processes one clip and returns its results. It must be picklable. If it raises `InputError`, the
+        clip fails and the message becomes its `reason`. If a worker dies, its clip may be processed twice.
     path : Path
-        The record, a CSV file. Clips that failed earlier are tried again.
+        The record, a CSV file. Failed clips in it are tried again.
     columns : sequence of str
-        The results to record. `seconds` is the time that the clip took.
+        Names of the results to record. `seconds` is the processing time of the clip.
     workers : Workers
     prepare : callable
-        Compiles functions into a cache before any clip is processed: once on this machine, or on one
-        cluster worker after the other.
+        Runs before the first clip to compile functions into a cache: once on this machine, or on the cluster
+        workers one after another.
     max_failed : float
-        Share of clips, 0 to 1, that may fail.
+        Largest accepted share of failed clips, 0 to 1.
     outputs : callable, optional
-        Gives the files that a clip, named by its id, leaves. A clip that lacks one is processed again.
+        Maps a clip id to its output files. A clip with a missing file is processed again.
 
     Returns
     -------
@@ -162,14 +173,14 @@ def work_through(
     Raises
     ------
     InputError
-        When `path` is another table, more clips than allowed failed, or workers are unusable or lost.
+        When `path` is another kind of table, too many clips fail, or workers are unusable or lost.
     """
     record = _read_record(path, columns)
     done = set(record.loc[record["reason"] == "", list(SOURCE_COLUMNS)].itertuples(index=False, name=None))
     missing = [i for i in items if _cells(i) not in done or not all(map(Path.exists, outputs(i.id)))]
     n_kept, n_done = len(items) - len(missing), 0
     part = _part_of(path)
-    _write_record(part, record)  # without the line that a kill cut short
+    _write_record(part, record)  # drops a line that a kill cut short
     if missing:
         cluster, folder = workers.scheduler, path.parent
         with (
@@ -179,7 +190,7 @@ def work_through(
         ):
             lines = csv.DictWriter(file, record.columns, extrasaction="ignore", lineterminator="\n")
             calls = (joblib.delayed(_call)(function, item) for item in missing)
-            # batches of one: a killed run then loses no more than the clips in work
+            # batches of one, so that a killed run loses only the clips in progress
             results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
             for result in tqdm(results, path.stem, len(missing), unit="clip"):
                 lines.writerow(result)
@@ -208,13 +219,13 @@ def _part_of(path: Path) -> Path:
 
 
 def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The last line of every clip in a record and its part, as far as these exist."""
+    """Read the last line of each clip from a record and its ``.part`` file, if they exist."""
     names, tables = [*SOURCE_COLUMNS, *columns, "reason"], []
     for place in (path, _part_of(path)):
         if not place.exists():
             continue
         try:
-            # a kill may cut a line inside a letter, and spreadsheets put a byte order mark first
+            # a kill may cut a line inside a character; spreadsheets add a byte order mark
             lines = place.read_text(encoding="utf-8-sig", errors="replace")
             table = pd.read_csv(
                 io.StringIO(lines[: lines.rfind("\n") + 1]),
@@ -224,7 +235,7 @@ def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
                 on_bad_lines="skip",
                 index_col=False,
             )
-        except (IsADirectoryError, ValueError):  # pandas' errors of parsing are ValueErrors
+        except (IsADirectoryError, ValueError):  # pandas raises ValueError for malformed tables
             table = pd.DataFrame()
         if list(table.columns) == names:
             tables += [table[table["id"].str.isdigit()]] if len(table) else []
@@ -235,14 +246,14 @@ def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def _write_record(path: Path, record: pd.DataFrame) -> None:
     with atomic_path(path) as temporary:
-        # six digits tell any two clips apart, and keep the table of a hundred thousand readable
+        # six digits distinguish all clips and keep the table small
         record.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def _call(function: Callable[[Item], dict[str, Any]], item: Item) -> dict[str, Any]:
-    """Process one clip, on one thread: workers share the cores, and sums are rounded alike everywhere."""
+    """Process one clip on one thread, so that workers don't compete for cores and sums round equally."""
     if parent_process() is not None and current_thread() is main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent ends its workers
     started, results, reason = time.perf_counter(), {}, ""
     try:
         with threadpool_limits(1):
@@ -274,13 +285,13 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
         remedy = "pip install 'music-emotion[cluster]', here and on the workers."
         raise InputError(f"--scheduler needs Dask: {remedy}") from None
     remedy = "Start 'dask scheduler', then 'dask worker' with the tcp:// address that it prints"
-    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", scheduler):  # Dask's client would leave a thread behind
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", scheduler):  # Dask's client would leave a thread running
         raise InputError(f"{scheduler} is not the address of a Dask scheduler. {remedy}, and give it here.")
     tqdm.write(f"Connecting to {scheduler}.")
     try:
         client = Client(scheduler, timeout=_PATIENCE_SECONDS)
         client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
-    except OSError as error:  # no answer, or no workers
+    except OSError as error:  # the scheduler does not answer, or has no workers
         problem = f"No Dask worker can be reached at {scheduler} ({error})."
         raise InputError(f"{problem} {remedy}, and give it here.") from None
     with client:
@@ -289,14 +300,14 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
             with joblib.parallel_config("dask", n_jobs=-1):
                 yield
         except (KilledWorker, CancelledError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # a worker's full disk, say
+            if isinstance(error, OSError) and error.errno is not None:  # for example, a full disk
                 raise
             lost = f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error})."
             raise InputError(f"{lost} See their logs, then give the same command; it goes on.") from None
 
 
 def _check_workers(client: Any, prepare: Callable[[], object], folder: Path) -> None:
-    """Refuse workers that do not see a file made here or lack a package; prepare the others."""
+    """Check that all workers see a file made here and have the packages. Run `prepare` on each."""
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(prefix=".seen-by-workers-", dir=folder) as probe:
         seen = client.run(os.path.exists, probe.name)
@@ -304,10 +315,10 @@ def _check_workers(client: Any, prepare: Callable[[], object], folder: Path) -> 
     if blind:
         named = f"{len(blind)} of {len(seen)} workers do not see {folder}: {first_five(blind)}."
         raise InputError(f"{named} Audio and output must lie in folders that all share.")
-    # one worker of each host after the other, since hosts may share a cache; then the rest
+    # first one worker per host in turn, since hosts may share a cache; then all workers
     first = {str(urlsplit(worker).hostname): worker for worker in seen}
     for workers in [*([worker] for worker in first.values()), None]:
         for worker, answer in client.run(prepare, workers=workers, on_error="return").items():
-            if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: lost meanwhile
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):  # OSError: worker lost
                 problem = f"The worker {worker} can't do the work ({type(answer).__name__}: {answer})."
                 raise InputError(f"{problem} Install the same versions of this package there as here.")

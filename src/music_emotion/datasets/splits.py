@@ -1,4 +1,4 @@
-"""Split labelled clips into stratified, optionally grouped, folds or holdouts, or use given splits."""
+"""Split labelled clips into stratified, optionally grouped folds or holdouts, or load given splits."""
 
 import warnings
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ _HOLDOUT = (1 - 0.15 - 0.15, 0.15, 0.15)  # shares of training, validation and t
 
 @dataclass(frozen=True)
 class Fold:
-    """Clips to train on, to validate on and, optionally, to test on.
+    """Training, validation and optional test clips of one model.
 
     Attributes
     ----------
     seed, number : int
-        They name the folder of the trained model, ``seed<s>/fold<k>``.
+        Seed and fold number. The model is saved in ``seed<s>/fold<k>``.
     training, valid : ClipSet
-        With labels.
+        Labelled clips.
     test : ClipSet or None
-        Labelled clips of this fold that are used neither for training nor for validation.
+        Labelled clips that are used neither for training nor for validation.
     """
 
     seed: int
@@ -43,25 +43,34 @@ class Fold:
 
     @property
     def folder(self) -> Path:
-        """Folder of the fold in the directory of a run."""
+        """Folder of the fold, relative to the directory of the run."""
         return Path(f"seed{self.seed}", f"fold{self.number}")
 
     @property
     def own_seed(self) -> int:
-        """A seed that differs for every seed and fold."""
+        """Random seed for training, unique for each seed and fold."""
         return self.seed * 1000 + self.number
 
     @property
     def sets(self) -> list[ClipSet]:
-        """Training, validation and, if there are any, test clips."""
+        """Training, validation and, if given, test clips."""
         return [self.training, self.valid, *([] if self.test is None else [self.test])]
 
 
 def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
-    """Split clips into the folds of every seed.
+    """Split clips into the folds of all seeds.
 
-    If the experiment `has_repeats`, every seed has one fold with its own test clips. Otherwise the folds of
-    a seed together predict each clip once.
+    Parameters
+    ----------
+    experiment : Experiment
+    clips : ClipSet
+        All labelled clips; only the training windows with ``data.windows``.
+
+    Returns
+    -------
+    list of Fold
+        If the experiment `has_repeats`, each seed has one fold with its own test clips. Otherwise each clip
+        is validated in exactly one fold of each seed.
 
     Raises
     ------
@@ -72,7 +81,7 @@ def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
 
 
 def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fold]:
-    """Split clips into the folds of one seed, as `folds_of_run`."""
+    """Split clips into the folds of one seed. See `folds_of_run`."""
     data, folds = experiment.data, experiment.folds
     if data.windows is not None:
         valid, test = (load_windows(data, split, clips.outputs) for split in ("val", "test"))
@@ -84,7 +93,7 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
         assigned = assign_holdout(strata, seed, groups)
         return [Fold(seed, 0, *(clips.select(assigned == number) for number in range(3)))]
     single = np.flatnonzero(is_genre & (clips.values.sum(axis=0) == 1))
-    if len(single):  # no fold can both learn such a class and be scored on it
+    if len(single):  # such a class can't be in both training and validation
         named = [f"{clips.outputs[c]} (clip {clips.ids[clips.values[:, c] == 1][0]})" for c in single]
         raise InputError(
             f"{len(single)} classes have one clip only, so a fold that is scored on it has never heard the "
@@ -99,10 +108,10 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
 
 
 def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) -> list[Fold]:
-    """Make one fold per seed for networks that are scored on the test split.
+    """Make one fold per seed for pretraining, which is scored on the test split.
 
-    A training of fixed length uses every training clip and validates on the test split. One that selects
-    its best epoch holds out one fold of the training split instead.
+    If training keeps the last epoch, it uses all training clips and validates on the test split. If it
+    selects the best epoch, it validates on one held-out fold of the training split.
 
     Raises
     ------
@@ -118,12 +127,12 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
 
 
 def groups_file(experiment: Experiment) -> Path | None:
-    """The table of groups that an experiment names, or that of its set; None for no groups.
+    """Find the table of groups: ``folds.groups``, or `groups-train.csv` of the set. None without groups.
 
     Raises
     ------
     InputError
-        When it is unknown which clips of the set share a recording.
+        When `groups-train.csv` is missing and clips may share a recording.
     """
     if experiment.folds.groups is None:
         return None
@@ -132,7 +141,7 @@ def groups_file(experiment: Experiment) -> Path | None:
     folder = find_set(Path(experiment.data.root), experiment.task)
     if (folder / "groups-train.csv").exists():
         return folder / "groups-train.csv"
-    origin = folder / "ids-train.csv"  # the extraction writes where each clip comes from
+    origin = folder / "ids-train.csv"  # the extraction writes the recording of each clip
     if origin.exists() and pd.read_csv(origin)["path"].is_unique:
         return None
     unknown = f"{folder} has no groups-train.csv, so which clips share a recording is unknown."
@@ -140,13 +149,12 @@ def groups_file(experiment: Experiment) -> Path | None:
 
 
 def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
-    """The group of every clip [shape=(n,)], or None for no groups.
+    """Read the group of every clip [shape=(n,)]; None without groups.
 
     Raises
     ------
     InputError
-        When the table of groups is missing or damaged, or clips have no group; the message counts them
-        and names five.
+        When the table of groups is missing or damaged, or clips have no group (the message names five).
     """
     path = groups_file(experiment)
     if path is None:
@@ -160,7 +168,7 @@ def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
 
 
 def target_strata(values: np.ndarray) -> np.ndarray:
-    """Bin regression targets so that folds get equal shares of every region.
+    """Bin regression targets into strata for stratified splits.
 
     Parameters
     ----------
@@ -170,10 +178,10 @@ def target_strata(values: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(n,)], integer
-        The combination of every target's quantile bin, about ten combinations in all; of more than
-        three targets, the bin of their mean rank.
+        Stratum of each clip: the combination of the targets' quantile bins, about ten combinations in all.
+        For more than three targets, the quantile bin of the mean rank.
     """
-    if values.shape[1] > _MOST_CROSSED:  # more would make a stratum of every clip
+    if values.shape[1] > _MOST_CROSSED:  # with more, almost every clip would be its own stratum
         values = rankdata(values, axis=0).mean(axis=1, keepdims=True)
     n, n_targets = values.shape
     n_bins = max(2, round(_N_STRATA ** (1 / n_targets)))
@@ -182,39 +190,39 @@ def target_strata(values: np.ndarray) -> np.ndarray:
 
 
 def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
-    """Assign each clip the fold in which it is validated.
+    """Assign each clip to the fold in which it is validated.
 
     Parameters
     ----------
     strata : np.ndarray [shape=(n,)], integer
-        Classes, or `target_strata` of regression targets; spread evenly over folds.
+        Classes, or `target_strata` of regression targets. Each is spread evenly over the folds.
     n_folds : int
         2 or more.
     seed : int
-        Another seed gives other folds.
+        Seed of the random assignment.
     groups : np.ndarray [shape=(n,)], optional
-        Clips of one group share a fold.
+        Clips of one group get the same fold.
 
     Returns
     -------
     np.ndarray [shape=(n,)], integer
-        0 to ``n_folds - 1``; every fold has at least one clip.
+        Fold of each clip, 0 to ``n_folds - 1``. No fold is empty.
 
     Raises
     ------
     InputError
-        When there are fewer clips, or groups, than folds.
+        When there are fewer clips or groups than folds.
     """
     n_units, unit = (len(strata), "clips") if groups is None else (len(np.unique(groups)), "groups")
     if n_units < n_folds:
         raise InputError(f"There are {n_units} {unit} for {n_folds} folds. Lower --folds.n.")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(n_splits=n_folds, shuffle=True, random_state=seed)
-    # No stratum smaller than the number of folds can be in each, so such strata are merged.
+    # A stratum with fewer clips than folds can't be in every fold, so these strata are merged.
     values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
     merged = np.where(counts[inverse] < n_folds, len(values), inverse)
     fold_of = np.empty(len(strata), dtype=np.int64)
-    with warnings.catch_warnings():  # the merged stratum may be small, too
+    with warnings.catch_warnings():  # the merged stratum may also be too small
         warnings.filterwarnings("ignore", "The least populated class")
         for fold, (_, valid) in enumerate(splitter.split(strata, merged, groups)):
             fold_of[valid] = fold
@@ -224,33 +232,33 @@ def assign_folds(strata: np.ndarray, n_folds: int, seed: int, groups: np.ndarray
 def assign_holdout(strata: np.ndarray, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Assign 70 % of the clips to training, 15 % to validation and 15 % to test.
 
-    Groups come in random order, large ones rather first. Each goes to the set that lacks its classes, and
-    clips, most.
+    Groups are assigned one by one, in random order with a preference for large groups first. Each goes to the
+    set with the largest deficit of the group's classes and of clips.
 
     Parameters
     ----------
     strata : np.ndarray [shape=(n,)], integer
-        Classes, or `target_strata` of regression targets; spread over the sets by their shares. A class
-        too rare for all sets goes to the first ones.
+        Classes, or `target_strata` of regression targets. Each is spread over the sets by their shares. A
+        class with fewer clips than sets goes to the first sets.
     seed : int
-        Another seed gives another assignment.
+        Seed of the random order.
     groups : np.ndarray [shape=(n,)], optional
-        Clips of one group share a set.
+        Clips of one group get the same set.
 
     Returns
     -------
     np.ndarray [shape=(n,)], integer
-        0 for training, 1 for validation and 2 for test; every set has at least one clip.
+        0 for training, 1 for validation, 2 for test. No set is empty.
 
     Raises
     ------
     InputError
-        When there are too few clips, or groups, for the sets.
+        When there are too few clips or groups.
 
     References
     ----------
-    Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011; here
-    the items are groups and the labels their clips' classes.
+    Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011; here,
+    items are groups, and their labels are the classes of their clips.
     """
     _, unit_of = np.unique(np.arange(len(strata)) if groups is None else groups, return_inverse=True)
     classes, class_of = np.unique(strata, return_inverse=True)
@@ -260,10 +268,10 @@ def assign_holdout(strata: np.ndarray, seed: int, groups: np.ndarray | None = No
     wanted = np.outer(_HOLDOUT, counts.sum(axis=0))
     missing = wanted.copy()
     set_of = np.empty(len(counts), np.int64)
-    # Large groups fit best at first. Sorted by size alone, they would be in the same set for every seed.
+    # Large groups fit best early. Sorted by size alone, they would get the same set for every seed.
     lateness = np.random.default_rng(seed).random(len(counts)) / counts[:, -1]
     for unit in np.argsort(lateness):
-        # the missing share of what a set wants; if that is less than one clip, of one clip
+        # deficit relative to the wanted number of clips, or to 1 if that is larger
         chosen = ((missing / np.maximum(wanted, 1)) @ counts[unit]).argmax()
         set_of[unit] = chosen
         missing[chosen] -= counts[unit]

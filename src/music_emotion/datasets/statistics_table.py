@@ -1,4 +1,4 @@
-"""Tables of statistics of clips, computed from stored arrays or read from files."""
+"""Tables of clip statistics, computed from stored arrays or read from files."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,9 +31,9 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
     ----------
     store : Store
     ids : np.ndarray [shape=(n,)], integer
-        Clips that the store holds.
+        Ids of clips in the store.
     settings : FeatureSettings
-        The settings that the arrays were extracted with.
+        Feature settings of the arrays.
 
     Returns
     -------
@@ -46,25 +46,25 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
 
 
 def families_of(table: pd.DataFrame) -> tuple[str, ...]:
-    """The family of every column ``family.number``; other columns share the family ""."""
+    """Family of each column ``family.number``. Other columns belong to the family ""."""
     names = [str(column).rpartition(".") for column in table.columns]
     return tuple(family if number.isdigit() else "" for family, _, number in names)
 
 
 def _table(store: Store, ids: np.ndarray, describe: Callable[[np.ndarray], dict[str, float]]) -> pd.DataFrame:
-    """Describe the array of every clip, float32 [shape=(140, n_frames)], in a row."""
+    """Apply `describe` to the array of each clip, float32 [shape=(140, n_frames)]; one row per clip."""
     places = tqdm(store.index.loc[ids].to_numpy(), desc="statistics", unit="clip")
     rows = [describe(store.frames[start : start + length].astype(np.float32).T) for start, length in places]
     return pd.DataFrame(rows, pd.Index(ids, name="Id"))
 
 
 class Statistics:
-    """Statistics of clips as inputs of estimators. Those of a store's arrays are computed once.
+    """Statistics of clips, the inputs of estimators. They are computed once per store.
 
     Parameters
     ----------
     data : DataSection
-        Where the clips come from.
+        Data of the experiment.
     task : {"emotion", "genre"}
     """
 
@@ -73,10 +73,17 @@ class Statistics:
         self._tables: dict[Store, pd.DataFrame] = {}
 
     def of(self, clips: ClipSet) -> pd.DataFrame:
-        """One row per clip, in their order [shape=(n, n_statistics)], indexed by `Id`.
+        """Statistics of clips.
 
-        Arrays give the families of `statistic_families` in columns ``family.number``. Tables of statistics
-        and windows of one vector are taken as they are.
+        Parameters
+        ----------
+        clips : ClipSet
+
+        Returns
+        -------
+        pd.DataFrame [shape=(n, n_statistics)]
+            In the order of the clips, indexed by `Id`. For arrays, the families of `statistic_families` in
+            columns ``family.number``. Tables of statistics and single-vector windows are used unchanged.
 
         Raises
         ------
@@ -106,26 +113,26 @@ class Statistics:
 
 
 def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFrame:
-    """Describe clips by statistics that need no explanation: band levels, note strengths and length.
+    """Compute easily interpreted statistics: band levels, strengths of notes, and length.
 
     Parameters
     ----------
     clips : ClipSet
-        Of full-rate or beat-synchronous arrays, or of a table of statistics, whose columns are then used.
+        Clips with arrays, or from a table of statistics, whose columns are then returned.
     data : DataSection
-        Where they come from.
+        Data of the experiment.
     task : {"emotion", "genre"}
 
     Returns
     -------
     pd.DataFrame [shape=(n, n_statistics)]
-        Columns have names in words, such as "mean level of 400 to 640 Hz".
+        Column names are words, for example "mean level of 400 to 640 Hz".
     """
     if not clips.store.is_fused:
         named = read_statistics(statistics_file(data, "train"), data.columns)
         return Statistics(data, task).of(clips).set_axis(named.columns, axis=1)
     sample_rate_hz = read_settings(find_set(Path(data.root), task, data.rate)).sample_rate_hz
-    # eight mel bands have their centres between two edges
+    # between two edges lie the centres of eight mel bands
     edges = librosa.mel_frequencies(N_MELS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[:: N_MELS // _N_BANDS]
     rounded = [f"{round(edge, -1 if edge < 1000 else -2):,.0f}" for edge in edges]
     bands = [f"{low} to {high} Hz" for low, high in pairwise(rounded)]

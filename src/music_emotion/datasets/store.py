@@ -1,4 +1,4 @@
-"""All arrays of a split packed into one file, so that an excerpt is one contiguous read."""
+"""Store that packs all arrays of a split into one file, so that an excerpt is one contiguous read."""
 
 import gzip
 import hashlib
@@ -20,14 +20,14 @@ from music_emotion.files import InputError, first_five, shortened
 
 
 class StoredFrames:
-    """A .npy file of two axes whose rows are read when they are sliced.
+    """Two-dimensional .npy file that reads its rows when sliced.
 
-    Unlike with one memory map of the whole file, nothing that was read stays in memory. Threads may share it.
+    It maps only the requested frames, so memory use stays small. It is thread-safe.
 
     Parameters
     ----------
     path : Path
-        Stays open, so a file that replaces it later is not read.
+        The file stays open. If it is replaced later, the old content is still read.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class StoredFrames:
         return self.shape[0]
 
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
-        """Consecutive frames, and all or some of their rows, as a new array.
+        """Read consecutive frames, and all or some of their rows, into a new array.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class StoredFrames:
         if stop <= start:
             return np.empty((0, self.shape[1]), self.dtype)[:, rows]
         first_byte = self._first_byte + start * self.shape[1] * self.dtype.itemsize
-        try:  # the map goes with the call, so what was read does not stay in memory
+        try:  # the map is released after the call, which frees the memory
             mapped = np.memmap(self._file, self.dtype, "r", first_byte, (stop - start, self.shape[1]))
         except ValueError:
             remedy = f"Delete {self.path.parent} to pack it again."
@@ -67,12 +67,12 @@ class StoredFrames:
 
 
 class JoinedFrames:
-    """Frames of several stores, one after the other. A slice must lie within one of them.
+    """Concatenation of the frames of several stores, without copying. A slice must lie within one store.
 
     Parameters
     ----------
     members : sequence of np.ndarray, StoredFrames or JoinedFrames
-        Of the same rows.
+        Frames with the same rows.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class JoinedFrames:
         return self.shape[0]
 
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
-        """Consecutive frames of one member, and all or some of their rows."""
+        """Read consecutive frames of one member, and all or some of their rows."""
         frames, rows = place if isinstance(place, tuple) else (place, slice(None))
         number = int(np.searchsorted(self.starts, frames.start, side="right")) - 1
         first, last = frames.start - self.starts[number], frames.stop - self.starts[number]
@@ -102,13 +102,15 @@ class Store:
     Attributes
     ----------
     frames : np.ndarray, StoredFrames or JoinedFrames [shape=(sum of T, n_rows)]
-        All clips, one after the other. Packed arrays have 140 rows, float16, and are read in slices.
+        Frames of all clips, concatenated. T is the number of frames of a clip. Packed arrays have 140 rows
+        in float16 and are read when sliced.
     index : pd.DataFrame
         `start` and `length` in frames, indexed by `Id`.
     is_fused : bool
-        Whether a frame is mel and chroma; false for statistics and windows.
+        Whether rows are mel and chroma; False for statistics and windows.
     fingerprints : np.ndarray [shape=(n_clips, n_steps, n_bands)], float16, or None
-        In the order of the index; None for arrays that are not packed.
+        Fingerprints in the order of the index (see `datasets.duplicates`). None for arrays that are not
+        packed.
     """
 
     frames: np.ndarray | StoredFrames | JoinedFrames
@@ -118,41 +120,46 @@ class Store:
 
     @classmethod
     def in_memory(cls, frames: np.ndarray, lengths: Any, ids: Any = None, is_fused: bool = True) -> "Store":
-        """Wrap clips that follow each other in an array.
+        """Make a store from concatenated clips in memory.
 
         Parameters
         ----------
         frames : np.ndarray [shape=(sum of T, n_rows)]
         lengths : sequence of int
-            T of every clip.
+            Number of frames T of every clip.
         ids : array of int, optional
-            0, 1, ... if not given.
+            0, 1, ... by default.
         is_fused : bool
+            Whether rows are mel and chroma.
+
+        Returns
+        -------
+        Store
         """
         index = _index(lengths, np.arange(len(lengths)) if ids is None else ids)
         return cls(frames, index, is_fused)
 
     def frames_of(self, clip_id: int) -> np.ndarray:
-        """The frames of one clip [shape=(T, n_rows)]."""
+        """Frames of one clip [shape=(T, n_rows)]."""
         start, length = self.index.loc[clip_id].to_numpy()
         return self.frames[start : start + length]
 
     def row_slice(self, rows: Rows) -> slice:
-        """The rows of a frame that hold a representation; all of them in statistics and windows."""
+        """Rows of the mel spectrogram, the chromagram or both; all rows for statistics and windows."""
         return row_slice(rows) if self.is_fused else slice(None)
 
 
 def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) -> Store:
-    """Open the packed arrays of a split. Pack them first if the store is missing or stale.
+    """Open the store of a split. Pack it first if it is missing or stale.
 
     Parameters
     ----------
     split : SplitFiles
-        The arrays. A store is stale when their names, sizes or modification times have changed.
+        Array files. A store is stale if their names, sizes or modification times have changed.
     stores : Path
         Folder of all stores.
     allow_bad_share : float
-        Share of arrays, 0 to 1, that may be unusable; these are printed and left out.
+        Largest accepted share of unusable arrays, 0 to 1. They are printed and left out.
 
     Returns
     -------
@@ -161,8 +168,8 @@ def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     Raises
     ------
     InputError
-        When more arrays than allowed are unreadable, have other than 140 rows, no frames, or
-        values that are not finite. The message names five and what is wrong with each.
+        When too many arrays are unreadable, don't have 140 rows, have no frames, or have values that are not
+        finite. The message names five of them with the reason.
     """
     place = str(split.folder.resolve())
     short = hashlib.sha256(place.encode()).hexdigest()[:8]
@@ -173,13 +180,13 @@ def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     given = (split, folder, source, allow_bad_share)
     store = _open(*given)
     if store is None:
-        with files.in_turn(folder, f"packs {split.folder}"):  # another process may have packed it
+        with files.in_turn(folder, f"packs {split.folder}"):  # another process may have packed it meanwhile
             store = _open(*given) or _pack(*given)
     return store
 
 
 def _open(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> Store | None:
-    """Open a store if it is whole, holds these files, and lacks no more of them than is allowed now."""
+    """Open a store; None if it is missing, damaged or stale, or leaves out too many arrays."""
     try:
         if files.read_json(folder / "source.json") != source:
             return None
@@ -194,7 +201,7 @@ def _open(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
 
 
 def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> Store:
-    """Write a store. Its files take their places when all of them are whole."""
+    """Write a store atomically."""
     files.remove_unfinished(folder)
     with files.together(folder, "source.json") as fresh:
         with files.naming_refusals(folder / "frames.npy"):
@@ -214,7 +221,7 @@ def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
 
 
 def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Write every usable array into one .npy file. Give the index, the fingerprints and the problems."""
+    """Write all usable arrays into one .npy file. Return index, fingerprints and problems."""
     frames_per_step = FRAMES_PER_STEP[rate_of(split.folder.parent)]
     lengths: dict[int, int] = {}
     fingerprints: list[np.ndarray] = []
@@ -242,7 +249,7 @@ def _index(lengths: Any, ids: Any) -> pd.DataFrame:
 
 
 def _write_header(file: Any, n_frames: int) -> None:
-    # NumPy pads the header, so its size stays the same when the first axis grows
+    # NumPy pads the header, so its size does not change with the number of frames
     header = {"descr": "<f2", "fortran_order": False, "shape": (n_frames, N_ROWS)}
     np.lib.format.write_array_header_1_0(file, header)
 
@@ -257,13 +264,13 @@ def read_frames(path: Path) -> np.ndarray:
     Raises
     ------
     InputError
-        When the file is damaged, or as `check_array`.
+        When the file is damaged, or the array fails `check_array`.
     """
     return check_array(read_npy(path), str(path))
 
 
 def check_array(array: np.ndarray, name: str) -> np.ndarray:
-    """Check a fused array, and give it time first in half precision, as stores hold it.
+    """Check a fused array, and convert it to the format of stores: time first, half precision.
 
     Parameters
     ----------
@@ -278,7 +285,7 @@ def check_array(array: np.ndarray, name: str) -> np.ndarray:
     Raises
     ------
     InputError
-        When it has another shape or type, no frames, or values that are not finite.
+        When the shape or type is wrong, there are no frames, or values are not finite.
     """
     if array.ndim != 2 or array.shape[0] != N_ROWS or array.shape[1] == 0:
         raise InputError(f"{name} has shape {array.shape}, expected ({N_ROWS}, frames).")
@@ -293,12 +300,18 @@ def check_array(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def read_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
-    """Read one array from a .npy or .npy.gz file, without unpickling anything.
+    """Read one array from a .npy or .npy.gz file, without unpickling.
+
+    Parameters
+    ----------
+    path : Path
+    mmap_mode : {"r"}, optional
+        Map the array into memory instead of reading it; only for .npy files.
 
     Raises
     ------
     InputError
-        When the file is not one whole array.
+        When the file is damaged or does not hold exactly one array.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -306,7 +319,7 @@ def read_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
                 raise ValueError("it does not begin as an array does")
             file.seek(0)
             array = np.load(path if mmap_mode else file, mmap_mode=mmap_mode, allow_pickle=False)
-    except Exception as error:  # NumPy raises any exception at a damaged header
+    except Exception as error:  # damaged headers make NumPy raise many kinds of exceptions
         reason = shortened(str(error) or type(error).__name__, 200)
         raise InputError(f"{path} is not a whole array ({reason}).") from None
     if not isinstance(array, np.ndarray):

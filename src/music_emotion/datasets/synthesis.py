@@ -1,4 +1,4 @@
-"""Synthesised music with known labels, which runs the whole pipeline without the competition's data."""
+"""Synthesise music with known labels, to run the whole pipeline without the competition's data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from music_emotion.files import atomic_path, write_table
 
 SAMPLE_RATE_HZ = 22050
 _LEVELS = ("brightness", "density", "drums", "bass", "regularity", "loudness")
-_STYLES = {  # mean of each genre: share in minor, tempo in bpm, then the levels in the order above
+_STYLES = {  # means of each genre: share in minor, tempo in bpm, then the levels in the order above
     "Rock": (0.45, 120, 0.50, 0.40, 0.65, 0.35, 0.60, 0.75),
     "Folk": (0.40, 106, 0.60, 0.60, 0.30, 0.35, 0.60, 0.35),
     "Electronic": (0.55, 120, 0.65, 0.55, 0.50, 0.45, 0.75, 0.40),
@@ -21,8 +21,8 @@ _STYLES = {  # mean of each genre: share in minor, tempo in bpm, then the levels
     "Classical": (0.50, 110, 0.40, 0.65, 0.30, 0.50, 0.40, 0.30),
 }
 GENRES = tuple(_STYLES)
-_TEMPO_SPREAD_BPM, _LEVEL_SPREAD = 20.0, 0.21  # as wide as the means differ, so genres overlap
-_TONICS = (0, 2, 7)  # C, D, G: a small net can't learn all twelve keys from some 200 clips
+_TEMPO_SPREAD_BPM, _LEVEL_SPREAD = 20.0, 0.21  # as large as the differences of the means, so genres overlap
+_TONICS = (0, 2, 7)  # C, D, G; 200 clips are too few to learn all twelve keys
 _MAJOR, _MINOR = np.array([0, 2, 4, 5, 7, 9, 11]), np.array([0, 2, 3, 5, 7, 8, 10])
 _PROGRESSIONS = np.array([[0, 3, 4, 0], [0, 5, 3, 4], [0, 4, 0, 3], [0, 3, 0, 4]])  # scale degrees
 SPLITS = ("emotion_train", "emotion_test", "genre_train", "genre_test")
@@ -33,7 +33,7 @@ _PERIOD_SAMPLES = 8192  # a power of two
 
 @dataclass(frozen=True)
 class Music:
-    """Parameters of a clip. Those from `brightness` on go from 0 to 1.
+    """Parameters of a synthetic clip. From `brightness` on, they range from 0 to 1.
 
     Attributes
     ----------
@@ -44,13 +44,13 @@ class Music:
     tempo_bpm : float
         Beats per minute.
     brightness, density : float
-        Strength of upper partials and cymbals, and number (and shortness) of notes.
+        Strength of upper partials and cymbals; number and shortness of notes.
     drums, bass : float
         Levels relative to the chords.
     regularity : float
-        Share of drum hits that keep to a four-on-the-floor pattern.
+        Share of drum hits on a four-on-the-floor pattern.
     loudness : float
-        From clean and dynamic to compressed, distorted and near full scale.
+        0 is clean and dynamic, 1 is compressed, distorted and near full scale.
     """
 
     tonic: int
@@ -66,7 +66,18 @@ class Music:
 
 
 def draw_music(genre: str, rng: np.random.Generator) -> Music:
-    """Draw a clip's parameters from the distribution of one of `GENRES`."""
+    """Draw the parameters of a clip from the distribution of a genre.
+
+    Parameters
+    ----------
+    genre : str
+        One of `GENRES`.
+    rng : np.random.Generator
+
+    Returns
+    -------
+    Music
+    """
     minor, mean_bpm, *means = _STYLES[genre]
     tonic, progression = int(rng.choice(_TONICS)), int(rng.integers(len(_PROGRESSIONS)))
     tempo_bpm = float(np.clip(rng.normal(mean_bpm, _TEMPO_SPREAD_BPM), 65, 180))
@@ -75,7 +86,7 @@ def draw_music(genre: str, rng: np.random.Generator) -> Music:
 
 
 def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
-    """Rate a clip by its parameters, with the noise of a listener.
+    """Compute the targets of a clip from its parameters, with noise like that of a listener.
 
     Fast, bright music in major with many short notes is happy. Fast, dense, loud music with drums is
     energetic (Juslin and Laukka, 2004, review such cues). A strong, steady beat near 115 bpm is danceable.
@@ -88,7 +99,7 @@ def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
     mode = -1.0 if music.minor else 1.0
     speed = (music.tempo_bpm - 110) / 25
     groove = 1.3 - abs(music.tempo_bpm - 115) / 15
-    # every term is roughly a standard score, so that none explains a target alone
+    # every term has a similar variance, so that none explains a target alone
     bright, dense, drums, bass, regular, loud = ((getattr(music, name) - 0.5) / 0.25 for name in _LEVELS)
     scores = {
         "valence": 0.5 * mode + 0.5 * speed + 0.4 * bright + 0.5 * dense,
@@ -104,7 +115,7 @@ def synthesise(music: Music, seconds: float, sample_rate_hz: int, rng: np.random
     Returns
     -------
     np.ndarray [shape=(n_samples,)], float32
-        The waveform, in -1 to 1; the same for the same state of `rng`.
+        Waveform, -1 to 1. The same state of `rng` gives the same waveform.
     """
     grid = _Grid(np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz, 60 / music.tempo_bpm / _BEAT)
     swell = 1 - 0.6 * (1 - music.loudness) * (0.5 + 0.5 * np.cos(2 * np.pi * grid.times / 5))
@@ -115,7 +126,7 @@ def synthesise(music: Music, seconds: float, sample_rate_hz: int, rng: np.random
 
 
 class _Grid:
-    """The samples of a clip on a grid of sixteenth notes (steps)."""
+    """Maps samples of a clip to a grid of sixteenth notes (steps)."""
 
     def __init__(self, times: np.ndarray, step_seconds: float) -> None:
         self.times, self.step_seconds = times, step_seconds
@@ -123,17 +134,17 @@ class _Grid:
         self.steps = np.arange(self.step_of_sample[-1] + 1)
 
     def last_hit(self, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For every sample, the step of the last hit and the seconds since then."""
+        """Step of the last hit and seconds since then, for every sample."""
         last = np.maximum.accumulate(np.where(hits > 0, self.steps, 0))[self.step_of_sample]
         return last, (self.times - last * self.step_seconds).astype(np.float32)
 
     def strike(self, hits: np.ndarray, decay_seconds: float) -> np.ndarray:
-        """Envelope of an instrument that is struck at each step with a velocity of 0 to 1."""
+        """Envelope of an instrument. `hits` is the velocity at each step, 0 to 1."""
         last, since = self.last_hit(hits)
         return hits.astype(np.float32)[last] * np.exp(-since / decay_seconds) * (1 - np.exp(-since / 0.003))
 
     def tone(self, midi: np.ndarray, hits: np.ndarray, period: np.ndarray) -> np.ndarray:
-        """Wavetable oscillator with the pitch (a MIDI number) of the last hit."""
+        """Wavetable oscillator. `midi` is the pitch at each step; a tone keeps the pitch of the last hit."""
         hertz = 440 * 2 ** ((midi - 69) / 12)
         turns = np.cumsum(hertz[self.last_hit(hits)[0]] * self.times[1])
         return period[(turns * _PERIOD_SAMPLES).astype(np.int64) & (_PERIOD_SAMPLES - 1)]
@@ -157,7 +168,7 @@ def _play_notes(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarr
 
 
 def _period(brightness: float) -> np.ndarray:
-    """One period of a tone whose partials decay as a power of their number."""
+    """One period of a tone. The amplitude of a partial is a power of its number."""
     partials = np.arange(1, 17)
     angle = 2 * np.pi * np.arange(_PERIOD_SAMPLES) / _PERIOD_SAMPLES
     period = partials ** (2.6 * brightness - 3.4) @ np.sin(np.outer(partials, angle))
@@ -176,7 +187,7 @@ def _play_drums(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarr
 
 
 def _loosen(pattern: np.ndarray, regularity: float, rng: np.random.Generator) -> np.ndarray:
-    """Drop some hits of a pattern and add weaker ones elsewhere. Gives velocities."""
+    """Drop some hits of a pattern and add weaker hits elsewhere. Return velocities."""
     chance = 0.6 * (1 - regularity)
     kept = pattern & (rng.random(len(pattern)) > chance)
     return np.where(kept, 1.0, 0.7 * (rng.random(len(pattern)) < chance * pattern.mean()))
@@ -185,22 +196,22 @@ def _loosen(pattern: np.ndarray, regularity: float, rng: np.random.Generator) ->
 def write_demo(
     folder: Path, sizes: Sequence[int], seconds: float, seed: int, shuffle_labels: bool = False
 ) -> None:
-    """Write audio, and tables of clips for the extraction. Existing audio is kept.
+    """Write synthetic audio, and clip tables for the extraction. Existing audio files are kept.
 
     Parameters
     ----------
     folder : Path
-        Receives the tables `emotion_train.csv`, `emotion_test.csv`, `emotion_test_truth.csv` (the
-        targets that `emotion_test.csv` withholds), `genre_train.csv` and `genre_test.csv`, and
+        Output folder for the tables `emotion_train.csv`, `emotion_test.csv`, `emotion_test_truth.csv`
+        (targets of the test clips), `genre_train.csv` and `genre_test.csv`, and for the audio
         ``audio-<seed>-<seconds>s/<split>/<number>.flac`` (16 bits, 22,050 Hz).
     sizes : sequence of int
-        Number of clips in each of `SPLITS`. Genres take turns in all of them.
+        Number of clips in each of `SPLITS`. Genres alternate in every split.
     seconds : float
         Length of every clip.
     seed : int
-        0 or more.
+        Random seed, 0 or more.
     shuffle_labels : bool
-        Permute the rows of targets in `emotion_train`. A score that stays high then reveals a leak.
+        Permute the targets of `emotion_train`. If scores stay high, there is a leak.
     """
     tables = {}
     for split, size in zip(SPLITS, sizes, strict=True):
@@ -217,7 +228,7 @@ def write_demo(
                     soundfile.write(temporary, waveform, SAMPLE_RATE_HZ)
         tables[split] = pd.DataFrame(rows, columns=["id", "path", "label", *_TARGETS])
     train, test = tables["emotion_train"], tables["emotion_test"]
-    test["id"] += len(train)  # no id names two clips of a task
+    test["id"] += len(train)  # ids are unique within a task
     if shuffle_labels:
         train[_TARGETS] = np.random.default_rng(seed).permutation(train[_TARGETS].to_numpy())
     tables["emotion_test_truth"] = test[["id", *_TARGETS]]

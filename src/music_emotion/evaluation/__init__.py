@@ -1,1 +1,1 @@
-"""Metrics, scores with intervals, blends, submissions, comparisons and reports; nothing here trains."""
+"""Metrics, bootstrap intervals, blends, submissions, comparisons and reports. Nothing here trains a model."""

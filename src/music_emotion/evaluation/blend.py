@@ -1,4 +1,4 @@
-"""Blends of prediction tables: standardised, weighted by out-of-fold evidence, scored nested."""
+"""Blend prediction tables: standardise them, fit weights on out-of-fold predictions, and score nested."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,23 +16,28 @@ from music_emotion.files import InputError, check_predictions, checked, first_fi
 from music_emotion.runs import BLEND
 
 Method = Literal["z-score", "rank"]
-Members = Mapping[str, pd.DataFrame]  # name of a run to its out-of-fold predictions
+Members = Mapping[str, pd.DataFrame]  # run name to out-of-fold predictions
 
 
 def standardise(table: pd.DataFrame, method: Method) -> pd.DataFrame:
-    """Give every column mean 0 and deviation 1; a constant column becomes zeros.
+    """Standardise every column to mean 0 and standard deviation 1. A constant column becomes zeros.
 
     Parameters
     ----------
     table : pd.DataFrame
         Predictions, indexed by `Id`.
     method : {"z-score", "rank"}
-        ``rank`` first replaces values by their ranks; ties share their mean rank.
+        ``rank`` first replaces values by their ranks; ties get their mean rank.
+
+    Returns
+    -------
+    pd.DataFrame
+        A table of the same shape.
     """
     values = table.to_numpy(dtype=np.float64)
     if method == "rank":
         values = rankdata(values, axis=0)
-    varies = values.min(axis=0) < values.max(axis=0)  # rounding can give a constant a tiny deviation
+    varies = values.min(axis=0) < values.max(axis=0)  # rounding can give a constant column a tiny deviation
     centred = values - values.mean(axis=0)
     scaled = np.divide(centred, values.std(axis=0), out=np.zeros_like(values), where=varies)
     return pd.DataFrame(scaled, table.index, table.columns)
@@ -41,7 +46,7 @@ def standardise(table: pd.DataFrame, method: Method) -> pd.DataFrame:
 def blend(
     tables: Sequence[pd.DataFrame], method: Method, weights: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Weighted mean of tables, each standardised over its clips.
+    """Average tables with weights, after standardising each over its clips.
 
     Parameters
     ----------
@@ -50,12 +55,13 @@ def blend(
     method : {"z-score", "rank"}
         As for `standardise`.
     weights : pd.DataFrame [shape=(n_tables, n_targets)], optional
-        One row per table, in their order, 0 or more; scaled to sum 1. Equal without.
+        One row per table, in the order of the tables; 0 or more, scaled to sum 1. The default is equal
+        weights.
 
     Returns
     -------
     pd.DataFrame
-        Mean 0, deviation at most 1; sorted by `Id`.
+        Columns with mean 0 and standard deviation at most 1, sorted by `Id`.
 
     Raises
     ------
@@ -71,7 +77,23 @@ def blend(
 
 
 def aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
-    """Check that tables share clips and columns; sort them by id, with the columns of the first."""
+    """Check that tables have the same clips and columns, and align their rows and columns.
+
+    Parameters
+    ----------
+    tables : mapping of str to pd.DataFrame
+        Name, for error messages, to table.
+
+    Returns
+    -------
+    list of pd.DataFrame
+        Sorted by `Id`, with the column order of the first table.
+
+    Raises
+    ------
+    InputError
+        When a table fails `check_predictions`, or ids or columns differ.
+    """
     first_name, first = next(iter(tables.items()))
     for name, table in tables.items():
         check_predictions(table, name)
@@ -86,39 +108,40 @@ def aligned(tables: Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 def in_target_units(table: pd.DataFrame, mean: pd.Series, deviation: pd.Series) -> pd.DataFrame:
-    """Give a blend every target's mean and deviation.
+    """Rescale a blend to the mean and standard deviation of each target.
 
-    Values are not clipped to the targets' range, since clipping makes ties.
+    Values are not clipped to the range of the targets, because clipping would create ties.
     """
     return table * deviation[table.columns] + mean[table.columns]
 
 
 def choose_weights(truth: pd.DataFrame, members: Members, method: Method, shrinkage: float) -> pd.DataFrame:
-    """Weights of runs, per target, that fit the ranks of the truth best.
+    """Fit weights of runs, per target, to the ranks of the truth.
 
-    Non-negative least squares of the standardised ranks of the truth on the standardised predictions
-    [1]_, scaled to sum 1 and shrunk towards equal weights, since a thousand clips give noisy weights.
+    The standardised ranks of the truth are regressed on the standardised predictions by non-negative least
+    squares [1]_. The weights are scaled to sum 1. They are shrunk towards equal weights, because weights
+    fitted on a thousand clips are noisy.
 
     Parameters
     ----------
     truth : pd.DataFrame
         Target values of the same clips as the members.
     members : mapping of str to pd.DataFrame
-        Name of a run to its out-of-fold predictions; at least one.
+        Run name to out-of-fold predictions; at least one.
     method : {"z-score", "rank"}
         As for `standardise`.
     shrinkage : float
-        0 takes the fitted weights, 1 equal ones.
+        0 gives the fitted weights, 1 equal weights.
 
     Returns
     -------
     pd.DataFrame [shape=(n_members, n_targets)]
-        Indexed by run name; every column sums to 1. Equal weights where no run helps.
+        Indexed by run name; every column sums to 1. Equal weights if all fitted weights are 0.
 
     Raises
     ------
     InputError
-        When the shrinkage is not 0 to 1, or ids or targets differ.
+        When the shrinkage is outside 0 to 1, or ids or targets differ.
 
     References
     ----------
@@ -145,29 +168,28 @@ def nested_blend(
     shrinkage: float,
     choose: bool = False,
 ) -> pd.DataFrame:
-    """Blend runs so that no clip gets weights that were chosen on it.
+    """Blend runs with nested cross-validation: the weights of each fold are fitted on the other folds.
 
-    Members are standardised over all clips, which needs no labels. Every fold's clips then get the
-    weights chosen on the other folds.
+    Members are standardised over all clips, which needs no labels.
 
     Parameters
     ----------
     truth, members, method, shrinkage
         As for `choose_weights`.
     folds : pd.Series
-        Fold of every clip, at least two different ones, indexed by `Id`.
+        Fold of every clip, indexed by `Id`; at least two folds.
     choose : bool
-        Whether the other folds also choose the members, as `chosen_weights` does.
+        Whether the other folds also select the members, by `chosen_weights`.
 
     Returns
     -------
     pd.DataFrame
-        Without units, sorted by `Id`.
+        Standardised predictions, sorted by `Id`.
 
     Raises
     ------
     InputError
-        When members are to be chosen by runs of two folds: the choice itself needs two.
+        When `choose` is set for runs of two folds. It needs at least three.
     """
     tables, folds = list(members.values()), folds.loc[truth.index]
     if choose and folds.nunique() < 3:
@@ -180,7 +202,7 @@ def nested_blend(
             weights, _ = chosen_weights(truth.loc[others], known, folds.loc[others], method, shrinkage)
         else:
             weights = choose_weights(truth.loc[others], known, method, shrinkage)
-        # other weights give another deviation, so every fold's blend is standardised again
+        # the deviation depends on the weights, so each fold's blend is standardised again
         parts.append(standardise(blend(tables, method, weights), method).loc[folds.index[folds == fold]])
     return pd.concat(parts).sort_index()
 
@@ -188,7 +210,7 @@ def nested_blend(
 def rank_members(
     truth: pd.DataFrame, members: Members, folds: pd.Series, method: Method, shrinkage: float
 ) -> pd.Series:
-    """Order runs by greedy forward selection: each next run is the one with which the blend scores best.
+    """Order runs by greedy forward selection. Each step adds the run that gives the best nested score.
 
     Parameters
     ----------
@@ -198,13 +220,13 @@ def rank_members(
     Returns
     -------
     pd.Series
-        Indexed by run, in the order they are taken: nested score of the blend up to it (mean Spearman
-        correlation).
+        Nested score (mean Spearman correlation) of the blend after adding each run. Indexed by run, in the
+        order of selection.
 
     References
     ----------
-    Caruana et al., "Ensemble selection from libraries of models", ICML 2004, section 2, with weights in
-    place of repeated members.
+    Caruana et al., "Ensemble selection from libraries of models", ICML 2004, section 2. Here, members have
+    weights instead of being repeated.
     """
     taken: dict[str, float] = {}
     while left := [name for name in members if name not in taken]:
@@ -221,9 +243,9 @@ def rank_members(
 def chosen_weights(
     truth: pd.DataFrame, members: Members, folds: pd.Series, method: Method, shrinkage: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Weights of every target's best members, and 0 for the others.
+    """Select the best members for each target, and fit their weights. Other runs get weight 0.
 
-    Every target has its own order of runs, since a run may help one target and harm another.
+    Each target has its own selection, because a run may help one target and harm another.
 
     Parameters
     ----------
@@ -235,7 +257,7 @@ def chosen_weights(
     weights : pd.DataFrame [shape=(n_members, n_targets)]
         Indexed by run name; every column sums to 1.
     order : pd.DataFrame
-        Columns ``target``, ``run``, ``score``: what `rank_members` gives for every target.
+        Columns ``target``, ``run`` and ``score``: the result of `rank_members` for each target.
     """
     weights, order = pd.DataFrame(0.0, pd.Index(list(members), name="run"), list(truth.columns)), []
     for target in truth.columns:
@@ -250,7 +272,7 @@ def chosen_weights(
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """What `blend.json` holds: everything needed to blend predictions of new clips.
+    """Content of `blend.json`: everything needed to blend predictions of new clips.
 
     Attributes
     ----------
@@ -259,11 +281,11 @@ class Recipe:
     method : {"z-score", "rank"}
         Scale on which predictions are averaged.
     shrinkage : float
-        0 for fitted weights, 1 for equal ones.
+        0 for fitted weights, 1 for equal weights.
     weights : dict of str to dict of str to float
-        Name of a run to the weight of each target.
+        Run name to weight per target.
     target_mean, target_deviation : dict of str to float
-        Mean and standard deviation of the training clips' labels: the units of the blend.
+        Mean and standard deviation of the training labels, which give the blend its units.
     """
 
     members: list[str]
@@ -290,12 +312,12 @@ class Recipe:
         return tuple(self.target_mean)
 
     def predict(self, tables: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
-        """Blend the predictions of every fold and seed.
+        """Blend the predictions of all folds and seeds of the members.
 
         Parameters
         ----------
         tables : mapping of str to sequence of pd.DataFrame
-            Name of a run to its tables, all of the same clips.
+            Run name to its prediction tables, all of the same clips.
 
         Returns
         -------
@@ -310,10 +332,19 @@ class Recipe:
 def read_recipe(blended: Path) -> Recipe:
     """Read the recipe of a blend.
 
+    Parameters
+    ----------
+    blended : Path
+        ``runs/<blend>``.
+
+    Returns
+    -------
+    Recipe
+
     Raises
     ------
     InputError
-        When the directory does not exist or is not of a blend, or its recipe is damaged.
+        When the directory does not exist or holds no blend, or the recipe is damaged.
     """
     path = blended / BLEND
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Blend the emotion runs on disk, and let genre runs vote; both need the runs' text files alone."""
+"""Blend emotion runs and vote with genre runs, from the text files of the runs."""
 
 import shutil
 from dataclasses import asdict
@@ -22,33 +22,33 @@ def blend_runs(
 ) -> str:
     """Blend finished emotion runs into a directory that `submit` reads like a run.
 
-    Writes `blend.json` (the recipe), `oof.csv` (nested: no clip's weights, nor the choice of members, were
-    chosen on it), `truth.csv`, `test.csv`, `scores.json`, and where members are chosen `members.csv` (of
-    each target in the order they were taken, with the score of the blend up to each).
+    Writes `blend.json` (the recipe), `oof.csv` (nested predictions, see `nested_blend`), `truth.csv`,
+    `test.csv` and `scores.json`. With `choose`, it also writes `members.csv`: the members of each target in
+    the order of selection, with the score after adding each.
 
     Parameters
     ----------
     members : list of Path
         Directories of runs on the same clips.
     directory : Path
-        Where the blend is written.
+        Output directory.
     method : {"z-score", "rank"}
-        Scale on which predictions are averaged: over folds, seeds and runs.
+        Scale on which predictions are averaged over folds, seeds and runs.
     shrinkage : float
-        0 takes the fitted weights, 1 equal ones.
+        0 gives the fitted weights, 1 equal weights.
     choose : bool
-        Whether runs that do not raise the score are left out.
+        Leave out runs that don't improve the score.
 
     Returns
     -------
     str
-        Weights and nested scores in a few lines.
+        Weights and nested scores as text.
 
     Raises
     ------
     InputError
-        When there is no member, one is not a finished emotion run, or they differ in their clips; when
-        the directory is a run's or a vote's, or another process is at work on it.
+        When there are no members, a member is not a finished emotion run, or members have different clips.
+        When the directory holds a run or a vote, or another process writes to it.
     """
     if not members:
         raise InputError("There is nothing to blend. Name one or more runs, such as runs/multitask.")
@@ -78,7 +78,7 @@ def blend_runs(
             files.write_json(fresh / BLEND, asdict(recipe))
             files.write_json(fresh / SCORES, scored)
         if not choose:
-            (directory / "members.csv").unlink(missing_ok=True)  # of an earlier choice
+            (directory / "members.csv").unlink(missing_ok=True)  # from an earlier blend
     lines = ["weights:"]
     for name, row in recipe.weights.items():
         lines.append(f"  {name}: " + ", ".join(f"{target} {weight:.2f}" for target, weight in row.items()))
@@ -88,9 +88,9 @@ def blend_runs(
 def _read_members(
     members: list[Path], method: Method
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame, pd.Series]:
-    """Out-of-fold predictions of every run; truth and folds of the first run's clips."""
+    """Read the out-of-fold predictions of every run, and truth and folds of the first run."""
     seeds = {path: list(scores.read_folds(path, "valid").values()) for path in members}
-    runs = {  # each seed predicts every clip once
+    runs = {  # each seed has one prediction per clip
         path.name: blend.blend([pd.concat(tables.values()) for tables in each], method)
         for path, each in seeds.items()
     }
@@ -100,19 +100,24 @@ def _read_members(
 
 
 def _predict(recipe: Recipe) -> pd.DataFrame:
-    """The blend of the members' test predictions."""
+    """Blend the test predictions of the members."""
     return recipe.predict({Path(run).name: scores.every_fold(Path(run), "test") for run in recipe.members})
 
 
 def check_current(blended: Path, recipe: Recipe) -> None:
-    """Refuse a blend whose members have been trained again: their test predictions give another blend.
+    """Check that the test predictions of a blend still match those of its members.
 
     Parameters
     ----------
     blended : Path
         ``runs/<blend>``.
     recipe : Recipe
-        Its recipe.
+        Recipe of the blend.
+
+    Raises
+    ------
+    InputError
+        When members have been trained again since the blend was made.
     """
     now, then = _predict(recipe), read_predictions(blended / "test.csv")
     if not (now.index.equals(then.index) and np.allclose(now, then[now.columns], rtol=0, atol=1e-9)):
@@ -120,7 +125,7 @@ def check_current(blended: Path, recipe: Recipe) -> None:
 
 
 def _finished(path: Path, task: Task) -> Experiment:
-    """Read a run's experiment; refuse a run that is unfinished or that can't be blended or vote."""
+    """Read the experiment of a run. Raise `InputError` if the run is unfinished or of the wrong kind."""
     experiment = read_experiment(path)
     if experiment.task != task:
         what = {
@@ -141,44 +146,44 @@ def _folders(experiment: Experiment) -> list[str]:
 
 
 def vote(members: list[Path], directory: Path) -> str:
-    """Soft vote: average the class probabilities of genre runs on the same folds, and score the mean.
+    """Soft voting: average the class probabilities of genre runs with the same folds, and score the mean.
 
-    Writes the predictions and scores of a run, and `vote.json`, which names the members.
+    Writes the predictions and scores like a run, and `vote.json` with the names of the members.
 
     Parameters
     ----------
     members : list of Path
         Directories of finished genre runs.
     directory : Path
-        Where the vote is written.
+        Output directory.
 
     Returns
     -------
     str
-        The scores in a few lines.
+        Scores as text.
 
     Raises
     ------
     InputError
-        When a member is not a finished genre run, or is not of the first one's folds; when the directory
-        holds a run or a blend, or another process is at work on it.
+        When a member is not a finished genre run, or its folds differ from those of the first member. When
+        the directory holds a run or a blend, or another process writes to it.
     """
     experiments = [_finished(path, "genre") for path in members]
     with alone_in_folder(directory, VOTE):
         means = {}
         for fold in _folders(experiments[0]):
             for file in (f"{fold}/valid.csv", f"{fold}/test.csv"):
-                if (members[0] / file).exists():  # a set may have no test split
+                if (members[0] / file).exists():  # the data may have no test split
                     tables = blend.aligned(
                         {str(path / file): read_predictions(path / file) for path in members}
                     )
                     means[file] = scores.mean_table(tables)
-        for folder in directory.glob("seed*"):  # of an earlier vote, which may have had other folds
+        for folder in directory.glob("seed*"):  # from an earlier vote, possibly with other folds
             shutil.rmtree(folder)
         for file, mean in means.items():
             write_predictions(directory / file, mean)
         files.write_json(directory / VOTE, {"members": [str(path) for path in members]})
-        # the mark on scores that were selected is that of the run that has earned it
+        # if any member selects on validation, the vote's scores are marked so
         experiment = next((each for each in experiments if each.selects_on_validation), experiments[0])
         classes = [str(name) for name in mean]
         if not experiment.has_repeats:

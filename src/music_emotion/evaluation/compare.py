@@ -1,4 +1,4 @@
-"""Two runs on the same clips, compared in pairs from their text files."""
+"""Paired comparison of two runs on the same clips, from their text files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,32 +10,34 @@ from music_emotion.evaluation.report import Run, Score, read_run
 from music_emotion.evaluation.report_tables import interval, listed, markdown
 from music_emotion.files import InputError, first_five
 
-_MEASURES = (("accuracy",), ("weighted_f1",), ("macro_f1",))  # the last decides
-_TOLERANCE = 1e-9  # of target values that were written as text
+_MEASURES = (("accuracy",), ("weighted_f1",), ("macro_f1",))  # the verdict uses the last
+_TOLERANCE = 1e-9  # for target values read from text
 
 
 def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: bool = False) -> str:
-    """Score two runs in the same resamples of their clips.
+    """Compare the out-of-fold scores of two runs by a paired bootstrap over clips.
 
     Parameters
     ----------
     one, other : Path
-        Directories of runs or blends that were scored out of fold.
+        Directories of runs or blends with out-of-fold scores.
     headline : sequence of str
-        Targets whose mean decides; all common ones when empty. For genres macro F1 decides.
+        Targets whose mean is used for the verdict; all common targets when empty. Genre runs use macro F1.
     common : bool
-        Compare unfinished runs, and runs of different clips, on the clips of both.
+        Compare on the common clips. Without it, unfinished runs and runs with different clips are refused.
 
     Returns
     -------
     str
-        A table of both scores and their difference, each with its 95 % interval, and how often the first
-        is above the second; whether the interval of the last difference excludes 0; and notes.
+        A table of both scores and their difference, with 95 % intervals, and the share of resamples in which
+        the first run is better. Then the verdict (whether the interval of the difference excludes 0) and
+        notes.
 
     Raises
     ------
     InputError
-        When a run is not finished or not scored out of fold, or they differ in clips, truth, classes or task.
+        When a run is unfinished or has no out-of-fold scores, or the runs differ in clips, truth, classes or
+        task.
     """
     if one.resolve() == other.resolve():
         raise InputError(f"Both runs are {one}. Name two different ones.")
@@ -69,7 +71,7 @@ def _read(directory: Path, name: str) -> Run:
 
 
 def _check_complete(one: Run, other: Run) -> None:
-    """Refuse unfinished runs, and runs of different clips."""
+    """Raise `InputError` for unfinished runs and for runs with different clips."""
     remedy = "give --common to compare the clips that both have predicted."
     for run in (one, other):
         n_scored = len(run.file.per_fold.scores)
@@ -84,7 +86,7 @@ def _check_complete(one: Run, other: Run) -> None:
 
 
 def _on_common_clips(one: Run, other: Run) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The truth and both predictions, of the clips and columns that both runs have."""
+    """Truth and both predictions, restricted to common clips and columns."""
     both = f"{one.name} and {other.name}"
     if only := sorted(set(one.file.classes) ^ set(other.file.classes)):
         raise InputError(f"{both} differ in their classes ({first_five(only)}).")
@@ -104,7 +106,7 @@ def _on_common_clips(one: Run, other: Run) -> tuple[pd.DataFrame, pd.DataFrame, 
 
 
 def _means(targets: list[str], headline: Sequence[str]) -> list[tuple[str, ...]]:
-    """The targets that each row is the mean of: single ones, all, and the headline, which decides."""
+    """Targets averaged in each row: single targets, all targets, and last the headline."""
     if unknown := [name for name in headline if name not in targets]:
         raise InputError(f"--headline names '{unknown[0]}'; both runs have the targets {', '.join(targets)}.")
     chosen = targets if set(headline) in (set(), set(targets)) else headline
@@ -131,7 +133,7 @@ def _text(pair: list[Run], rows: Mapping[tuple[str, ...], tuple[dict[str, float]
 
 
 def _notes(pair: list[Run], names: Sequence[str]) -> list[str]:
-    """Notes on selection on validation, averaged seeds or runs, and the deviation over seeds."""
+    """Notes on selection on validation, spread over seeds, and numbers of averaged seeds or runs."""
     notes, averaged = [], []
     for run in pair:
         n_seeds, deviation = spread_of(run.file.model_dump(), names).get("seeds", (0, None))

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of scores, paired differences of two runs, and the spread over seeds and folds.
+"""Bootstrap intervals of scores and of paired differences, and standard deviations over seeds and folds.
 
 References
 ----------
@@ -17,17 +17,22 @@ from music_emotion.config import Task
 from music_emotion.evaluation.metrics import table_scores
 
 N_RESAMPLES = 2000
-_VALUES_AT_ONCE = 1_000_000  # 8 MB of row numbers
-_RANKS_AT_ONCE = 60_000  # a few arrays of these fit into a core's cache
+_VALUES_AT_ONCE = 1_000_000  # row numbers; 8 MB
+_RANKS_AT_ONCE = 60_000  # a few such arrays fit into the CPU cache
 
 
 def resamples(n: int) -> Iterator[np.ndarray]:
-    """Draw n of n clips with replacement, 2,000 times. The draws depend on n alone.
+    """Draw 2,000 bootstrap resamples of n clips. The draws depend only on n.
+
+    Parameters
+    ----------
+    n : int
+        Number of clips.
 
     Yields
     ------
     np.ndarray [shape=(n_chunk, n)], integer
-        Row numbers, a chunk of resamples at a time.
+        Row numbers of a chunk of resamples.
     """
     random = np.random.default_rng(0)
     n_chunk = max(1, _VALUES_AT_ONCE // n)
@@ -36,21 +41,21 @@ def resamples(n: int) -> Iterator[np.ndarray]:
 
 
 def with_interval(value: float, resampled: np.ndarray | pd.Series, n: int) -> dict[str, float]:
-    """A score with its 95 % percentile interval.
+    """Add a 95 % percentile interval to a score.
 
     Parameters
     ----------
     value : float
-        The score of all clips.
+        Score of all clips.
     resampled : np.ndarray [shape=(n_resamples,)]
-        The score of every resample.
+        Score of every resample.
     n : int
         Number of clips.
 
     Returns
     -------
     dict
-        ``value``, ``low``, ``high`` and ``n``, as `scores.json` holds them.
+        ``value``, ``low``, ``high`` and ``n``, as in `scores.json`.
     """
     low, high = np.quantile(resampled, [0.025, 0.975])
     return {"value": value, "low": float(low), "high": float(high), "n": n}
@@ -58,16 +63,16 @@ def with_interval(value: float, resampled: np.ndarray | pd.Series, n: int) -> di
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """Scores of predictions for all clips, and for every bootstrap resample of them.
+    """Scores of predictions for all clips and for every bootstrap resample.
 
     Attributes
     ----------
     n : int
         Number of clips.
     values : pd.Series
-        Score of all clips, by name.
+        Scores of all clips, indexed by name.
     drawn : pd.DataFrame [shape=(2000, n_scores)]
-        Score of every resample.
+        Scores of every resample.
     """
 
     n: int
@@ -75,24 +80,30 @@ class Resampled:
     drawn: pd.DataFrame
 
     def interval(self, names: Iterable[Any]) -> dict[str, float]:
-        """The mean of the named scores, as `with_interval`."""
+        """Mean of the named scores, in the format of `with_interval`."""
         value, drawn = self.values[list(names)].mean(), self.drawn[list(names)].mean(axis=1)
         return with_interval(float(value), drawn, self.n)
 
     def intervals(self) -> dict[str, dict[str, float]]:
-        """Every score, as `with_interval`."""
+        """All scores, in the format of `with_interval`."""
         return {str(name): self.interval([name]) for name in self.drawn}
 
     def difference(self, other: "Resampled", names: Iterable[Any]) -> dict[str, float]:
-        """How far the mean of the named scores is above that of other predictions for the same clips.
+        """Paired difference to the mean of the named scores of other predictions for the same clips.
 
-        Both are scored in the same resamples, so that clips that are hard for both do not widen the interval.
+        Both are scored in the same resamples, so clips that are hard for both don't widen the interval.
+
+        Parameters
+        ----------
+        other : Resampled
+        names : iterable
+            Names of scores.
 
         Returns
         -------
         dict
-            As `with_interval`, and ``above``: the share of resamples in which it is above; equal scores
-            count half.
+            The format of `with_interval`, and ``above``: share of resamples in which the difference is
+            positive. A difference of 0 counts half.
         """
         value = float((self.values - other.values)[list(names)].mean())
         drawn = (self.drawn - other.drawn)[list(names)].mean(axis=1)
@@ -106,8 +117,12 @@ def resampled_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> Re
     Parameters
     ----------
     task, truth, table
-        As for `table_scores`, which names the scores. A resample in which a column is constant has the
-        correlation 0.
+        As for `table_scores`.
+
+    Returns
+    -------
+    Resampled
+        Scores with the names of `table_scores`. In a resample with a constant column, the correlation is 0.
     """
     values = pd.Series(table_scores(task, truth, table))
     score = _genre_scores if task == "genre" else _correlations
@@ -118,7 +133,7 @@ def resampled_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> Re
 def _correlations(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """Spearman's correlation of every column, and their mean [shape=(2000, n_targets + 1)].
 
-    A resample's ranks follow from how often it holds each clip, so clips are sorted once.
+    The ranks in a resample are computed from the counts of each clip, so clips are sorted only once.
     """
     n = len(truth)
     columns = [(_tied(known), _tied(guessed)) for known, guessed in zip(truth.T, prediction.T, strict=True)]
@@ -135,19 +150,19 @@ def _correlations(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def _tied(column: np.ndarray) -> csr_array:
-    """Which of the different values, ascending, every clip has [shape=(n_different, n)]."""
+    """One-hot matrix of the distinct values, ascending, over clips [shape=(n_distinct, n)]."""
     values, place = np.unique(column, return_inverse=True)
     clips = np.arange(len(column))
     return csr_array((np.ones(len(column)), (place, clips)), shape=(len(values), len(column)))
 
 
 def _counts(rows: np.ndarray, n: int) -> np.ndarray:
-    """How often every row holds each of the numbers below n [shape=(n_rows, n)]; it ignores others."""
+    """Count the numbers 0 to n - 1 in every row [shape=(n_rows, n)]. Larger numbers are ignored."""
     return np.stack([np.bincount(row, minlength=n)[:n] for row in rows])
 
 
 def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_array) -> np.ndarray:
-    """Spearman's correlation of clips that are drawn `counts` times [shape=(n, n_chunk)]."""
+    """Spearman's correlation per resample. `counts` is how often each clip is drawn [shape=(n, n_chunk)]."""
     ranks = []
     for tied in (truth, prediction):
         drawn = tied @ counts
@@ -161,9 +176,9 @@ def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_arra
 
 
 def _genre_scores(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Accuracy, macro and weighted F1 [shape=(2000, 3)], from counts per class.
+    """Accuracy, macro and weighted F1 [shape=(2000, 3)].
 
-    Confusion matrices of all resamples would not fit into memory.
+    They are computed from counts per class. Confusion matrices of all resamples would need too much memory.
     """
     n, n_classes = probabilities.shape
     known, predicted = truth.argmax(axis=1), probabilities.argmax(axis=1)
@@ -178,23 +193,22 @@ def _genre_scores(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def spread_of(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[int, float | None]]:
-    """Standard deviations of the mean of some scores, over seeds and over folds.
+    """Standard deviations over seeds and over folds of the mean of the named scores.
 
     Parameters
     ----------
     scores : mapping
-        ``per_seed``, seed to scores, and perhaps ``per_fold``, whose ``scores`` have ``seed``, ``fold``
-        and their own ``scores``; as in `scores.json`.
+        Content of `scores.json`: ``per_seed`` and, optionally, ``per_fold``.
     names : sequence of str
         Targets or measures.
 
     Returns
     -------
     dict
-        ``seeds``: their number, and the deviation of the score that each has over all its clips.
-        ``folds``: their number of the seed that has most, and the deviation of single folds about the mean
-        of their seed, which includes the luck of the few clips of a fold. A deviation is None where a single
-        seed, or a single fold of each, can't tell. Empty where nothing is known of single seeds.
+        ``seeds``: number of seeds, and standard deviation of their scores. ``folds``: largest number of folds
+        of a seed, and pooled standard deviation of folds around the mean of their seed. It includes the
+        sampling error of the few clips of a fold. A deviation is None for a single seed or single folds. The
+        dict is empty without scores per seed.
     """
     if not scores.get("per_seed"):
         return {}

@@ -1,4 +1,4 @@
-"""Scores of predictions against the truth; every function takes the truth first."""
+"""Metrics: Spearman's correlation, accuracy and F1. The truth is always the first argument."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from music_emotion.files import InputError
 
 
 def is_constant(values: np.ndarray) -> bool:
-    """Whether all values are equal; False of none, and of NaN.
+    """Whether all values are equal. False for an empty array and for NaN.
 
     Examples
     --------
@@ -24,12 +24,12 @@ def is_constant(values: np.ndarray) -> bool:
 
 
 def spearman(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Spearman's rank correlation; tied values share their mean rank.
+    """Spearman's rank correlation. Ties get their mean rank.
 
     Parameters
     ----------
     truth : np.ndarray [shape=(n,)]
-        Target values, at least two different ones.
+        Target values; not constant.
     prediction : np.ndarray [shape=(n,)]
         Predictions on any scale.
 
@@ -78,10 +78,15 @@ def spearman_per_target(
     targets : sequence of str
         Names of the columns.
 
+    Returns
+    -------
+    dict of str to float
+        Target name to correlation.
+
     Raises
     ------
     InputError
-        As `spearman`, with the target's name.
+        As `spearman`. The message names the target.
     """
     scores = {}
     for name, known, predicted in zip(targets, truth.T, prediction.T, strict=True):
@@ -102,12 +107,12 @@ def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence
     probabilities : np.ndarray [shape=(n, n_classes)]
         Probabilities or logits.
     classes : sequence of str
-        F1 averages over all of them. A class that is neither true nor predicted counts 0.
+        All classes; macro F1 averages over them. A class that is neither true nor predicted has F1 = 0.
 
     Returns
     -------
     dict of str to float
-        ``accuracy``, ``macro_f1`` and ``weighted_f1`` (weighted by the number of true clips), 0 to 1.
+        ``accuracy``, ``macro_f1`` and ``weighted_f1`` (weighted by class size), 0 to 1.
 
     Raises
     ------
@@ -132,14 +137,14 @@ def table_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict[s
     ----------
     task : {"emotion", "genre"}
     truth : pd.DataFrame
-        Target values or one-hot classes, indexed by `Id`. It may have more clips than the table.
+        Target values or one-hot classes, indexed by `Id`. May contain more clips than the table.
     table : pd.DataFrame
         Predictions in the same columns, in any order.
 
     Returns
     -------
     dict of str to float
-        Spearman's correlation of every target and their ``mean``, or what `genre_scores` gives.
+        Spearman's correlation of every target and their ``mean``, or the result of `genre_scores`.
     """
     names = [str(name) for name in truth]
     known, predicted = truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy()

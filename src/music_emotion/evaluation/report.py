@@ -1,4 +1,4 @@
-"""Runs and submissions, read from their text files. Data, stores and weights are not needed."""
+"""Read runs and submissions from their text files. Data, stores and weights are not needed."""
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,14 +17,15 @@ from music_emotion.files import InputError, checked, read_object, read_predictio
 from music_emotion.runs import BLEND, RUN, VOTE, read_cost, read_experiment, seconds_of
 
 _RUN_FILES = (RUN, BLEND, VOTE, "scores.json", "diverged.json")
-_TOLERANCE = 1e-6  # other versions of scipy round scores differently
+_TOLERANCE = 1e-6  # versions of scipy round differently
 _AGAIN = "Run the command that made it again."
 
 
 class Score(BaseModel):
-    """A score in `scores.json`: its value, 95 % interval and number of clips.
+    """A score in `scores.json`: value, 95 % interval and number of clips.
 
-    For repeated splits: the mean, with the smallest and largest value, and the standard deviation ``sd``.
+    For repeated splits, ``value`` is the mean, ``low`` and ``high`` are the smallest and largest score, and
+    ``sd`` is the standard deviation.
     """
 
     value: float
@@ -48,7 +49,7 @@ class _PerFold(BaseModel):
 
 
 class ScoreFile(BaseModel):
-    """The part of `scores.json` that reports and comparisons use."""
+    """Fields of `scores.json` that reports and comparisons use."""
 
     pooled: dict[str, Score] = {}
     per_seed: dict[str, dict[str, float]] = {}
@@ -60,12 +61,12 @@ class ScoreFile(BaseModel):
 
     @property
     def task(self) -> Task:
-        """The task of the run: genre runs hold their classes."""
+        """Task of the run."""
         return "genre" if self.classes else "emotion"
 
 
 class Submission(BaseModel):
-    """The card of a submission."""
+    """Card (JSON file) of a submission."""
 
     file: str
     runs: list[str]
@@ -82,21 +83,22 @@ class Run:
     Attributes
     ----------
     name : str
-        Its folder, relative to the folder of all runs.
+        Folder, relative to the folder of all runs.
     experiment : Experiment or None
         None for blends and votes.
     recipe : Recipe or None
-        None unless it is a blend.
+        Only for blends.
     members : list of str
-        Directories of the runs in a blend or vote.
+        Directories of the members of a blend or vote.
     file : ScoreFile
+        Content of `scores.json`.
     scores : dict of str to Score
-        Per target or measure; of repeated splits over their test clips.
+        Score per target or measure; for repeated splits, on the test clips.
     predictions, truth : pd.DataFrame
-        Out-of-fold predictions (for genres probabilities) and target values (for genres one-hot classes) of
-        the same clips and columns. Both are empty for a run that is not scored out of fold.
+        Out-of-fold predictions and target values; for genres, probabilities and one-hot classes. Both have
+        the same clips and columns. Both are empty for runs without out-of-fold scores.
     costs : list of dict
-        For every finished fold the values of its `cost.json` over those of the run's `environment.json`.
+        For each finished fold, its `cost.json` merged into the run's `environment.json`.
     """
 
     name: str
@@ -111,18 +113,18 @@ class Run:
 
     @property
     def targets(self) -> list[str]:
-        """The targets, or for genre runs the classes."""
+        """Names of the targets; for genre runs, of the classes."""
         return [str(name) for name in self.truth]
 
     @cached_property
     def resampled(self) -> Resampled:
-        """The out-of-fold scores in bootstrap resamples of the clips."""
+        """Out-of-fold scores in bootstrap resamples of the clips."""
         return resampled_scores(self.file.task, self.truth, self.predictions)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All runs by name, all submissions, and a sentence for each name that can't be read."""
+    """All runs and submissions, and a name and message for each that can't be read."""
 
     runs: list[Run]
     submissions: list[Submission]
@@ -130,19 +132,23 @@ class Report:
 
 
 def read_report(runs: Path, submissions: Path) -> Report:
-    """Read every run and every submission's card. Those that can't be read become problems.
+    """Read all runs and submission cards. Unreadable ones are listed as problems.
 
     Parameters
     ----------
     runs : Path
-        Folder of all runs, nested ones included.
+        Folder of all runs. It is searched recursively.
     submissions : Path
-        Folder of the cards; may be missing.
+        Folder of the submission cards; may be missing.
+
+    Returns
+    -------
+    Report
 
     Raises
     ------
     InputError
-        When the folder of runs does not exist or holds none.
+        When the folder of runs does not exist or holds no runs.
     """
     if not runs.is_dir():
         raise InputError(f"The folder of runs {runs} does not exist. Give another --runs.")
@@ -166,10 +172,20 @@ def read_report(runs: Path, submissions: Path) -> Report:
 def read_run(directory: Path, name: str) -> Run:
     """Read the text files of a run.
 
+    Parameters
+    ----------
+    directory : Path
+    name : str
+        Name of the run in the report.
+
+    Returns
+    -------
+    Run
+
     Raises
     ------
     InputError
-        When it is not scored yet, or a file is damaged or contradicts another.
+        When the run has no scores yet, a file is damaged, or files contradict each other.
     """
     path = directory / "scores.json"
     folds = sorted(valid.parent for valid in directory.glob("seed*/fold*/valid.csv"))
@@ -206,7 +222,7 @@ def read_run(directory: Path, name: str) -> Run:
 
 
 def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read out-of-fold predictions and truth; check them against each other and the scores."""
+    """Read out-of-fold predictions and truth, and check that they match each other and the scores."""
     oof, known = directory / "oof.csv", directory / "truth.csv"
     if file.repeated or (file.classes and not oof.exists()):
         return pd.DataFrame(), pd.DataFrame()

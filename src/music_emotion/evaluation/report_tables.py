@@ -1,4 +1,4 @@
-"""A report as a page of Markdown: runs on the same clips in one table, compared in pairs with the default."""
+"""Write a report as a Markdown page: one table per set of clips, with paired differences to the default."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from music_emotion.files import InputError, nearest
 
 _PLACES = ("name", "data.root", "data.stores", "folds.groups")
 _OF_THE_DATA = (*_PLACES, "data.target_range", "data.genres", "data.allow_bad_share", "folds.")
-_DECIMALS = 9  # to which target values are compared
-_MOST_CHANGED = 2  # settings of an ablation; a backbone needs its kind beside it
+_DECIMALS = 9  # for comparing target values
+_MOST_CHANGED = 2  # settings of an ablation; changing a backbone takes two
 _MOST_NAMED = 6
 _MEASURES = {"macro_f1": "macro F1", "weighted_f1": "weighted F1"}
 _NOTES = """\
@@ -54,28 +54,32 @@ def make_page(
     default: str | None = None,
     ablations: Sequence[str] = (),
 ) -> str:
-    """Write a report as Markdown. The same files give the same page.
+    """Write a report as Markdown. The page depends only on the files of the runs.
 
     Parameters
     ----------
     report : Report
     command : str
-        The command that makes the page; its first line.
+        Command that makes the page. It becomes the first line.
     experiments : Path
-        Folder of experiment files, whose first comment describes a run; may be missing.
+        Folder of experiment files; may be missing. The first comment of a file describes its run.
     headline : sequence of str
-        Targets whose mean sorts the runs and is compared; all when empty. Runs with none of them are compared
-        by all of theirs.
+        Targets whose mean sorts and compares the runs; all when empty. Runs without these targets use all
+        their own.
     default : str, optional
-        Run to compare with, where its clips allow it. Otherwise a run that differs from the default
+        Run to compare with, if it covers the same clips. Otherwise, a run that differs from the default
         experiment only in name, data and folds.
     ablations : sequence of str
-        Runs that each get a table of the runs that differ from them in one or two settings.
+        Runs that get an ablation table: all runs that differ from them in one or two settings.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     InputError
-        When no run has a target of the headline, or the default or an ablation names no suitable run.
+        When no run has a target of the headline, or `default` or `ablations` name an unsuitable run.
     """
     runs = {run.name: run for run in report.runs if not run.predictions.empty and not run.file.classes}
     targets = {target for run in runs.values() for target in run.targets}
@@ -90,7 +94,7 @@ def make_page(
     groups = _same_clips(list(runs.values()))
     for group in sorted(groups, key=lambda group: (-len(group[0].truth), _title(group, report.runs))):
         title = f"## {_title(group, report.runs)}, {len(group[0].truth)} clips"
-        again = sum(part.startswith(title) for part in page) + 1  # of labels that have changed
+        again = sum(part.startswith(title) for part in page) + 1  # same title: the labels have changed
         page.append(title if again == 1 else f"{title} (other labels, {again})")
         against = _default_of(group, list(runs.values()), headline, default)
         cells = {run.name: _run_cells(run, experiments) for run in group}
@@ -106,7 +110,7 @@ def make_page(
 
 
 def _same_clips(runs: list[Run]) -> list[list[Run]]:
-    """Runs grouped by clips, targets and target values; ids can be the same in another set."""
+    """Group runs by clips, targets and target values. Ids alone don't identify a set."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.truth[sorted(run.targets)].round(_DECIMALS).to_csv(), []).append(run)
@@ -114,7 +118,7 @@ def _same_clips(runs: list[Run]) -> list[list[Run]]:
 
 
 def _default_of(group: list[Run], runs: list[Run], headline: Sequence[str], name: str | None) -> Run | None:
-    """The named run, or else a run of the default experiment, that covers the clips of a group."""
+    """Find the run to compare a group with: the named run, or one of the default experiment."""
     truth = group[0].truth[_chosen(group[0], headline)].round(_DECIMALS)
     fitting = [
         run
@@ -138,9 +142,9 @@ def _chosen(run: Run, headline: Sequence[str]) -> list[str]:
 def _target_table(
     group: list[Run], headline: Sequence[str], default: Run | None, cells: dict[str, Row]
 ) -> str:
-    """A table of runs on the same clips, the best mean first; `cells` begin the row of a run's name."""
+    """Table of runs on the same clips, best mean first. `cells` holds the first cells of each run's row."""
     targets, chosen, truth = group[0].targets, _chosen(group[0], headline), group[0].truth
-    if default is not None:  # perhaps of more clips or targets
+    if default is not None:  # it may have more clips or targets
         against = resampled_scores("emotion", truth[chosen], default.predictions.loc[truth.index])
     rows = []
     means = {run.name: Score(**run.resampled.interval(chosen)) for run in group}
@@ -159,14 +163,14 @@ def _target_table(
 
 
 def _signed(difference: dict[str, float]) -> str:
-    """A difference with its interval, in bold where the interval excludes 0."""
+    """Format a difference with its interval; bold if the interval excludes 0."""
     low, high = difference["low"], difference["high"]
     text = f"{difference['value']:+z.3f} [{low:z.3f}, {high:z.3f}]"
     return f"{f'**{text}**' if low > 0 or high < 0 else text}, n = {difference['n']}"
 
 
 def _ablation(name: str, runs: dict[str, Run], headline: Sequence[str]) -> list[str]:
-    """A table of a run and those on the same clips and folds that differ from it in one or two settings."""
+    """Table of a run and the runs that differ in one or two settings, on the same clips and folds."""
     experiments = {run.name: run.experiment for run in runs.values() if run.experiment is not None}
     if name not in experiments:
         what = f"--ablations: '{name}' has no out-of-fold scores, or as a blend no settings"
@@ -201,7 +205,7 @@ def _blends(runs: list[Run]) -> list[str]:
 
 
 def _not_paired(runs: list[Run], experiments: Path) -> list[str]:
-    """Tables of genre runs, the best first, and of repeated splits, by data."""
+    """Tables of genre runs, best first, and of repeated splits, grouped by data."""
     tables: dict[str, list[Row]] = {}
     for run in sorted(runs, key=lambda run: -run.scores.get("macro_f1", Score(value=0)).value):
         if not run.file.classes and not run.file.repeated:
@@ -254,23 +258,23 @@ def _submissions(report: Report) -> list[str]:
 
 
 def _run_cells(run: Run, experiments: Path) -> Row:
-    """The first cells of a run's row: name, description, scored folds and seeds."""
+    """First cells of a run's row: name, description, scored folds and seeds."""
     seeds = {fold.seed for fold in run.file.per_fold.scores} or run.file.repeats
     folds = str(_n_folds(run))
     if run.experiment is not None and not run.truth.empty and _n_folds(run) < run.experiment.folds.n:
         folds += f" of {run.experiment.folds.n}"
     row = {"run": _name(run), "what": _description(run, experiments), "folds": folds}
-    return row | {"seeds": "" if run.recipe else str(len(seeds))}  # a blend has no seeds of its own
+    return row | {"seeds": "" if run.recipe else str(len(seeds))}  # a blend has no seeds
 
 
 def _n_folds(run: Run) -> int:
-    """The largest number of scored folds of a seed."""
+    """Largest number of scored folds of a seed."""
     seeds = [fold.seed for fold in run.file.per_fold.scores]
     return max(map(seeds.count, seeds), default=1)
 
 
 def _spread_cells(run: Run, names: Sequence[str]) -> Row:
-    """Standard deviations over seeds and over folds, each with its number."""
+    """Standard deviations over seeds and over folds, with the numbers of seeds and folds."""
     return {
         f"± {what}": f"{'unknown' if deviation is None else f'{deviation:z.3f}'}, n = {n}"
         for what, (n, deviation) in spread_of(run.file.model_dump(), names).items()
@@ -278,7 +282,7 @@ def _spread_cells(run: Run, names: Sequence[str]) -> Row:
 
 
 def _title(group: list[Run], runs: list[Run]) -> str:
-    """The data folders of runs (for a vote, of its members), and what the runs predict."""
+    """Title of a table: the data folders of the runs (for a vote, of its members), and the targets."""
     members = [f"/{path}" for run in group for path in run.members]
     known = [run for run in runs if run in group or any(path.endswith(f"/{run.name}") for path in members)]
     data = [run.experiment.data for run in known if run.experiment is not None]
@@ -293,12 +297,12 @@ def _name(run: Run) -> str:
 
 
 def _description(run: Run, experiments: Path) -> str:
-    """The first comment of a run's experiment file, or else its settings that differ from the default's."""
+    """First comment of a run's experiment file, or else the settings that differ from the default."""
     if run.experiment is None:
         members = ", ".join(f"`{Path(path).name}`" for path in run.members)
         return f"{'blend' if run.recipe else 'vote'} of {members}" if members else ""
     comment, usual, path = "", Experiment(), experiments / f"{run.name}.toml"
-    with suppress(InputError, OSError):  # there is none, or this version can't read it
+    with suppress(InputError, OSError):  # the file is missing, or from another version
         named = build_experiment(read_differences(path), str(path))
         if lines := re.match(r"(#.*\n)+", path.read_text(encoding="utf-8")):
             comment, usual = " ".join(re.sub("^#+", "", lines[0], flags=re.MULTILINE).split()), named
@@ -309,7 +313,7 @@ def _description(run: Run, experiments: Path) -> str:
 
 
 def _differences(experiment: Experiment, other: Experiment) -> dict[str, Any]:
-    """Settings of an experiment that differ from another's, by their dotted keys."""
+    """Settings of an experiment that differ from another experiment, by dotted key."""
     own, others = (
         {
             f"{section}.{key}".removesuffix("."): value
@@ -322,7 +326,7 @@ def _differences(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 
 def _settings(different: dict[str, Any]) -> str:
-    """List settings with their values, except names and paths."""
+    """Format settings and their values as text, without names and paths."""
     cells = []
     for key, value in different.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -338,7 +342,7 @@ def _minutes(seconds: float) -> str:
 
 
 def interval(score: Score) -> str:
-    """A score with its deviation and interval, where they are known."""
+    """Format a score with its standard deviation and interval, if known."""
     text = f"{score.value:z.3f}" + ("" if score.sd is None else f" ± {score.sd:.3f}")
     if score.low is None or score.high is None:
         return text
@@ -346,11 +350,11 @@ def interval(score: Score) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names as in a sentence."""
+    """Join names with commas and "and"."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def markdown(rows: list[Row]) -> str:
-    """Rows as a Markdown table; – stands for an empty cell."""
+    """Format rows as a Markdown table, with – in empty cells."""
     table = pd.DataFrame(rows).fillna("").replace("", "–").map(lambda cell: cell.replace("|", "\\|"))
     return table.to_markdown(index=False, disable_numparse=True)

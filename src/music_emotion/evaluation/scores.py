@@ -1,4 +1,4 @@
-"""Scores of runs from their fold files: out-of-fold, on the test split, and over repeated splits."""
+"""Score runs from the predictions of their folds: out of fold, on the test split, or over repeats."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ from music_emotion.evaluation.metrics import is_constant, table_scores
 from music_emotion.files import InputError, first_five
 
 SCORES = "scores.json"
-Folds = Mapping[int, Mapping[int, pd.DataFrame]]  # prediction tables by seed and fold
+Folds = Mapping[int, Mapping[int, pd.DataFrame]]  # seed to fold to prediction table
 _LEAST_PROBABLE = 1e-7
-_PARTS = {  # of a repeat: its file, and its title in the summary
+_PARTS = {  # file of a repeat and title in the summary
     "test": ("test.csv", "test clips"),
     "last": ("test-last.csv", "test clips, last epoch"),
     "valid": ("valid.csv", "validation clips"),
@@ -31,9 +31,9 @@ def score_run(
 ) -> str:
     """Score a run from the predictions of its folds.
 
-    Writes `scores.json` and, where there is a test split, `test.csv`: the mean over folds and seeds. Scores
-    of out-of-fold predictions come with `oof.csv` and `truth.csv`, and those of genre runs with `report.txt`
-    and `confusion.csv`.
+    Reads ``seed*/fold*/valid.csv`` (or ``test.csv``) of the run. Writes `scores.json`. If there is a test
+    split, writes `test.csv`, the mean over folds and seeds. For out-of-fold predictions, writes `oof.csv` and
+    `truth.csv`. For genre runs, writes `report.txt` and `confusion.csv`.
 
     Parameters
     ----------
@@ -41,25 +41,25 @@ def score_run(
         ``runs/<name>``.
     experiment : Experiment
     truth : pd.DataFrame
-        Target values or one-hot classes of the clips that are scored, indexed by `Id`.
+        Target values or one-hot classes of the scored clips, indexed by `Id`.
     part : {"valid", "test"}
-        Predictions to score: out-of-fold, or for the test split, whose labels a pretraining knows.
+        Predictions to score: out-of-fold, or of the test split for pretraining, where its labels are known.
 
     Returns
     -------
     str
-        The scores in a few lines.
+        Scores as text, from `summary`.
 
     Raises
     ------
     InputError
-        When no fold is finished, or predictions and truth do not fit.
+        When no fold is finished, or predictions and truth don't match.
     """
     folds = read_folds(directory, part)
     scores = score_folds(experiment.task, truth, folds)
     known = mean_table([table for tables in folds.values() for table in tables.values()])
     with files.together(directory, SCORES) as fresh:
-        if any(directory.glob("seed*/fold*/test.csv")):  # one's own clips may have no test split
+        if any(directory.glob("seed*/fold*/test.csv")):  # the data may have no test split
             tests = every_fold(directory, "test")
             predictions = mean_table(tests)
             if experiment.task == "emotion":
@@ -83,22 +83,22 @@ def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]
     ----------
     task : {"emotion", "genre"}
     truth : pd.DataFrame
-        Target values or one-hot classes, indexed by `Id`; may know more clips than were predicted.
+        Target values or one-hot classes, indexed by `Id`. May contain more clips than were predicted.
     folds : mapping
-        Seed to fold to predictions.
+        Seed to fold to prediction table.
 
     Returns
     -------
     dict
-        Ready for JSON. ``n`` clips; ``pooled``: of the mean over seeds, with intervals; ``per_seed``;
-        ``per_fold``; ``spread``: standard deviations over seeds and over folds. Genres have their
-        ``classes``. Targets have the ``folds`` of every seed, and ``constant``: every seed, fold and target
-        that was predicted as one value, which scores 0.
+        Content of `scores.json`. ``n``: number of clips. ``pooled``: scores of the mean prediction over
+        seeds, with intervals. ``per_seed``, ``per_fold``: single scores. ``spread``: standard deviations
+        over seeds and over folds. For genres, ``classes``. For targets, ``folds`` (fold numbers of each
+        seed) and ``constant`` (seeds, folds and targets with constant predictions, which score 0).
 
     Raises
     ------
     InputError
-        When there are no predictions, ids or columns do not fit, or a truth can't be ranked.
+        When there are no predictions, ids or columns don't match, or the truth of a fold is constant.
     """
     if not folds or (task == "emotion" and "mean" in truth):
         raise InputError("Give out-of-fold predictions of at least one seed, of no target named 'mean'.")
@@ -135,7 +135,7 @@ def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]
 
 
 def _fold_rows(task: Task, truth: pd.DataFrame, folds: Folds) -> list[dict[str, Any]]:
-    """The scores of every fold."""
+    """Score every fold."""
     rows = []
     for seed, tables in folds.items():
         for fold, table in tables.items():
@@ -148,7 +148,7 @@ def _fold_rows(task: Task, truth: pd.DataFrame, folds: Folds) -> list[dict[str, 
 
 
 def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFrame:
-    """Order a table's columns as the truth's; refuse other columns, and clips without a label."""
+    """Check that a table has the columns of the truth and only labelled clips, and order its columns."""
     files.check_predictions(table, place)
     if len(unknown := table.index.difference(truth.index)):
         raise InputError(f"The {place} have {len(unknown)} clips without a label: {first_five(unknown)}.")
@@ -158,7 +158,7 @@ def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFra
 
 
 def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
-    """Write the labels: target values like predictions, one-hot classes as the column `Genre`."""
+    """Write labels: target values as a prediction table, one-hot classes as a column `Genre`."""
     if task == "emotion":
         files.write_predictions(path, truth)
     else:
@@ -166,7 +166,19 @@ def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
 
 
 def read_classes(path: Path, classes: Sequence[str]) -> pd.DataFrame:
-    """Read the truth of a genre run as one-hot classes, indexed by `Id`.
+    """Read the true classes of a genre run.
+
+    Parameters
+    ----------
+    path : Path
+        `truth.csv`, written by `write_truth`.
+    classes : sequence of str
+        Classes of the run.
+
+    Returns
+    -------
+    pd.DataFrame
+        One-hot classes, indexed by `Id`.
 
     Raises
     ------
@@ -183,12 +195,24 @@ def read_classes(path: Path, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def read_folds(directory: Path, part: str) -> dict[int, dict[int, pd.DataFrame]]:
-    """Prediction tables of a run by seed and fold; `part` is "valid" or "test".
+    """Read the prediction tables of a run.
+
+    Parameters
+    ----------
+    directory : Path
+        ``runs/<name>``.
+    part : {"valid", "test"}
+        Read ``valid.csv`` (validation clips) or ``test.csv`` (test split) of each fold.
+
+    Returns
+    -------
+    dict of int to dict of int to pd.DataFrame
+        Seed to fold to prediction table.
 
     Raises
     ------
     InputError
-        When the run has none.
+        When no fold is finished.
     """
     tables: dict[int, dict[int, pd.DataFrame]] = {}
     for path in sorted(directory.glob(f"seed*/fold*/{part}.csv")):
@@ -200,22 +224,22 @@ def read_folds(directory: Path, part: str) -> dict[int, dict[int, pd.DataFrame]]
 
 
 def every_fold(directory: Path, part: str) -> list[pd.DataFrame]:
-    """The tables of `read_folds`, of all seeds and folds."""
+    """Read the prediction tables of all seeds and folds as a list. See `read_folds`."""
     return [table for tables in read_folds(directory, part).values() for table in tables.values()]
 
 
 def fold_numbers(tables: Mapping[int, pd.DataFrame]) -> pd.Series:
-    """The fold of every clip in one seed's validation tables, indexed by `Id`."""
+    """Fold of every clip, indexed by `Id`, from the validation tables of one seed."""
     return pd.concat([pd.Series(fold, table.index) for fold, table in tables.items()]).sort_index()
 
 
 def mean_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean over the tables that have a clip, sorted by `Id`."""
+    """Mean prediction of each clip over the tables that contain it, sorted by `Id`."""
     return pd.concat(tables).groupby(level="Id").mean()
 
 
 def _write_report(directory: Path, truth: pd.DataFrame, table: pd.DataFrame, mark: str = "") -> None:
-    """Write `report<mark>.txt` and `confusion<mark>.csv` of one-hot classes and probabilities."""
+    """Write `report<mark>.txt` and `confusion<mark>.csv`."""
     classes, labels = list(truth), range(truth.shape[1])
     known, predicted = (each[classes].to_numpy().argmax(axis=1) for each in (truth.loc[table.index], table))
     text = classification_report(
@@ -227,7 +251,7 @@ def _write_report(directory: Path, truth: pd.DataFrame, table: pd.DataFrame, mar
 
 
 def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:
-    """Scores in a few lines: value, 95 % interval, number of clips, deviation over seeds and over folds."""
+    """Format scores: value, 95 % interval, number of clips, standard deviations over seeds and folds."""
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():
@@ -246,10 +270,10 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
 def score_repeats(
     directory: Path, experiment: Experiment, truth: Mapping[str, pd.DataFrame], n_train: Sequence[int]
 ) -> str:
-    """Score a run of repeats: every seed trains, validates and tests on clips of its own.
+    """Score a run of repeated splits, in which every seed has its own training, validation and test clips.
 
-    Writes `scores.json`, and the labels as `truth-valid.csv` and `truth-test.csv`, so that runs can vote
-    without the data. For genre runs it also writes reports over the test clips of all repeats together.
+    Writes `scores.json`, and the labels as `truth-valid.csv` and `truth-test.csv`, which `vote` reads. For
+    genre runs, it also writes reports over the test clips of all repeats.
 
     Parameters
     ----------
@@ -257,14 +281,14 @@ def score_repeats(
         ``runs/<name>``.
     experiment : Experiment
     truth : mapping of str to pd.DataFrame
-        By "valid" and "test": target values or one-hot classes of the clips of all repeats.
+        "valid" and "test" to target values or one-hot classes of the clips of all repeats.
     n_train : sequence of int
         Number of training clips of every seed.
 
     Returns
     -------
     str
-        Mean, deviation, smallest and largest score over the repeats, in a few lines.
+        Mean, standard deviation, smallest and largest score over the repeats, as text.
     """
     folders = [directory / f"seed{seed}" / "fold0" for seed in experiment.seeds]
     tables = {
@@ -285,7 +309,7 @@ def score_repeats(
     scores = {
         "repeats": repeats,
         "repeated": {part: _over_repeats(each) for part, each in scored.items()},
-        "selected_on_validation": False,  # the clips that are scored have chosen nothing
+        "selected_on_validation": False,  # test clips select nothing
     }
     with files.together(directory, SCORES) as fresh:
         for split, known in truth.items():
@@ -302,7 +326,7 @@ def _repeat_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> dict
     scores = table_scores(task, truth, table)
     if task == "emotion":
         return scores
-    likely = np.clip(table[list(truth)].to_numpy(), _LEAST_PROBABLE, 1)  # of a class never trained on
+    likely = np.clip(table[list(truth)].to_numpy(), _LEAST_PROBABLE, 1)  # untrained classes have 0
     known = truth.loc[table.index].to_numpy().argmax(axis=1)
     loss = log_loss(known, likely / likely.sum(axis=1, keepdims=True), labels=range(truth.shape[1]))
     return scores | {"loss": float(loss)}
@@ -315,7 +339,7 @@ def _over_repeats(scores: list[dict[str, float]]) -> dict[Hashable, dict[str, fl
 
 
 def _repeats_summary(name: str, scores: dict[str, Any]) -> str:
-    """Scores in a few lines: mean over the repeats, deviation, smallest and largest."""
+    """Format scores: mean, standard deviation, smallest and largest over the repeats."""
     sizes = sorted({repeat["n_test"] for repeat in scores["repeats"]})
     size = " to ".join(map(str, dict.fromkeys([sizes[0], sizes[-1]])))
     lines = [f"{name} ({len(scores['repeats'])} repeats, {size} test clips each; mean, deviation, range):"]

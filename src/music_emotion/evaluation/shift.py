@@ -1,9 +1,9 @@
-"""Adversarial validation: whether a classifier can tell test clips from training clips.
+"""Adversarial validation: can a classifier tell test clips from training clips?
 
 References
 ----------
-D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample tests", ICLR 2017. The score here is the area
-under the ROC curve (AUC), which does not depend on the sizes of the splits.
+D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample tests", ICLR 2017. Here, the score is the
+area under the ROC curve (AUC), which does not depend on the sizes of the splits.
 """
 
 import numpy as np
@@ -24,28 +24,28 @@ from music_emotion.files import InputError
 
 _N_FOLDS, _N_NAMED = 5, 5
 _LARGE_AUC = 0.6
-_INVERSE_PENALTY = 0.01  # a strong penalty, as there are about a hundred statistics
+_INVERSE_PENALTY = 0.01  # strong, because there are about a hundred statistics
 
 
 def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
-    """Say whether the clips of the test split differ from those of the training split.
+    """Test whether the clips of the test split differ from those of the training split.
 
     Parameters
     ----------
     experiment : Experiment
-        Where the clips come from. Clips of one group (an artist) stay in one fold of the cross-validation.
+        Its groups (for example artists) stay in one fold of the cross-validation.
     clips, test : ClipSet
-        Training and test clips; labels are not used.
+        Training and test clips. Labels are not used.
 
     Returns
     -------
     str
-        The AUC with its 95 % bootstrap interval, its meaning, and the statistics that differ most.
+        AUC with 95 % bootstrap interval, its interpretation, and the statistics that differ most.
 
     Raises
     ------
     InputError
-        When the experiment does not use the test split, there is none, or a split has fewer than five clips.
+        When the experiment has repeated splits, or a split is missing or has fewer than five clips.
     """
     if experiment.has_repeats:
         own = f"'{experiment.name}' tests on clips of its own"
@@ -58,7 +58,7 @@ def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
     known = groups_of(experiment, clips)
     known = clips.ids if known is None else known
     groups = np.unique(known, return_inverse=True)[1]
-    groups = np.concatenate([groups, groups.max() + 1 + np.arange(n_test)])  # test clips have no known group
+    groups = np.concatenate([groups, groups.max() + 1 + np.arange(n_test)])  # each test clip is its own group
     described = [plain_statistics(split, experiment.data, experiment.task) for split in (clips, test)]
     table = pd.concat(described, ignore_index=True)
     is_test = np.repeat([False, True], [n_train, n_test])
@@ -75,20 +75,20 @@ def check_shift(experiment: Experiment, clips: ClipSet, test: ClipSet) -> str:
 
 
 def shift_score(statistics: np.ndarray, is_test: np.ndarray, groups: np.ndarray) -> dict[str, float]:
-    """Cross-validated AUC of classifiers that tell test clips from training clips.
+    """Compute the cross-validated AUC of classifiers that tell test clips from training clips.
 
     Parameters
     ----------
     statistics : np.ndarray [shape=(n, n_statistics)]
     is_test : np.ndarray [shape=(n,)], bool
     groups : np.ndarray [shape=(n,)]
-        Clips of one group are in the same fold.
+        Group of each clip. Clips of one group are in the same fold.
 
     Returns
     -------
     dict
-        ``value``: AUC of the mean probability of a logistic regression and of boosted trees, 0.5 where
-        nothing tells the clips apart; ``low`` and ``high`` of its 95 % bootstrap interval; ``n``.
+        ``value``: AUC of the mean probability of logistic regression and gradient-boosted trees; 0.5 is
+        chance. ``low`` and ``high``: 95 % bootstrap interval. ``n``: number of clips.
     """
     folds = StratifiedGroupKFold(_N_FOLDS, shuffle=True, random_state=0)
     linear = LogisticRegression(C=_INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
@@ -105,7 +105,7 @@ def shift_score(statistics: np.ndarray, is_test: np.ndarray, groups: np.ndarray)
 
 
 def _area(is_test: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """AUC of every row, from the ranks of its test clips; 0.5 where a row lacks clips of one split."""
+    """AUC of every row, from the ranks of its test clips; 0.5 if a row has clips of one split only."""
     n_test = is_test.sum(axis=1)
     n_pairs = n_test * (is_test.shape[1] - n_test)
     below = (rankdata(probability, axis=1) * is_test).sum(axis=1) - n_test * (n_test + 1) / 2
@@ -113,7 +113,7 @@ def _area(is_test: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 def _largest_differences(table: pd.DataFrame, is_test: np.ndarray) -> str:
-    """The statistics whose means differ most, in standard deviations, one a line."""
+    """List the statistics with the largest difference of means, in standard deviations."""
     train, test = table[~is_test], table[is_test]
     spread = np.sqrt((train.var() + test.var()) / 2)
     differs = ((test.mean() - train.mean()) / spread.where(spread > 0)).dropna()

@@ -1,4 +1,4 @@
-"""Submissions: the table a leaderboard asks for, every rule checked, and a card beside the file."""
+"""Write and check submissions, each with a card (JSON file) that describes it."""
 
 import hashlib
 import re
@@ -18,32 +18,32 @@ _NAME = re.compile(r"([0-9]+)(\..*)?")
 
 
 def default_sample(targets: Sequence[str], ids: Sequence[int]) -> pd.DataFrame:
-    """The sample submission of the competition's editions of 2020 to 2022, as by `read_sample`."""
+    """Make the sample submission of the competition's editions of 2020 to 2022. See `read_sample`."""
     header, names = f"Id{_EDITION_SUFFIX}", [f"{clip_id}{_EDITION_SUFFIX}" for clip_id in ids]
     return pd.DataFrame({header: names}, pd.Index(ids, name="Id"), [header, *targets])
 
 
 def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
-    """Read which ids and columns a leaderboard asks for.
+    """Read the required ids and columns from a sample submission.
 
     Parameters
     ----------
     path : Path
-        `sample_submission.csv`, or a file that has only the column of ids.
+        `sample_submission.csv`, or a file with only the column of ids.
     targets : sequence of str
         Targets that the run predicts.
 
     Returns
     -------
     pd.DataFrame
-        A submission without predictions, indexed by the integer ids. The first column holds the ids as the
-        leaderboard writes them, such as "1042.fused.full.npy"; the others are one per target.
+        A submission without predictions, indexed by integer ids. The first column holds the ids in the
+        leaderboard's spelling, for example "1042.fused.full.npy". The others are the targets.
 
     Raises
     ------
     InputError
-        When the file is missing or empty, has no header, asks for other targets than the run's, or holds an
-        id that is not an integer, has another ending than the first one, or occurs twice.
+        When the file is missing or empty, has no header, or has other targets than the run. When an id does
+        not start with an integer, is repeated, or has another ending than the first id.
     """
     if not path.is_file():
         raise InputError(f"The sample submission {path} does not exist. Correct --sample, or leave it out.")
@@ -66,17 +66,29 @@ def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
             raise InputError(f"{path} line {line}: '{shortened(name)}' is not an integer id{end}.")
     ids = pd.Index(names.map(leading_id), dtype=np.int64, name="Id")
     sample = pd.DataFrame({header: names.to_numpy()}, ids, [header, *(columns or targets)])
-    files.check_predictions(sample[[]], str(path))  # ids are unique
+    files.check_predictions(sample[[]], str(path))  # refuses repeated ids
     return sample
 
 
 def submission_table(predictions: pd.DataFrame, sample: pd.DataFrame) -> pd.DataFrame:
-    """Put predictions into a sample submission. Rows are matched by id, never by position.
+    """Fill a sample submission with predictions. Rows are matched by id.
+
+    Parameters
+    ----------
+    predictions : pd.DataFrame
+        Test predictions, indexed by `Id`.
+    sample : pd.DataFrame
+        From `read_sample`.
+
+    Returns
+    -------
+    pd.DataFrame
+        The submission, in the order of the sample.
 
     Raises
     ------
     InputError
-        When an id has no prediction, or a prediction no row. The message counts them and names five of each.
+        When an id has no prediction, or a prediction has no id. The message names five of each.
     """
     missing, extra = sample.index.difference(predictions.index), predictions.index.difference(sample.index)
     if len(missing) or len(extra):
@@ -93,26 +105,26 @@ def submission_table(predictions: pd.DataFrame, sample: pd.DataFrame) -> pd.Data
 def write_submission(
     path: Path, predictions: pd.DataFrame, sample: pd.DataFrame, card: dict[str, Any], overwrite: bool = False
 ) -> None:
-    """Write a submission atomically, check the written file, and write its card.
+    """Write a submission atomically, check the file, and write its card.
 
     Parameters
     ----------
     path : Path
-        ``submissions/<name>-<date>.csv``. The card is the `.json` of the same name.
+        ``submissions/<name>-<date>.csv``. The card has the same name with `.json`.
     predictions : pd.DataFrame
         Test predictions, indexed by `Id`.
     sample : pd.DataFrame
-        What the leaderboard asks for, as by `read_sample`.
+        From `read_sample`.
     card : dict
-        Facts about the submission. File name, sha256, rows and targets are added, and an equal file keeps its
-        known leaderboard score.
+        Information about the submission. File name, sha256, number of rows and targets are added. If the
+        file is unchanged, its leaderboard score is kept.
     overwrite : bool
         Replace a different submission of the same name.
 
     Raises
     ------
     InputError
-        When a rule is broken, a different submission has that name, or another process writes it.
+        When the file breaks a rule, a different submission has the name, or another process writes it.
     """
     table = submission_table(files.check_predictions(predictions, "the test predictions"), sample)
     content, card_path = table.to_csv(index=False).encode(), path.with_suffix(".json")
@@ -123,7 +135,7 @@ def write_submission(
             raise InputError(f"{path} exists and is another submission. Give another --name, or --overwrite.")
         with files.atomic_path(path) as temporary:
             temporary.write_bytes(content)
-            check_submission(temporary, sample)  # a file that breaks a rule never gets its name
+            check_submission(temporary, sample)  # before the rename, so an invalid file never appears
         sha256 = hashlib.sha256(content).hexdigest()
         known = files.read_object(card_path) if card_path.exists() else {}
         if known.get("sha256") == sha256:
@@ -133,12 +145,18 @@ def write_submission(
 
 
 def check_submission(path: Path, sample: pd.DataFrame) -> None:
-    """Read a submission and check every rule: header, number of rows, ids in order, finite values.
+    """Check a submission file: header, number of rows, order of ids, finite values.
+
+    Parameters
+    ----------
+    path : Path
+    sample : pd.DataFrame
+        From `read_sample`.
 
     Raises
     ------
     InputError
-        Naming the rule that is broken.
+        When the file breaks a rule. The message names it.
     """
     table = pd.read_csv(path, dtype={0: str})
     if list(table) != list(sample):

@@ -1,15 +1,14 @@
-"""Predict an audio file over time and as a whole.
+"""Predict emotion and genre of an audio file, over time and as a whole.
 
 Conventions
 -----------
-Networks are trained on clips of up to 30 s, whose mel rows are in dB relative to the clip's maximum. So every
-excerpt of a song is treated as part of a clip: its mel rows are in dB relative to the loudest frame of the
-31 s around it (at the file's ends, of the first or last 31 s). A shorter file is one clip, and gets the
-predictions of `predict_array` on its array.
+Networks are trained on clips of up to 30 s with mel rows in dB relative to the clip's maximum. Therefore, the
+mel rows of an excerpt are in dB relative to the maximum of the 31 s around it. At the ends of the file, these
+are the first or last 31 s. A file of up to 31 s gets the same prediction as `predict_array` on its array.
 
-The prediction of a window is the mean over excerpts of the network's length. Windows share excerpts. A window
-shorter than an excerpt is a single excerpt, padded as in training. The prediction of the file is the mean
-over evenly spaced excerpts: for every 31 s, as many as the experiment takes of a test clip.
+The prediction of a window is the mean over excerpts of the network's length. Neighbouring windows share
+excerpts. A window shorter than an excerpt is padded as in training. The prediction of the file is the mean
+over evenly spaced excerpts, ``excerpt.test`` for every 31 s.
 """
 
 import math
@@ -36,23 +35,23 @@ from music_emotion.files import InputError
 from music_emotion.models.network import Network
 from music_emotion.training.predict import predict_clips
 
-_CLIP_SECONDS = 31.0  # the longest training clips: 30 s, and what mp3 adds
+_CLIP_SECONDS = 31.0  # longest training clips: 30 s and the padding of mp3
 _SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
 _BLOCK_SECONDS = 60.0
-_CHROMA_MARGIN_SECONDS = 3.0  # twice the reach of the lowest filter beyond its frame
-_AT_ONCE = 8  # excerpts in a batch, so that the activations of a layer fit into the CPU's cache
+_CHROMA_MARGIN_SECONDS = 3.0  # twice the reach of the longest filter
+_AT_ONCE = 8  # excerpts in a batch; activations of a layer then fit into the CPU cache
 
 
 @dataclass(frozen=True)
 class Song:
-    """The frames of a whole file.
+    """Features of a whole file.
 
     Attributes
     ----------
     seconds : float
         Length of the file.
     rows : np.ndarray [shape=(n_frames, 140)], float32
-        Mel rows in absolute dB, and chroma rows, which are 0 if not computed.
+        Mel rows in absolute dB, and chroma rows, or zeros if not computed.
     settings : FeatureSettings
     """
 
@@ -63,14 +62,14 @@ class Song:
 
 @dataclass(frozen=True)
 class Sliding:
-    """Windows over a file.
+    """Length and hop of the windows over a file.
 
     Attributes
     ----------
     window_seconds : float
-        Length of a window; a shorter file is one window.
+        Length of a window. A shorter file is one window.
     hop_seconds : float
-        From the start of one window to that of the next. A hop longer than a window leaves gaps.
+        Time from the start of one window to the start of the next. A hop longer than a window leaves gaps.
 
     Raises
     ------
@@ -88,9 +87,9 @@ class Sliding:
                 raise InputError(f"{flag} is {value:g} s; give a number of seconds from 0.1 up.")
 
     def windows(self, seconds: float) -> np.ndarray:
-        """Start and end of every window in seconds [shape=(n, 2)]; the last ends with the file."""
+        """Start and end of every window in seconds [shape=(n, 2)]. The last window ends with the file."""
         length = min(self.window_seconds, seconds)
-        # the millionth absorbs rounding errors, which would repeat the last window
+        # 1e-6 absorbs rounding errors, which would repeat the last window
         n_before = max(0, math.ceil((seconds - length) / self.hop_seconds - 1e-6))
         starts = np.append(np.arange(n_before) * self.hop_seconds, seconds - length)
         return np.stack([starts, np.minimum(starts + length, seconds)], axis=1)
@@ -107,8 +106,8 @@ class Timeline:
     times : pd.DataFrame
         `start_seconds` and `end_seconds`, one row per window.
     targets, genres : pd.DataFrame
-        One row per window: targets in their own units, class probabilities. Without columns where no network
-        predicts them; nan where a window and the clip around it are silent.
+        Targets in their own units, and class probabilities, one row per window. Empty without a network for
+        the task. NaN if a window and the 31 s around it are silent.
     whole_targets, whole_genres : dict of str to float
         Predictions of the whole file.
     """
@@ -122,12 +121,12 @@ class Timeline:
 
     @property
     def likeliest_genre(self) -> str | None:
-        """The most probable class of the whole file."""
+        """Most probable class of the whole file; None without genres."""
         return max(self.whole_genres, key=lambda name: self.whole_genres[name], default=None)
 
 
 def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
-    """Decode a file and compute its frames, block by block to limit memory.
+    """Decode a file and compute its features, block by block to limit memory.
 
     Parameters
     ----------
@@ -135,12 +134,16 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
         Any file that `read_waveform` reads.
     settings : FeatureSettings
     with_chroma : bool
-        Compute the chroma rows, with the tuning of the middle 31 s.
+        Compute the chroma rows. The tuning is estimated on the middle 31 s.
+
+    Returns
+    -------
+    Song
 
     Raises
     ------
     InputError
-        As `read_clip`, when the file can't be decoded, is shorter than a frame, silent, or not finite.
+        As `read_clip`.
     """
     waveform = read_clip(path, settings)
     rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS_OF["fused"]), np.float32)
@@ -152,7 +155,7 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
 def _blocks(
     waveform: np.ndarray, settings: FeatureSettings, with_chroma: bool
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Frames of a minute at a time. Margins at both ends make them equal to those of the whole file."""
+    """Compute features in blocks of a minute. Margins make them equal to features of the whole file."""
     rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
     n_frames, per_second = 1 + len(waveform) // hop_length, rate_hz / hop_length
     n_per_block, margin = max(1, round(_BLOCK_SECONDS * per_second)), math.ceil(n_fft / hop_length)
@@ -181,13 +184,13 @@ def predict_song(
     Parameters
     ----------
     song : Song
-        With chroma if a network reads it.
+        With chroma rows if a network needs them.
     networks : sequence of Network
-        On the accelerator's device, trained on full-rate arrays with the song's settings. Predictions of one
-        output are averaged.
+        Networks on the accelerator's device, trained on full-rate arrays with the feature settings of the
+        song. Predictions of the same output are averaged.
     sliding : Sliding
     accelerator : Accelerator
-        Gives the device and, on a GPU, the precision.
+        Determines the device and, on a GPU, the precision.
 
     Returns
     -------
@@ -204,7 +207,7 @@ def predict_song(
         for named in columns.values()
     )
     spans = pd.DataFrame(times, columns=["start_seconds", "end_seconds"])
-    # the last row is the file's
+    # the last row is the whole file
     whole = [{str(name): float(table[name].iloc[-1]) for name in table} for table in (targets, genres)]
     return Timeline(song.seconds, spans, targets.reindex(spans.index), genres.reindex(spans.index), *whole)
 
@@ -212,9 +215,9 @@ def predict_song(
 def _predict_excerpts(
     song: Song, network: Network, times: np.ndarray, hop_seconds: float, accelerator: Accelerator
 ) -> np.ndarray:
-    """Predictions of every window and, last, of the file [shape=(n_windows + 1, n_outputs)].
+    """Predict every window and, in the last row, the whole file [shape=(n_windows + 1, n_outputs)].
 
-    Each is the mean over its excerpts that are not silent, or nan.
+    A prediction is the mean over the excerpts that are not silent; NaN if all are silent.
     """
     excerpt, n_frames = network.card.experiment.excerpt, len(song.rows)
     per_second = song.settings.sample_rate_hz / song.settings.hop_length
@@ -226,12 +229,12 @@ def _predict_excerpts(
     whole = _starts_in_file(n_frames, length, clip, per_clip, planned)
     wanted = [(start, within) for start in starts.ravel()] + [(start, length) for start in whole]
     places, at = np.unique(np.array(wanted), axis=0, return_inverse=True)  # first frame and length
-    # the clip around an excerpt
+    # first frame of the clip around each excerpt
     first = np.clip(places[:, 0] + places[:, 1] // 2 - clip // 2, 0, max(0, n_frames - clip))
     loudest = song.rows[:, :N_MELS].max(axis=1)
     peaks = np.array([loudest[start : start + clip].max() for start in first])
     values = np.full((len(places), len(network.card.outputs)), np.nan)
-    is_cpu = accelerator.device.type == "cpu"  # which predicts in single precision
+    is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
     batches = [*_batched(places[:, 1], peaks > _SILENT_DB)]
     for chosen in tqdm(batches, "predict", leave=False, unit="batch"):
         frames = _excerpts(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
@@ -244,7 +247,7 @@ def _predict_excerpts(
 
 
 def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:
-    """Excerpts in dB relative to given peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
+    """Excerpts in dB relative to the given peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
     experiment = network.card.experiment
     padding = silent_rows() if experiment.excerpt.padding == "silence" else 0 * silent_rows()
     n_frames = experiment.excerpt.frames or places[0, 1]
@@ -258,8 +261,8 @@ def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarra
 def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int) -> tuple[np.ndarray, int]:
     """First frames of the excerpts of every window [shape=(n_windows, n)], and their length.
 
-    Windows and hop are given in frames. Excerpts are centred in a window. The hop is a multiple of the step
-    between them, so windows share them. Neighbours overlap by at least half.
+    `times` and `hop` are in frames. The excerpts are centred in the window and overlap by at least half. The
+    hop is a multiple of the step between excerpts, so windows share excerpts.
     """
     window = min(n_frames, 1 + math.floor(times[0, 1] - times[0, 0]))
     within = min(length, window)
@@ -271,10 +274,10 @@ def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int
 
 
 def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planned: np.ndarray) -> np.ndarray:
-    """First frames of excerpts evenly spaced over a file, as `EvenExcerpts` spaces those of a clip.
+    """First frames of evenly spaced excerpts of a file, like those of `EvenExcerpts`.
 
-    In a file longer than a clip, they move by up to a quarter of their length to excerpts of windows
-    (`planned`), which are predicted anyway.
+    In a file longer than a clip, each moves to the nearest excerpt of a window (`planned`) if that is at most
+    a quarter of its length away. These excerpts are predicted anyway.
     """
     n = per_clip * math.ceil(n_frames / clip)
     shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
@@ -286,32 +289,32 @@ def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planne
 
 
 def _batched(lengths: np.ndarray, is_heard: np.ndarray) -> Iterator[np.ndarray]:
-    """Indices of excerpts that are not silent, in batches of equal length, which need no padding."""
+    """Yield indices of excerpts that are not silent, in batches of equal length, to avoid padding."""
     for length in np.unique(lengths):
         chosen = np.flatnonzero((lengths == length) & is_heard)
         yield from (chosen[first : first + _AT_ONCE] for first in range(0, len(chosen), _AT_ONCE))
 
 
 def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:
-    """Predict one clip from its fused array.
+    """Predict emotion or genre of one clip from its fused array.
 
     Parameters
     ----------
     network : Network
         From `load_model`.
     fused : np.ndarray [shape=(140, n_frames)]
-        From `fused_features` or the competition, at the rate (full or beat-synchronous) of the network's
-        training clips.
+        From `fused_features` or the competition. It must be full-rate or beat-synchronous like the training
+        clips of the network.
 
     Returns
     -------
     dict of str to float
-        Every target in its own units, or the probability of every class.
+        Value of every target in its own units, or probability of every class.
 
     Raises
     ------
     InputError
-        When the array has a wrong shape or values that are not finite.
+        When the shape is wrong or values are not finite.
 
     Examples
     --------

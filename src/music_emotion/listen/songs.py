@@ -22,26 +22,26 @@ from music_emotion.files import InputError, read_object, write_json, write_table
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model
 
-_MOST_COLUMNS = 1500  # of the reduced spectrogram
-_LONGEST_WITH_BEATS_SECONDS = 600.0  # in longer songs, the marks of beats would overlap
-_QUIETEST_ONSET_DB = -40.0  # below, lossy compression flickers
+_MOST_COLUMNS = 1500  # of the spectrogram in the picture
+_LONGEST_WITH_BEATS_SECONDS = 600.0  # in longer songs, beat marks would overlap
+_QUIETEST_ONSET_DB = -40.0  # quieter levels fluctuate in lossy files
 _TICKS_HZ = (256, 1024, 4096)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The sound of a song, for its picture.
+    """Spectrogram and beats of a song, for its picture.
 
     Attributes
     ----------
     seconds : float
-        Length of the song, up to a frame.
+        Length of the song, to the precision of a frame.
     spectrogram : np.ndarray [shape=(128, n_columns)]
-        Mean dB relative to the loudest, in at most 1500 columns.
+        Mel spectrogram in dB relative to its maximum, averaged to at most 1,500 columns.
     beats : np.ndarray [shape=(n_beats,)]
-        Seconds of the beats; empty for songs longer than ten minutes.
+        Times of the beats in seconds; empty for songs longer than ten minutes.
     ticks : dict of int to float
-        Positions of some frequencies in Hz among the mel rows.
+        Frequency in Hz to position among the mel rows.
     """
 
     seconds: float
@@ -58,28 +58,30 @@ def predict_songs(
     accelerator: Accelerator,
     draw: Callable[[Path, str, Timeline, Overview], None] | None = None,
 ) -> None:
-    """Predict audio files, and write `<name>.csv`, `.json` and `.png` for each that lacks them.
+    """Predict audio files, and write `<name>.csv`, `.json` and `.png` for each.
+
+    Files with up-to-date results are skipped.
 
     Parameters
     ----------
     paths : sequence of Path
         Audio files, and folders of audio.
     models : dict of {"emotion", "genre"} to sequence of Path
-        `model.safetensors` of runs. Those of a task are averaged.
+        `model.safetensors` of runs. Predictions of one task are averaged.
     out : Path
-        Folder for the results.
+        Output folder.
     sliding : Sliding
-        Windows over time.
+        Length and hop of the windows.
     accelerator : Accelerator
-        One process.
+        Accelerator of a single process.
     draw : callable, optional
-        Draws the picture, like `plots.draw_timeline`. Without it there is none.
+        Draws the picture, like `plots.draw_timeline`. By default, no pictures are drawn.
 
     Raises
     ------
     InputError
-        Before anything is written, when there is nothing to predict or the models can't be used, or not
-        together. At the end, when files could not be predicted; it lists them with the reasons.
+        At the start, when there are no files, or models are unusable or incompatible with each other. At the
+        end, when files could not be predicted; the message lists them with reasons.
     """
     if not paths:
         raise InputError("There is nothing to predict. Name audio files, or folders of audio.")
@@ -120,7 +122,7 @@ def predict_songs(
 
 @contextmanager
 def _collecting(failures: list[str]) -> Iterator[None]:
-    """Go on after an error, and keep its message."""
+    """Catch an `InputError` and append its message to a list."""
     try:
         yield
     except InputError as error:
@@ -128,7 +130,7 @@ def _collecting(failures: list[str]) -> Iterator[None]:
 
 
 def _find_audio(paths: Sequence[Path], failures: list[str]) -> list[Path]:
-    """Every audio file once, by its real path."""
+    """List all audio files, without duplicates of the same real path."""
     files: dict[Path, Path] = {}
     for path in paths:
         with _collecting(failures):
@@ -138,21 +140,22 @@ def _find_audio(paths: Sequence[Path], failures: list[str]) -> list[Path]:
 
 
 def _stamp(path: Path) -> dict[str, Any]:
-    """Absolute path, size and time of a file, which tell it from others and from an older version."""
+    """Absolute path, size and modification time of a file, which identify its version."""
     status = path.stat() if path.exists() else None
     size, mtime_ns = (status.st_size, status.st_mtime_ns) if status else (None, None)
     return {"file": _readable(path.resolve()), "bytes": size, "mtime_ns": mtime_ns}
 
 
 def _readable(path: Path) -> str:
-    """A path as valid UTF-8, even if its bytes are not."""
+    """Convert a path to valid UTF-8, even if its bytes are not."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
-    """Name of a file's results: `<name>`, else `<folder>-<name>`, else that with a number.
+    """Choose a name for a file's results: `<name>`, `<folder>-<name>`, or the latter with a number.
 
-    It belongs to no other file of this run (`taken`, in lower case) nor, by its card, of an earlier run.
+    Names of other files are excluded, both of this run (`taken`, in lower case) and of earlier runs (by their
+    JSON file).
     """
     own, longer = _readable(path.resolve()), f"{path.resolve().parent.name}-{path.stem}"
 
@@ -167,7 +170,7 @@ def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
 
 
 def _load_networks(models: dict[Task, Sequence[Path]]) -> list[Network]:
-    """Load models, and refuse those that can't be used here, or not together."""
+    """Load models. Raise `InputError` for models that are unusable or incompatible with each other."""
     loaded = [(path, task, load_model(path)) for task, paths in models.items() for path in paths]
     for path, task, network in loaded:
         data, own_task = network.card.experiment.data, network.card.experiment.task
@@ -193,8 +196,8 @@ def _load_networks(models: dict[Task, Sequence[Path]]) -> list[Network]:
 def overview_of(song: Song) -> Overview:
     """Reduce the spectrogram of a song, and track its beats.
 
-    Beats are tracked on the onset strength of the whole sound. The percussive part, on which the features'
-    beats are tracked, would take longer than all the rest.
+    Beats are tracked on the onset strength of the full mix. The features use the percussive part instead, but
+    extracting it would take longer than everything else.
     """
     settings, decibels, n_frames = song.settings, song.rows[:, :N_MELS], len(song.rows)
     rate: dict[str, Any] = {"sr": settings.sample_rate_hz, "hop_length": settings.hop_length}
@@ -214,7 +217,7 @@ def overview_of(song: Song) -> Overview:
 
 
 def _write_timeline(files: dict[str, Path], timeline: Timeline, origin: dict[str, Any]) -> None:
-    """Write the table and, last, the card, and print a summary."""
+    """Write the table and then the JSON file, and print a summary."""
     genres = timeline.genres.add_prefix("genre_")
     write_table(files["csv"], pd.concat([timeline.times, timeline.targets, genres], axis=1).round(6))
     whole = {"targets": timeline.whole_targets, "genres": timeline.whole_genres}
@@ -232,4 +235,4 @@ def _write_timeline(files: dict[str, Path], timeline: Timeline, origin: dict[str
 
 
 def _rounded(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None  # JSON has no nan
+    return round(value, 6) if math.isfinite(value) else None  # JSON has no NaN
