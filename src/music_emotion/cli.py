@@ -1,4 +1,4 @@
-"""The command `music-emotion`: its subcommands, and errors as sentences."""
+"""The command `music-emotion`: its table of subcommands, and the printing of errors."""
 
 import errno
 import sys
@@ -6,7 +6,7 @@ import sys
 import cyclopts
 from cyclopts import Parameter
 
-# What a full, read-only or misused disk answers. `music_emotion.files` says what is kept.
+# Errors of a full or read-only disk, and of paths that cannot be read or written.
 _DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file in place of a folder, or the reverse

@@ -1,4 +1,4 @@
-"""The settings of an experiment: their meaning, their defaults, and which exclude each other."""
+"""All settings of an experiment: meaning, types, defaults, and checks for contradictions."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -77,7 +77,7 @@ class DataSection(Section):
     Attributes
     ----------
     root : str
-        Folder at or a few levels above the competition's folders.
+        Folder with the competition's folders, directly or a few levels below.
     stores : str
         Folder of the packed arrays.
     rate : {"full", "beat"}
@@ -101,8 +101,8 @@ class DataSection(Section):
         Folder of `X.npy` and `labels.npy`, read in place of arrays and statistics; "{split}" in it
         stands for train, val and test.
     allow_bad_share : float
-        Largest share of clips, 0 to 1, that may lack a file or a label or have an unusable array. They
-        are listed and left out. With more of them the run stops.
+        Largest share of clips, 0 to 1, that may lack a file or a label or have an unusable array. Such
+        clips are listed and left out. The run stops if there are more.
     """
 
     root: str = "data"
@@ -134,9 +134,9 @@ class ExcerptSection(Section):
     per_clip : int
         Random excerpts of every clip in each epoch.
     test : int
-        Number of evenly spaced excerpts whose predictions are averaged, in validation and test.
+        Evenly spaced excerpts of every clip in validation and test. Their predictions are averaged.
     padding : {"silence", "zero"}
-        Padding of an excerpt beyond the clip's end. Zero is the loudest value in dB; only the public
+        Fill value of an excerpt after the end of its clip. Zero is the loudest value in dB; only the public
         baselines use it.
     """
 
@@ -147,18 +147,18 @@ class ExcerptSection(Section):
 
 
 class FoldSection(Section):
-    """How labelled clips are split.
+    """How labelled clips are split into training, validation and test.
 
     Attributes
     ----------
     split : {"folds", "holdout"}
-        Cross-validation; or for each seed another random split into 70 % training, 15 % validation
-        and 15 % test clips. Windows keep the splits they come in.
+        "folds" is cross-validation. "holdout" draws a random split into 70 % training, 15 % validation and
+        15 % test clips for each seed. Windows keep the splits they come in.
     n : int
         Number of folds.
     groups : str or None
-        CSV with columns `Id` and `group`; no group is divided between splits. "set" reads the groups
-        that the extraction wrote beside the set, where clips share recordings.
+        CSV with columns `Id` and `group`, such as the artist. All clips of a group stay in one split. "set"
+        reads the groups that `music-emotion extract` wrote beside the set, such as the recordings.
     """
 
     split: Literal["folds", "holdout"] = "folds"
@@ -243,7 +243,7 @@ class ModelSection(Section):
 
     @property
     def smallest_input(self) -> tuple[int, int]:
-        """Fewest rows and frames that leave at least one value in the last feature map of conv."""
+        """Smallest input, in rows and frames, for which the last feature map of conv is not empty."""
         size = 1
         for _ in self.widths:
             size = size * self.pool_size + (0 if self.padded else self.convolutions * (self.kernel - 1))
@@ -275,11 +275,11 @@ class ClassicalSection(Section):
     depth : int or None
         Trees: largest depth; None for no limit.
     leaf_clips : int
-        Trees: fewest clips in a leaf (XGBoost: smallest sum of their weights). With less than twice as
-        many training clips nothing is learnt.
+        Trees: fewest clips in a leaf (XGBoost: smallest sum of their weights). Trees need at least twice as
+        many training clips.
     feature_share, clip_share : float
-        Trees: share of the statistics drawn for each split, and of the clips drawn for each tree, above
-        0 to 1; "boosting" uses all clips.
+        Trees: share of the statistics drawn for each split, and of the clips drawn for each tree; above 0,
+        at most 1. "boosting" uses all clips.
     l2 : float
         Trees: L2 penalty of leaf values.
     """
@@ -436,10 +436,10 @@ class TrainSection(Section):
 
 
 class PseudoSection(Section):
-    """Pseudo-labels: a second round that also trains on what other runs, the teachers, predict.
+    """Pseudo-labels: a second round that also trains on the predictions of other runs, the teachers.
 
-    Fold k of a seed trains on predictions of the teachers' fold k of the same seed. Neither has seen the
-    clips that this fold is scored on.
+    Fold k of a seed uses the predictions of each teacher's fold k of the same seed. Teachers and student
+    are all trained without the clips that this fold is scored on.
 
     Attributes
     ----------
@@ -458,7 +458,7 @@ class PseudoSection(Section):
 
 
 class Experiment(Section):
-    """All settings of a run, but none of the machine it runs on.
+    """All settings of a run that are independent of the machine.
 
     Attributes
     ----------
@@ -467,7 +467,7 @@ class Experiment(Section):
     task : {"emotion", "genre"}
         Predict targets or classify genres.
     seeds : tuple of int
-        All folds are trained for each seed.
+        Random seeds. All folds are trained once per seed.
     """
 
     name: FolderName = "multitask"
@@ -491,17 +491,17 @@ class Experiment(Section):
 
     @property
     def has_repeats(self) -> bool:
-        """Whether each seed has one training, validation and test split, instead of folds."""
+        """Whether each seed has one training, validation and test split instead of folds."""
         return self.folds.split == "holdout" or self.data.windows is not None
 
     @property
     def selects_on_validation(self) -> bool:
-        """Whether the network's epoch was chosen on the clips that are scored."""
+        """Whether the network's epoch is selected on the validation clips, which are also scored."""
         return self.train.select != "last" and not self.is_classical
 
     @property
     def starts_pretrained(self) -> bool:
-        """Whether the network starts from a trunk or from a backbone's weights."""
+        """Whether the network starts from a pretrained trunk or pretrained timm weights."""
         return self.model.trunk is not None or self.model.weights is not None
 
     @model_validator(mode="after")
@@ -589,7 +589,7 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
     differences : dict
         Nested like `Experiment`.
     place : str
-        Where they come from, for messages.
+        Source of the settings, for error messages.
 
     Raises
     ------
@@ -600,12 +600,12 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
 
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:
-    """All settings as plain values, as `experiment.json` holds them."""
+    """Convert an experiment to the plain values of `experiment.json`."""
     return experiment.model_dump(mode="json")
 
 
 def differing_keys(one: dict[str, Any], other: dict[str, Any], above: str = "") -> list[str]:
-    """Dotted keys in which the results of `experiment_to_dict` differ."""
+    """Dotted keys whose values differ between two results of `experiment_to_dict`."""
     keys: list[str] = []
     for key in sorted(one.keys() | other.keys()):
         left, right = one.get(key, ...), other.get(key, ...)

@@ -1,4 +1,4 @@
-"""Experiment files: found by name, read with what they are based on, and written."""
+"""Find experiment files by name, read them together with their base experiments, and write them."""
 
 import difflib
 import json
@@ -16,17 +16,17 @@ def find_experiment(name: str | Path, beside: Path = Path()) -> Path:
     Parameters
     ----------
     name : str or Path
-        A file, relative to `beside` or absolute; or the name of a built-in experiment, such as
+        Path of a file, absolute or relative to `beside`; or the name of a built-in experiment, such as
         "multitask".
     beside : Path, optional
-        A folder; the working directory, if not given.
+        Folder that a relative path starts from; by default the working directory.
 
     Raises
     ------
     InputError
-        When there is neither. It names the nearest built-in experiment.
+        When neither exists. The message suggests a built-in experiment with a similar name.
     """
-    if os.path.exists(beside / name):  # where Path.exists raises for some names
+    if os.path.exists(beside / name):  # Path.exists raises for some names
         return beside / name
     known = {path.stem: path for path in sorted(package_data("experiments").rglob("*.toml"))}
     if str(name) in known:
@@ -39,18 +39,19 @@ def find_experiment(name: str | Path, beside: Path = Path()) -> Path:
 
 
 def read_differences(name: str | Path) -> dict[str, Any]:
-    """Read an experiment file and the files it is based on, as differences from the defaults.
+    """Read an experiment file and its base experiments, as differences from the defaults.
 
     Parameters
     ----------
     name : str or Path
-        As for `find_experiment`. ``base = "NAME"`` in the file starts from another experiment,
-        named in the same way or relative to the file.
+        As for `find_experiment`. ``base = "NAME"`` in the file starts from another experiment, given
+        by name or by its path relative to the file.
 
     Raises
     ------
     InputError
-        Naming the file, the key or value, and the nearest known word.
+        When a file is missing or a setting is wrong. The message names the file, the key or value, and
+        the most similar valid name.
     """
     path = find_experiment(name)
     differences = _read_with_base(path, ())
@@ -71,7 +72,7 @@ def _read_with_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def lay_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Replace settings of a base by one's own, section by section."""
+    """Merge settings over those of a base, section by section; `own` takes precedence."""
     merged = dict(base)
     for key, value in own.items():
         section = merged.get(key)

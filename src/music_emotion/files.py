@@ -1,4 +1,4 @@
-"""Files that commands exchange: atomic writing, locks, prediction tables, and the errors about them."""
+"""Read and write the files of commands: atomic writing, locks, prediction tables, and their errors."""
 
 import csv
 import difflib
@@ -22,17 +22,17 @@ from pydantic import TypeAdapter, ValidationError
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong.
+    """Invalid input from the user, such as a file, a setting or a flag.
 
-    The message is one or more sentences: the value, the place and the remedy. Commands print it without
-    a traceback and exit with status 2.
+    The message says what is wrong, where, and what to do. Commands print it without a traceback and exit
+    with status 2.
     """
 
 
 class Diverged(InputError):
     """The loss of a training is no longer finite.
 
-    The first argument says what happened, with place and epoch; the second is the remedy.
+    The first argument describes the problem, with run, fold and epoch; the second is the remedy.
     """
 
     def __str__(self) -> str:
@@ -41,7 +41,9 @@ class Diverged(InputError):
 
 @contextmanager
 def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
-    """Let Ctrl-C report what is kept of long work. Commands print it, and how to go on.
+    """On Ctrl-C, raise a KeyboardInterrupt that says which results of long work are saved.
+
+    Commands print the message, and that the same command continues.
 
     Parameters
     ----------
@@ -60,9 +62,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
     Parameters
     ----------
     word : str
-        The unknown word.
+        The unknown name.
     words : iterable of str
-        The known ones.
+        The known names.
 
     Returns
     -------
@@ -100,14 +102,14 @@ def checked(kind: type[_Checked], value: Any, place: str | Path, remedy: str = "
     value : Any
         What the file holds, usually a dict.
     place : str or Path
-        The file, for messages.
+        Path of the file, for error messages.
     remedy : str
-        What to do about a wrong value, as a sentence.
+        A sentence on how to correct a wrong value.
 
     Raises
     ------
     InputError
-        With a sentence for each wrong field, and the remedy.
+        When the value is invalid. The message has a sentence for each wrong field, and the remedy.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
@@ -116,15 +118,15 @@ def checked(kind: type[_Checked], value: Any, place: str | Path, remedy: str = "
 
 
 def describe(error: ValidationError, place: str, model: type[Any] | None = None) -> str:
-    """Say what pydantic refused, as sentences; of many refusals the first ten.
+    """Describe the errors of a pydantic validation in sentences; at most ten of them.
 
     Parameters
     ----------
     error : ValidationError
     place : str
-        Where the values come from.
+        Source of the values, for the message.
     model : type, optional
-        The type they were checked against. It suggests the nearest known key.
+        The type that the values were validated against; used to suggest a similar key.
     """
     sentences = [f"{place}: {_sentence(dict(item), model)}" for item in error.errors()[:10]]
     if error.error_count() > 10:
@@ -133,14 +135,14 @@ def describe(error: ValidationError, place: str, model: type[Any] | None = None)
 
 
 def _sentence(item: dict[str, Any], model: Any) -> str:
-    """Describe one refusal, from the key to the remedy."""
+    """Describe one validation error: the key, the problem and the remedy."""
     key, message = shortened(".".join(map(str, item["loc"]))), item["msg"].removeprefix("Value error, ")
     if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"} and model is not None:
         for name in [part for part in item["loc"][:-1] if isinstance(part, str)]:
             model = model.__pydantic_fields__[name].annotation
             model = next(iter(get_args(model)), model)  # of `Section | None` and `list[Section]`
         return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.__pydantic_fields__)}"
-    if item["type"] == "value_error" and message.endswith("."):  # a rule between settings, which it names
+    if item["type"] == "value_error" and message.endswith("."):  # a rule that names its settings
         return message
     held = "missing" if item["type"] == "missing" else _repr(item["input"])
     said = (f"{key} is {held}; " if key else "") + message[:1].lower() + message[1:]
@@ -154,7 +156,7 @@ def _sentence(item: dict[str, Any], model: Any) -> str:
 def _repr(value: Any) -> str:
     try:
         return shortened(repr(value), 200)
-    except ValueError:  # Python writes no whole number of more than 4,300 digits
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         return "a huge number"
 
 
@@ -163,17 +165,17 @@ _UNFINISHED = ".writing-"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name, which becomes `path` when the block ends without an error.
+    """Yield a temporary name to write to, and rename it to `path` when the block ends without an error.
 
     Parameters
     ----------
     path : Path
-        The file to write. Missing parent folders are made.
+        The file to write. Missing parent folders are created.
 
     Yields
     ------
     Path
-        The temporary name, in the same folder and with the same ending. An error removes the file.
+        A temporary path in the same folder, with the same suffix. It is removed after an error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_UNFINISHED}{uuid4().hex[:12]}-{path.name}")
@@ -187,20 +189,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def together(directory: Path, last: str) -> Iterator[Path]:
-    """Write several files into a temporary folder, and move them to a directory once all are complete.
+    """Yield a temporary folder, and move its files to a directory when the block ends without an error.
 
     Parameters
     ----------
     directory : Path
-        Where they go; made if it is missing.
+        Destination of the files; created if missing.
     last : str
-        The file that describes the others. The old one is removed before they are moved, and the new
-        one is moved last. So it never describes other files, even after a kill.
+        Name of the file that describes the others. The old one is removed first and the new one is moved
+        last. So it always describes the files beside it, even after a kill.
 
     Yields
     ------
     Path
-        The temporary folder. An error leaves the directory as it was.
+        The temporary folder. After an error the directory is unchanged.
     """
     directory.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=_UNFINISHED, suffix=f"-{last}", dir=directory))
@@ -219,7 +221,7 @@ def together(directory: Path, last: str) -> Iterator[Path]:
 
 @contextmanager
 def naming_refusals(path: Path) -> Iterator[None]:
-    """Add the path to an OSError of the block that names none, as that of a full disk."""
+    """Add the path to an OSError that names none, such as the error of a full disk."""
     try:
         yield
     except OSError as error:
@@ -231,7 +233,7 @@ def naming_refusals(path: Path) -> Iterator[None]:
 def remove_unfinished(place: Path) -> None:
     """Remove temporary files that killed processes left below a folder, or beside a file.
 
-    Hold the lock of the place meanwhile.
+    The caller must hold the lock of the folder or file.
     """
     beside = place.parent.glob(f"{_UNFINISHED}*-{place.name}")
     for path in [*(place.rglob(f"{_UNFINISHED}*") if place.is_dir() else beside)]:
@@ -248,7 +250,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, indented for people."""
+    """Write a JSON file atomically, with indentation."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -263,20 +265,20 @@ def _read(path: Path) -> bytes:
 
 
 def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
-    """Read a table as text, one row per line that is not blank.
+    """Read a table as text; blank lines are skipped.
 
     Parameters
     ----------
     path : Path
-        CSV or the like. Quotes may hold separators, but no line breaks.
+        Text file with separated cells. Quoted cells may contain separators, but no line breaks.
     separator : str, optional
-        Between cells. By default a tab, a comma or white space, whichever the first row has.
+        Separator of cells. By default a tab if the first row has one, else a comma, else white space.
 
     Returns
     -------
     pd.DataFrame
-        Text without spaces around it, in columns 0, 1, ...; None where a row has no such cell. The first
-        row is the header, if there is one. The index is the row's line, as an editor counts them.
+        Stripped text in columns 0, 1, ...; None where a row is too short. A header is the first row. The
+        index is the line number in the file, starting at 1.
 
     Raises
     ------
@@ -285,7 +287,7 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     """
     content, text = _read(path), ""
     try:
-        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")  # UTF-16 without a mark has zeros
+        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")  # UTF-16 without a BOM has zeros
     except UnicodeDecodeError as error:
         wrong = error.start
     if wrong >= 0:
@@ -353,7 +355,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     content = _read(path)
     try:
         return tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:  # numbers and lists beyond Python's bounds, too
+    except (ValueError, RecursionError) as error:  # also for numbers and nesting beyond Python's limits
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 
 
@@ -365,19 +367,19 @@ def write_table(path: Path, table: pd.DataFrame, separator: str = ",") -> None:
 
 @contextmanager
 def alone_at(place: Path, remedy: str) -> Iterator[None]:
-    """Hold the lock of the place that a command writes to, or refuse to start.
+    """Lock the file or folder that a command writes to, or refuse to start.
 
     Parameters
     ----------
     place : Path
         The file or folder, which need not exist. Missing parent folders are made.
     remedy : str
-        The alternative to waiting, such as "give another --name".
+        What the user can do instead of waiting, such as "give another --name".
 
     Raises
     ------
     InputError
-        When another process holds it.
+        When another process holds the lock.
     """
     try:
         held = _lock(place).acquire(timeout=0)
@@ -392,19 +394,19 @@ def alone_at(place: Path, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def in_turn(place: Path, what: str) -> Iterator[int | None]:
-    """Hold the lock of a place; wait for it, and say so, while another process holds it.
+    """Lock a file or folder; print a line and wait while another process holds the lock.
 
     Parameters
     ----------
     place : Path
         The file or folder, which need not exist. Missing parent folders are made.
     what : str
-        What the other process does, such as "packs data".
+        Work of the other process, such as "packs data", for the printed line.
 
     Yields
     ------
     int or None
-        The lock's file descriptor. A child that is given it holds the lock too.
+        The lock's file descriptor. A child process that inherits it holds the lock too.
     """
     lock = _lock(place)
     try:
@@ -424,7 +426,7 @@ def _lock(place: Path) -> BaseFileLock:
 
 
 def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Make a prediction table, sorted by id.
+    """Build a prediction table, sorted by id.
 
     Parameters
     ----------
@@ -452,7 +454,7 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
     table : pd.DataFrame
         Indexed by `Id`.
     place : str
-        Where the table comes from, for the message.
+        Source of the table, for the message.
 
     Returns
     -------
@@ -462,7 +464,7 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        Naming the first five offending ids.
+        When ids or values are wrong. The message names up to five of the ids.
     """
     repeated = table.index[table.index.duplicated()].unique()
     if len(repeated):

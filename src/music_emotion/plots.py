@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _styled = matplotlib.rc_context(
     {
-        "text.parse_math": False,  # a name may hold dollar signs
+        "text.parse_math": False,  # names may contain dollar signs
         "figure.constrained_layout.use": True,
         "figure.titlesize": 15,
         "figure.labelsize": 11,
@@ -40,14 +40,14 @@ _LEFT_OUT: dict[str, Any] = {"facecolor": "0.75", "edgecolor": "white", "hatch":
 _CURVES = ("train_loss", "valid_loss", "score", "learning_rate")
 _CURVE_TITLES = ("training loss", "validation loss", "validation score", "learning rate")
 _MAPS_SHOWN, _MAPS_IN_A_LINE = 16, 8
-_SHOWN_SHARE = 0.1  # a genre that never reaches this probability is drawn as one of the others
+_SHOWN_SHARE = 0.1  # a genre that never reaches this probability is added to "others"
 
 
 @_styled
 def save_figure(path: Path, figure: Figure) -> Path:
     """Write a figure as PNG, atomically; returns its path."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # names in scripts that the font lacks
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # for characters that the font lacks
         figure.savefig(temporary, format="png", dpi=130)
     return path
 
@@ -101,7 +101,7 @@ def confusion_figure(matrices: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     Parameters
     ----------
     matrices : sequence of (str, pd.DataFrame)
-        Titles and counts: one row per true class, one column per predicted class.
+        Title and counts of each matrix: one row per true class, one column per predicted class.
     """
     most_classes = max(len(counts) for _, counts in matrices)
     side = max(5.0, 2 + 0.45 * most_classes)
@@ -131,7 +131,7 @@ def classes_figure(name: str, clips: pd.DataFrame) -> Figure:
     name : str
         The experiment, for the title.
     clips : pd.DataFrame
-        One row per clip: `split`, `genre` (raw) and `class`, which is missing where a clip is left out.
+        One row per clip: `split`, `genre` (raw) and `class`, which is missing for clips that are left out.
     """
     before, after = _count(clips, "genre"), _count(clips, "class")
     figure = Figure(figsize=(13, 2.4 + 0.3 * len(before)))
@@ -153,7 +153,7 @@ def classes_figure(name: str, clips: pd.DataFrame) -> Figure:
 
 
 def _count(clips: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Count the clips of every genre or class (rows, the largest first) in every split (columns)."""
+    """Count clips per genre or class (rows, largest first) and split (columns)."""
     counts = pd.crosstab(clips[column], clips["split"])[clips["split"].unique()]
     return counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
 
@@ -178,8 +178,8 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
     Parameters
     ----------
     runs : mapping of str to mapping
-        Name of a run to its tables from `read_metrics`. Each run has a colour. Its trainings are thin
-        lines; their mean is a thick line, which ends where the shortest training ends.
+        Name of a run to its tables from `read_metrics`. Each run has one colour. Folds are thin lines;
+        their mean is a thick line that ends with the shortest fold.
     """
     figure = Figure(figsize=(13, 8.6))
     panels = figure.subplots(2, 2, sharex=True)
@@ -196,7 +196,7 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
                 panel.plot(values.dropna(), color=colour, linewidth=0.8, alpha=0.5)
             n = len(trainings)
             label = f"{name} (1 training)" if n == 1 else f"{name} (mean of {n} trainings)"
-            marker = "o" if column in {"valid_loss", "score"} else None  # not every epoch has one
+            marker = "o" if column in {"valid_loss", "score"} else None  # only some epochs are validated
             mean = table.mean(axis=1, skipna=False).dropna()
             panel.plot(mean, color=colour, linewidth=2.6, marker=marker, markersize=4, label=label)
         panel.set(title=title, xlabel="epoch", ylabel=unit)
@@ -212,7 +212,7 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
 def features_figure(clip: "ClipArrays") -> Figure:
     """Draw mel above chroma: the full-rate array on the left, the beat-synchronous one on the right.
 
-    The beat-synchronous array is drawn over seconds where the beats are known, else over its spans.
+    The beat-synchronous array is drawn over seconds if its beat times are known, else over beat numbers.
     """
     figure = Figure(figsize=(13, 7))
     figure.suptitle(clip.title)
@@ -238,11 +238,11 @@ def features_figure(clip: "ClipArrays") -> Figure:
 def _draw_features(
     panel: Axes, array: np.ndarray, kind: Rows, edges: np.ndarray, settings: FeatureSettings
 ) -> Any:
-    """Draw the mel or the chroma rows of an array, with its columns between edges."""
+    """Draw the mel or the chroma rows of an array; `edges` are the borders of its columns."""
     rate_hz = settings.sample_rate_hz
     if kind == "mel":
         values, low, high, colours = array[row_slice("mel")], SILENCE_DB, 0, "magma"
-        # every second of these frequencies lies between the centres of two bands
+        # every second frequency is a border between two mel bands
         heights = librosa.mel_frequencies(2 * N_MELS + 3, fmax=rate_hz / 2)[1::2]
     else:
         values, low, high, colours = array[-N_CHROMA:], 0, 1, "viridis"
@@ -256,7 +256,7 @@ def _draw_features(
 def activations_figure(
     model: str, clip: "ClipArrays", activations: "Activations", data: DataSection
 ) -> Figure:
-    """Draw an excerpt above the response of a network's first layers, all over the same time.
+    """Draw an excerpt above the activations of a network's first layers, on one time axis.
 
     Parameters
     ----------
@@ -265,9 +265,9 @@ def activations_figure(
     clip : ClipArrays
         The clip that the excerpt is cut from.
     activations : Activations
-        Of each layer, the sixteen feature maps that vary most are drawn on one scale.
+        The sixteen feature maps of each layer that vary most are drawn, on one colour scale.
     data : DataSection
-        Rows and rate that the network reads.
+        Rows and rate of the network's input.
     """
     layers = activations.layers
     heights = [2.2 if data.rows == "fused" else 1.4, *(2.0 if v.ndim == 3 else 1.4 for v in layers.values())]
@@ -302,7 +302,7 @@ def _draw_excerpt(
 def _draw_maps(part: SubFigure, name: str, maps: np.ndarray, edges: np.ndarray, unit: str) -> None:
     shown = sorted(np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:_MAPS_SHOWN].tolist())
     panels = _panels(part, len(shown), min(len(shown), _MAPS_IN_A_LINE), sharex=True, sharey=True)
-    limits = maps[shown].min(), np.percentile(maps[shown], 99.5)  # one peak darkens no map
+    limits = maps[shown].min(), np.percentile(maps[shown], 99.5)  # so one peak does not darken all maps
     for panel, number in zip(panels, shown, strict=True):
         extent = (edges[0], edges[-1], 0, maps.shape[1])
         image = panel.imshow(maps[number], cmap="inferno", clim=limits, extent=extent, **_IMAGE)
@@ -318,7 +318,7 @@ def _draw_maps(part: SubFigure, name: str, maps: np.ndarray, edges: np.ndarray, 
 def _draw_states(part: SubFigure, name: str, states: np.ndarray, edges: np.ndarray, unit: str) -> None:
     panel: Axes = part.subplots()
     largest = np.abs(states).max()
-    extent = (edges[0], float(edges[states.shape[1]]), 0, len(states))  # padding is not read
+    extent = (edges[0], float(edges[states.shape[1]]), 0, len(states))  # without the padding
     image = panel.imshow(states, cmap="RdBu_r", clim=(-largest, largest), extent=extent, **_IMAGE)
     part.colorbar(image, ax=panel, label="hidden state", pad=0.01)
     panel.set(title=f"{name}: {len(states)} units", xlabel=unit, ylabel="unit")
@@ -345,10 +345,10 @@ def draw_timeline(path: Path, title: str, timeline: "Timeline", overview: "Overv
     kinds = ((_draw_genres, timeline.genres, 1.0), (_draw_targets, timeline.targets, 1.4))
     shown = [kind for kind in kinds if len(kind[1].columns)]
     heights = [*(height for _, _, height in shown), 1.6]
-    width = float(np.clip(12 * timeline.seconds / 240, 10, 20))  # beats stay apart
+    width = float(np.clip(12 * timeline.seconds / 240, 10, 20))  # keeps beats apart
     figure = Figure(figsize=(width, 0.7 + 1.3 * sum(heights)))
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-    # windows stand at their centres; the first and the last extend to the file's ends
+    # values belong to window centres; the first and the last extend to the ends of the file
     seconds = np.concatenate([[0.0], timeline.times.mean(axis=1), [timeline.seconds]])
     for panel, (draw, table, _) in zip(panels, shown, strict=False):
         draw(panel, seconds, table.iloc[[0, *range(len(table)), len(table) - 1]])
@@ -391,6 +391,6 @@ def _draw_targets(panel: Axes, seconds: np.ndarray, targets: pd.DataFrame) -> No
 
 
 def _legend(panel: Axes, reverse: bool = False) -> None:
-    columns = math.ceil(len(panel.get_legend_handles_labels()[0]) / 6)  # no higher than its panel
+    columns = math.ceil(len(panel.get_legend_handles_labels()[0]) / 6)  # no taller than the panel
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.05), "ncols": columns}
     panel.legend(fontsize=7, frameon=False, reverse=reverse, **place)

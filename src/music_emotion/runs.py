@@ -1,4 +1,4 @@
-"""A run's directory: its experiment, its environment and what each fold cost."""
+"""The directory of a run: its lock, experiment, environment, and the cost of each fold."""
 
 import os
 import platform
@@ -22,18 +22,18 @@ from music_emotion.files import InputError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-RUN, BLEND, VOTE = "experiment.json", "blend.json", "vote.json"  # each marks one kind of directory
+RUN, BLEND, VOTE = "experiment.json", "blend.json", "vote.json"  # each file marks one kind of directory
 _PACKAGES = ("torch", "timm", "accelerate", "numpy", "pandas", "scipy", "scikit-learn", "librosa")
 
 
 @contextmanager
 def alone_in(directory: Path, accelerator: "Accelerator") -> Iterator[None]:
-    """Lock a run's directory for all processes of the launcher, as `alone_in_folder`.
+    """Lock a run's directory once for all processes of the launcher, as `alone_in_folder` does.
 
     Raises
     ------
     InputError
-        In every process.
+        As for `alone_in_folder`, in every process.
     """
     from accelerate.utils import broadcast_object_list  # loads torch
 
@@ -52,18 +52,18 @@ def alone_in(directory: Path, accelerator: "Accelerator") -> Iterator[None]:
 
 @contextmanager
 def alone_in_folder(directory: Path, own: str) -> Iterator[None]:
-    """Lock the directory of a run, a blend or a vote, and remove what killed processes left there.
+    """Lock the directory of a run, a blend or a vote, and remove temporary files of killed processes.
 
     Parameters
     ----------
     directory : Path
     own : {RUN, BLEND, VOTE}
-        The kind of directory.
+        The kind of directory, given by the file that marks it.
 
     Raises
     ------
     InputError
-        When another process holds the lock, or the directory holds another of the three kinds.
+        When another process holds the lock, or the directory is of another kind.
     """
     with files.alone_at(directory, "give another --name"):
         for other in {RUN, BLEND, VOTE} - {own}:
@@ -74,7 +74,7 @@ def alone_in_folder(directory: Path, own: str) -> Iterator[None]:
 
 
 def open_run(directory: Path, experiment: Experiment, accelerator: "Accelerator") -> None:
-    """Make a run's directory, with `experiment.json` and `environment.json`, or resume the existing one.
+    """Create a run's directory with `experiment.json` and `environment.json`, or check the existing one.
 
     Raises
     ------
@@ -117,14 +117,14 @@ def read_experiment(directory: Path) -> Experiment:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that predictions depend on."""
+    """Versions of the packages that affect predictions."""
     return {name: version(name) for name in _PACKAGES}
 
 
 def commit() -> str:
     """The commit of the repository that tracks this package, or else the package's version.
 
-    The repository of another project may contain the package without tracking it, as a virtual environment.
+    A package in a virtual environment may lie in another project's repository, which does not track it.
     """
     git: dict[str, Any] = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 10}
     try:
@@ -137,17 +137,17 @@ def commit() -> str:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Cost:
-    """What the training of a fold cost; `cost.json` leaves out the fields that are None.
+    """Time and memory of the training of a fold; `cost.json` omits fields that are None.
 
     Attributes
     ----------
     seconds : float
-        Training time: for a network all epochs and validations, interruptions excluded; for an estimator
-        the fit.
+        Training time. A network's is the time of all epochs and validations, without interruptions. An
+        estimator's is the time of the fit.
     device : str
         Torch's name of the device.
     threads, processes : int
-        Threads of each process, and processes.
+        Threads per process, and number of processes.
     peak_memory_bytes : int or None
         Peak resident memory of the largest process; None on Windows.
     peak_device_memory_bytes : int or None
@@ -193,7 +193,7 @@ def read_cost(place: Path) -> Cost | None:
     Raises
     ------
     InputError
-        When it is damaged.
+        When the file is damaged.
     """
     path = place / "cost.json"
     if not path.exists():
@@ -202,7 +202,7 @@ def read_cost(place: Path) -> Cost | None:
 
 
 def seconds_of(place: Path) -> float | None:
-    """Training time of a fold from its `cost.json`, or else its `metrics.csv`; None without both.
+    """Training time of a fold in seconds, from its `cost.json` or else its `metrics.csv`; None without both.
 
     Raises
     ------
@@ -214,6 +214,6 @@ def seconds_of(place: Path) -> float | None:
         return cost.seconds if cost else None
     try:
         return float(pd.read_csv(metrics)["seconds"].sum())
-    except (KeyError, TypeError, ValueError) as error:  # pandas' errors of parsing are among them
+    except (KeyError, TypeError, ValueError) as error:  # ValueError includes pandas' ParserError
         problem = f"{metrics} has no column of seconds ({error})."
         raise InputError(f"{problem} Delete the fold to train it again.") from None

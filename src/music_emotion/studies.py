@@ -28,10 +28,10 @@ Claim = tuple[Row | Literal["wait", "done"], AbstractContextManager[Any]]
 
 
 def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
-    """Train every row that is not finished, and write ``runs/<study>/table.csv`` after each.
+    """Train every unfinished row, and write ``runs/<study>/table.csv`` after each.
 
-    Processes that are started with the same study and folder share its rows, also on several machines. The
-    processes of one launcher train each row together.
+    Processes started with the same study and folder share its rows, even across machines. The processes of
+    one launcher train each row together.
 
     Parameters
     ----------
@@ -42,17 +42,21 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row per setting, in the order of the file. It holds name and settings, the score (mean Spearman
-        correlation of the targets, or macro F1 of genres) with its 95 % interval (of repeated holdouts the
-        smallest and largest), every other score, the deviation over repeats, and minutes of training. A
-        search has one row per trial, the best first, with its number and `searched`, the score that is
-        maximised. A row whose training diverged has no score, but a `problem`. It is trained again once its
-        directory is deleted. Empty in all processes but the main one.
+        One row per combination of settings, in the order of the file; for a search one per trial, best
+        first. Empty in all processes but the main one. The columns are:
+
+        - `row` and the settings.
+        - `score`: mean Spearman correlation of the targets, or macro F1 of genres.
+        - `low`, `high`: the 95 % interval of the score, or the smallest and largest of repeated holdouts.
+        - All other scores, `deviation` over repeats, and `minutes` of training.
+        - `trial` and `searched`: for a search, its number and the score that is maximised.
+        - `problem`: how the training diverged, in place of scores. Delete the row's directory to train it
+          again.
 
     Raises
     ------
     InputError
-        When the folder's trials are of another search, or a row was trained with other settings or clips.
+        When the folder holds trials of another search, or a row was trained with other settings or clips.
     """
     shared = _SharedStudy(study) if accelerator.is_main_process else None
     is_told = False
@@ -61,7 +65,7 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
         (step,) = broadcast_object_list([step])
         if step == "done":
             return shared.write_results() if shared else pd.DataFrame()
-        if step == "wait":  # all processes wait here, since a collective operation times out
+        if step == "wait":  # every process sleeps, since a collective operation would time out
             if not is_told:
                 accelerator.print("waiting for rows that other processes train ...", flush=True)
             is_told = True
@@ -74,7 +78,7 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
 
 
 def _train(row: Row, accelerator: Accelerator) -> None:
-    """Train what is not trained yet of a row, and score it, or note that it diverged."""
+    """Train and score a row or pretrain its trunk; record it if the training diverges."""
     try:
         if row.is_trunk:
             run_pretraining(row.experiment, accelerator, row.place)
@@ -82,7 +86,7 @@ def _train(row: Row, accelerator: Accelerator) -> None:
             run_experiment(row.experiment, accelerator, row.place)
         if accelerator.is_main_process:
             draw_scores(row.place)
-    except Diverged as error:  # in all processes, since they share the mean loss
+    except Diverged as error:  # raised in all processes, since they share the mean loss
         accelerator.free_memory()
         if accelerator.is_main_process:
             noted = {"problem": str(error.args[0]), "experiment": experiment_to_dict(row.experiment)}
@@ -95,19 +99,19 @@ def _train(row: Row, accelerator: Accelerator) -> None:
 class _SharedStudy:
     """The rows of a study, shared by all processes that see its folder.
 
-    One lock guards ``trials.json`` and the table; nobody holds it while training. Every row has a lock of
-    its own, which the operating system releases when its process dies. So whoever sees an unfinished row
-    that nobody holds goes on with it, in the same directory. Trials with equal settings share a row.
+    One lock guards ``trials.json`` and the table; it is free during training. Every row has its own lock,
+    which the operating system releases when the process dies. So any process can resume an unfinished row
+    whose lock is free. Trials with equal settings share a row.
     """
 
     def __init__(self, study: Study):
         self.study, self.folder, self.search = study, study.folder, study.file.search
-        self.lines: dict[str, dict[str, Any]] = {}  # of finished rows, by their names
+        self.lines: dict[str, dict[str, Any]] = {}  # of finished rows, by name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / "study.lock")
-        shared = [study.differences, study.file.fixed, study.pretrain]  # else trials can't be compared
+        shared = [study.differences, study.file.fixed, study.pretrain]  # equal if trials are comparable
         axes = list(self.search.space.items()) if self.search else []
-        self.held: dict[str, Any] = {"searched": json.dumps([*shared, axes]), "trials": []}  # trials.json
+        self.held: dict[str, Any] = {"searched": json.dumps([*shared, axes]), "trials": []}  # of trials.json
 
     def take(self) -> Claim:
         """Lock the next row to train, unfinished ones first; or return "wait" or "done"."""
@@ -123,7 +127,7 @@ class _SharedStudy:
             return "done" if all(map(self._line, rows)) else "wait", nullcontext()
 
     def finish(self, row: Row) -> None:
-        """Write the results so far, and print that of a trained row."""
+        """Write the results so far, and print the result of a finished row."""
         line = self._line(row)
         if row.is_trunk:
             print(f"{row.name}: {line.get('problem', 'trained')}", flush=True)
@@ -136,7 +140,7 @@ class _SharedStudy:
         print(f"{len(table)} of {n_rows}: {row.name}: {line.get('problem', reached)}", flush=True)
 
     def write_results(self) -> pd.DataFrame:
-        """Write the table, and of a search the best experiment; returns the table."""
+        """Write the table, and for a search the best experiment; return the table."""
         with self.lock:
             lines = []
             for number, row in enumerate(self._rows()):
@@ -144,7 +148,7 @@ class _SharedStudy:
                     trial = {"trial": number, **line, "searched": _searched(line)}
                     lines.append(trial if self.search else line)
             table = pd.DataFrame(lines).fillna({"problem": ""})
-            for last in ("minutes", "searched", "problem"):  # the first line may lack some of the scores
+            for last in ("minutes", "searched", "problem"):  # the first line may lack scores
                 if last in table:
                     table[last] = table.pop(last)
             if self.search:
@@ -171,13 +175,13 @@ class _SharedStudy:
         return [self.study.proposed(params) for params in held["trials"]]
 
     def _propose(self, search: Search) -> Row:
-        """The row that Optuna proposes next, after the scores so far."""
+        """The row that Optuna proposes next, given the scores so far."""
         import optuna
         from optuna.trial import TrialState, create_trial
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         trials, distributions = self.held["trials"], self.study.distributions
-        # a seed for each number, since the sampler of a process that starts again would begin again, too
+        # one seed per trial; otherwise a restarted process would repeat the first proposals
         seed = np.random.SeedSequence([search.seed, len(trials)]).generate_state(1)[0]
         sampler = optuna.samplers.TPESampler(seed=int(seed))
         known = optuna.create_study(sampler=sampler, direction="maximize")
@@ -193,7 +197,7 @@ class _SharedStudy:
         return self.study.proposed(trials[-1])
 
     def _claim(self, row: Row) -> Claim | None:
-        """The row, or first its trunk, with its lock; None where it is finished or another process has it."""
+        """Lock a row, or its trunk if that is not trained yet; None if it is finished or locked elsewhere."""
         if self._line(row):
             return None
         step = row.trunk if row.trunk is not None and not self._line(row.trunk) else row
@@ -204,14 +208,14 @@ class _SharedStudy:
             return None
 
     def _line(self, row: Row) -> dict[str, Any]:
-        """The line of a row in the table; empty while it is not finished."""
+        """The line of a row in the table; empty until the row is finished."""
         if not self.lines.get(row.name):
             self.lines[row.name] = _line_of(row)
         return self.lines[row.name]
 
 
 def _problem_of(row: Row) -> str:
-    """Where and in which epoch the training of the row, or of its trunk, diverged; else empty."""
+    """How the training of a row or of its trunk diverged; empty if it did not."""
     path = row.place / _DIVERGED
     if path.exists():
         noted = files.read_object(path)
@@ -221,7 +225,7 @@ def _problem_of(row: Row) -> str:
 
 
 def _is_experiment_of(row: Row, resolved: dict[str, Any]) -> bool:
-    """Whether a resolved experiment is the row's; the folder with the row's trunk may have moved."""
+    """Whether a resolved experiment equals the row's, apart from the path of the row's trunk."""
     differing = differing_keys(resolved, experiment_to_dict(row.experiment))
     return differing == [] or (row.trunk is not None and differing == ["model.trunk"])
 
@@ -229,7 +233,7 @@ def _is_experiment_of(row: Row, resolved: dict[str, Any]) -> bool:
 def _line_of(row: Row) -> dict[str, Any]:
     """The line of a row: name, settings, score with interval and deviation, minutes.
 
-    Empty unless the row is on disk, scored or diverged, and was trained with its present settings.
+    Empty unless the row was trained with its current settings and was scored or diverged.
     """
     problem, path = _problem_of(row), row.place / "scores.json"
     is_scored = path.exists() and _is_experiment_of(row, experiment_to_dict(read_experiment(row.place)))
@@ -256,8 +260,8 @@ def _line_of(row: Row) -> dict[str, Any]:
 def _searched(line: dict[str, Any]) -> float:
     """The score that a search maximises; NaN where the training diverged.
 
-    Of repeated holdouts it is the mean score of the validation clips, so that the test clips don't choose.
-    The test clips of one repeat validate another, however, so the best row's test score is a little too good
-    as well. Folds have no third part: their out-of-fold score chooses, so the best row's own is too good.
+    For repeated holdouts it is the mean validation score. Test clips of one repeat are validation clips of
+    another, so the best row's test score is still slightly optimistic. For folds it is the out-of-fold
+    score, so the best row's score is optimistic.
     """
     return float(line.get("valid", line["score"]))

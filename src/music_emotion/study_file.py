@@ -1,4 +1,4 @@
-"""Study files: one experiment with all settings of a grid, or in a space that Optuna searches."""
+"""Study files: an experiment, and a grid of settings or a space of settings for Optuna."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 Settings = dict[str, Any]  # dotted keys of an experiment
-_SHARED = ("data.", "excerpt.", "model.")  # what a row and the pretraining of its trunk have in common
-_DIGITS = 4  # of a proposed number, so that a row's name gives it exactly
+_SHARED = ("data.", "excerpt.", "model.")  # sections that a row shares with the pretraining of its trunk
+_DIGITS = 4  # significant digits of proposed numbers, so that row names are exact
 
 
 class Search(Section):
-    """What a search tries.
+    """The trials of a search and the space of their settings.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Search(Section):
     space : dict
         Dotted key to a list of values, or to a range: `low`, `high` and optionally `log`, as in Optuna.
     seed : int
-        A trial depends on the seed, on its number and on the results before it.
+        Seed of Optuna's sampler. A trial depends on it, on the trial's number and on earlier results.
     """
 
     trials: Positive
@@ -45,19 +45,19 @@ class StudyFile(Section):
     Attributes
     ----------
     name : str
-        Names ``runs/<name>``.
+        Name of the study's folder, ``runs/<name>``.
     base : str
-        The experiment that is varied: its name, or its file relative to the study's.
+        The experiment to vary: a built-in name, or a file relative to the study file.
     grid : list of dict or None
-        Dotted key to the values it takes. Each table of the list gives all combinations of its values.
+        Tables of dotted keys and lists of values. Each table gives all combinations of its values.
     search : Search or None
-        What Optuna searches, in place of a grid.
+        The space for Optuna, in place of a grid.
     fixed : dict
         Dotted keys that are set in all rows.
     pretrain : str or None
-        A genre experiment, by name or by its file relative to the study's. It is trained with the row's
-        `data`, `excerpt` and `model` settings, and the row starts from its trunk. Rows with the same
-        settings share it.
+        A genre experiment that each row starts from: a built-in name, or a file relative to the study
+        file. It is trained with the row's `data`, `excerpt` and `model` settings. Rows that agree in
+        these share one pretraining.
     """
 
     name: FolderName
@@ -77,19 +77,19 @@ class StudyFile(Section):
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table, or the pretraining of a trunk that rows start from.
+    """A row of the table, or the pretraining that rows start from.
 
     Attributes
     ----------
     place : Path
         ``runs/<study>/<name>``.
     settings : dict
-        Dotted keys and values in which it differs.
+        Settings that distinguish the row, by dotted key.
     experiment : Experiment
     trunk : Row or None
-        The pretraining that is trained first.
+        The pretraining that the row starts from.
     is_trunk : bool
-        Whether it is the pretraining of a trunk.
+        Whether this is a pretraining.
     """
 
     place: Path
@@ -106,23 +106,23 @@ class Row:
 
 @dataclass
 class Study:
-    """A study whose settings are checked.
+    """A validated study.
 
     Attributes
     ----------
     file : StudyFile
     path : Path
-        Of the study file.
+        Path of the study file.
     folder : Path
         ``runs/<study>``.
     differences : dict
-        The experiment that is varied: its differences from the defaults, nested like `Experiment`.
+        The experiment to vary, as differences from the defaults, nested like `Experiment`.
     pretrain : dict or None
-        The same of the genre experiment that trains each row's trunk.
+        The genre experiment of the pretraining, in the same form.
     rows : dict of str to Row
-        All rows of a grid, or the rows of a search that were proposed so far.
+        All rows of a grid, or the rows that a search has proposed so far, by name.
     distributions : dict
-        Of a search: dotted key to what Optuna chooses from. A choice is given by its word in a row's name.
+        For a search: dotted key to Optuna's distribution. Choices are the strings from `word`.
     """
 
     file: StudyFile
@@ -134,12 +134,12 @@ class Study:
     distributions: dict[str, "BaseDistribution"] = field(default_factory=dict)
 
     def row(self, settings: Settings) -> Row:
-        """The row with these settings.
+        """Build the row with these settings.
 
         Raises
         ------
         InputError
-            When one of them is wrong, or is also set for all rows.
+            When a setting is wrong, or is also fixed for all rows.
         """
         if twice := sorted(settings.keys() & self.file.fixed.keys()):
             raise InputError(f"{self.path}: {twice[0]} is varied, and also set for all rows. Leave one out.")
@@ -157,7 +157,7 @@ class Study:
         return Row(self.folder / name, settings, experiment, trunk)
 
     def proposed(self, params: Settings) -> Row:
-        """The row that Optuna proposes, with numbers rounded to four digits."""
+        """Convert Optuna's parameters to a row, with numbers rounded to four significant digits."""
         settings = dict(params)
         for key, axis in self.file.search.space.items() if self.file.search else ():
             if isinstance(axis, list):
@@ -170,7 +170,7 @@ class Study:
 
 
 def word(key: str, value: Any) -> str:
-    """A setting as a part of a row's name."""
+    """Format a setting for a row's name."""
     if isinstance(value, list):
         return "x".join(word(key, each) for each in value)
     if isinstance(value, bool):
@@ -179,7 +179,7 @@ def word(key: str, value: Any) -> str:
 
 
 def _build(differences: dict[str, Any], settings: Settings, place: str) -> Experiment:
-    """Build the experiment with these differences from the defaults, under dotted settings."""
+    """Build an experiment from differences from the defaults, overridden by dotted settings."""
     for dotted, value in settings.items():
         section, _, key = dotted.rpartition(".")
         differences = lay_over(differences, {section: {key: value}} if section else {key: value})
@@ -187,14 +187,14 @@ def _build(differences: dict[str, Any], settings: Settings, place: str) -> Exper
 
 
 def read_study(path: Path, flags: Settings | None = None, runs: Path = Path("runs")) -> Study:
-    """Read a study file, and build every experiment of its grid, or those at the ends of its search.
+    """Read a study file, and check its settings by building experiments.
 
     Parameters
     ----------
     path : Path
         The file, or the name of a built-in study.
     flags : dict, optional
-        Dotted keys that are set in all rows, such as ``data.root``, whatever the file says.
+        Settings of all rows by dotted key, such as ``data.root``; they override the file's.
     runs : Path, optional
         Folder of all runs.
 
@@ -234,9 +234,10 @@ def _add_rows(study: Study) -> None:
 
 
 def _add_distributions(study: Study, space: dict[str, Any]) -> None:
-    """Build experiments with all choices and the ends of all ranges, for each pair of settings.
+    """Make Optuna's distributions, and check each pair of settings by building experiments.
 
-    More than two settings seldom exclude each other, and all combinations would be too many.
+    Choices are all checked, ranges at both ends. Conflicts of three or more settings are rare, and all
+    combinations would be too many.
     """
     try:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

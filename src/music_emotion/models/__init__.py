@@ -1,1 +1,1 @@
-"""Networks and their parts."""
+"""Networks, augmentation and classical estimators."""

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-_FILTER_POINTS = 6  # from the lowest row to the highest
-_STYLE_ALPHA = 0.3  # of the Beta distribution of shares; most shares are near 0 or 1
+_FILTER_POINTS = 6  # evenly spaced from the lowest row to the highest
+_STYLE_ALPHA = 0.3  # both parameters of the Beta distribution of mixing weights; most are near 0 or 1
 _LEAST_DEVIATION = 1e-3
 Masks = tuple[int, int] | None
 
@@ -12,27 +12,27 @@ Masks = tuple[int, int] | None
 class SpectrogramAugmentation(nn.Module):
     """Row shifts, FilterAugment, MixStyle and SpecAugment of standardised excerpts, in training only.
 
-    Every excerpt gets its own shift, curve, style and masks. Only masks change rows other than mel bands.
+    Every excerpt draws its own shift, curve, style and masks. Rows other than mel bands are only masked.
 
     Parameters
     ----------
     n_mels : int
-        How many of the first rows are mel bands.
+        Number of mel bands, which are the first rows.
     equaliser : float, optional
-        FilterAugment: deviation of the random curve over the mel bands [1]_.
+        FilterAugment: standard deviation of the random gain curve over the mel bands [1]_.
     row_shift : int, default 0
         Largest number of rows that mel bands move up or down.
     style_mixing : float, default 0
-        MixStyle: share of batches, 0 to 1 [2]_.
+        MixStyle: share of batches that are mixed, 0 to 1 [2]_.
     frequency_masks, time_masks : tuple of int, optional
         SpecAugment: number of masks, and their largest width in rows or frames [3]_.
 
     References
     ----------
     .. [1] Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method",
-       section 2, of linear type, with points at even distances.
-    .. [2] Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, on rows of the input
-       in place of channels within the network.
+       section 2, linear type, with evenly spaced points.
+    .. [2] Zhou et al., 2021,  "Domain Generalization with MixStyle", section 2, applied to input rows
+    instead of feature channels.
     .. [3] Park et al., 2019, "SpecAugment", section 2, without time warping.
     """
 
@@ -66,7 +66,7 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
-    """Move every excerpt up or down by a random number of rows; the last row repeats at the border."""
+    """Shift every excerpt up or down by a random number of rows; the border row fills the gap."""
     n, n_rows, n_frames = frames.shape
     shift = torch.randint(-largest, largest + 1, (n, 1), device=frames.device)
     rows = (torch.arange(n_rows, device=frames.device) + shift).clamp(0, n_rows - 1)
@@ -74,7 +74,7 @@ def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
 
 
 def filter_augment(frames: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Add to every excerpt a random curve over the rows, linear between six points."""
+    """FilterAugment: add a random curve over the rows to every excerpt, linear between six points."""
     n, n_rows, _ = frames.shape
     points = deviation * torch.randn(n, 1, _FILTER_POINTS, device=frames.device)
     curve = nn.functional.interpolate(points, n_rows, mode="linear", align_corners=True)
@@ -82,7 +82,7 @@ def filter_augment(frames: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def mix_style(frames: torch.Tensor) -> torch.Tensor:
-    """Move each row's mean and deviation over time towards those of another excerpt."""
+    """MixStyle: mix each row's mean and deviation over time with those of another excerpt."""
     mean, deviation = frames.mean(dim=2, keepdim=True), frames.std(dim=2, keepdim=True) + _LEAST_DEVIATION
     n = len(frames)
     other = torch.randperm(n, device=frames.device)
@@ -92,7 +92,7 @@ def mix_style(frames: torch.Tensor) -> torch.Tensor:
 
 
 def spec_augment(frames: torch.Tensor, frequency_masks: Masks, time_masks: Masks) -> torch.Tensor:
-    """Mask random bands and time spans of every excerpt with 0, the mean of standardised frames."""
+    """SpecAugment: set random bands and time spans of every excerpt to 0, the mean of standardised frames."""
     n, n_rows, n_frames = frames.shape
     for masks, size, shape in ((frequency_masks, n_rows, (n, -1, 1)), (time_masks, n_frames, (n, 1, -1))):
         count, largest = masks or (0, 0)
@@ -111,24 +111,25 @@ def mixup(
     alpha: float | None,
     bandwidth: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Mix every excerpt, and its values, with another one of the batch.
+    """Mix every excerpt and its values with another excerpt of the batch (mixup or C-Mixup).
 
     Parameters
     ----------
     frames : torch.Tensor [shape=(n, n_rows, n_frames)]
     lengths : torch.Tensor [shape=(n,)]
-        A mixture is as long as the longer of its two.
+        Frames before the padding. A mixture gets the larger of its two lengths.
     values : torch.Tensor [shape=(n, n_outputs)]
         Targets or one-hot classes.
     alpha : float or None
-        Both parameters of the Beta distribution; None changes nothing.
+        Both parameters of the Beta distribution of the mixing weight; None returns the inputs.
     bandwidth : float, optional
-        C-Mixup: bandwidth of the kernel that prefers similar values, in deviations over the batch.
+        C-Mixup: bandwidth of the Gaussian kernel that prefers partners with similar values, in standard
+        deviations over the batch.
 
     Returns
     -------
     frames, lengths, values : torch.Tensor
-        Of the same shapes.
+        Mixed, with the shapes of the inputs.
 
     References
     ----------
@@ -139,7 +140,7 @@ def mixup(
         return frames, lengths, values
     n = len(frames)
     share = torch.distributions.Beta(alpha, alpha).sample((n,)).to(frames.device)
-    share = torch.maximum(share, 1 - share)  # so that lengths and order stay the first one's
+    share = torch.maximum(share, 1 - share)  # every excerpt keeps the larger share of its mixture
     other = _near_partners(values, bandwidth) if bandwidth else torch.randperm(n, device=frames.device)
     mixed = torch.lerp(frames[other], frames, share[:, None, None])
     mixed_values = torch.lerp(values[other], values, share[:, None])
@@ -147,12 +148,12 @@ def mixup(
 
 
 def _near_partners(values: torch.Tensor, bandwidth: float) -> torch.Tensor:
-    """Draw another item for every item; the probability is a Gaussian kernel of their values' distance."""
+    """Draw a partner for every item, with a Gaussian kernel of the distance of their values."""
     n = len(values)
     deviation = values.std(dim=0, correction=0)
     standard = values / torch.where(deviation > 0, deviation, 1)
     squared_distance = (standard[:, None] - standard).square().mean(dim=2)  # [n, n]
     oneself = torch.eye(n, dtype=torch.bool, device=values.device) & (n > 1)
     exponent = -squared_distance / (2 * bandwidth**2)
-    # a softmax, since the kernel itself is 0 in floating point where the bandwidth is small
+    # softmax, since with a small bandwidth the kernel underflows to 0
     return exponent.masked_fill(oneself, -torch.inf).softmax(dim=1).multinomial(1)[:, 0]

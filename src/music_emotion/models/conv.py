@@ -1,4 +1,4 @@
-"""A ConvNet over spectrograms as images; the excerpt CNN and the public CNN are settings of it."""
+"""A configurable ConvNet over spectrograms, for the default network and the public CNN."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,13 +12,13 @@ from music_emotion.models.layers import ACTIVATIONS, Activation, AttentiveStatis
 
 
 def stack_channels(frames: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
-    """Stack standardised frames and what is computed from them as the channels of an image.
+    """Build an image from standardised frames, with one channel per name.
 
     Parameters
     ----------
     frames : torch.Tensor [shape=(n, n_rows, n_frames)]
     names : sequence of {"spectrogram", "frequency", "delta"}
-        The frames, a frequency coordinate from -1 to 1, the difference to the previous frame.
+        The frames, a frequency coordinate from -1 to 1, or the difference from the previous frame.
 
     Returns
     -------
@@ -41,12 +41,12 @@ class ConvNet(nn.Module):
     Parameters
     ----------
     n_rows, n_frames : int
-        Size of an excerpt. Only the readout "flatten" is tied to this number of frames.
+        Size of an excerpt. Only the readout "flatten" requires this number of frames.
     fewest : tuple of int
-        Fewest rows and frames that these layers leave anything of, as `ModelSection.smallest_input`
-        computes them. Shorter excerpts are padded with zeros.
+        Smallest input in rows and frames, from `ModelSection.smallest_input`. Shorter excerpts are padded
+        with zeros.
     channels : sequence of {"spectrogram", "frequency", "delta"}
-        What to stack, see `stack_channels`.
+        Input channels, as for `stack_channels`.
     widths : sequence of int
         Channels of each block.
     convolutions, kernel : int
@@ -54,14 +54,14 @@ class ConvNet(nn.Module):
     padded : bool
         Whether convolutions keep the size of their input.
     pool : {"average", "max"}
-        Pooling at the end of a block, with `pool_size` as its size and stride.
+        Pooling at the end of each block; `pool_size` is its size and stride.
     stem_pool : tuple of int
-        Rows and frames of the input that are averaged into one.
+        Size of the average pooling of the input, in rows and frames.
     norm : {"batch"} or None
         Normalisation after each convolution.
     activation : {"relu", "gelu", "silu"} or None
     readout : {"mean-max", "attention", "flatten"}
-        `MeanMax` or `AttentiveStatistics` of the mean over rows, or all values.
+        The mean over rows, followed by `MeanMax` or `AttentiveStatistics`; or all values.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class ConvNet(nn.Module):
         frames : torch.Tensor [shape=(n, n_rows, n_frames)]
             Standardised. Excerpts shorter than the pooling needs are padded with 0, their mean.
         lengths : torch.Tensor [shape=(n,)]
-            Frames before the padding; "flatten" reads the padding, too.
+            Frames before the padding. "flatten" ignores them.
 
         Returns
         -------

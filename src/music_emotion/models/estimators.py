@@ -1,4 +1,4 @@
-"""Classical estimators of targets and genres from clip statistics, which come in families."""
+"""Classical estimators of targets and genres from clip statistics, which are grouped in families."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,16 @@ from threadpoolctl import threadpool_limits
 from music_emotion.config import ClassicalSection
 from music_emotion.files import InputError
 
-_FARTHEST = 4.0  # deviations at which a statistic of a clip is clipped, since distances square it
-_MEAN_DISTANCE = 1.5  # weighted distance over all families, on average, that the relevances start from
+_FARTHEST = 4.0  # statistics are limited to this many standard deviations, since distances square them
+_MEAN_DISTANCE = 1.5  # initial mean of the weighted distance over all families
 _N_STEPS = 60
 _LEAST_DISTANCE = 1e-10  # mean squared distance below which a family counts as constant
-_LEAST_NOISE = 1e-6  # share of all variance; keeps the covariance of equal clips invertible
+_LEAST_NOISE = 1e-6  # share of the total variance; keeps the covariance matrix of equal clips invertible
 _HELD_OUT = 5  # folds of the classifier's calibration
 
 Families = Sequence[str] | None
 
-_NAMES = {  # of our settings in scikit-learn, XGBoost and LightGBM
+_NAMES = {  # names of our settings in scikit-learn, XGBoost and LightGBM
     "rounds": ("max_iter", "n_estimators", "n_estimators"),
     "learning_rate": ("learning_rate", "learning_rate", "learning_rate"),
     "leaves": ("max_leaf_nodes", "max_leaves", "num_leaves"),
@@ -46,25 +46,25 @@ _NAMES = {  # of our settings in scikit-learn, XGBoost and LightGBM
 
 
 def make_regressor(classical: ClassicalSection, seed: int, families: Families) -> RegressorMixin:
-    """Build an unfitted scikit-learn regressor of all targets.
+    """Build an unfitted scikit-learn regressor for all targets.
 
-    It standardises statistics and targets over the clips it is fitted to, and gives every family of
-    statistics the same weight. So settings mean the same for every set of statistics and targets.
+    It standardises statistics and targets over the training clips, and gives every family of statistics the
+    same weight. So settings carry over to other statistics and targets.
 
     Parameters
     ----------
     classical : ClassicalSection
-        Which estimator of targets, and its settings.
+        Kind of estimator, and its settings.
     seed : int
-        Random state of trees; the other estimators draw nothing.
+        Random state of trees; the other estimators are deterministic.
     families : sequence of str
-        The family of every statistic.
+            Family of every statistic, in the order of the columns.
 
-    Returns
+        Returns
     -------
     RegressorMixin
-        Its `fit` takes statistics [shape=(n, n_statistics)] and targets [shape=(n, n_targets)], its
-        `predict` gives targets in their own units.
+        Its `fit` takes statistics [shape=(n, n_statistics)] and targets [shape=(n, n_targets)]. Its
+        `predict` returns targets in their own units.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def make_regressor(classical: ClassicalSection, seed: int, families: Families) -
         "svr": SVR(C=classical.c, gamma=classical.gamma),
     }
     estimator = estimators.get(classical.kind or "") or _trees(classical, "Regressor", seed)
-    # each target by itself, since scikit-learn 1.6 flattens a single one before scaling it
+    # one model per target, since scikit-learn 1.6 flattens a single target before scaling it
     standardised = make_pipeline(FamilyScaler(families, classical.kind == "svr"), estimator)
     return MultiOutputRegressor(TransformedTargetRegressor(standardised, transformer=StandardScaler()))
 
@@ -85,12 +85,12 @@ def make_regressor(classical: ClassicalSection, seed: int, families: Families) -
 def make_classifier(
     classical: ClassicalSection, seed: int, families: Families, balanced: bool
 ) -> ClassifierMixin:
-    """Build an unfitted scikit-learn classifier of genres.
+    """Build an unfitted scikit-learn classifier for genres.
 
     Parameters
     ----------
     classical : ClassicalSection
-        Which estimator of genres, and its settings.
+        Kind of estimator, and its settings.
     seed, families
         As for `make_regressor`.
     balanced : bool
@@ -100,7 +100,7 @@ def make_classifier(
     -------
     ClassifierMixin
         Its `fit` takes statistics [shape=(n, n_statistics)] and class indices [shape=(n,)] of at
-        least two classes, which may have gaps. Its `predict_proba` gives one column for each of
+        least two classes; indices may have gaps. Its `predict_proba` returns one column for each of
         its `classes_`.
 
     Raises
@@ -115,7 +115,7 @@ def make_classifier(
 
 
 def _trees(classical: ClassicalSection, ending: str, seed: int) -> Any:
-    """Unfitted boosted trees of scikit-learn, XGBoost or LightGBM."""
+    """Build unfitted boosted trees of scikit-learn, XGBoost or LightGBM."""
     settings: dict[str, Any] = {"random_state": seed}
     match kind := classical.kind:
         case "boosting":
@@ -129,12 +129,12 @@ def _trees(classical: ClassicalSection, ending: str, seed: int) -> Any:
         case _:
             number, module, name = 2, "lightgbm", "LGBM"
             settings |= {"max_depth": classical.depth or -1, "subsample_freq": 1, "verbosity": -1}
-            # sums depend on the number of threads and, without force_row_wise, on which way was faster
+            # results depend on the number of threads and, without force_row_wise, on a speed test
             settings |= {"n_jobs": 1, "deterministic": True, "force_row_wise": True}
     settings |= {names[number]: getattr(classical, ours) for ours, names in _NAMES.items() if names[number]}
     try:
         return getattr(import_module(module), name + ending)(**settings)
-    except (ImportError, OSError) as error:  # OSError where a library of the system is missing
+    except (ImportError, OSError) as error:  # OSError if a system library is missing
         raise InputError(
             f"classical.kind '{kind}' needs the package of that name, which can't be imported ({error}). "
             f"Give another kind, or: pip install 'music-emotion[classical]'."
@@ -144,15 +144,15 @@ def _trees(classical: ClassicalSection, ending: str, seed: int) -> Any:
 class FamilyScaler(TransformerMixin, BaseEstimator):
     """Standardise statistics, then scale each so that all families have the same total variance.
 
-    The scale is 1 where all families have the same size, or there is one.
+    The scale is 1 for a single family, and for families of equal size.
 
     Parameters
     ----------
     families : sequence of str, optional
-        The family of every statistic, in order of the columns. Without it there is one family.
+        Family of every statistic, in the order of the columns. By default there is one family.
     unit_norm : bool, default False
-        Divide all by one number, so that the mean squared norm is 1 where statistics are centred. An
-        RBF kernel of ``gamma=1`` then is scikit-learn's with ``gamma="scale"``.
+        Also divide by a constant, so that the mean squared norm of centred statistics is 1. An RBF kernel
+        with ``gamma=1`` then equals scikit-learn's with ``gamma="scale"``.
     """
 
     def __init__(self, families: Families = None, unit_norm: bool = False):
@@ -172,7 +172,7 @@ class FamilyScaler(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scaled deviations from the mean, of the same shape, clipped at 4 standard deviations."""
+        """Standardise, limit to 4 standard deviations and scale statistics; the shape is kept."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         return self.standard_.transform(X).clip(-_FARTHEST, _FARTHEST) * self.weights_
@@ -181,20 +181,19 @@ class FamilyScaler(TransformerMixin, BaseEstimator):
 class FamilyProcess(RegressorMixin, BaseEstimator):
     """Gaussian process regression with automatic relevance determination per family of statistics.
 
-    The kernel is ``exp(-sqrt(sum of w * d))`` over families. ``d`` is two clips' squared distance
-    within the family, divided by its mean over all pairs of clips, and ``w`` is the family's
-    relevance. A family that is constant over the clips is ignored. Relevances and the variances of
-    signal and noise maximise the marginal likelihood [1]_, so no clips are held out to choose them. A
-    normal prior on log relevances shrinks families towards equal relevance where the data is
-    inconclusive.
+    The kernel is ``exp(-sqrt(sum of w * d))`` over families. ``d`` is the squared distance of two clips
+    within the family, divided by its mean over all pairs of clips. ``w`` is the family's relevance. A
+    family that is constant over the clips is ignored. Relevances and the variances of signal and noise
+    maximise the marginal likelihood [1]_, which needs no validation clips. A normal prior on log
+    relevances shrinks them towards equal relevance where the data is inconclusive.
 
     Parameters
     ----------
     families : sequence of str, optional
         As for `FamilyScaler`.
     spread : float
-        Standard deviation of that prior, above 0. Near 0 all families have the same relevance; at 1.5
-        one is easily a hundred times as relevant as another.
+        Standard deviation of that prior, above 0. Near 0 all families have the same relevance. At 1.5
+        relevances easily differ by a factor of a hundred.
 
     Attributes
     ----------
@@ -215,7 +214,7 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit to scaled statistics [shape=(n, n_statistics)] and one standardised target [shape=(n,)]."""
-        # squares in float32 would hide small distances
+        # in float32, rounding would hide small distances
         self.known_, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         families = self.families or ["one"] * self.known_.shape[1]
         self.names_, family = np.unique(families, return_inverse=True)
@@ -237,7 +236,7 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
             return (_kernel(self.logarithms_[:-2], torch.from_numpy(distances)) @ self.solved_).numpy()
 
     def _distances(self, statistics: np.ndarray) -> np.ndarray:
-        """Squared distances to the known clips [shape=(n_families, n, n_known)], float32."""
+        """Squared distances to the training clips [shape=(n_families, n, n_known)], float32."""
         pairs = [(statistics[:, part], self.known_[:, part]) for part in self.columns_]
         squares = [
             (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T for one, other in pairs
@@ -246,7 +245,7 @@ class FamilyProcess(RegressorMixin, BaseEstimator):
 
     def _learn(self, distances: torch.Tensor, target: torch.Tensor) -> None:
         start = 2 * np.log(_MEAN_DISTANCE) - np.log(len(distances))
-        # logarithms of the relevances, of the signal's and of the noise's variance
+        # logarithms of the relevances, then of the variances of signal and noise
         logarithms = torch.full((len(distances) + 2,), start, dtype=torch.float64)
         logarithms[-2:] = torch.tensor([0.0, np.log(0.7)])
         logarithms.requires_grad_()
@@ -294,7 +293,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class GenreClassifier(ClassifierMixin, BaseEstimator):
-    """A calibrated SVM, or boosted trees, for classes with gaps.
+    """A calibrated SVM or boosted trees; class indices may have gaps.
 
     Parameters
     ----------
@@ -336,12 +335,12 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
             machines = OneVsRestClassifier(estimator.set_params(class_weight=class_weight))
             estimator = CalibratedClassifierCV(machines, ensemble=False, cv=min(_HELD_OUT, rarest))
         elif "min_child_weight" in estimator.get_params() and "grow_policy" in estimator.get_params():
-            # XGBoost's child weight is a sum of Hessians. At the start this is that of one clip; it falls
-            # as the model gets surer of the clip, so later leaves hold more clips than leaf_clips.
+            # XGBoost's child weight is a sum of Hessians; this is one clip's Hessian at the start. It falls
+            # as predictions become confident, so later leaves hold more clips than leaf_clips.
             hessian = (1 / n_classes) * (1 - 1 / n_classes) * (2 if n_classes > 2 else 1)
             estimator.set_params(min_child_weight=estimator.min_child_weight * hessian)
         weights = compute_sample_weight(class_weight, codes)
-        with warnings.catch_warnings():  # the SVM is weighted by class, so only its calibration needs these
+        with warnings.catch_warnings():  # the SVM has class_weight; only its calibration uses the weights
             warnings.filterwarnings("ignore", ".*does not appear to accept sample_weight")
             self.estimator_ = estimator.fit(X, codes, sample_weight=weights)
         return self
@@ -353,5 +352,5 @@ class GenreClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class of each clip [shape=(n,)]."""
-        likeliest = self.predict_proba(X).argmax(axis=1)  # before `classes_`, since it checks the fit
+        likeliest = self.predict_proba(X).argmax(axis=1)  # before `classes_`, to check that it is fitted
         return self.classes_[likeliest]

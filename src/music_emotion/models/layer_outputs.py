@@ -1,4 +1,4 @@
-"""The response of a network's first layers to a clip, recorded with forward hooks."""
+"""The activations of a network's first layers for a clip, recorded with forward hooks."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -45,21 +45,21 @@ def activations(network: Network, fused: np.ndarray) -> Activations:
     network : Network
         As `load_model` returns it.
     fused : np.ndarray [shape=(140, n_frames)]
-        At the rate the network was trained on.
+        Array of the clip, at the rate of the network's training clips.
 
     Returns
     -------
     Activations
-        Of a ConvNet after each of the first two blocks, of a timm backbone after its first two
-        stages, of an LSTM the hidden states of each direction in its last layer.
+        For a ConvNet, the outputs of the first two blocks. For a timm backbone, those of the first two
+        stages. For an LSTM, the hidden states of each direction in the last layer.
 
     Raises
     ------
     InputError
-        When the network has no feature maps, such as transformers and fully connected networks.
+        When the network has no feature maps, as transformers and fully connected networks.
     """
     experiment = network.card.experiment
-    # cut as in validation, but once
+    # one excerpt, cut as in validation
     clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
     excerpt = experiment.excerpt.model_copy(update={"test": 1})
     batch = EvenExcerpts(clip, experiment.data, excerpt).__getitems__([0])
@@ -92,11 +92,11 @@ def _first_layers(network: Network) -> dict[str, nn.Module]:
 
 
 def _record(layers: dict[str, np.ndarray], name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Record one clip's feature maps or, of an LSTM, the hidden states of each direction."""
+    """Forward hook: record the feature maps of a layer, or the hidden states of an LSTM per direction."""
     if isinstance(output, tuple):  # packed steps, then hidden and cell state [layers * directions, n, width]
         states = pad_packed_sequence(output[0])[0][:, 0].T  # [units of all directions, frames]
         parts = states.split(output[1][0].shape[2])
         ways = ("forward", "backward")[: len(parts)]
         layers |= {f"{name}, {way}": part.numpy() for way, part in zip(ways, parts, strict=True)}
     elif isinstance(output, torch.Tensor) and output.ndim == 4:
-        layers[name] = output[0].float().numpy().copy()  # the next layer may work in place
+        layers[name] = output[0].float().numpy().copy()  # the next layer may change it in place

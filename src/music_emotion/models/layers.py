@@ -12,20 +12,20 @@ from music_emotion.files import InputError
 
 Activation = Literal["relu", "gelu", "silu"] | None
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, None: nn.Identity}
-_LEAST_VARIANCE = 1e-6  # whose root still has a gradient
+_LEAST_VARIANCE = 1e-6  # keeps the gradient of its square root finite
 
 
 def dense_layers(
     n_features: int, widths: Sequence[int], activation: Activation, batch_norm: bool = False
 ) -> list[nn.Module]:
-    """Linear layers, each followed by optional batch normalisation and the activation.
+    """Build linear layers, each followed by optional batch normalisation and the activation.
 
     Parameters
     ----------
     n_features : int
         Size of the input.
     widths : sequence of int
-        Units of each layer; the list is empty when there are none.
+        Units of each layer; empty for no layers.
     activation : {"relu", "gelu", "silu"} or None
     batch_norm : bool, default False
     """
@@ -39,7 +39,7 @@ def dense_layers(
 
 
 class Mlp(nn.Module):
-    """Fully connected layers over every row of every frame of an excerpt.
+    """Fully connected layers over all values of an excerpt.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Mlp(nn.Module):
 
 
 class Lstm(nn.Module):
-    """LSTM of two layers on packed sequences; the features are each direction's last valid step.
+    """Two-layer LSTM on packed sequences; the features are the final hidden states of the last layer.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Lstm(nn.Module):
         Hidden units of each direction.
     bidirectional : bool
     dropout : float
-        Between the layers.
+        Dropout rate between the layers.
     """
 
     def __init__(self, n_rows: int, width: int, bidirectional: bool, dropout: float):
@@ -102,7 +102,7 @@ class Lstm(nn.Module):
 
 
 class MeanMax(nn.Module):
-    """Mean and maximum over time, without the padding."""
+    """Mean and maximum over time, excluding padding."""
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute features.
@@ -124,12 +124,12 @@ class MeanMax(nn.Module):
 
 
 class AttentiveStatistics(nn.Module):
-    """Attentive statistics pooling: mean and deviation over time with learnt weights of the frames.
+    """Attentive statistics pooling: mean and deviation over time, weighted by learnt attention.
 
     Parameters
     ----------
     width : int
-        Values of a frame.
+        Values per frame.
 
     References
     ----------
@@ -156,7 +156,7 @@ def _padding(frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 class PublicHeads(nn.Module):
-    """The public baseline's heads, concatenated: two layers each, with 128 hidden units.
+    """Parallel heads of the public baseline, with 128 hidden units each; outputs are concatenated.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class PublicHeads(nn.Module):
     n_heads : int
         Each head gives ``n_outputs / n_heads`` outputs.
     dropout : float
-        Before each of the two layers.
+        Dropout rate before each of the two layers.
     """
 
     def __init__(self, n_features: int, n_outputs: int, n_heads: int, dropout: float):

@@ -1,4 +1,4 @@
-"""The whole network of an experiment (standardisation, augmentation, trunk, head), saved as one file."""
+"""The network of an experiment (standardisation, augmentation, trunk, head), saved as one file."""
 
 import json
 from dataclasses import field
@@ -34,13 +34,14 @@ class ModelCard:
     outputs : tuple of str
         Targets, or classes in the order of the logits.
     row_mean, row_deviation : tuple of float
-        Mean and deviation of each row over the training folds' frames.
+        Mean and standard deviation of each row over the frames of the training clips.
     target_mean, target_deviation : tuple of float
-        Those of each target over the training folds; 0 and 1 where targets are not standardised.
+        Mean and standard deviation of each target over the training clips; 0 and 1 if targets are not
+        standardised.
     target_quantiles : tuple of tuple of float
-        Quantiles of each target over the training folds, where targets are learnt as normal scores.
+        Quantiles of each target over the training clips, if targets are learnt as normal scores.
     features : FeatureSettings
-        How audio was turned into features. Meaningless for windows and statistics from elsewhere.
+        Settings of the feature extraction; meaningful only for networks on arrays.
     """
 
     experiment: Experiment
@@ -63,16 +64,16 @@ _CARDS = TypeAdapter(ModelCard)
 
 
 class Network(nn.Module):
-    """Predicts targets or class probabilities from frames as the store holds them.
+    """Predicts targets or class probabilities from frames of mel and chroma.
 
-    It standardises frames per row, augments them in training, and passes them to a trunk and a head.
+    It standardises each row, augments in training, and applies a trunk and a head.
 
     Parameters
     ----------
     card : ModelCard
-        What to build, with random weights.
+        Describes the network, which is built with random weights.
     pretrained : bool, default True
-        Whether a timm backbone reads the file that `model.weights` names.
+        Whether a timm backbone loads its weights from the file in `model.weights`.
 
     Raises
     ------
@@ -87,7 +88,7 @@ class Network(nn.Module):
         super().__init__()
         self.card = card
         experiment, n_rows = card.experiment, len(card.row_mean)
-        for name in ("row_mean", "row_deviation"):  # the card keeps them, so the weights do not
+        for name in ("row_mean", "row_deviation"):  # not persistent, since the card holds them
             self.register_buffer(name, torch.tensor(getattr(card, name))[:, None], persistent=False)
         has_mel = experiment.data.of_layout and experiment.data.rows != "chroma"
         varied = experiment.augment.model_dump(exclude={"mixup", "mixup_bandwidth"})
@@ -116,11 +117,11 @@ class Network(nn.Module):
         return self.head(self.features(frames, lengths))
 
     def features(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """The trunk's features, the input of a head [shape=(n, n_features)]."""
+        """Compute the trunk's features, the input of the head [shape=(n, n_features)]."""
         return self.trunk(self.augmentation((frames - self.row_mean) / self.row_deviation), lengths)
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
+        """Predict targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
         outputs = self(frames, lengths).float()
         return outputs.softmax(dim=1) if self.target_scale is None else self.target_scale.targets_of(outputs)
 
@@ -131,7 +132,7 @@ def build_network(card: ModelCard, pretrained: bool = True) -> Network:
 
 
 def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) -> Any:
-    """Build the trunk of an experiment: a module from frames and lengths to `n_features` features."""
+    """Build the trunk of an experiment, a module that maps frames and lengths to `n_features` features."""
     model, n_frames = experiment.model, experiment.excerpt.frames
     match model.kind:
         case "lstm":
@@ -149,7 +150,7 @@ def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) ->
 
 
 def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Module:
-    """Build the head of an experiment; the public baseline has one per target, or one for all classes."""
+    """Build the head of an experiment. The public baseline's has one part per target, or one for genres."""
     model = experiment.model
     if model.head == "mlp":
         return PublicHeads(
@@ -158,7 +159,7 @@ def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Mo
     is_linear = model.head == "linear"
     widths = () if is_linear else model.head_widths
     layers = dense_layers(n_features, widths, model.activation)
-    # an LSTM with a linear head has its dropout between its own layers
+    # an LSTM with a linear head has dropout between its layers instead
     dropout = nn.Dropout(0.0 if is_linear and model.kind == "lstm" else model.dropout)
     layers.insert(0 if is_linear or model.dropout_place == "before" else len(layers), dropout)
     return nn.Sequential(*layers, nn.Linear([n_features, *widths][-1], n_outputs))
@@ -182,7 +183,7 @@ def load_model(path: Path) -> Network:
     """
     card, weights = _read_model(path)
     try:
-        with torch.device("meta"):  # takes no memory, however large a network is described
+        with torch.device("meta"):  # takes no memory, whatever the card describes
             expected = build_network(card, pretrained=False).state_dict()
         if misfits := _misfits(weights, expected):
             raise ValueError(first_five(misfits))
@@ -195,7 +196,7 @@ def load_model(path: Path) -> Network:
 
 
 def _misfits(there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> list[str]:
-    """How the weights of a file differ in name and shape from those of a network."""
+    """List the differences in name and shape between a file's weights and a network's."""
     found = []
     for name in {**here, **there}:
         theirs, ours = (
@@ -246,15 +247,15 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     Parameters
     ----------
     network : Network
-        Gets the trunk's weights; its head stays new.
+        Receives the trunk's weights; its head keeps its random weights.
     path : Path
         `model.safetensors` of the other model.
 
     Returns
     -------
     dict of str to list of str
-        Names of the weights ``taken``, of those ``new`` in this network, and of those ``unused`` in
-        the file.
+        Names of the weights that are ``taken`` from the file, that stay ``new`` in this network, and
+        that are ``unused`` in the file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Standardised or rank-normal targets: from targets to what a network learns, and back."""
+"""Standardisation or rank-normal transform of targets, and its inverse."""
 
 import numpy as np
 import torch
@@ -6,19 +6,19 @@ from scipy.special import ndtri
 from torch import nn
 
 _LARGEST_SCORE, _N_KNOTS = 3.0, 101
-_LEAST_SLOPE = 0.001  # keeps targets crowded around one value in order in float32
+_LEAST_SLOPE = 0.001  # keeps nearly equal targets in order in float32
 
 
 def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    """The quantiles of targets at normal scores spread evenly from -3 to 3.
+    """Compute the quantiles of targets at evenly spaced normal scores from -3 to 3.
 
-    The score of a value is the quantile of the normal distribution at (rank - 0.5) / n, where ties
-    share their mean rank. Quantiles are interpolated and extrapolated linearly.
+    The normal score of a value is the standard normal quantile at (rank - 0.5) / n. Ties share their mean
+    rank. Between and beyond values, interpolation is linear.
 
     Parameters
     ----------
     values : np.ndarray [shape=(n, n_targets)]
-        Of the training folds, at least two different ones of every target.
+        Targets of the training clips; at least two distinct values per target.
 
     Returns
     -------
@@ -45,14 +45,14 @@ def _quantiles(values: np.ndarray) -> tuple[float, ...]:
 
 
 class TargetScale(nn.Module):
-    """Maps targets to what a network learns and its outputs to targets; both maps keep a strict order.
+    """Maps targets to network outputs and back; both maps are strictly increasing.
 
     Parameters
     ----------
     mean, deviation : tuple of float
-        Of the training folds' targets; 0 and 1 where these are learnt as they are.
+        Mean and standard deviation of the targets over the training clips; 0 and 1 for no standardisation.
     quantiles : tuple of tuple of float
-        `normal_quantiles` of targets that are learnt as normal scores; empty for others.
+        `normal_quantiles` of the targets, to learn them as normal scores; empty to learn their values.
     """
 
     mean: torch.Tensor
@@ -73,30 +73,30 @@ class TargetScale(nn.Module):
             levels = ((np.array(quantiles).T - mean) / deviation).T
             scores = np.linspace(-_LARGEST_SCORE, _LARGEST_SCORE, levels.shape[1])
             tensors |= {"levels": _extended(levels), "scores": _extended(np.tile(scores, (len(levels), 1)))}
-        for name, tensor in tensors.items():  # kept in the card, so not in the weights
+        for name, tensor in tensors.items():  # not persistent, since the card holds them
             self.register_buffer(name, tensor, persistent=False)
 
     def outputs_of(self, targets: torch.Tensor) -> torch.Tensor:
-        """What a network should output for targets, both [shape=(n, n_targets)]."""
+        """Map targets to the outputs that a network should give, both [shape=(n, n_targets)]."""
         standardised = (targets - self.mean) / self.deviation
         return _interpolated(standardised, self.levels, self.scores) if self.is_rank_normal else standardised
 
     def targets_of(self, outputs: torch.Tensor) -> torch.Tensor:
-        """The targets, in their own units, for a network's outputs, both [shape=(n, n_targets)]."""
+        """Map a network's outputs to targets in their own units, both [shape=(n, n_targets)]."""
         standardised = _interpolated(outputs, self.scores, self.levels) if self.is_rank_normal else outputs
         return standardised * self.deviation + self.mean
 
 
 def _extended(knots: np.ndarray) -> torch.Tensor:
-    """Knots [shape=(n_targets, n_knots + 2)] with one more on either side, at a distance of 1.
+    """Add a knot on either side, at a distance of 1 [shape=(n_targets, n_knots + 2)].
 
-    Equal distances of levels and scores extend the map as for a normal distribution.
+    Levels and scores get the same distance, so the map continues as for a normal distribution.
     """
     return torch.tensor(np.hstack([knots[:, :1] - 1, knots, knots[:, -1:] + 1]), dtype=torch.float32)
 
 
 def _interpolated(values: torch.Tensor, knots: torch.Tensor, heights: torch.Tensor) -> torch.Tensor:
-    """Linear interpolation, and extrapolation of the first and last segment, per column."""
+    """Interpolate linearly per column; extrapolate the first and last segment."""
     columns = values.float().T.contiguous()
     right = torch.searchsorted(knots, columns).clamp(1, knots.shape[1] - 1)
     start, end = knots.gather(1, right - 1), knots.gather(1, right)

@@ -1,4 +1,4 @@
-"""Any timm backbone, with random weights or weights from a local file; nothing is downloaded."""
+"""Any timm backbone, with random weights or weights from a local file, without downloads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +60,7 @@ class TimmBackbone(nn.Module):
             ) from None
         if weights is not None:
             _check_all_taken(self.backbone, timm.create_model(name, **settings), weights)
-        with torch.no_grad():  # timm's names for this number vary
+        with torch.no_grad():  # timm models name this number differently
             features = self.backbone.eval()(torch.zeros(1, len(channels), n_rows, n_frames))
         self.backbone.train()
         self.n_features = features.shape[1]
@@ -68,15 +68,15 @@ class TimmBackbone(nn.Module):
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Map frames [shape=(n, n_rows, n_frames)] to features [shape=(n, n_features)].
 
-        timm models read padding like any other sound.
+        timm models ignore the lengths and read padding like sound.
         """
         return self.backbone(stack_channels(frames, self.channels))
 
 
 def _check_all_taken(backbone: nn.Module, random: nn.Module, weights: str) -> None:
-    """Refuse a file that lacks weights, which timm leaves random without a warning.
+    """Refuse a file that lacks weights; timm would leave them random without a warning.
 
-    `random` is drawn from the same random state, so a weight equal in both was not in the file.
+    `random` is initialised with the same random state, so a weight equal in both was not in the file.
     """
     drawn = dict(random.named_parameters())
     untouched = [

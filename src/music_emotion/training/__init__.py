@@ -1,1 +1,1 @@
-"""One training loop and the objectives it serves."""
+"""Training: the loop, losses, folds, leak checks and pseudo-labels."""

@@ -1,4 +1,4 @@
-"""Accelerate's device, processes, precision and trackers."""
+"""Set up Accelerate: device, processes, precision and trackers."""
 
 import os
 from collections.abc import Iterator
@@ -35,11 +35,11 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
             f"The tracker '{tracker}' is not installed. Try pip install music-emotion[tensorboard]."
         )
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    # AVX512-BF16 and AMX; elsewhere PyTorch emulates it, slower than float32
+    # AVX512-BF16 or AMX; without them PyTorch emulates bfloat16, slower than float32
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     if precision is None and not torch.cuda.is_available() and has_bf16:
         precision = "bf16"
-    # The processes share each batch, so that the number of updates does not depend on their number.
+    # Processes split each batch, so that the number of updates is the same for any number of processes.
     loading = DataLoaderConfiguration(split_batches=True)
     accelerator = Accelerator(
         mixed_precision=precision, dataloader_config=loading, log_with=tracker, project_dir=runs
@@ -56,7 +56,7 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
 
 @contextmanager
 def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
-    """Open the Accelerator's trackers, if it has any, for the run in a directory.
+    """Open the Accelerator's trackers, if any, for the run in a directory.
 
     The training loop logs every epoch as ``seed0/fold0/train_loss`` and so on. TensorBoard writes its files
     to the run's directory, where ``tensorboard --logdir runs`` finds them.
@@ -65,7 +65,7 @@ def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
         accelerator.init_trackers(directory.name)
     try:
         yield
-    finally:  # `end_training` would also end the process group, which other runs of a study need
+    finally:  # not `end_training`, which would end the process group that other runs of a study need
         for tracker in accelerator.trackers:
             tracker.finish()
         accelerator.trackers = []

@@ -1,4 +1,4 @@
-"""The state of an unfinished training, from which the same command resumes after the last whole epoch."""
+"""The state of an unfinished training, from which the same command resumes after the last epoch."""
 
 import io
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Stateful = Mapping[str, Any]  # objects with `state_dict` and `load_state_dict`,
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """Progress of a training.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Progress:
 def save_state(path: Path, members: Stateful, progress: Progress) -> None:
     """Write the progress and the state of network, EMA, optimiser and gradient scaler, atomically."""
     state = {name: member.state_dict() for name, member in members.items()}
-    whole = io.BytesIO()  # torch.save to a file hides why the disk refused it
+    whole = io.BytesIO()  # torch.save to a file would hide the disk's error
     torch.save(state | {"progress": vars(progress)}, whole)
     with atomic_path(path) as temporary:
         temporary.write_bytes(whole.getbuffer())
@@ -64,8 +64,8 @@ def load_state(path: Path, members: Stateful, training: ClipSet) -> Progress:
     members : mapping of str to object
         As given to `save_state`.
     training : ClipSet
-        Must be the clips and labels that the state was trained on. Otherwise a clip that has moved to the
-        validation side would be scored by a network that has seen its label.
+        Must equal the clips and labels of the saved training. Otherwise the network may have been trained
+        on clips that are now validation clips.
 
     Raises
     ------
@@ -80,10 +80,10 @@ def load_state(path: Path, members: Stateful, training: ClipSet) -> Progress:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, member in members.items():
-            if name != "scaler" or state.get(name):  # none when the training began in another precision
+            if name != "scaler" or state.get(name):  # absent if the training began in another precision
                 member.load_state_dict(state[name])
         progress = Progress(**state["progress"])
-    except Exception as error:  # unpickling a damaged file raises all kinds of errors
+    except Exception as error:  # unpickling a damaged file may raise any exception
         reason = shortened(str(error) or type(error).__name__, 300)
         raise InputError(f"{path} is damaged ({reason}). Delete it to train that fold anew.") from None
     if progress.clips not in {"", digest}:

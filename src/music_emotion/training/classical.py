@@ -1,4 +1,4 @@
-"""Folds of a classical estimator. A fit takes seconds, so it is never saved but repeated where needed."""
+"""Fit the folds of a classical estimator. A fit takes seconds, so it is repeated instead of saved."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from music_emotion.runs import Cost, peak_memory, write_cost
 
 @dataclass(frozen=True)
 class FittedFold:
-    """Predictions of a fitted estimator.
+    """Predictions of an estimator fitted to one fold.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class FittedFold:
     valid, test : pd.DataFrame
         Indexed by `Id`: targets in their own units, or class probabilities.
     seconds : float
-        Duration of the fit.
+        Duration of the fit, in seconds.
     """
 
     fold: Fold
@@ -41,7 +41,7 @@ class FittedFold:
 def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, directory: Path) -> None:
     """Fit the folds that are not finished; write `cost.json`, `valid.csv` and `test.csv` of each.
 
-    Parameters are those of `predict_folds`; `directory` is ``runs/<name>``.
+    The parameters are those of `predict_folds`; `directory` is ``runs/<name>``.
     """
 
     def is_done(fold: Fold) -> bool:
@@ -56,23 +56,23 @@ def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, dire
         threads = max((pool["num_threads"] for pool in threadpool_info()), default=1)
         write_cost(place, Cost(fitted.seconds, "cpu", threads, 1, peak_memory() or None))
         write_predictions(place / "valid.csv", fitted.valid)
-        if len(fitted.test):  # last: a training kernel takes a fold that has it for finished
+        if len(fitted.test):  # last, since a Kaggle kernel treats a fold with it as finished
             write_predictions(place / "test.csv", fitted.test)
 
 
 def predict_folds(
     experiment: Experiment, folds: Sequence[Fold], test: ClipSet, statistics: Statistics
 ) -> Iterator[FittedFold]:
-    """Fit each fold to its training clips; predict its validation clips and its test clips.
+    """Fit each fold to its training clips, and predict its validation and test clips.
 
     Parameters
     ----------
     experiment : Experiment
     folds : sequence of Fold
     test : ClipSet
-        Predicted by folds without test clips of their own; may be empty.
-    statistics : Statistics
-        Gives each clip's features.
+            Test clips of folds without their own; may be empty.
+        statistics : Statistics
+            Source of the clip statistics.
 
     Yields
     ------
@@ -94,7 +94,7 @@ def predict_folds(
 
 
 def _fit(experiment: Experiment, fold: Fold, known: pd.DataFrame) -> Callable[[np.ndarray], np.ndarray]:
-    """Fit an estimator; returns what predicts. A class without training clips gets the probability 0."""
+    """Fit an estimator; return its prediction function. Classes without training clips get probability 0."""
     families, training = families_of(known), fold.training
     if experiment.task == "emotion":
         regressor = make_regressor(experiment.classical, fold.own_seed, families)

@@ -1,4 +1,7 @@
-"""Whole runs: load the clips of an experiment, train its folds, predict and score."""
+"""Run an experiment: load its clips, train its folds, predict and score.
+
+`music_emotion.datasets.splits` divides the clips into folds.
+"""
 
 import math
 from collections.abc import Sequence
@@ -58,7 +61,7 @@ def run_experiment(
     Raises
     ------
     InputError
-        From loading, the leak checks, training or scoring; when another run holds the directory.
+        When loading, a leak check, training or scoring fails, or another process holds the directory.
     """
     clips, test = load_sets(experiment, accelerator)
     folds = folds_of_pretraining(experiment, clips, test) if pretraining else folds_of_run(experiment, clips)
@@ -92,15 +95,15 @@ def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold
 
 
 def run_pretraining(experiment: Experiment, accelerator: Accelerator, directory: Path) -> tuple[str, Path]:
-    """Run a genre experiment as a pretraining; returns its scores and the trunk that others start from."""
+    """Run a genre experiment as a pretraining; return its scores and the path of its model."""
     scores = run_experiment(experiment, accelerator, directory, pretraining=True)
     return scores, directory / f"seed{experiment.seeds[0]}" / "fold0" / "model.safetensors"
 
 
 def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet, ClipSet]:
-    """Load the clips to split and the test split; the main process packs their arrays first.
+    """Load the labelled clips and the test split; the main process packs their arrays first.
 
-    The test split is empty for an experiment without one, or whose folds have test clips of their own.
+    The test split is empty if the set has none, or if folds have test clips of their own.
     """
     with accelerator.main_process_first():
         clips = load_clip_set(experiment.data, experiment.task, "train")
@@ -122,11 +125,11 @@ def train_folds(
     Parameters
     ----------
     experiment : Experiment
-        With a network or a classical estimator.
+        Experiment with a network or a classical estimator.
     folds : sequence of Fold
-        Some or all of the experiment's.
-    test : ClipSet
-        Predicted by folds without test clips of their own; may be empty. Labels are ignored.
+            Folds to train, some or all of the experiment's.
+        test : ClipSet
+            Test clips of folds without their own; may be empty. Labels are ignored.
     accelerator : Accelerator
         Device, processes, precision.
     directory : Path
@@ -137,7 +140,7 @@ def train_folds(
     Returns
     -------
     bool
-        Whether all of them are finished.
+        Whether all these folds are finished.
 
     Raises
     ------
@@ -190,7 +193,7 @@ def _check_fold(experiment: Experiment, fold: Fold, directory: Path) -> None:
 
 
 def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str:
-    """How far an interrupted training has come."""
+    """Describe the progress of an interrupted training."""
     left = [fold.folder for fold in folds if not (directory / fold.folder / "valid.csv").exists()]
     kept = f"{directory}: {len(folds) - len(left)} of {len(folds)} folds are finished"
     for folder in left:
@@ -201,7 +204,7 @@ def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str
 
 
 def _predict_test(experiment: Experiment, clips: ClipSet, accelerator: Accelerator, place: Path) -> None:
-    """Predict the test clips with the model of a finished fold, and with that of its last epoch if kept."""
+    """Predict the test clips with the model of a finished fold, and with the last epoch's if kept."""
     if accelerator.is_main_process:
         for left in (STATE, UNFINISHED):
             (place / left).unlink(missing_ok=True)
@@ -215,7 +218,7 @@ def _predict_test(experiment: Experiment, clips: ClipSet, accelerator: Accelerat
 
 
 def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Network:
-    """Make a network with random weights from a seed, and statistics of the training clips."""
+    """Build a network with random weights from a seed; its card holds statistics of the training clips."""
     n_outputs, is_emotion = len(training.outputs), experiment.task == "emotion"
     mean, deviation = row_statistics(training, experiment.data)
     if not experiment.data.normalise:
@@ -227,8 +230,8 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     features = FeatureSettings()
     if training.store.is_fused:
         folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
-        if (folder / "settings.json").exists():  # not in the competition's sets, which have the defaults
-            from music_emotion.datasets.extract import read_settings  # decoders and numba import slowly
+        if (folder / "settings.json").exists():  # the competition's sets lack it and have the defaults
+            from music_emotion.datasets.extract import read_settings  # importing decoders and numba is slow
 
             features = read_settings(folder)
     card = ModelCard(
@@ -245,7 +248,7 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
 
 
 def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator) -> None:
-    """Load the trunk an experiment names; list the weights taken from it in `trunk.json`."""
+    """Load the trunk in `model.trunk`, if any; list the weights taken from it in `trunk.json`."""
     trunk = network.card.experiment.model.trunk
     if trunk is None:
         return

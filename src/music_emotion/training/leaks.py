@@ -1,8 +1,8 @@
 """Leak checks before each training: no clip, group or recording may be both trained on and scored.
 
-A shared clip or group is an error. Two clips of one recording give a warning only, since the user may be
-unable to change the data set. Normalisation, target scale and weights cannot leak: a fold's network gets only
-its training clips.
+A shared clip or group is an error. Two clips of one recording only give a warning, since the user may be
+unable to change the data set. Normalisation, target scale and weights cannot leak, since they are computed
+from training clips alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,9 +34,9 @@ _REMEDIES = {
 def check_leaks(
     experiment: Experiment, folds: Sequence[Fold], test: ClipSet, accelerator: Accelerator, directory: Path
 ) -> None:
-    """Refuse folds that share clips or groups, and warn of near duplicates.
+    """Refuse folds that train and score on the same clips or groups, and warn of near duplicates.
 
-    Opens the run's directory and lists the near duplicates in its `leaks.csv`, if there are any.
+    Opens the run's directory and lists near duplicates, if any, in its `leaks.csv`.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def check_leaks(
     test : ClipSet
         The test split; may be empty.
     accelerator : Accelerator
-        Its main process looks for near duplicates.
+        Its main process searches for near duplicates.
     directory : Path
         ``runs/<name>``.
 
     Raises
     ------
     InputError
-        As `check_folds` and `check_trunk`, or when the directory holds another experiment.
+        As for `check_folds` and `check_trunk`, or when the directory holds another experiment.
     """
     check_folds(experiment, folds)
     check_trunk(experiment, folds)
@@ -82,7 +82,7 @@ def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
     Raises
     ------
     InputError
-        Naming the fold and five of the clips or groups.
+        When there are any. The message names the fold and up to five of the clips or groups.
     """
     pairs = [(fold, *pair) for fold in folds for pair in _comparable(fold)]
     path = groups_file(experiment) if pairs else None
@@ -106,13 +106,13 @@ def _comparable(fold: Fold) -> list[tuple[ClipSet, ClipSet]]:
 def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
     """Refuse a trunk that may have been trained on clips which the folds are scored on.
 
-    A trunk of the same task and data must have held out these clips. The `valid.csv` beside the model lists
-    them, and for repeats its `test.csv`.
+    A trunk of the same task and data must have held out these clips. The `valid.csv` beside its model lists
+    its held-out clips; for repeated holdouts, so does `test.csv`.
 
     Raises
     ------
     InputError
-        Naming the trunk, and the first fold with such clips.
+        When there are such clips. The message names the trunk and the first such fold.
     """
     if experiment.model.trunk is None or experiment.is_classical:
         return
@@ -136,18 +136,18 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
 
 
 def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]:
-    """Find near duplicates of which one is trained on and the other scored, in any fold or the test split.
+    """Find near duplicates between training clips and scored clips, in any fold or in the test split.
 
-    Clips are compared by their fingerprints. Among more than `MOST_COMPARED` clips, and without fingerprints
-    (statistics, windows), only exact copies are found.
+    Clips are compared by fingerprints. Only exact copies are found among more than `MOST_COMPARED` clips, and
+    for statistics and windows, which have no fingerprints.
 
     Returns
     -------
     pairs : pd.DataFrame
-        `Id`, `duplicate`, `similarity` (up to 1) and `where`, most similar first. Between train and test,
-        the duplicate is the clip of the test split. At most `MOST_LISTED`.
-    n : int
-        How many there are in all.
+            `Id`, `duplicate`, `similarity` (up to 1) and `where`, most similar first. Between train and test,
+            the duplicate is the clip of the test split. At most `MOST_LISTED` rows.
+        n : int
+            Total number of pairs.
     """
     sets = [*(clips for fold in folds for clips in fold.sets), test]
     stores = list({id(clips.store): clips.store for clips in sets}.values())
@@ -158,7 +158,7 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
     validated = _membership(used, [fold.valid for fold in folds]) & ~tested
 
     def meet(scored: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Which pairs have, in any fold, one clip that is trained on and one that is scored."""
+        """Whether the two clips of each pair are a training clip and a scored clip of the same fold."""
         return ((learnt[first] & scored[second]) | (learnt[second] & scored[first])).any(axis=1)
 
     pairs, n = duplicates.most_similar(_near_duplicates(used), lambda *pair: meet(validated | tested, *pair))
@@ -176,7 +176,7 @@ Used = list[tuple[Store, np.ndarray]]
 
 
 def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
-    """Which used clips are in each set, as packed bits to save memory [shape=(n, n_sets / 8)]."""
+    """Membership of each clip in each set, as packed bits to save memory [shape=(n, n_sets / 8)]."""
     columns = [
         np.concatenate([np.isin(ids, clips.ids) & (store is clips.store) for store, ids in used])
         for clips in sets
@@ -185,7 +185,7 @@ def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
 
 
 def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
-    """Compare fingerprints (of many clips only for equality), and arrays of clips without a fingerprint."""
+    """Find pairs with similar fingerprints (equal ones among many clips), or with equal arrays."""
     blocks, contents = [], []
     is_small = sum(len(ids) for _, ids in used) <= duplicates.MOST_COMPARED
     for store, ids in used:

@@ -1,4 +1,4 @@
-"""The training loop for genre and emotion, and the overfitting of one batch as a check before it."""
+"""The training loop for genre and emotion, and a sanity check that overfits one batch."""
 
 import math
 import time
@@ -27,9 +27,9 @@ from music_emotion.training.checkpoint import STATE, load_state, save_state
 from music_emotion.training.optimisation import learning_rates, make_optimizer
 from music_emotion.training.predict import predict_clips
 
-NEAR_ZERO = 0.01  # of the loss of an overfitted batch, which starts near 1 or above
+NEAR_ZERO = 0.01  # loss at which a batch counts as overfitted; it starts near 1 or above
 UNFINISHED, LAST = "unfinished.safetensors", "last.safetensors"
-_LATEST_EPOCHS = 10  # the slowest of these estimates the duration of the next
+_LATEST_EPOCHS = 10  # the slowest of these estimates the duration of the next epoch
 
 
 class Trainer:
@@ -40,18 +40,18 @@ class Trainer:
     network : Network
         Trained in place.
     fold : Fold
-        Its own seed determines the order, excerpts, dropout and augmentation of every epoch.
+        Its clips and its seed, which determines order, excerpts, dropout and augmentation of every epoch.
     accelerator : Accelerator
         Device, processes, precision and trackers.
     directory : Path
         ``runs/<name>/seed<s>/fold<k>``.
     genres : ClipSet or None
-        Clips of an auxiliary genre head, whose loss has the weight `loss.genre`. Saved models lack that head.
+        Clips for an auxiliary genre head, whose loss has the weight `loss.genre`. Saved models omit the head.
 
     Raises
     ------
     InputError
-        When the batch can't be split over the processes, or the state is damaged or of other clips.
+        When the batch can't be split over the processes, or the saved state is damaged or has other clips.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Trainer:
             )
         self.learner: nn.Module = network
         self.objective = objectives.make_objective(self.experiment, network.card, fold.training)
-        # by the name of its loss, each head's prefix in a batch and its objective
+        # name of a loss to the prefix of its entries in a batch, and to its objective
         self.heads: dict[str, tuple[str, objectives.Objective]] = {"train_loss": ("", self.objective)}
         if genres is None:
             excerpts = TrainingExcerpts(fold.training, data, excerpt, self.seed)
@@ -81,14 +81,14 @@ class Trainer:
         self.loader: Any = accelerator.prepare_data_loader(batches(excerpts, train.batch_size))
         optimizer = make_optimizer(self.learner, self.experiment.optim)
         self.rates = learning_rates(self.experiment.optim, train.epochs * len(self.loader))
-        # The decay rises to its largest value, so that a short training is averaged over its end too.
+        # The decay is warmed up, so that the average of a short training forgets its first epochs.
         self.ema = (
             ModelEmaV3(self.learner, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
         )
         average = self.ema.module if self.ema else self.learner
         self.averaged: Network = average.network if isinstance(average, objectives.WithGenreHead) else average
         self.members = {"network": self.learner, "averaged": average, "optimizer": optimizer}
-        if accelerator.scaler:  # Accelerate keeps one scaler of half-precision gradients for all folds
+        if accelerator.scaler:  # reset the scaler of float16 gradients, which Accelerate shares between folds
             accelerator.scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
             self.members["scaler"] = accelerator.scaler
         self.progress = load_state(directory / STATE, self.members, fold.training)
@@ -104,9 +104,9 @@ class Trainer:
         Parameters
         ----------
         deadline : float
-            Seconds since 1970, UTC. The training pauses before an epoch that would end later if it took as
-            long as the slowest recent one (at first, of the run's other folds). It then leaves its state,
-            and its averaged weights in `unfinished.safetensors`. Give it to one process only, since several
+            Unix time in seconds. The training stops before an epoch that would probably end later, judged
+            by the slowest recent epoch (at first, of the run's other folds). It then saves its state, and
+            the EMA weights in `unfinished.safetensors`. Use it with a single process only, since several
             could disagree.
 
         Returns
@@ -144,7 +144,7 @@ class Trainer:
         return True
 
     def _ends_after(self, deadline: float) -> bool:
-        """Whether another epoch would probably end too late."""
+        """Whether another epoch would probably end after the deadline."""
         latest = [row["seconds"] for row in self.progress.metrics[-_LATEST_EPOCHS:]]
         if not latest and deadline < math.inf:
             others = self.directory.parent.parent.glob("seed*/fold*/metrics.csv")
@@ -152,15 +152,15 @@ class Trainer:
         return time.time() + max(latest, default=0.0) > deadline
 
     def _run_epoch(self) -> dict[str, float]:
-        """Train one epoch; returns its row of metrics."""
+        """Train one epoch; return its row of metrics."""
         progress = self.progress
         frozen = progress.epoch < self.experiment.train.frozen_epochs
-        # so that dropout, masks and mixup depend on seed, epoch and process alone
+        # dropout, masks and mixup depend on seed, epoch and process alone
         entropy = [self.seed, progress.epoch, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
-        self.loader.set_epoch(progress.epoch)  # Accelerate would pass on a count of its own
+        self.loader.set_epoch(progress.epoch)  # Accelerate would otherwise use its own count
         self.learner.train()
-        if frozen:  # also keeps the trunk's batch statistics
+        if frozen:  # also freezes the trunk's batch statistics
             self.network.trunk.eval()
         losses: list[dict[str, torch.Tensor]] = []
         # cuDNN has no backward pass for an LSTM in evaluation mode
@@ -190,7 +190,7 @@ class Trainer:
         return row
 
     def _update(self, batch: Batch, frozen: bool) -> dict[str, torch.Tensor]:
-        """Update the weights once; returns the losses before it, named as in `metrics.csv`."""
+        """Update the weights once; return the losses before the update, named as in `metrics.csv`."""
         losses = self._losses(batch)
         loss = losses["train_loss"]
         if "genre_loss" in losses:
@@ -198,7 +198,7 @@ class Trainer:
         self.accelerator.backward(loss)
         if frozen:
             for parameter in self.network.trunk.parameters():
-                parameter.grad = None  # optimisers skip these
+                parameter.grad = None  # optimisers skip weights without a gradient
         if self.experiment.optim.clip_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.experiment.optim.clip_norm)
         self.optimizer.step()
@@ -206,7 +206,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Loss of each head over the batches of all processes; mixup stays within each set of clips."""
+        """Compute each head's loss over the whole batch of all processes; mixup never mixes the two sets."""
         augment, mixed = self.experiment.augment, []
         for prefix, _ in self.heads.values():
             frames, lengths, values = (batch[prefix + name] for name in ("frames", "lengths", "values"))
@@ -216,14 +216,14 @@ class Trainer:
         outputs = outputs if len(self.heads) > 1 else (outputs,)
         losses = {}
         for (name, (_, objective)), *pair in zip(self.heads.items(), outputs, of_values, strict=True):
-            if self.accelerator.num_processes > 1:  # correlations of parts can't be averaged
-                # the backward pass sums over processes what the wrapped model's gradients then average
+            if self.accelerator.num_processes > 1:  # correlations can't be averaged over processes
+                # the backward pass sums over processes; the wrapped model then averages the gradients
                 pair = [torch.cat(all_gather(part.contiguous())) for part in pair]
             losses[name] = objective.loss(*pair)
         return losses
 
     def _validate(self) -> dict[str, float]:
-        """Loss and scores over the whole fold at once."""
+        """Compute loss and scores on all validation clips."""
         valid = self.valid
         table = predict_clips(self.averaged, valid, self.accelerator, quick=True)
         predictions = table.loc[valid.ids].to_numpy()
@@ -232,13 +232,13 @@ class Trainer:
         return {"valid_loss": loss, **self.objective.scores(valid.values, predictions)}
 
     def _select(self, row: dict[str, float]) -> None:
-        """Keep the weights of the best epoch, as `train.select` says; a constant prediction never has it."""
+        """Keep the weights if this is the best epoch so far; by score, constant predictions never are."""
         progress, select = self.progress, self.experiment.train.select
         if select == "last":
             return
         by_score = select == "best-score"
         reached = row["score"] if by_score else -row["valid_loss"]
-        if not (by_score and row["constant"]) and reached > progress.best:  # never true of NaN
+        if not (by_score and row["constant"]) and reached > progress.best:  # False for NaN
             progress.best, progress.waited = reached, 0
             weights = self.averaged.state_dict()
             progress.best_weights = {name: value.clone() for name, value in weights.items()}
@@ -247,7 +247,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            # metrics first: after a kill between the two, the epoch is trained and written again
+            # metrics first: after a kill between the two writes, the epoch is trained again
             write_table(self.directory / "metrics.csv", pd.DataFrame(self.progress.metrics))
             save_state(self.directory / STATE, self.members, self.progress)
         self.accelerator.wait_for_everyone()
@@ -273,7 +273,7 @@ class Trainer:
         accelerator.free_memory()
 
     def _cost(self) -> Cost:
-        """Cost of the training; a collective call of all processes."""
+        """Time and memory of the training; all processes must call it."""
         device = self.accelerator.device
         on_device = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
         peaks = torch.tensor([[peak_memory(), on_device]], device=device)
@@ -294,7 +294,7 @@ class Trainer:
 def overfit_batch(
     network: Network, training: ClipSet, accelerator: Accelerator, n_updates: int = 400
 ) -> tuple[float, float, int]:
-    """Train on one batch only, without dropout, augmentation and mixup.
+    """Sanity check: train on a single batch, without dropout, augmentation and mixup.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def overfit_batch(
     Returns
     -------
     first, last : float
-        Loss before the first update and at the end.
+        Loss before the first update and after the last.
     updates : int
         Updates made.
     """

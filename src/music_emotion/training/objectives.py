@@ -1,4 +1,4 @@
-"""Losses and scores of emotion and of genre, and an auxiliary genre head for emotion networks."""
+"""Losses and scores for emotion and genre, and an auxiliary genre head for emotion networks."""
 
 import math
 
@@ -16,7 +16,7 @@ from music_emotion.files import InputError
 from music_emotion.models.network import ModelCard, Network
 from music_emotion.models.target_scale import TargetScale
 
-GENRE = "genre_"  # prefix of the genre set's entries in a batch
+GENRE = "genre_"  # prefix of entries of the genre set in a batch
 _RANK_TEMPERATURE = 0.1  # in standard deviations of a target
 
 
@@ -28,7 +28,7 @@ class EmotionObjective:
     loss : LossSection
         Weights of the terms and of the targets.
     card : ModelCard
-        Gives the targets and their scale.
+        Names and scale of the targets.
 
     Raises
     ------
@@ -54,13 +54,13 @@ class EmotionObjective:
         return (self.weights.to(per_target) * per_target).sum()
 
     def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Compute the outputs that give a prediction."""
+        """Convert predictions in the targets' units to network outputs."""
         return self.scale.to(prediction.device).outputs_of(prediction)
 
     def scores(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
         """Compute Spearman's correlation of each target, and their mean as `score`.
 
-        `constant` counts the targets whose prediction does not vary; each scores 0.
+        `constant` is the number of targets whose prediction does not vary; each of them scores 0.
         """
         per_target = spearman_per_target(truth, prediction, self.outputs)
         constant = sum(is_constant(column) for column in prediction.T)
@@ -130,7 +130,7 @@ def soft_rank_error(
     half = torch.tensor(0.5, dtype=truth.dtype, device=truth.device)
     ranks = torch.heaviside(truth[:, None] - truth, half).sum(
         dim=1
-    )  # both ranks are half too small, which cancels
+    )  # both ranks are too small by 0.5, which cancels
     return _pearson_error(soft_ranks, ranks)
 
 
@@ -148,9 +148,9 @@ class GenreObjective:
     Parameters
     ----------
     loss : LossSection
-        Whether classes are balanced.
+        Its `class_weights` may balance the classes.
     training : ClipSet
-        Gives the classes and their frequencies.
+        Training clips, for the classes and their frequencies.
     """
 
     def __init__(self, loss: LossSection, training: ClipSet):
@@ -165,7 +165,7 @@ class GenreObjective:
         return functional.cross_entropy(outputs.float(), values, self.weights.to(outputs.device))
 
     def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
-        """Compute the logits, up to a constant, that give some class probabilities."""
+        """Convert class probabilities to logits, up to a constant."""
         return prediction.clamp(min=1e-12).log()
 
     def scores(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
@@ -191,7 +191,7 @@ def check_spread(training: ClipSet) -> None:
     Raises
     ------
     InputError
-        Naming them.
+        When there are any. The message names them.
     """
     constant = [name for name, values in training.truth.items() if values.nunique() == 1]
     if constant:
@@ -207,7 +207,7 @@ class WithGenreHead(nn.Module):
     Parameters
     ----------
     network : Network
-        The emotion network. Only it is validated and saved.
+        The emotion network, without the genre head. It alone is validated and saved.
     n_classes : int
         Number of genres.
     seed : int
@@ -227,7 +227,7 @@ class WithGenreHead(nn.Module):
         Parameters
         ----------
         frames : torch.Tensor [shape=(2 * n, n_rows, n_frames)]
-            n excerpts of the emotion set, then n of the genre set.
+            n excerpts of the emotion set, followed by n of the genre set.
         lengths : torch.Tensor [shape=(2 * n,)]
             Frames before the padding.
 
@@ -243,17 +243,17 @@ class WithGenreHead(nn.Module):
 
 
 class PairedExcerpts(TrainingExcerpts):
-    """Random excerpts, each paired with one of the genre set, whose entries have the prefix `GENRE`.
+    """Random excerpts, each paired with a genre excerpt, whose entries in a batch have the prefix `GENRE`.
 
     Parameters
     ----------
     clips, genres : ClipSet
-        The training folds and the genre set. A smaller genre set gives several excerpts per clip and epoch;
-        of a larger one, each epoch takes a random part.
-    data, excerpt : DataSection, ExcerptSection
-        What is read of both sets and how it is cut.
-    seed : int
-        Together with the epoch, it fixes orders and offsets.
+            The training clips and the genre set. A smaller one gives more excerpts per clip and epoch.
+            From a larger one, each epoch draws a random subset.
+        data, excerpt : DataSection, ExcerptSection
+            How both sets are read and cut into excerpts.
+        seed : int
+            Order and offsets depend on the seed and the epoch.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ def load_genres(experiment: Experiment, accelerator: Accelerator) -> ClipSet | N
     Raises
     ------
     InputError
-        As `load_clip_set`.
+        As for `load_clip_set`.
     """
     if not experiment.loss.genre:
         return None
@@ -292,5 +292,5 @@ def load_genres(experiment: Experiment, accelerator: Accelerator) -> ClipSet | N
 
 
 def _genre_seed(seed: int) -> int:
-    """A seed that differs from the emotion set's and the network's, so that the two orders differ."""
+    """Derive a seed for the genre set, so that its order differs from the emotion set's."""
     return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])

@@ -9,17 +9,17 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, O
 from music_emotion.config import OptimSection
 from music_emotion.files import InputError, nearest
 
-_START_DIVISOR = 25.0  # the warm-up starts at a 25th of the largest rate
-_END_DIVISOR = 1e4  # one-cycle ends at a 10,000th of where it started
+_START_DIVISOR = 25.0  # the warm-up starts at a 25th of the peak learning rate
+_END_DIVISOR = 1e4  # one-cycle ends at a 10,000th of its initial learning rate
 
 
 def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
-    """Make any optimiser of timm; weight decay covers biases and normalisation only with `decay_all`.
+    """Make any timm optimiser; weight decay applies to biases and normalisation only with `decay_all`.
 
     Raises
     ------
     InputError
-        For a name timm does not know.
+        For a name that timm does not have.
     """
     known = [str(name) for name in list_optimizers()]
     if optim.name not in known:
@@ -37,12 +37,12 @@ def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
 def learning_rates(optim: OptimSection, n_updates: int) -> list[float]:
     """Compute the learning rate of every update with torch's schedulers.
 
-    A list needs no state to resume from. Accelerate would step a scheduler once per process.
+    A list has no state to save. Accelerate would also step a scheduler once per process.
 
     Parameters
     ----------
     optim : OptimSection
-        Schedule, maximum learning rate, share of warm-up.
+        Schedule, peak learning rate and share of warm-up.
     n_updates : int
         Updates of the whole training.
 
@@ -78,7 +78,7 @@ def _schedule(probe: Optimizer, optim: OptimSection, n_updates: int) -> LRSchedu
             probe,
             optim.learning_rate,
             total_steps=n_updates,
-            pct_start=min((warmup + 1) / n_updates, 1.0),  # the update after the warm-up has the largest rate
+            pct_start=min((warmup + 1) / n_updates, 1.0),  # the update after the warm-up has the peak rate
             cycle_momentum=False,
             div_factor=_START_DIVISOR,
             final_div_factor=_END_DIVISOR,

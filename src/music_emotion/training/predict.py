@@ -1,4 +1,4 @@
-"""Predictions of whole clips by any number of processes."""
+"""Predict whole clips with any number of processes."""
 
 import math
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ _EXCERPTS_AT_ONCE = 60
 
 
 def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
-    """Predict clips with a model file, as `predict_clips`."""
+    """Predict clips with a model file; otherwise as `predict_clips`."""
     return predict_clips(load_model(path).to(accelerator.device), clips, accelerator)
 
 
@@ -28,19 +28,19 @@ def predict_clips(
 ) -> pd.DataFrame:
     """Predict every clip as the mean over its evenly spaced excerpts.
 
-    Each process predicts its share with the main process's weights. Ids and predictions are then
-    gathered, without the copies that pad uneven shares.
+    Each process predicts a share of the clips with the main process's weights. Predictions are then
+    gathered, and the copies that pad uneven shares are dropped.
 
     Parameters
     ----------
     network : Network
-        Unwrapped; set to evaluation mode here. Its card says how clips are cut into excerpts.
+        An unwrapped network; it is set to evaluation mode. Its card says how clips are cut into excerpts.
     clips : ClipSet
         Labels, if any, are ignored.
     accelerator : Accelerator
         Device, processes and, on a GPU, precision.
     quick : bool
-        Use half precision on a CPU too. Predictions then depend on the CPU.
+        Use half precision on a CPU too. Predictions then depend on the CPU model.
 
     Returns
     -------
@@ -50,14 +50,14 @@ def predict_clips(
     Raises
     ------
     RuntimeError
-        When a clip was lost between the processes.
+        When a clip was lost while gathering predictions.
     """
     card = network.card
     dataset = EvenExcerpts(clips, card.experiment.data, card.experiment.excerpt)
     share = math.ceil(len(dataset) / accelerator.num_processes)
     per_process = max(1, min(_EXCERPTS_AT_ONCE // dataset.n_excerpts, share))
     loader = accelerator.prepare_data_loader(batches(dataset, per_process * accelerator.num_processes))
-    if accelerator.num_processes > 1:  # training lets batch statistics differ
+    if accelerator.num_processes > 1:  # after training, batch statistics differ
         for tensor in network.state_dict().values():
             tensor.copy_(broadcast(tensor.contiguous()))
     network.eval()
@@ -69,7 +69,7 @@ def predict_clips(
             excerpts = network.predict(batch["frames"], batch["lengths"])
         mean = excerpts.unflatten(0, (-1, dataset.n_excerpts)).mean(dim=1)
         gathered = accelerator.gather_for_metrics((batch["ids"], mean))
-        # lists, since small arrays that stay would fragment the memory between the large ones
+        # lists, since many small arrays that stay would fragment the memory
         ids += gathered[0].tolist()
         predictions += gathered[1].tolist()
     unique, first = np.unique(ids, return_index=True)

@@ -1,10 +1,9 @@
 """Pseudo-labels: folds that also train on unlabelled clips, with the predictions of other runs as labels.
 
-The pseudo-labels of fold k come from the teachers' fold k of the same seed. That fold has never seen the
-validation clips, neither their labels nor, to select an epoch, their score. Out-of-fold scores are then as
-honest as the teachers', though transductive: the student trains on the test clips that are submitted, with
-predictions in place of labels. A genre or test clip may share a recording or an artist with a validation
-clip, but it carries a teacher's prediction and not that clip's label.
+The pseudo-labels of fold k come from the teachers' fold k of the same seed. That fold was neither trained
+nor selected on the validation clips, so out-of-fold scores are as unbiased as the teachers'. They are
+transductive: the student trains on the test clips that are submitted, with predictions as labels. A genre or
+test clip may share a recording or artist with a validation clip, but its label is a teacher's prediction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,18 +31,18 @@ def with_pseudo_labels(
 ) -> list[Fold]:
     """Add unlabelled clips, labelled by the teachers, to the training clips of unfinished folds.
 
-    Writes the `pseudo-labels.csv` of each such fold, or reads the existing one when a training resumes.
+    Writes `pseudo-labels.csv` for each such fold, or reads the existing one when a training resumes.
     Inputs and targets are then standardised with the statistics of all these clips. Finished folds, and all
-    folds of an experiment without teachers, stay as they are.
+    folds of an experiment without teachers, are returned unchanged.
 
     Parameters
     ----------
     experiment : Experiment
-        Names the teachers.
+        The student; its `pseudo` section names the teachers.
     clips : ClipSet
         All labelled clips.
     folds : sequence of Fold
-        Of these clips.
+        Folds of these clips.
     accelerator : Accelerator
         Device, processes, precision.
     directory : Path
@@ -52,13 +51,13 @@ def with_pseudo_labels(
     Returns
     -------
     list of Fold
-        With the same validation clips.
+        The folds with more training clips; validation clips are unchanged.
 
     Raises
     ------
     InputError
         When a teacher is not finished, has other folds or targets, reads other arrays, or selected its
-        epoch on validation clips; when the directory holds another experiment.
+        epoch on validation clips; or when the directory holds another experiment.
     """
     waiting = [fold for fold in folds if not (directory / fold.folder / "model.safetensors").exists()]
     if not experiment.pseudo.teachers or not waiting:
@@ -135,10 +134,10 @@ def _check_same_fold(path: Path, fold: Fold) -> None:
 def _mean_prediction(
     teachers: Mapping[Path, Experiment], fold: Fold, accelerator: Accelerator, statistics: Statistics
 ) -> pd.DataFrame:
-    """Mean of the teachers' predictions of a fold's test clips, in the units of the targets.
+    """Average the teachers' predictions for a fold's unlabelled clips, in the units of the targets.
 
-    A blend averages z-scores instead. Here they would remove the mean of the unlabelled sets, which may
-    differ from that of the labelled clips.
+    Z-scores, as in a blend, would remove the mean of the unlabelled sets. It may differ from the mean of the
+    labelled clips.
     """
     test, tables = fold.sets[2], []
     for path, teacher in teachers.items():
@@ -157,7 +156,7 @@ def _read_labels(path: Path, unlabelled: pd.DataFrame, targets: Sequence[str]) -
         table = pd.read_csv(path)
         is_whole = table[["Id", "set"]].equals(unlabelled)
         values = table[list(targets)].to_numpy(np.float32)
-    except (KeyError, ValueError) as error:  # pandas raises ValueErrors for what it can't parse
+    except (KeyError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"{path} is not a table of pseudo-labels ({error}). Delete it.") from None
     if not is_whole or not np.isfinite(values).all():
         raise InputError(
