@@ -73,12 +73,12 @@ def read_waveform(
     Raises
     ------
     InputError
-        When the file can't be decoded, the span lies outside the recording or is empty, or more than 0.1 s
-        of the audio that the header states is missing. The message names the file.
+        When the file can't be decoded, or the span is empty or outside the recording. When more than 0.1 s is
+        missing compared with the length in the header. The message names the file.
 
     Notes
     -----
-    A truncated file can still be read up to the point where it ends.
+    A truncated file can be read by an `end_seconds` before the point where it is cut off.
     """
     with _opened(path) as recording:
         start, stop = _span(path, recording, start_seconds, end_seconds)

@@ -179,9 +179,9 @@ def _harmonic_percussive(mel_db: np.ndarray, frame_seconds: float) -> np.ndarray
 def _texture(cepstrum: np.ndarray, second: int) -> np.ndarray:
     """Summarise coefficients over texture windows of one second.
 
-    The statistics are the mean of the windows' standard deviations, the standard deviation of the windows'
-    means, and the standard deviation of the windows' standard deviations. Frames after the last whole second
-    are dropped (Tzanetakis and Cook, 2002, "Musical genre classification of audio signals").
+    Each window has a mean and a standard deviation. The statistics are the mean of the deviations, the
+    standard deviation of the means, and the standard deviation of the deviations. Frames after the last whole
+    second are dropped (Tzanetakis and Cook, 2002, "Musical genre classification of audio signals").
     """
     n_seconds = cepstrum.shape[1] // second
     windows = cepstrum[:, : n_seconds * second].reshape(len(cepstrum), n_seconds, second)
@@ -379,8 +379,8 @@ def _intervals(chroma: np.ndarray) -> np.ndarray:
 def _local_key(chroma: np.ndarray, frame_seconds: float) -> np.ndarray:
     """Correlation with the best major and the best minor key every second, over windows of four seconds.
 
-    The statistics are the means of both correlations and of their difference, the share of windows in major,
-    the share of key changes, and the standard deviation of the difference.
+    The statistics are the means of both correlations, and mean and standard deviation of their difference.
+    They also include the share of windows in major and the share of key changes.
     """
     length, step = _whole_frames(4, frame_seconds), _whole_frames(1, frame_seconds)
     seconds = _standardised(uniform_filter1d(chroma, length, axis=1)[:, ::step])

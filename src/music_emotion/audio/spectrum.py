@@ -122,8 +122,8 @@ def _octaves(
 ) -> list[tuple[float, int, int, slice, np.ndarray]]:
     """Build the filters of every octave, highest first, with the scaling of `librosa.vqt`.
 
-    Each item holds the octave's sample rate, hop and n_fft (in samples at that rate), the Fourier bins at
-    which any filter is non-zero, and the filters [shape=(36, n_bins)].
+    Each item holds the octave's sample rate, its hop and n_fft in samples, a slice of Fourier bins, and the
+    filters in that slice [shape=(36, n_bins)]. Outside the slice, all filters are 0.
     """
     lowest_hz = float(librosa.note_to_hz("C1")) * 2 ** (tuning / _BINS_PER_OCTAVE)
     frequencies_hz = librosa.cqt_frequencies(_N_BINS, fmin=lowest_hz, bins_per_octave=_BINS_PER_OCTAVE)

@@ -370,9 +370,9 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     -------
     pd.DataFrame
         `id` (counted from 1), `path`, `start_seconds`, `end_seconds`, `clip` (id of the original clip),
-        `label` and targets if there are any, and `group` (by default the original clip). A recording that is
-        shorter than a window or can't be opened keeps one row; the extraction reports why it fails. Without
-        windows, the table is returned unchanged.
+        `label` and targets. `group` is the original clip by default. A recording that is shorter than a
+        window or can't be opened keeps one row; the extraction reports why it fails. If `windows` has no
+        length, the table is returned unchanged.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class _Excerpts(Dataset):
 
 
 class TrainingExcerpts(_Excerpts):
-    """Random excerpts of clips in random order. `set_epoch` draws them anew.
+    """Random excerpts of clips in random order. `set_epoch` redraws both.
 
     Parameters
     ----------
@@ -126,6 +126,17 @@ def batches(dataset: TrainingExcerpts | EvenExcerpts, batch_size: int) -> DataLo
 
     In training, an incomplete last batch is dropped unless it is the only one, because batch normalisation is
     noisy for few excerpts.
+
+    Parameters
+    ----------
+    dataset : TrainingExcerpts or EvenExcerpts
+    batch_size : int
+        Excerpts per training batch; otherwise clips per batch.
+
+    Returns
+    -------
+    DataLoader
+        Yields the batches described in this module.
     """
     drop_last = isinstance(dataset, TrainingExcerpts) and len(dataset) >= batch_size
     # __getitems__ returns a collated batch

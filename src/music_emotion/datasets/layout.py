@@ -117,6 +117,16 @@ def has_split(set_folder: Path, split: Split) -> bool:
 def split_files(set_folder: Path, split: Split) -> SplitFiles:
     """List the array files and the label file of one split.
 
+    Parameters
+    ----------
+    set_folder : Path
+        From `find_set`.
+    split : {"train", "test"}
+
+    Returns
+    -------
+    SplitFiles
+
     Raises
     ------
     InputError

@@ -113,6 +113,16 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     If training keeps the last epoch, it uses all training clips and validates on the test split. If it
     selects the best epoch, it validates on one held-out fold of the training split.
 
+    Parameters
+    ----------
+    experiment : Experiment
+    clips, test : ClipSet
+        Training and test split.
+
+    Returns
+    -------
+    list of Fold
+
     Raises
     ------
     InputError

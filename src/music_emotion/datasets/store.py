@@ -255,7 +255,12 @@ def _write_header(file: Any, n_frames: int) -> None:
 
 
 def read_frames(path: Path) -> np.ndarray:
-    """Read and check a clip's array (.npy or .npy.gz).
+    """Read and check the array of a clip.
+
+    Parameters
+    ----------
+    path : Path
+        A .npy or .npy.gz file [shape=(140, n_frames)].
 
     Returns
     -------
@@ -307,6 +312,10 @@ def read_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
     path : Path
     mmap_mode : {"r"}, optional
         Map the array into memory instead of reading it; only for .npy files.
+
+    Returns
+    -------
+    np.ndarray
 
     Raises
     ------

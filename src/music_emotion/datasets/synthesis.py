@@ -91,6 +91,11 @@ def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
     Fast, bright music in major with many short notes is happy. Fast, dense, loud music with drums is
     energetic (Juslin and Laukka, 2004, review such cues). A strong, steady beat near 115 bpm is danceable.
 
+    Parameters
+    ----------
+    music : Music
+    rng : np.random.Generator
+
     Returns
     -------
     dict of str to float
@@ -111,6 +116,15 @@ def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
 
 def synthesise(music: Music, seconds: float, sample_rate_hz: int, rng: np.random.Generator) -> np.ndarray:
     """Synthesise a clip: chords, a melody, a bass and drums.
+
+    Parameters
+    ----------
+    music : Music
+        From `draw_music`.
+    seconds : float
+        Length of the clip.
+    sample_rate_hz : int
+    rng : np.random.Generator
 
     Returns
     -------

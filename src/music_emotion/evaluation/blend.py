@@ -111,6 +111,17 @@ def in_target_units(table: pd.DataFrame, mean: pd.Series, deviation: pd.Series) 
     """Rescale a blend to the mean and standard deviation of each target.
 
     Values are not clipped to the range of the targets, because clipping would create ties.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        From `blend`.
+    mean, deviation : pd.Series
+        Mean and standard deviation per target.
+
+    Returns
+    -------
+    pd.DataFrame
     """
     return table * deviation[table.columns] + mean[table.columns]
 

@@ -251,7 +251,22 @@ def _write_report(directory: Path, truth: pd.DataFrame, table: pd.DataFrame, mar
 
 
 def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:
-    """Format scores: value, 95 % interval, number of clips, standard deviations over seeds and folds."""
+    """Format scores: value, 95 % interval, number of clips, standard deviations over seeds and folds.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run.
+    scores : dict
+        From `score_folds`.
+    clips : str
+        Description of the scored clips.
+
+    Returns
+    -------
+    str
+        A heading, then one line per score.
+    """
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():

@@ -276,8 +276,8 @@ def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int
 def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planned: np.ndarray) -> np.ndarray:
     """First frames of evenly spaced excerpts of a file, like those of `EvenExcerpts`.
 
-    In a file longer than a clip, each moves to the nearest excerpt of a window (`planned`) if that is at most
-    a quarter of its length away. These excerpts are predicted anyway.
+    In a file longer than a clip, an excerpt moves to the nearest excerpt of a window (`planned`), which is
+    predicted anyway. It moves by at most a quarter of its length.
     """
     n = per_clip * math.ceil(n_frames / clip)
     shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
