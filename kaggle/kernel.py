@@ -27,7 +27,7 @@ def find_bundle() -> Path:
 
 
 def hash_of(manifest: Path) -> str:
-    """Hash the contents that a manifest lists; any other file of that name is "another file"."""
+    """Hash the contents that a manifest lists; return "another file" if it is no manifest of ours."""
     try:
         held = json.loads(manifest.read_text(encoding="utf-8"))
     except ValueError:

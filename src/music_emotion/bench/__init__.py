@@ -1,1 +1,1 @@
-"""Benchmarks: speed and memory as ratios measured in one run, and the coverage of intervals."""
+"""Benchmarks: ratios of speed and memory, measured in one run, and the coverage of intervals."""

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of scores contain the value of the whole population."""
+"""Coverage of the 95 % intervals of scores: how often they contain the population's score."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,17 +13,17 @@ from music_emotion.evaluation.intervals import resampled_scores
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.files import InputError
 
-_ENOUGH = 300  # clips, from which on intervals have to be honest
+_ENOUGH = 300  # clips from which on intervals must have the stated coverage
 
 _TARGETS = ["weak", "middle", "strong"]
-# correlation of truth and prediction, by target; the other run of a pair has a little less
+# correlation of truth and prediction per target; the second run of a pair has slightly less
 _PEARSON = np.array([0.3, 0.6, 0.9]) - np.array([[0], [0.05]])
 _BETWEEN_TARGETS = np.array([[1, 0.1, 0.15], [0.1, 1, 0.4], [0.15, 0.4, 1]])  # as on the bench set
 _ROOT = np.linalg.cholesky(_BETWEEN_TARGETS)
-_SHARED = 0.8  # of the noise of both runs of a pair
-_FOLDS, _SHIFT, _STRETCH = 5, 0.2, 0.15  # offsets of the bench set's CNN, process and ridge are .03 to .18
-_MANY = 20_000  # clips that stand for a population; their own error is a sixth of that of 600
-# clips per artist of the bench set, and which share of truth, error and the other run's error is the artist's
+_SHARED = 0.8  # share of the noise variance that both runs of a pair have in common
+_FOLDS, _SHIFT, _STRETCH = 5, 0.2, 0.15  # the bench set's networks have offsets of .03 to .18
+_MANY = 20_000  # clips that represent a population; their standard error is a sixth of that of 600
+# clips per artist of the bench set, and the artist's share of the variance of truth and of both runs' errors
 _ARTISTS = np.repeat([1, 2, 3, 4, 5, 6, 9, 10, 12], [349, 56, 14, 7, 4, 3, 1, 1, 1])
 _OF_ARTIST = (0.6, 0.3, 0.3)
 _SHARES, _RIGHT = np.array([0.25, 0.2, 0.16, 0.13, 0.11, 0.08, 0.04, 0.03]), (0.65, 0.6)
@@ -39,8 +39,9 @@ class Sample(NamedTuple):
     truth, one, other : pd.DataFrame [shape=(n, 3)]
         One column per target; for genres one-hot [shape=(n, n_classes)].
     known : dict of str to float
-        The population's correlation of `one` per target, their ``mean``, and its ``difference`` to the mean
-        of `other`. For genres accuracy and F1 of `one`, and how far each is ``_ahead`` of that of `other`.
+        Scores of the population. For targets: the correlation of `one` per target, the ``mean``, and its
+        ``difference`` from the mean of `other`. For genres: accuracy and F1 of `one`, and the same names
+        with ``_ahead`` for the lead over `other`.
     """
 
     truth: pd.DataFrame
@@ -50,18 +51,20 @@ class Sample(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Clips of one kind, which are drawn many times.
+    """A kind of simulated clips.
 
     Attributes
     ----------
     what : str
     n : int
-        Clips each time.
+        Clips per simulation.
     draw : callable
+        Draws a `Sample` of n clips with a random generator.
     known : dict of str to dict
-        More values that the intervals might contain, by name; under "" in place of those of the samples.
+        Further true values to compare with the intervals, by name. The name "" replaces those of the
+        samples.
     independent : bool
-        Whether the bootstrap's assumption holds that clips are independent.
+        Whether clips are independent, as the bootstrap assumes.
     """
 
     what: str
@@ -74,19 +77,19 @@ class Case(NamedTuple):
 def coverage(*, simulations: int = 1000, seed: int = 0, jobs: int = -1) -> None:
     """Simulate predictions whose true scores are known: how often do the intervals contain them?
 
-    The intervals are those of scores.json, RESULTS.md and compare, computed by the same functions. They are
-    of single targets, of their mean, of the paired difference of two runs, and of genre scores. Cases that
-    they do not cover are shown, too: macro F1 of a hundred clips with rare classes, the expected score of a
-    recipe whose folds have their own offsets, and clips of one artist. All take about ten minutes of a core.
+    The intervals are those of scores.json, RESULTS.md and compare, computed by the same functions. They cover
+    single targets, their mean, the paired difference of two runs, and genre scores. Cases in which intervals
+    fail are included: macro F1 of a hundred clips with rare classes, the expected score of a recipe whose
+    folds have their own offsets, and clips of one artist. The total is about ten minutes of one core.
 
     Parameters
     ----------
     simulations
-        How often each kind of clips is drawn anew.
+        Number of simulations per kind of clips.
     seed
-        Of the simulations; the same gives the same numbers.
+        Seed of the simulations.
     jobs
-        Processes; -1 for one per core.
+        Worker processes; -1 for one per core.
     """
     if simulations < 2:
         raise InputError(f"--simulations is {simulations}; expected 2 or more, such as 1000.")
@@ -105,7 +108,7 @@ def coverage(*, simulations: int = 1000, seed: int = 0, jobs: int = -1) -> None:
 
 
 def cases() -> list[Case]:
-    """All that are simulated; small n first."""
+    """All kinds of clips to simulate, small n first."""
     of_steps = _scores(steps(np.random.default_rng(0), 50 * _MANY))
     random = np.random.default_rng(0)
     of_recipe = pd.DataFrame([folds(random, 2).known for _ in range(100)]).mean().to_dict()
@@ -125,7 +128,7 @@ def measure(case: Case, simulations: int, seed: int, jobs: int) -> dict[str, Sco
     Returns
     -------
     dict of str to dict of str to float
-        By score; the values of the samples under "", others as in the case's `known`.
+        Percentages by score, for each name in the case's `known`; "" for the samples' own values.
     """
     draws = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(simulations)]
     run = Parallel(n_jobs=jobs, return_as="generator")(delayed(_contained)(case, draw) for draw in draws)
@@ -134,7 +137,7 @@ def measure(case: Case, simulations: int, seed: int, jobs: int) -> dict[str, Sco
 
 
 def _contained(case: Case, random: np.random.Generator) -> dict[str, dict[str, bool]]:
-    """Whether the intervals of one simulation contain what is known, by name and score."""
+    """Whether the intervals of one simulation contain the true values, by name and score."""
     sample = case.draw(random, case.n)
     task: Task = "genre" if "accuracy" in sample.known else "emotion"
     one, other = (resampled_scores(task, sample.truth, table) for table in (sample.one, sample.other))
@@ -147,12 +150,12 @@ def _contained(case: Case, random: np.random.Generator) -> dict[str, dict[str, b
 
 
 def normal(random: np.random.Generator, n: int) -> Sample:
-    """Independent clips, truth and predictions normal."""
+    """Draw independent clips with normally distributed truth and predictions."""
     return _sample(*(_targets(random, n) for _ in range(3)))
 
 
 def artists(random: np.random.Generator, n: int) -> Sample:
-    """Clips per artist as in the bench set; those of one artist are alike in truth and in error."""
+    """Draw clips by artists as in the bench set; truth and errors correlate within an artist."""
     of_clip = np.repeat(np.arange(len(_ARTISTS)), _ARTISTS)[:n]
     return _sample(
         *(
@@ -164,15 +167,15 @@ def artists(random: np.random.Generator, n: int) -> Sample:
 
 
 def steps(random: np.random.Generator, n: int) -> Sample:
-    """Labels in eleven steps, clipped to 0 to 1; `known` is that of the labels before."""
+    """Draw labels in eleven steps from 0 to 1; `known` holds the scores for the labels before rounding."""
     sample = normal(random, n)
     return sample._replace(truth=(0.5 + 0.2 * sample.truth).clip(0, 1).round(1))
 
 
 def folds(random: np.random.Generator, n: int) -> Sample:
-    """Out-of-fold predictions: the network of each fold has its own offset and scale.
+    """Draw out-of-fold predictions; the network of each fold has its own offset and scale.
 
-    `known` is what these very networks would score on further clips.
+    `known` holds the scores of these networks on new clips.
     """
     deviations = np.reshape([_SHIFT, _STRETCH], (2, 1, 1))
     networks = random.normal(0, deviations, (2, 2, _FOLDS, len(_TARGETS)))  # by run, offset or scale
@@ -190,7 +193,7 @@ def folds(random: np.random.Generator, n: int) -> Sample:
 
 
 def genres(random: np.random.Generator, n: int) -> Sample:
-    """Independent clips of eight classes, whose shares are 0.25 to 0.03."""
+    """Draw independent clips of eight classes, whose shares are 0.25 to 0.03."""
     truth = random.choice(len(_SHARES), n, p=_SHARES)
     luck, guess = random.random(n), random.choice(len(_SHARES), n, p=_SHARES)
     runs = (np.where(luck < right, truth, guess) for right in _RIGHT)
@@ -209,7 +212,7 @@ def _sample(truth: np.ndarray, noise: np.ndarray, others_noise: np.ndarray) -> S
     runs = (r * truth + np.sqrt(1 - r**2) * each for r, each in zip(_PEARSON, (noise, alike), strict=True))
     ids = pd.RangeIndex(len(truth), name="Id")
     table, one, other = (pd.DataFrame(values, ids, _TARGETS) for values in (truth, *runs))
-    spearman, others = 6 / np.pi * np.arcsin(_PEARSON / 2)  # of normal variables from Pearson's correlation
+    spearman, others = 6 / np.pi * np.arcsin(_PEARSON / 2)  # from Pearson's, for normal variables
     known = dict(zip(_TARGETS, spearman.tolist(), strict=True))
     means = {"mean": spearman.mean(), "difference": spearman.mean() - others.mean()}
     return Sample(table, one, other, known | means)
@@ -221,7 +224,7 @@ def _scores(sample: Sample) -> Scores:
 
 
 def _genre_scores(right: float) -> Scores:
-    """Scores of a run that knows the genre of a share of the clips, and guesses that of the others."""
+    """True scores of a run that is right for a share of the clips, and guesses the others at random."""
     hits = _SHARES * (right + (1 - right) * _SHARES)
-    f1 = hits / _SHARES  # as many are guessed as there are
+    f1 = hits / _SHARES  # precision equals recall
     return {"accuracy": hits.sum(), "macro_f1": f1.mean(), "weighted_f1": (f1 * _SHARES).sum()}

@@ -1,4 +1,4 @@
-"""Extraction beside librosa's ordinary calls: whether both agree, and which is faster on one core."""
+"""Compare extraction with plain librosa calls: differences, and speed on one core."""
 
 import os
 import time
@@ -30,14 +30,14 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 def _ordinary_full(audio: Path) -> tuple[np.ndarray, Rows]:
-    """Waveform, and mel power and chroma by librosa's own calls."""
+    """Waveform, and mel power and chroma from plain librosa calls."""
     waveform = librosa.load(audio, sr=RATE_HZ)[0]
     mel = librosa.feature.melspectrogram(y=waveform, sr=RATE_HZ, n_fft=2048, hop_length=512, n_mels=128)
     return waveform, (mel, librosa.feature.chroma_cqt(y=waveform, sr=RATE_HZ, hop_length=512))
 
 
 def _ordinary_beat(audio: Path) -> tuple[Rows, np.ndarray, np.ndarray]:
-    """Mel power and chroma, frames of beats, and the beat-synchronous array as the course made it."""
+    """Mel power and chroma, beat frames, and the beat-synchronous array, computed as in the course."""
     waveform, rows = _ordinary_full(audio)
     percussive = librosa.effects.percussive(waveform)
     frames = librosa.beat.beat_track(y=percussive, sr=RATE_HZ)[1]
@@ -54,7 +54,7 @@ _WAYS: dict[str, Callable[[Path], object]] = {
 
 
 def compare(audio: Path) -> dict[str, float]:
-    """Largest differences of this project's arrays of a file to librosa's."""
+    """Largest differences between this project's arrays of a file and librosa's."""
     rows, frames, beat = _ordinary_beat(audio)
     waveform = read_waveform(audio, RATE_HZ)
     our_full, our_beat = features.fused_features(waveform, SETTINGS)
@@ -66,7 +66,7 @@ def compare(audio: Path) -> dict[str, float]:
 
 
 def report_equality(paths: list[Path], jobs: int) -> None:
-    """Print how many clips differ from librosa's ordinary calls, and by how much."""
+    """Print how many clips differ from plain librosa calls, and by how much."""
     work = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(compare)(path) for path in paths
     )
@@ -85,7 +85,7 @@ def report_equality(paths: list[Path], jobs: int) -> None:
 
 
 def extract(audio: Path | None = None, *, clips: int = 20, rounds: int = 3, jobs: int = -1) -> None:
-    """Extraction beside librosa's ordinary calls: equal, and how much faster on one core.
+    """Compare extraction with plain librosa calls: differences, and speed on one core.
 
     Parameters
     ----------
@@ -93,11 +93,11 @@ def extract(audio: Path | None = None, *, clips: int = 20, rounds: int = 3, jobs
         A folder of audio, or a table of clips; without one, synthesised music of 30 s. All its
         files are compared, on all cores; some are then timed on one thread.
     clips
-        How many of them are timed, evenly spaced.
+        Number of files to time, evenly spaced.
     rounds
-        How often each is timed; both ways take turns.
+        Timings per file; both ways take turns.
     jobs
-        Processes that compare; the timing has one.
+        Worker processes of the comparison; the timing uses one.
     """
     with TemporaryDirectory() as folder:
         if audio is None:
@@ -112,7 +112,7 @@ def extract(audio: Path | None = None, *, clips: int = 20, rounds: int = 3, jobs
 
 
 def _report_speed(paths: list[Path], rounds: int) -> None:
-    for way in _WAYS:  # compiles
+    for way in _WAYS:  # compile numba's functions
         _measure(way, paths[0])
     turns = tqdm(paths * rounds, desc="time", unit="clip")
     seconds = pd.DataFrame([{way: _measure(way, path)[0] for way in _WAYS} for path in turns])
@@ -120,7 +120,7 @@ def _report_speed(paths: list[Path], rounds: int) -> None:
     for way in _WAYS:
         print(f"  {way:<14} {1 / seconds[way].median():6.2f} clips per second")
     for way in ("ordinary beat", "our beat"):
-        # a process that does nothing else, like the extraction's workers; it ends before the next begins
+        # a separate process, like the extraction's workers; it ends before the next begins
         with get_reusable_executor(max_workers=1) as executor:
             peak = max(peak for _, peak in executor.map(partial(_measure, way), paths))
         print(f"  {way:<14} {peak:6.0f} MB at most in a worker process")
@@ -130,7 +130,7 @@ def _report_speed(paths: list[Path], rounds: int) -> None:
 
 
 def _measure(way: str, path: Path) -> tuple[float, float]:
-    """Seconds, and the process's largest memory in MB."""
+    """Seconds, and peak memory of the process in MB."""
     started = time.perf_counter()
     _WAYS[way](path)
     return time.perf_counter() - started, peak_mb(os.getpid())

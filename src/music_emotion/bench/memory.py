@@ -1,4 +1,4 @@
-"""Memory of processes, and how much of a training's memory the data takes."""
+"""Peak memory of processes, and the memory that a training needs for its data."""
 
 import os
 import re
@@ -21,19 +21,19 @@ from music_emotion.files import InputError
 _TRAIN = (sys.executable, "-m", "music_emotion", "train")
 _TEST_SHARE = 0.25  # of the competition's 1,497 clips, 375 are for test
 _BYTES_PER_FRAME = 2 * (N_MELS + N_CHROMA)  # half precision, in the arrays as in the store
-# the default experiment, but short and with a small network
+# the default experiment, shortened and with a small network
 _FLAGS = "--name memory --seeds 0 --model.widths 4 8 --model.convolutions 1 --train.epochs 1 --only-fold 0"
 
 
 def peak_mb(process: int) -> float:
-    """Largest resident memory of a running process, in MB; 0 once it has ended.
+    """Peak resident memory of a running process, in MB; 0 once it has ended.
 
-    Touched pages of mapped files count. Outside Linux it is the current memory, so ask often.
+    Pages read from memory-mapped files count. Outside Linux it is the current memory, so poll often.
     """
     try:
         if not Path("/proc/self/status").exists():
             return psutil.Process(process).memory_info().rss / 1e6
-        # ru_maxrss would start at the parent's
+        # not ru_maxrss, which starts at the parent's peak
         found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process}/status").read_text())
         return int(found[1]) * 1024 / 1e6 if found else 0.0
     except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
@@ -55,12 +55,12 @@ def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, 
     Returns
     -------
     float
-        Its largest resident memory, in MB.
+        Its peak resident memory, in MB.
 
     Raises
     ------
     InputError
-        When the training fails; it has printed the reason.
+        When the training fails. The training prints the reason.
     """
     command, peak = [*_TRAIN, str(experiment), *flags], 0.0
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL) as process:
@@ -77,21 +77,21 @@ def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, 
 
 
 def memory(*, arrays: int = 5300, frames: int = 1293, few: int = 60, folder: Path | None = None) -> None:
-    """Resident memory of a training on a whole set, less that on few arrays.
+    """Peak memory of a training on a whole set, minus the peak on a small set.
 
-    The set is simulated in the competition's layout. A process packs it, trains the first fold of the
-    default (with a small network) for an epoch, validates, and predicts the test split.
+    Sets are simulated in the competition's layout. A process packs the set, trains the first fold of the
+    default experiment (with a small network) for one epoch, validates, and predicts the test split.
 
     Parameters
     ----------
     arrays
-        Size of the set; the competition has 5,331 of both kinds.
+        Number of arrays of the set; the competition has 5,331 in its emotion and genre sets.
     frames
-        Length of its longest array.
+        Frames of its longest array.
     few
-        Size of the small set, which stands for the memory of everything but data.
+        Number of arrays of the small set, which measures the memory without data.
     folder
-        Where to put a temporary folder for the sets; the system's own place by default.
+        Parent of the temporary folder for the sets; the system's by default.
     """
     peaks = {}
     for n in (few, arrays):
@@ -114,7 +114,7 @@ def write_set(root: Path, arrays: int, frames: int) -> None:
         When the disk has no space for the arrays and the store that a training packs them into.
     """
     needed, free = 2 * arrays * frames * _BYTES_PER_FRAME, shutil.disk_usage(root).free
-    if needed > 0.95 * free:  # labels, predictions and weights take a little, too
+    if needed > 0.95 * free:  # labels, predictions and weights need some space too
         raise InputError(
             f"A set of {arrays} arrays and its store take {needed / 1e9:.1f} GB, but {root.parent} has "
             f"{free / 1e9:.1f} GB free. Give another --folder, or fewer --arrays."

@@ -1,4 +1,4 @@
-"""How much sooner one experiment's training reaches the out-of-fold score of another, slower one."""
+"""Compare the training times of a fast and a slow experiment, and their out-of-fold scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,24 +29,24 @@ def train(
     precision: Literal["no", "bf16", "fp16"] = "no",
     out: Path = Path("build/bench-train"),
 ) -> None:
-    """Train two experiments, fold by fold in turns: how much sooner has the second the first's score?
+    """Train two experiments in turns: how much sooner does the fast one reach the slow one's score?
 
-    The first, such as the public CNN, trains as its file says, early stopping included. After an
-    interruption, the same command goes on and repeats nothing that is finished.
+    The slow experiment, such as the public CNN, trains as its file says, with early stopping. After an
+    interruption, the same command continues and repeats no finished work.
 
     Parameters
     ----------
     slow, fast
         Two experiments, by name or path, of the same clips, seeds and folds.
     epochs
-        A shorter training of the second, with its whole schedule; 0 for its own length.
+        Epochs of the fast experiment, with its whole schedule; 0 for its own number.
     folds
-        Which to train; all by default.
+        Folds to train; all by default.
     headline
-        The targets whose mean Spearman correlation the second has to reach; all by default.
+        The targets whose mean Spearman correlation the fast experiment has to reach; all by default.
     precision
-        Mixed precision of the first, as Accelerate names it. The default is float32, as in the public
-        CNN. The second trains in its usual precision.
+        Mixed precision of the slow experiment, as Accelerate names it. The default is float32, as in the
+        public CNN. The fast one trains in its usual precision.
     out
         Folder of the runs.
     """
@@ -105,7 +105,7 @@ def _predictions(run: Path, folds: Sequence[int]) -> pd.DataFrame:
 def _report(
     out: Path, pair: Sequence[Experiment], folds: Sequence[int], targets: list[str], truth: pd.DataFrame
 ) -> None:
-    """Print scores and times of both; the last line says which is ahead."""
+    """Print scores and times of both; the last line names the winner."""
     print(f"folds {', '.join(map(str, folds))}, in turns; headline: mean of {', '.join(targets)}")
     resampled, headlines, seconds = [], [], []
     for experiment in pair:
@@ -147,7 +147,7 @@ def devices(
     flags
         For `music-emotion train`, such as --data.root data.
     epochs
-        How many are timed, after a first one that is not.
+        Number of timed epochs, after an untimed first one.
     """
     medians = {}
     for device in ("CPU", "GPU") if torch.cuda.is_available() else ("CPU",):

@@ -12,7 +12,7 @@ from music_emotion.experiment_files import lay_over, read_differences
 
 
 def _unchecked(given: dict[str, Any], _validate: Any) -> Experiment:
-    return Experiment.model_construct(**given)  # alone, they may contradict the defaults
+    return Experiment.model_construct(**given)  # not validated: alone, flags may contradict the defaults
 
 
 Share = Annotated[float, Parameter(validator=validators.Number(gte=0, lte=1))]
@@ -21,10 +21,10 @@ ExperimentFlags = Annotated[Experiment, WrapValidator(_unchecked), Parameter(nam
 
 
 def given_settings(flags: Experiment) -> dict[str, Any]:
-    """The settings that flags give, nested like `Experiment`, without the defaults."""
+    """Settings that the user gave as flags, nested like `Experiment`, without the defaults."""
     return flags.model_dump(exclude_unset=True, warnings=False)
 
 
 def experiment_of(file: Path, flags: Experiment) -> Experiment:
-    """Build the experiment of a file, with settings that flags give in place of the file's."""
+    """Build the experiment of a file; settings given as flags override the file's."""
     return build_experiment(lay_over(read_differences(file), given_settings(flags)), "command line")

@@ -20,7 +20,7 @@ from music_emotion.files import InputError, write_table
 @Parameter(name="*")
 @dataclass(frozen=True)
 class AudioFlags:
-    """How clips are found, cut and read.
+    """Flags for finding, cutting and reading clips.
 
     Attributes
     ----------
@@ -29,12 +29,12 @@ class AudioFlags:
     window
         Cut every clip into windows of so many seconds, each of which becomes a clip.
     hop
-        Seconds from one window's start to the next one's; a window by default.
+        Seconds from the start of one window to the next; by default the window's length.
     jobs
         Worker processes; -1 for one per core.
     scheduler
-        Address of a Dask scheduler, tcp://..., whose workers then do the work. They must see audio
-        and output in the same places.
+        Address of a Dask scheduler, tcp://..., whose workers then do the work. Audio and output must
+        have the same paths on all of them.
     max_failed
         Largest share of clips that may fail, 0 to 1.
     """
@@ -66,7 +66,7 @@ def extract(
         `label` makes a genre set, target columns make an emotion set. Or a folder of audio with
         one sub-folder per class.
     out
-        Root of the layout to write into.
+        Root folder of the layout to write.
     split
         The split the clips belong to.
     task
@@ -116,7 +116,7 @@ def statistics_of_audio(
 def statistics_of_arrays(root: Path, *, out: Path, task: Task = "emotion", split: Split = "train") -> None:
     """Write one row of named statistics for every full-rate array of the competition's layout.
 
-    Statistics that arrays do not determine, such as zero crossings or absolute loudness, are left out.
+    Statistics that need the waveform, such as zero crossings or absolute loudness, are left out.
 
     Parameters
     ----------
@@ -162,11 +162,11 @@ def predict(
     window
         Length of the windows over time, in seconds.
     hop
-        Seconds from one window's start to the next one's.
+        Seconds from the start of one window to the next.
     picture
         Draw genres and targets above the spectrogram and the beats.
     """
-    from music_emotion.listen.predict import Sliding  # with torch, which extraction does without
+    from music_emotion.listen.predict import Sliding  # imports torch, which extraction does not need
     from music_emotion.listen.songs import predict_songs
     from music_emotion.plots import draw_timeline
     from music_emotion.training.accelerator import make_accelerator

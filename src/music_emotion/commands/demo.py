@@ -1,4 +1,4 @@
-"""The whole pipeline on synthesised music: from audio to a checked submission and a bundle for Kaggle."""
+"""The whole pipeline on synthesised music, from audio to a checked submission and a Kaggle bundle."""
 
 import time
 from pathlib import Path
@@ -33,7 +33,7 @@ def demo(
     out
         Folder for everything the demo writes. Interrupted, the same command continues.
     clips
-        Number of labelled emotion clips, with a quarter as many test clips. As many clips have genres.
+        Number of labelled emotion clips. There are a quarter as many test clips, and as many genre clips.
     seconds
         Length of a clip.
     genre_epochs
@@ -82,7 +82,7 @@ def _report(data: DataSection, runs: Path, out: Path) -> None:
     """Print scores beside those of the best single statistic, and the size of what was written."""
     clips = load_clip_set(data, "emotion", "train")
     statistics = array_statistics(clips.store, clips.ids, FeatureSettings())
-    statistics = statistics.loc[:, statistics.nunique() > 1]  # a constant one ranks nothing
+    statistics = statistics.loc[:, statistics.nunique() > 1]  # constant ones have no rank correlation
     pooled = read_json(runs / "demo-multitask" / "scores.json")["pooled"]
     genre = read_json(runs / "demo-pretrain" / "scores.json")["pooled"]
     print(f"\n{'target':<14} {'network, out-of-fold':>26}   best single statistic of a clip")

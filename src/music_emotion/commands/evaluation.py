@@ -1,4 +1,4 @@
-"""From finished runs to blends, submissions, comparisons and reports."""
+"""Commands that blend, submit, compare and report finished runs."""
 
 import shlex
 from datetime import date
@@ -38,7 +38,7 @@ def blend(
     shrinkage
         For emotion runs: 0 takes the fitted weights, 1 equal ones.
     choose
-        For emotion runs: leave out those that do not raise the score; members.csv lists what each gave.
+        For emotion runs: leave out those that do not raise the score; members.csv lists all contributions.
     runs
         Folder of all runs.
     """
@@ -67,7 +67,7 @@ def submit(
     blended
         Directory of a blend, or of one run.
     sample
-        The competition's sample_submission.csv; decides header, id form and row order.
+        The competition's sample_submission.csv, which determines header, id form and row order.
     name
         Name of the submission; the run's by default.
     out
@@ -113,9 +113,9 @@ def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: b
     one, other
         Directories of runs on the same clips, such as runs/multitask.
     headline
-        Targets whose mean decides; all without it. For genres macro F1 decides.
+        Targets whose mean is compared; all by default. For genres, macro F1 is compared.
     common
-        Compare also unfinished runs and those of other clips, on the clips that both have predicted.
+        Also compare unfinished runs and runs on different clips, on the clips that both have predicted.
     """
     print(compare_runs(one, other, headline, common))
 
@@ -142,11 +142,11 @@ def report(
     out
         The page.
     default
-        The run that others are compared with; one of the default experiment without it.
+        The run that others are compared with; by default a run of the default experiment.
     headline
-        Targets whose mean sorts the runs and is compared; all without it.
+        Targets whose mean sorts the runs and is compared; all by default.
     ablations
-        Runs, each of which gets a table of those that differ from it in one setting or two.
+        For each of these runs, add a table of the runs that differ from it in one or two settings.
     """
     known = read_report(runs, submissions)
     command = ["music-emotion", "report"]

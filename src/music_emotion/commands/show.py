@@ -111,7 +111,7 @@ def activations(
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     out: Path = Path("pictures"),
 ) -> None:
-    """Draw the response of a network's first layers to the middle of a clip.
+    """Draw the activations of a network's first layers for the middle of a clip.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def activations(
     split
         Training or test split.
     features
-        How an audio file becomes features: give the settings the network was trained with.
+        How an audio file becomes features; give the settings the network was trained with.
     out
         Folder for the picture.
     """
@@ -174,9 +174,9 @@ class ClipArrays:
     beat_synchronous : np.ndarray [shape=(140, n_spans)]
         The same, one column per span between beats.
     settings : FeatureSettings
-        How both were extracted.
+        Settings of the extraction of both.
     span_edges_seconds : np.ndarray [shape=(n_spans + 1,)] or None
-        Where the spans begin and end; None for clips of which there is no audio.
+        Borders of the spans; None for clips without audio.
     """
 
     name: str
@@ -188,11 +188,11 @@ class ClipArrays:
 
     @property
     def frame_seconds(self) -> float:
-        """From one full-rate frame to the next."""
+        """Seconds from one full-rate frame to the next."""
         return self.settings.hop_length / self.settings.sample_rate_hz
 
     def at_rate(self, rate: Rate) -> np.ndarray:
-        """The array that a network of a rate reads."""
+        """The array at the given rate."""
         return self.full if rate == "full" else self.beat_synchronous
 
 
@@ -204,18 +204,18 @@ def read_clip_arrays(
     Parameters
     ----------
     clip : str
-        An id, which is digits alone, or the path of an audio file.
+        An id (digits only), or the path of an audio file.
     root : Path
-        Holds the competition's layout; used for ids only.
+        Root folder of the competition's layout; used for ids only.
     task, split
-        Where in the layout.
+        Set and split of an id.
     settings : FeatureSettings
-        For audio only: a set's arrays were extracted as its `settings.json` says.
+        Used for audio only; a set's own settings are in its `settings.json`.
 
     Raises
     ------
     InputError
-        For an id the split does not have, or a file that is not audio.
+        For an id that is not in the split, or a file that is not audio.
     """
     if clip.isascii() and clip.isdigit():
         clip_id, folder = int(clip), find_set(root, task)
@@ -247,7 +247,7 @@ def _array(clip_id: int, folder: Path, split: Split) -> np.ndarray:
 
 
 def _labels(clip_id: int, folder: Path, split: Split, task: Task) -> str:
-    """The labels of a clip in words, whatever their range; empty if there are none."""
+    """Format the labels of a clip; empty if there are none."""
     path = folder / f"{split}_labels.txt"
     if not path.exists():
         return ""
@@ -283,7 +283,7 @@ def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
             raise InputError(f"{path} is not a table of metrics: {error}.") from None
         if missing := sorted({"epoch", "train_loss", "learning_rate"} - set(table)):
             raise InputError(f"{path} has no column {' or '.join(missing)}, so it holds no metrics.")
-        # a training that has not been validated yet lacks two columns
+        # before the first validation, two columns are missing
         table = table.reindex(columns=table.columns.union(["valid_loss", "score"]))
         tables[path.parent.relative_to(directory).as_posix()] = table.set_index("epoch")
     if not tables:
@@ -295,7 +295,7 @@ def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
 
 
 def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
-    """Read a finished genre run's scores, in words, and its confusion matrix.
+    """Read a finished genre run's confusion matrix, with a title that states its scores.
 
     Raises
     ------

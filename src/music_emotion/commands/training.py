@@ -23,17 +23,17 @@ from music_emotion.training.loop import NEAR_ZERO, overfit_batch
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TrainingFlags:
-    """Options of a training that are no settings of its experiment.
+    """Options of a training that are not settings of its experiment.
 
     Attributes
     ----------
     runs
         Folder of all runs.
     overfit_batch
-        Only check that the network can overfit one batch.
+        Only check whether the network can overfit one batch.
     check_shift
         Only check whether a classifier can tell test clips from training clips, and by which
-        statistics. If it can, the out-of-fold score may not carry over.
+        statistics. If it can, test scores may differ from the out-of-fold score.
     tracker
         Log every epoch to a tracker of Accelerate, such as tensorboard.
     """
@@ -77,7 +77,7 @@ def train(
     only_fold: int | None = None,
     flags: TrainingFlags = TrainingFlags(),
 ) -> None:
-    """Train an experiment, all its folds or repeats, and score it.
+    """Train all folds or repeats of an experiment, and score it.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def train(
     experiment
         Settings in place of the file's.
     only_fold
-        Train this fold of every seed alone.
+        Train only this fold of every seed.
     flags
         Options that are no settings of the experiment.
     """
@@ -116,7 +116,7 @@ def _train(
 
 
 def _check(experiment: Experiment, flags: TrainingFlags, accelerator: Accelerator) -> None:
-    """Try to overfit one batch, or compare test clips with training clips, and print the result."""
+    """Check that one batch can be overfitted, or compare test with training clips; print the result."""
     clips, test = load_sets(experiment, accelerator)
     if not flags.overfit_batch:
         if accelerator.is_main_process:
@@ -138,16 +138,16 @@ def study(
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     runs: Path = Path("runs"),
 ) -> None:
-    """Train every row of a study, and print and save its table; a finished row is not trained again.
+    """Train every unfinished row of a study, and print and save its table.
 
     Parameters
     ----------
     file
         Name of a built-in study, such as optimisers, or path of a study file.
     experiment
-        Settings of all rows, in place of those of the experiment that the study varies.
+        Settings of all rows; they override those of the study's experiment.
     runs
-        Folder of all runs; the rows are in runs/<study>. Processes that see it share them.
+        Folder of all runs; the rows are in runs/<study>. Processes that see this folder share the rows.
     """
     settings: dict[str, Any] = {}
     for section, given in given_settings(experiment).items():
@@ -162,7 +162,7 @@ def study(
 
 
 def print_table(table: pd.DataFrame, folder: Path) -> None:
-    """Print a study's table, and of a search the best experiment."""
+    """Print a study's table, and for a search the best experiment."""
     shown = table.drop(columns=["low", "high", "problem"], errors="ignore")
     print(f"\n{shown.to_string(index=False, float_format='{:.4g}'.format)}\n")
     print(f"The table is {folder / 'table.csv'}; each row's run lies beside it.")

@@ -1,1 +1,1 @@
-"""The bundle for Kaggle, what its kernel runs, and the push."""
+"""Kaggle: package a bundle, push it, and run it in the kernel."""

@@ -23,8 +23,8 @@ _LOGIN = "put a token from kaggle.com/settings into ~/.kaggle/access_token, or s
 _NO_LOGIN = f"there are no credentials; {_LOGIN}."
 _INSTALL = "Run: pip install --upgrade 'music-emotion[kaggle]'"
 
-# Pattern of a failure's words, and what the user can do; the first that matches counts. The words begin with
-# the HTTP status, "network", or the name of the exception.
+# Regular expression for the text of a failure, and what the user can do. The first match counts. The text
+# begins with the HTTP status, "network", or the name of the exception.
 TROUBLES = {
     "^SystemExit": _NO_LOGIN,
     "^(Type|Attribute)Error": f"this version of the package kaggle does not fit. {_INSTALL}",
@@ -60,7 +60,8 @@ class KaggleFailure(InputError):
     Attributes
     ----------
     kind : {"absent", "passing", "final"}
-        Whether the thing does not exist or is not ours to see, the trouble may pass by itself, or neither.
+        "absent": the object does not exist, or the user may not see it. "passing": the failure may be
+        temporary. "final": any other failure.
     """
 
     def __init__(self, sentence: str, kind: str = "final") -> None:
@@ -86,11 +87,11 @@ def ask(
     about : str
         The dataset, kernel or competition, for messages.
     arguments : mapping
-        Of the call, by name.
+        Keyword arguments of the call, as JSON can hold them.
     folder : Path
         Working directory of the child.
     environment : mapping of str to str
-        The child's, in which Kaggle's package finds its credentials.
+        Environment of the child, in which Kaggle's package finds its credentials.
     seconds : float
         Time limit.
     keep_open : sequence of int
@@ -99,7 +100,7 @@ def ask(
     Raises
     ------
     KaggleFailure
-        With what to do about it, and without secrets.
+        When the call fails or exceeds its time. The message says what to do and contains no secrets.
     """
     place = f"{call} ({about})"
     if cause := _what_is_missing(environment):
@@ -134,7 +135,7 @@ def ask(
 def _what_is_missing(environment: Mapping[str, str]) -> str | None:
     try:
         found = version("kaggle")
-        version("six")  # which it needs, but does not ask for
+        version("six")  # a dependency that kaggle does not declare
     except PackageNotFoundError as absent:
         return f"the package {absent.name} is not installed. {_INSTALL}"
     if [int(number) for number in re.findall(r"\d+", found)[:3]] < [2, 2, 5]:
@@ -143,17 +144,17 @@ def _what_is_missing(environment: Mapping[str, str]) -> str | None:
 
 
 def scrub(text: str, environment: Mapping[str, str]) -> str:
-    """Blank the credentials that Kaggle's package would use, and whatever looks like one."""
+    """Replace the credentials of Kaggle's package, and text that looks like credentials, by asterisks."""
     for secret in _secrets(environment):
         text = text.replace(secret, "***")
     text = re.sub(r"(?i)(authorization['\"]?\s*[:=]\s*).*", r"\1***", text)
     text = re.sub(r"\b(Basic|Bearer)\s+[\w.~+/=-]+", r"\1 ***", text)
-    # whoever has the signed address of an upload or a download may use it
+    # signed URLs of uploads and downloads work for anyone who has them
     return re.sub(r"\bKGAT_\w+|(?<=\?)[\w.-]+=[^\s'\")]*", "***", text)
 
 
 def warn_of_readable_credentials(environment: Mapping[str, str]) -> list[str]:
-    """Sentences on files of credentials that other users can read."""
+    """Return a warning for each file of credentials that other users can read."""
     return [
         f"{path} is readable by others, who can submit in your name. Run: chmod 600 {path}"
         for path in _credential_files(environment)
@@ -175,13 +176,13 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
     users = [environment.get("KAGGLE_USERNAME", "")]
     keys = [environment.get(name, "") for name in ("KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLE_TOKEN")]
     for path in [*map(Path, filter(None, keys)), *_credential_files(environment)]:
-        with suppress(OSError, ValueError):  # does not exist, is not ours to read, or is a token and no path
+        with suppress(OSError, ValueError):  # missing, not readable, or a token and not a path
             text = path.read_text(encoding="utf-8")
             if path.suffix != ".json":
                 keys.append(text)
             elif isinstance(held := json.loads(text), dict):
                 users.append(str(held.pop("username", "")))
                 keys += [value for value in held.values() if isinstance(value, str)]
-    keys = [key.strip() for key in keys if len(key.strip()) >= 6]  # a shorter one would blank ordinary words
+    keys = [key.strip() for key in keys if len(key.strip()) >= 6]  # shorter ones would blank ordinary words
     keys += [base64.b64encode(f"{user}:{key}".encode()).decode() for user in users for key in keys]
     return sorted(keys, key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""Package a bundle for Kaggle: a flat dataset of code, with models or a plan to train them, and a kernel."""
+"""Package a bundle for Kaggle: a dataset of code with models or a training plan, and a kernel."""
 
 import hashlib
 import json
@@ -44,8 +44,8 @@ def package(
 ) -> None:
     """Write build/<name>/dataset and build/<name>/kernel.
 
-    The kernel predicts the test clips with a blend. With --hours it first trains there: what the blend was
-    made of, or the given experiments. The same contents give the same bytes on every machine.
+    The kernel predicts the test clips with a blend. With --hours it first trains the blend's members or the
+    given experiments on Kaggle. The same contents give the same bytes on every machine.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def package(
     plan = None if hours is None else plan_training(what, name, hours, resume)
     build = out / name
     with alone_at(build, "give another --name"):
-        for left in build.glob(f"{_BUILDING}*"):  # by a packaging that was killed
+        for left in build.glob(f"{_BUILDING}*"):  # left by a killed packaging
             shutil.rmtree(left)
         build.mkdir(parents=True, exist_ok=True)
         try:
@@ -120,7 +120,7 @@ def _check_predicts(what: tuple[Path, ...], resume: str | None) -> None:
 def _write_files(
     folder: Path, name: str, contents: dict[str, Any], about: dict[str, Any], metadata: dict[str, Any]
 ) -> str:
-    """Complete the dataset and write the kernel; return the hash that identifies the bundle everywhere."""
+    """Complete the dataset and write the kernel; return the hash that identifies the bundle."""
     dataset = folder / "dataset"
     write_package(dataset / PACKAGE)
     contents["files"] = {
@@ -144,7 +144,7 @@ def write_package(path: Path) -> None:
     Parameters
     ----------
     path : Path
-        The archive. Its members are sorted and as in a wheel, without times of their own.
+        The archive. Its members are laid out as in a wheel, sorted, with a fixed date.
     """
     package = Path(__file__).parents[1]
     folders = {
@@ -160,7 +160,7 @@ def write_package(path: Path) -> None:
     }
     with ZipFile(path, "w") as archive:
         for name in sorted(members):
-            member = ZipInfo(name)  # of 1980, and stored, since versions of zlib compress differently
+            member = ZipInfo(name)  # dated 1980; uncompressed, since zlib versions differ
             member.create_system, member.external_attr = 3, 0o644 << 16
             archive.writestr(member, members[name].read_bytes())
 
@@ -168,26 +168,26 @@ def write_package(path: Path) -> None:
 def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
     """Copy the models of a blend's networks, and the folds of its classical runs, into the dataset.
 
-    Kaggle has neither the groups nor our splitter, so each classical run takes a table of every clip's fold,
-    one column per seed.
+    Classical runs are fitted again on Kaggle, where the groups are missing. So each gets a table with the
+    fold of every clip, one column per seed.
 
     Parameters
     ----------
     blended : Path
         ``runs/<blend>``.
     dataset : Path
-        Folder of the files.
+        Folder to copy to.
 
     Returns
     -------
     dict
-        For the manifest: the ``recipe``; ``models``, run to files; ``refits``, run to its experiment and
-        the file of its folds.
+        Entries of the manifest: the ``recipe``; ``models``, run to files; ``refits``, run to its experiment
+        and the file of its folds.
 
     Raises
     ------
     InputError
-        When the directory is not of a blend, a run has changed since, or lacks a fold.
+        When the directory is not a blend's, or a run has changed since the blend or lacks a fold.
     """
     recipe = read_recipe(blended)
     check_current(blended, recipe)
@@ -217,7 +217,7 @@ def check_dataset(folder: Path) -> None:
     Raises
     ------
     InputError
-        Naming the file, and what to change.
+        When there is such a file. The message names it and what to change.
     """
     paths = sorted(folder.iterdir())
     for path in paths:

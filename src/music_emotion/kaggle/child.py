@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-# Each call takes the package's `KaggleApi` and arguments that JSON can hold. Paths of uploads are relative to
-# the bundle's folder, since Kaggle's notes on unfinished uploads are named after them.
+# Each call takes a `KaggleApi` and arguments that JSON can hold. Paths of uploads are relative to the
+# bundle's folder, since Kaggle's package names its records of unfinished uploads after them.
 CALLS: dict[str, Callable[..., Any]] = {
     "dataset status": lambda api, dataset: json.loads(api.dataset_status(dataset, format="json")),
     "dataset files": lambda api, dataset: {
@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 def _fields(answer: Any, *names: str) -> dict[str, Any]:
     values = {name: getattr(answer, name) for name in names}
-    return {name: getattr(value, "name", value) for name, value in values.items()}  # of an enum, its name
+    return {name: getattr(value, "name", value) for name, value in values.items()}  # an enum's name
 
 
 def _check_dataset(answer: Any) -> None:
@@ -59,7 +59,7 @@ def _check_kernel(answer: Any) -> dict[str, Any]:
 
 
 def _check_submission(answer: Any) -> str:
-    if answer.message == "Could not submit to competition":  # the package's own words for a failed upload
+    if answer.message == "Could not submit to competition":  # the package's message for a failed upload
         raise ValueError(answer.message)
     return str(answer.message)
 
@@ -72,7 +72,7 @@ def main(call: str, arguments: Mapping[str, Any], seconds: float) -> None:
     call, arguments
         As for `api.ask`.
     seconds : float
-        Time limit of this process, which also ends it when the parent was killed.
+        Time limit of this process. It also applies when the parent is killed.
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
     answers, progress = (os.fdopen(os.dup(number), "w", encoding="utf-8") for number in (1, 2))
@@ -80,7 +80,7 @@ def main(call: str, arguments: Mapping[str, Any], seconds: float) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
     def say(line: str, stream: Any) -> None:
-        with suppress(OSError):  # nobody reads any more; the call still comes to its end
+        with suppress(OSError):  # the parent has ended; finish the call anyway
             print(line, file=stream, flush=True)
 
     try:
@@ -96,13 +96,13 @@ def main(call: str, arguments: Mapping[str, Any], seconds: float) -> None:
         api = Api()
         api.authenticate()
         answer = json.dumps({"value": CALLS[call](api, **arguments)})
-    except BaseException as error:  # the package exits where it finds no credentials
+    except BaseException as error:  # the package exits without credentials
         answer = json.dumps({"words": _words(error)})
     say(answer, answers)
 
 
 def _words(error: BaseException) -> str:
-    """Return the HTTP status, "network", or the exception's name, and its message."""
+    """Return the text of a failure: HTTP status, "network" or the exception's name, and the message."""
     cause: BaseException | None = error
     while cause is not None and not hasattr(cause, "response"):
         cause = cause.__cause__ or cause.__context__

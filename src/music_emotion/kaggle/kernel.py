@@ -1,4 +1,4 @@
-"""What the kernel runs: predict the test clips with a bundle's blend, or train its plan first."""
+"""The work of the kernel: train the bundle's plan, if it has one, and predict the test clips."""
 
 import hashlib
 import os
@@ -38,28 +38,28 @@ OUTPUTS = ("submission.csv", "run.json")
 def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
     """Predict the test clips with a bundle, and write ``submission.csv`` and then ``run.json``.
 
-    A bundle holds a blend, or a plan that is trained first. Only a complete run has a ``run.json``.
+    A bundle holds a blend, or a plan that is trained first. ``run.json`` exists only after a complete run.
 
     Parameters
     ----------
     folder : Path
         Holds ``manifest.json`` and the files it lists, which the kernel's script has checked.
     inputs : Path
-        Where Kaggle mounts data; the competition's folders are looked for below it.
+        Folder where Kaggle mounts data. The competition's folders are searched for below it.
     working : Path
-        Gets the two files, and the ``runs/`` of a training.
+        Output folder for the two files, and for the ``runs/`` of a training.
 
     Raises
     ------
     InputError
-        When the data is missing, wrong, or of other clips than the blend's.
+        When the data is missing or wrong, or has other clips than the blend.
     """
     started = time.time()
-    for name in OUTPUTS:  # of an earlier run in the same place
+    for name in OUTPUTS:  # of an earlier run in the same folder
         (working / name).unlink(missing_ok=True)
     manifest = read_json(folder / "manifest.json")
     data = find_data(inputs, manifest["competition"])
-    # tensor cores, as on the T4, compute fast in half precision; the processes of all GPUs inherit this
+    # tensor cores, as on the T4, are fast in half precision; child processes inherit the variable
     halves = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (7, 0)
     precision = os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if halves else "no"
     with tempfile.TemporaryDirectory(prefix="music-emotion-") as scratch, chdir(scratch):
@@ -71,7 +71,7 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
         else:
             recipe = Recipe(**manifest["recipe"])
             sections, targets = _sections(manifest), recipe.targets
-        for section in sections:  # packs the arrays before several processes read them
+        for section in sections:  # pack the arrays before several processes read them
             set_folder = find_set(data, "emotion", section.rate)
             ids = load_clip_set(section, "emotion", "test", targets).ids
             form, sample = find_form(inputs, manifest["competition"], set_folder, targets, ids)
@@ -99,12 +99,12 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
 
 
 def find_data(inputs: Path, competition: str | None) -> Path:
-    """Find the folder that holds the data: the competition's, or else any that is attached.
+    """Find the folder of the data: the competition's, or else an attached dataset's.
 
     Raises
     ------
     InputError
-        When there is none, or there are several.
+        When there is no such folder, or there are several.
     """
     of_competition = [inputs / "competitions" / competition, inputs / competition] if competition else []
     tries: list[tuple[Path, Rate]] = [*((place, "full") for place in of_competition)]
@@ -123,14 +123,14 @@ def find_data(inputs: Path, competition: str | None) -> Path:
 
 
 def lay_out(folder: Path, manifest: Mapping[str, Any], data: Path) -> None:
-    """Link the data and the bundle's files into the current folder, which experiments refer to."""
+    """Link the data and the bundle's files into the current folder, where experiments expect them."""
     Path(PLACES["root"]).symlink_to(data)
     for name in manifest["files"]:
         Path(name).symlink_to(folder / name)
 
 
 def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:
-    """How the blend's runs read the data, once for each rate of arrays that they read."""
+    """Data settings of the blend's runs, one for each rate of arrays."""
     experiments = [read_card(Path(models[0])).experiment for models in manifest["models"].values()]
     experiments += [build_experiment(refit["experiment"], run) for run, refit in manifest["refits"].items()]
     sections = {experiment.data.rate: experiment.data for experiment in experiments}
@@ -140,10 +140,9 @@ def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:
 def find_form(
     inputs: Path, competition: str | None, set_folder: Path, targets: tuple[str, ...], ids: np.ndarray
 ) -> tuple[pd.DataFrame, str]:
-    """Read which rows and columns the leaderboard asks for, and check that the test clips fit.
+    """Read the rows and columns that the leaderboard requires, and check that the test clips match.
 
-    The sample submission is looked for in the competition's data and in the folders above the emotion set,
-    but not in other datasets.
+    The sample submission is searched for in the competition's data and in the folders above the emotion set.
 
     Parameters
     ----------
@@ -152,18 +151,18 @@ def find_form(
     competition : str or None
         Slug of the attached competition, if any.
     set_folder : Path
-        Of the emotion set that is predicted.
+        Folder of the emotion set that is predicted.
     targets : tuple of str
-        Targets that are predicted.
+        Names of the predicted targets.
     ids : np.ndarray [shape=(n,)], integer
         Ids of the test clips.
 
     Returns
     -------
     form : pd.DataFrame
-        As by `read_sample`.
+        As `read_sample` returns it.
     sample : str
-        The file it was read from, below `inputs`; "none" for the form of the competition's editions.
+        Path of the sample submission below `inputs`; "none" if there is none and the default form is used.
 
     Raises
     ------
@@ -186,27 +185,27 @@ def find_form(
 
 
 def predict_blend(recipe: Recipe, manifest: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Predict the test split with every run of a blend, and blend as the recipe says.
+    """Predict the test split with every run of a blend, and blend the predictions by the recipe.
 
-    Reads the data and the models in the current folder, and writes each model's predictions there.
+    Reads data and models from the current folder, and writes each model's predictions there.
 
     Parameters
     ----------
     recipe : Recipe
     manifest : mapping
-        The bundle's.
+        The bundle's manifest.
 
     Returns
     -------
     predictions : pd.DataFrame
         In the units of the targets, indexed by `Id`.
     facts : dict
-        For `run.json`.
+        Entries of `run.json`.
 
     Raises
     ------
     InputError
-        When the data is missing, wrong, or of other clips than the blend's; when a process failed.
+        When the data is missing or wrong, or has other clips than the blend; or when a process failed.
     """
     started = time.perf_counter()
     names = [name for models in manifest["models"].values() for name in models]
@@ -237,7 +236,7 @@ def _refit(refits: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, lis
     if not refits:
         return {}
     experiments = {run: build_experiment(refit["experiment"], run) for run, refit in refits.items()}
-    first = next(iter(experiments.values()))  # all runs of a blend are of the same clips
+    first = next(iter(experiments.values()))  # all runs of a blend have the same clips
     section = first.data.model_copy(update=PLACES | {"targets": targets})
     clips = load_clip_set(section, "emotion", "train")
     test = load_clip_set(section, "emotion", "test", clips.outputs)

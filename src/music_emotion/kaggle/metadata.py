@@ -10,8 +10,8 @@ from music_emotion.files import InputError, checked, package_data, read_json
 
 _SLUG = r"[a-z0-9]+(-[a-z0-9]+)*"
 Competition = Annotated[str, Field(pattern=f"^{_SLUG}$")]
-Reference = Annotated[str, Field(pattern=f"^[A-Za-z0-9]+([-_][A-Za-z0-9]+)*/{_SLUG}$")]  # no version
-# None of those that are retired: PyTorch there has no code for the P100.
+Reference = Annotated[str, Field(pattern=f"^[A-Za-z0-9]+([-_][A-Za-z0-9]+)*/{_SLUG}$")]  # without a version
+# Kaggle's accelerators, without retired ones: its PyTorch does not support the P100.
 Shape = Literal[
     "NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000", ""
 ]
@@ -53,7 +53,7 @@ class _Kernel(_Named):
     is_private: StrictBool
     enable_gpu: StrictBool
     enable_tpu: Literal[False] = False
-    enable_internet: Literal[False]  # without it, Kaggle's package turns it on
+    enable_internet: Literal[False]  # if absent, Kaggle's package enables it
     machine_shape: Shape = ""
     dataset_sources: list[Reference]
     competition_sources: list[Competition] = []
@@ -83,8 +83,8 @@ def make_metadata(
     owner : str
         User or organisation on Kaggle.
     dataset, kernel : str
-        Slugs: 6 to 50 of a-z, 0-9 and single hyphens; not the same. Titles are made from them, since Kaggle
-        makes the slug from the title, whatever the metadata say.
+        Two different slugs of 6 to 50 characters: a-z, 0-9 and single hyphens. Titles are made from them,
+        since Kaggle derives the slug from the title.
     competition : str or None
         Slug of the competition whose data the kernel reads.
     sources : sequence of str
@@ -95,12 +95,12 @@ def make_metadata(
     Returns
     -------
     dataset, kernel : dict
-        Of ``dataset-metadata.json`` and ``kernel-metadata.json``.
+        Contents of ``dataset-metadata.json`` and ``kernel-metadata.json``.
 
     Raises
     ------
     InputError
-        As `check_metadata` does.
+        As for `check_metadata`.
     """
     templates = [
         read_json(package_data("kaggle") / f"{kind}-metadata.json") for kind in ("dataset", "kernel")
@@ -119,19 +119,19 @@ def make_metadata(
 def check_metadata(
     dataset: Mapping[str, Any], kernel: Mapping[str, Any], remedy: str = "Correct it, or package again."
 ) -> None:
-    """Refuse metadata that Kaggle's package takes but Kaggle refuses, changes or runs otherwise.
+    """Refuse metadata that Kaggle's package accepts but Kaggle rejects, changes or runs differently.
 
     Parameters
     ----------
     dataset, kernel : mapping
-        Of ``dataset-metadata.json`` and ``kernel-metadata.json``.
+        Contents of ``dataset-metadata.json`` and ``kernel-metadata.json``.
     remedy : str
         The last sentence of the error.
 
     Raises
     ------
     InputError
-        Naming the file, the key, what it holds and what is wanted.
+        When a rule is broken. The message names the file, the key, its value and the expected value.
     """
     checked(_Dataset, dataset, "dataset-metadata.json", remedy)
     checked(_Kernel, kernel, "kernel-metadata.json", remedy)

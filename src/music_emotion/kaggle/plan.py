@@ -1,4 +1,4 @@
-"""The plan of a training on Kaggle: its experiments, their order, and its time limit."""
+"""The plan of a training on Kaggle: its experiments, their order and its time limit."""
 
 import re
 import shutil
@@ -16,22 +16,22 @@ from music_emotion.files import InputError
 from music_emotion.runs import read_experiment
 
 MOST_HOURS = 11.5  # Kaggle ends a run after 12 hours, counted from before the script begins
-PLACES = {"root": "data", "stores": "stores"}  # of the data, in the folder that the kernel works in
+PLACES = {"root": "data", "stores": "stores"}  # of the data, in the kernel's working folder
 _TRUNK = re.compile(r"(?P<name>[^/]+)/seed(?P<seed>\d+)/fold0/model\.safetensors$")
 
 
 class Plan(BaseModel):
-    """What a training kernel does.
+    """The work of a training kernel.
 
     Attributes
     ----------
     name : str
         Name of the final blend.
     hours : float
-        Time limit of the kernel; it submits what it has by then.
+        Time limit of the kernel, which then submits its best result so far.
     experiments : tuple of Experiment
-        In the order of training: classical, genre, then other emotion experiments. Paths are relative to the
-        folder that the kernel works in.
+        In the order of training: classical, genre, then other emotion experiments. Paths are relative to
+        the kernel's working folder.
     method : {"z-score", "rank"}
         Scale on which folds, seeds and runs are averaged.
     shrinkage : float
@@ -56,7 +56,7 @@ class Plan(BaseModel):
 
 
 def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | None) -> Plan:
-    """Plan the training of experiments, or of everything a blend was made of.
+    """Plan the training of experiments, or of all members of a blend.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | N
 
 
 def _is_experiment(path: Path) -> bool:
-    """Whether this is an experiment file or the name of a built-in experiment, and not a blend."""
+    """Whether this is an experiment file or the name of a built-in experiment, as opposed to a blend."""
     return path.suffix == ".toml" or (path.name == str(path) and not path.exists())
 
 
@@ -132,25 +132,25 @@ def _check_trainable(plan: Plan) -> None:
             )
     if not plan.emotion:
         raise InputError("No experiment predicts emotion, so there is nothing to submit. Add one that does.")
-    # an experiment without named targets learns all of them, which are known only where the data is
+    # an experiment without named targets learns all; only the data on Kaggle says which these are
     if len({frozenset(e.data.targets) for e in plan.emotion if e.data.targets}) > 1:
         raise InputError("The experiments have different data.targets. Give all the same, to blend them.")
 
 
 def add_plan(plan: Plan, dataset: Path) -> dict[str, Any]:
-    """Copy the files that the experiments name into the dataset; return the manifest's entry of the plan.
+    """Copy the experiments' files into the dataset; return the plan as an entry of the manifest.
 
     Raises
     ------
     InputError
-        When such a file does not exist.
+        When one of the files does not exist.
     """
     placed = tuple(_place(experiment, plan, dataset) for experiment in plan.experiments)
     return {"plan": plan.model_copy(update={"experiments": placed}).model_dump(mode="json")}
 
 
 def _place(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
-    """Copy an experiment's files into the dataset, and name them as the kernel finds them."""
+    """Copy an experiment's files into the dataset, and set their paths to those in the kernel."""
 
     def copied(key: str, path: str | Path | None) -> str | None:
         if path is None:
@@ -176,7 +176,7 @@ def _place(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
 
 
 def _planned_trunk(trunk: str | None, plan: Plan) -> str | None:
-    """Where the plan's own pretraining will write this trunk, if it makes it."""
+    """Path where a pretraining of the plan will write this trunk; None if none does."""
     match = _TRUNK.search(trunk or "")
     genres = [each for each in plan.experiments if each.task == "genre"]
     if match and any(each.name == match["name"] and int(match["seed"]) in each.seeds for each in genres):

@@ -25,7 +25,7 @@ _AT_WORK = {"QUEUED", "RUNNING", "NEW_SCRIPT"}
 
 @dataclass(frozen=True)
 class Wish:
-    """What to submit where.
+    """A submission to make.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Wish:
     message : str
         Description of the submission.
     way : {"file", "kernel"}
-        Upload the fetched CSV, or name the kernel's version, as code competitions ask for.
+        Upload the fetched CSV, or submit the kernel's version, as code competitions require.
     """
 
     competition: str
@@ -42,7 +42,7 @@ class Wish:
     way: Way = "file"
 
     def description(self, bundle: Bundle) -> str:
-        """The message, and what identifies this submission here and in Kaggle's list."""
+        """The message with a tag that identifies the submission in Kaggle's list."""
         return f"{self.message} [{self.way} {bundle.hash[:12]}]"
 
 
@@ -55,7 +55,7 @@ def push(
     waits: Annotated[Waits, Parameter(name="*")] = Waits(),  # noqa: B008 (frozen)
     dry_run: bool = False,
 ) -> None:
-    """Push a bundle, run its kernel, fetch and check its output; submit it where --competition says.
+    """Push a bundle, run its kernel, fetch and check its output; submit it to a --competition, if given.
 
     After an interruption the same command continues. Credentials are those of Kaggle's package: a token in
     ~/.kaggle/access_token or KAGGLE_API_TOKEN.
@@ -69,11 +69,11 @@ def push(
     message
         Description of the submission; the bundle's name by default.
     submit
-        Submit the fetched file, or the kernel itself, as code competitions ask for.
+        Submit the fetched file, or the kernel itself, as code competitions require.
     waits
         How long to wait.
     dry_run
-        Print what is left to do, as commands of Kaggle's own command line, and do nothing.
+        Only print the remaining steps, as commands of Kaggle's own command line.
     """
     if message and not competition:
         raise InputError("--message is given without --competition. Say where to submit.")
@@ -92,28 +92,28 @@ def push_bundle(
     environment: Mapping[str, str],
     say: Callable[[str], None],
 ) -> None:
-    """Do the steps that are not finished: upload, run, fetch, and submit if wished.
+    """Do the unfinished steps: upload, run, fetch, and submit if requested.
 
-    Finished steps are noted in ``build/<name>/push.json``. So an interrupted push continues, and nothing is
-    uploaded or submitted twice.
+    Finished steps are recorded in ``build/<name>/push.json``. So an interrupted push continues, and nothing
+    is uploaded or submitted twice.
 
     Parameters
     ----------
     bundle : Bundle
-        As by `read_bundle`.
+        From `read_bundle`.
     waits : Waits
-        How long to wait.
+        Time limits.
     wish : Wish or None
-        What to submit, if anything.
+        The submission to make, if any.
     environment : mapping of str to str
-        Where Kaggle's package finds its credentials, unless they are in its own files.
+        Environment in which Kaggle's package finds its credentials, unless they are in its own files.
     say : callable
-        Takes a line for the user.
+        Called with each line for the user.
 
     Raises
     ------
     InputError
-        When a step failed, with what to do about it.
+        When a step failed. The message says what to do.
     """
     with begin(bundle, waits, environment, say) as push:
         upload_dataset(push)
@@ -124,9 +124,9 @@ def push_bundle(
 
 
 def planned_commands(bundle: Bundle, wish: Wish | None) -> list[str]:
-    """Write what `push_bundle` would do as commands of Kaggle's own command line.
+    """List the remaining steps of `push_bundle` as commands of Kaggle's own command line.
 
-    A comment says where one depends on Kaggle's answer to another.
+    Comments mark commands that depend on Kaggle's answer to an earlier one.
     """
     steps = bundle.read_steps()
     pushed = steps.get("pushed", {"kernel": None, "version": None})
@@ -154,19 +154,19 @@ def planned_commands(bundle: Bundle, wish: Wish | None) -> list[str]:
 
 
 def upload_dataset(push: Push) -> None:
-    """Upload the bundle's files unless that is done, and wait until Kaggle has them ready.
+    """Upload the bundle's files unless that is done, and wait until the dataset is ready.
 
     Raises
     ------
     InputError
-        When Kaggle refused them, a file did not arrive, or they are not ready in time.
+        When Kaggle refused the files, a file did not arrive, or the dataset is not ready in time.
     """
     steps, ready_minutes = push.steps, push.waits.ready_minutes
     if "uploaded" not in steps:
         if "uploading" not in steps or not _upload_arrived(push, steps["uploading"]["base"]):
             _upload(push)
         push.note("uploaded")
-    if "ready" not in steps:  # until then a kernel would get the version before it
+    if "ready" not in steps:  # until then, a kernel would get the previous version
         push.note("ready", version=_await_version(push, steps["uploading"]["base"], ready_minutes))
 
 
@@ -177,7 +177,7 @@ def _upload(push: Push) -> None:
         state = _dataset_state(push)
         base = state["current_version_number"]
         call, notes = "dataset version", {"notes": f"bundle {bundle.hash}"}
-        if state["status"] not in {"ready", "failed"}:  # an upload beside an unfinished one is refused
+        if state["status"] not in {"ready", "failed"}:  # Kaggle refuses a second upload at the same time
             base = _await_version(push, 0, push.waits.ready_minutes)
     except KaggleFailure as failure:
         if failure.kind != "absent":  # Kaggle says 404, or 403 as for others' private datasets
@@ -220,10 +220,10 @@ def _await_version(push: Push, above: int, minutes: float) -> int:
 
 
 def _upload_arrived(push: Push, base: int) -> bool:
-    """Whether an upload that was interrupted here was finished on Kaggle all the same."""
+    """Whether an upload that was interrupted here still completed on Kaggle."""
     dataset = push.bundle.dataset
     if any(push.temporary.rglob("*.json")):
-        return False  # notes on unfinished uploads, which Kaggle's package removes at its end
+        return False  # records of unfinished uploads, which Kaggle's package removes at the end
     try:
         _await_version(push, base, push.waits.grace_minutes)
     except InputError as error:
@@ -240,8 +240,8 @@ def push_kernel(push: Push, need_version: bool) -> None:
     ----------
     push : Push
     need_version : bool
-        Push again where the answer to an earlier push was lost, and with it the version's number, which
-        Kaggle does not tell later.
+        Push again if the answer to an earlier push was lost, since only that answer contains the version
+        number.
 
     Raises
     ------
@@ -257,7 +257,7 @@ def push_kernel(push: Push, need_version: bool) -> None:
         push.note("pushed", kernel=kernel_hash, version=None)
         return
     push.forget("ran", "pushed")
-    # only of a first push does the bundle's hash in run.json show that it arrived
+    # the bundle's hash in run.json proves arrival only for a first push
     with push.attempt("pushing", kernel=kernel_hash, first=not pushing):
         answer = push.call("kernel push", kernel)
     if not answer["url"].lower().endswith(f"/{kernel}".lower()):
@@ -270,14 +270,14 @@ def push_kernel(push: Push, need_version: bool) -> None:
 
 
 def _push_arrived(push: Push, pushed_at: float) -> bool:
-    """Whether a push whose answer was lost reached Kaggle all the same."""
+    """Whether a push whose answer was lost still reached Kaggle."""
 
     def look() -> bool | None:
         try:
             status, _ = _kernel_state(push)
             if status in _AT_WORK or (status == "COMPLETE" and _fetch(push)):
                 return True
-        except InputError as error:  # otherwise the output of an earlier run
+        except InputError as error:  # otherwise it is the output of an earlier run
             if isinstance(error, KaggleFailure) and error.kind != "absent":
                 raise
         return False if time.time() >= pushed_at + 60 * push.waits.grace_minutes else None
@@ -291,11 +291,11 @@ def await_run(push: Push) -> None:
     Raises
     ------
     InputError
-        When the run failed, was of another bundle, or is not over in time.
+        When the run failed, belongs to another bundle, or did not end in time.
     """
     bundle, output, minutes = push.bundle, push.bundle.folder / "output", push.waits.run_minutes
     if "ran" in push.steps:
-        with suppress(InputError):  # changed since, so it is fetched again
+        with suppress(InputError):  # if the output has changed, fetch it again
             check_output(output, bundle.hash)
             return
     try:
@@ -318,14 +318,14 @@ def await_run(push: Push) -> None:
 
 
 def _look_at_run(push: Push) -> dict[str, Any] | None:
-    """Fetch the output of a finished run. For a while, Kaggle may show the state of the run before it."""
+    """Fetch the output of a finished run. At first, Kaggle may still show the state of the previous run."""
     pushing = push.steps["pushing"]
     status, message = _kernel_state(push)
     if status in _AT_WORK:
         pushing["began"] = True
         return None
     trusted = "began" in pushing or time.time() >= pushing["at"] + 60 * push.waits.grace_minutes
-    # after a first push, the bundle's hash in run.json is proof enough
+    # after a first push, the bundle's hash in run.json suffices
     if not trusted and not (pushing["first"] and status == "COMPLETE"):
         return None
     try:
@@ -344,7 +344,7 @@ def _kernel_state(push: Push) -> tuple[str, str]:
 
 
 def _fetch(push: Push, only_log: bool = False) -> dict[str, Any]:
-    """Fetch the output, check it, and only then move it to ``output/``; return what run.json holds."""
+    """Fetch and check the output, then move it to ``output/``; return the content of ``run.json``."""
     kernel, output, run = push.bundle.kernel, push.bundle.folder / "output", {}
     with tempfile.TemporaryDirectory(dir=push.temporary.resolve()) as fetched:
         push.call("kernel output", kernel, kernel=kernel, folder=fetched, pattern=_OUTPUTS)
@@ -361,7 +361,7 @@ def _fail(push: Push, status: str, message: str) -> dict[str, Any]:
     if status.startswith("CANCEL"):
         raise RunFailed(f"The run of {kernel} was cancelled ({status}). The same command runs it again.")
     words = f" Kaggle says: {message.strip()}" if message else ""
-    with suppress(KaggleFailure):  # what matters is that the run failed
+    with suppress(KaggleFailure):  # report the failed run even without its log
         _fetch(push, only_log=True)
     for path in output.glob("*.log"):
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -375,12 +375,12 @@ def _fail(push: Push, status: str, message: str) -> dict[str, Any]:
 
 
 def submit_output(push: Push, wish: Wish) -> None:
-    """Submit unless Kaggle lists the submission already, confirm it, and wait for its score.
+    """Submit unless Kaggle already lists the submission, confirm it, and wait for its score.
 
     Raises
     ------
     InputError
-        When Kaggle refused it, does not list it, or could not score it.
+        When Kaggle refused the submission, does not list it, or could not score it.
     """
     key, minutes = f"{wish.competition}: {wish.description(push.bundle)}", push.waits.score_minutes
     if f"submitted to {key}" not in push.steps:
@@ -403,7 +403,7 @@ def _submit(push: Push, wish: Wish) -> None:
     seconds = 60 * push.waits.upload_minutes
     said = push.call(call, competition, seconds, competition=competition, message=message, **what).strip()
     push.say(f"Kaggle says: {said or 'nothing'}")
-    # the answer is free text, so only the list is proof
+    # the answer is free text, so check Kaggle's list
     taken = "uccessfully submitted" in said
     if not push.poll(partial(_find, push, wish), push.waits.grace_minutes if taken else 0):
         raise InputError(

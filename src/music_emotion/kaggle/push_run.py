@@ -1,4 +1,4 @@
-"""Shared parts of a push: the bundle, finished steps, calls, waiting, and the check of the output."""
+"""The state of a push: the bundle, finished steps, calls with retries, and the check of the output."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class RunFailed(InputError):
-    """The kernel's output shows that its run is of no use, however often it is fetched."""
+    """The kernel's run failed, so fetching its output again would not help."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Bundle:
     folder : Path
         ``build/<name>``.
     hash : str
-        The bundle's own hash.
+        Hash that identifies the bundle.
     sizes : dict of str to int
-        Bytes of every file that is to be on Kaggle.
+        Size of every file of the dataset, in bytes.
     dataset, kernel : str
         ``owner/slug`` of each.
     kernel_hash : str
@@ -48,12 +48,12 @@ class Bundle:
     kernel_hash: str
 
     def read_steps(self) -> dict[str, dict[str, Any]]:
-        """Read the finished steps of this bundle's push, by name; those of another bundle do not count.
+        """Read the finished steps of this bundle's push, by name; ignore those of another bundle.
 
         Raises
         ------
         InputError
-            When ``push.json`` does not hold steps.
+            When ``push.json`` is damaged.
         """
         path = self.folder / "push.json"
         held = read_object(path) if path.exists() else {"steps": {}}
@@ -68,7 +68,7 @@ def read_bundle(folder: Path) -> Bundle:
     Raises
     ------
     InputError
-        When a file is missing, changed or not listed, or the metadata cannot be pushed.
+        When a file is missing, changed or not listed in the manifest, or the metadata breaks a rule.
     """
     dataset, kernel_file = folder / "dataset", folder / "kernel" / "kernel-metadata.json"
     if not (dataset / "manifest.json").is_file():
@@ -92,7 +92,7 @@ def read_bundle(folder: Path) -> Bundle:
 def _check_files(dataset: Path, files: Mapping[str, Any]) -> None:
     held = {path.name for path in dataset.iterdir()}
     extra = held - {*files, "manifest.json", "dataset-metadata.json"}
-    if extra:  # Kaggle's package uploads all it finds
+    if extra:  # Kaggle's package would upload them
         raise InputError(f"{dataset} holds unlisted files: {first_five(sorted(extra))}. Remove them.")
     for name, facts in files.items():
         if name not in held or _sha256(dataset / name) != facts["sha256"]:
@@ -105,7 +105,7 @@ def _sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Waits:
-    """How long a push waits.
+    """Time limits of a push.
 
     Attributes
     ----------
@@ -116,19 +116,19 @@ class Waits:
     run_minutes : float
         Longest wait for the kernel's run, queueing included; Kaggle ends a run after 12 hours.
     score_minutes : float
-        Longest wait for the score of a submission; 0 looks once.
+        Longest wait for the score of a submission; 0 asks once.
     grace_minutes : float
-        How long to tolerate what passes by itself: something new that is not found yet, the state of an
-        earlier run or version, a server error.
+        How long to retry after temporary failures: a new dataset or kernel that is not found yet, the
+        state of an earlier run or version, or a server error.
     call_seconds : float
-        Longest call that uploads nothing.
+        Time limit of a call that uploads nothing.
     poll_seconds : float
-        Pause between two looks.
+        Pause between two calls while waiting.
 
     Raises
     ------
     InputError
-        When one is negative, or no time is left for an upload or a call.
+        When one is negative, or an upload or a call has no time.
     """
 
     upload_minutes: float = 120.0
@@ -146,18 +146,18 @@ class Waits:
 
 
 class Push:
-    """A push in progress; made by `begin`.
+    """A push in progress, created by `begin`.
 
     Attributes
     ----------
     bundle : Bundle
     waits : Waits
     environment : mapping of str to str
-        For Kaggle's package.
+        Environment of Kaggle's package.
     say : callable
-        Takes a line for the user.
+        Called with each line for the user.
     steps : dict
-        Finished steps by name; each is on disk as soon as it is finished.
+        Finished steps by name, as in ``push.json``.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Push:
         lock: int | None = None,
     ) -> None:
         self.bundle, self.waits, self.say, self.steps = bundle, waits, say, bundle.read_steps()
-        # Kaggle's notes on unfinished uploads outlive a reboot here, and are never those of another bundle.
+        # Kaggle's records of unfinished uploads survive a reboot here, and belong to this bundle alone.
         self.temporary = bundle.folder / ".uploads"
         self.environment = {**environment, "TMPDIR": str(self.temporary.resolve())}
         self._lock, self._last = lock, ""
@@ -187,7 +187,7 @@ class Push:
 
     @contextmanager
     def attempt(self, step: str, **values: Any) -> Iterator[None]:
-        """Note that a step begins; a later push then first asks whether it arrived, unless it was refused."""
+        """Record the start of a step, so that a later push can check if it arrived; forget it if refused."""
         self.note(step, **values)
         try:
             yield
@@ -197,12 +197,12 @@ class Push:
             raise
 
     def call(self, call: str, about: str, seconds: float = 0.0, **arguments: Any) -> Any:
-        """Ask Kaggle for something, as `api.ask` does.
+        """Call Kaggle's API, as `api.ask` does.
 
         Raises
         ------
         KaggleFailure
-            With what to do about it.
+            When the call fails. The message says what to do.
         """
         seconds = seconds or self.waits.call_seconds
         keep_open = [self._lock] if self._lock is not None and os.name == "posix" else []
@@ -215,29 +215,29 @@ class Push:
         self._last = state
 
     def tidy(self) -> None:
-        """Remove temporary files, except Kaggle's notes on an upload that can still be resumed."""
+        """Remove temporary files, except Kaggle's records of an upload that can be resumed."""
         if "uploading" not in self.steps or "uploaded" in self.steps:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
     def poll(self, look: Callable[[], T | None], minutes: float) -> T | None:
-        """Call `look` until it returns something or the time is over.
+        """Call `look` until it returns a value or the time is over.
 
         Parameters
         ----------
         look : callable
-            Returns None while there is nothing yet.
+            Returns None while there is no result yet.
         minutes : float
-            Time limit; 0 looks once.
+            Time limit; 0 calls it once.
 
         Returns
         -------
         object or None
-            What `look` returned; None when there was nothing in that time.
+            The value from `look`; None if there was none in time.
 
         Raises
         ------
         InputError
-            What `look` raised, if it cannot pass by itself or did not within the grace time.
+            The error from `look`, if it is not temporary or lasts longer than the grace time.
         """
         began = well = time.monotonic()
         while True:
@@ -258,9 +258,9 @@ class Push:
 def begin(
     bundle: Bundle, waits: Waits, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> Iterator[Push]:
-    """Lock the bundle and yield a `Push`, whose steps are then done.
+    """Lock the bundle and yield its `Push`.
 
-    A call that outlives a killed push keeps the lock, so that none uploads beside it.
+    A child process that outlives a killed push keeps the lock, so that two uploads never overlap.
     """
     for warning in warn_of_readable_credentials(environment):
         say(warning)
@@ -283,19 +283,19 @@ def check_output(folder: Path, bundle: str) -> dict[str, Any]:
     folder : Path
         Holds ``run.json`` and ``submission.csv``.
     bundle : str
-        Hash of the bundle that must have made them.
+        Hash of the bundle that the run must belong to.
 
     Returns
     -------
     dict
-        What ``run.json`` holds.
+        The content of ``run.json``.
 
     Raises
     ------
     RunFailed
-        When a file is missing, or they are of another bundle.
+        When a file is missing, or belongs to another bundle.
     InputError
-        When a file did not arrive as the kernel wrote it.
+        When a file differs from the one that the kernel wrote.
     """
     again = "The same command runs the kernel again."
     for name in ("run.json", "submission.csv"):

@@ -1,4 +1,4 @@
-"""Train a plan on Kaggle's devices within its time limit, and predict the test split with the result."""
+"""Train a plan on Kaggle within its time limit, and predict the test split with the result."""
 
 import hashlib
 import json
@@ -33,20 +33,20 @@ from music_emotion.training.loop import UNFINISHED
 from music_emotion.training.predict import predict_with
 
 RUNS, MARK = Path("runs"), "plan.json"
-_RESERVED_SHARE, _MOST_RESERVED_SECONDS = 0.05, 600.0  # of the time, for what follows the training
+_RESERVED_SHARE, _MOST_RESERVED_SECONDS = 0.05, 600.0  # of the time limit, reserved for prediction
 
 
 def run_shares(work: Callable[..., None], *arguments: Any) -> None:
-    """Call ``work(share, n_shares, *arguments)``: here, or in one process per GPU if there are several.
+    """Call ``work(share, n_shares, *arguments)`` in this process, or in one process per GPU of several.
 
     The shares are independent, so no process waits for another that failed.
 
     Parameters
     ----------
     work : callable
-        A function of a module.
+        A function at module level.
     *arguments
-        Passed on to every share.
+        Passed to every share.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def run_shares(work: Callable[..., None], *arguments: Any) -> None:
         return
     context, processes = multiprocessing.get_context("spawn"), []
     for gpu in range(n_gpus):
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)  # which the new process inherits
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)  # inherited by the new process
         processes.append(context.Process(target=work, args=(gpu, n_gpus, *arguments)))
         processes[-1].start()
     del os.environ["CUDA_VISIBLE_DEVICES"]
@@ -75,32 +75,32 @@ def train_plan(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Train a plan within its time limit, and predict the test split.
 
-    The current folder must be laid out like the one at home, so that the runs are the same.
+    The current folder must hold the data and the bundle's files, as `lay_out` links them.
 
     Parameters
     ----------
     plan : Plan
     manifest : mapping
-        The bundle's.
+        The bundle's manifest.
     inputs : Path
-        Where Kaggle mounts things; the output of an earlier run is looked for below it.
+        Folder where Kaggle mounts data. The output of an earlier run is searched for below it.
     working : Path
-        Gets ``runs/``, from which another kernel, or the same command, continues.
+        Output folder for ``runs/``, which a later kernel can resume.
     started : float
-        Start of the kernel, in seconds since 1970, UTC.
+        Start of the kernel, as Unix time in seconds.
 
     Returns
     -------
     predictions : pd.DataFrame
         In the units of the targets, indexed by `Id`.
     facts : dict
-        For `run.json`.
+        Entries of `run.json`.
 
     Raises
     ------
     InputError
-        Before any training, when data or the output to continue from is missing or of another plan; or when
-        there is nothing to submit.
+        Before any training, when data is missing, or the output to resume is missing or belongs to another
+        plan. After it, when there is nothing to submit.
     """
     identity = plan_identity(plan, manifest["files"])
     resumed = take_over(identity, plan.resume, inputs, working / RUNS)
@@ -117,7 +117,7 @@ def train_plan(
 
 
 def plan_identity(plan: Plan, files: Mapping[str, Any]) -> str:
-    """Hash the experiments and the files they name; a training continues only one of the same hash."""
+    """Hash the experiments and their files; a training resumes only runs with the same hash."""
 
     def digest(value: Any) -> str:
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
@@ -129,7 +129,7 @@ def plan_identity(plan: Plan, files: Mapping[str, Any]) -> str:
 def take_over(identity: str, resume: str | None, inputs: Path, runs: Path) -> bool:
     """Copy the runs of an earlier kernel's output; return whether there were any."""
     mark = runs / MARK
-    if mark.exists():  # started again in the same place
+    if mark.exists():  # started again in the same folder
         if read_json(mark)["hash"] != identity:
             raise InputError(f"{runs} is of other experiments. Delete it to train these.")
         return True
@@ -151,13 +151,13 @@ def take_over(identity: str, resume: str | None, inputs: Path, runs: Path) -> bo
             elif path.is_file() and path != earlier / MARK:
                 copy = runs / path.relative_to(earlier)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)  # without its mode: inputs are read-only
-    write_json(mark, {"hash": identity})  # last: everything is copied now
+                shutil.copyfile(path, copy)  # not its mode, since inputs are read-only
+    write_json(mark, {"hash": identity})  # last, to mark the copy as complete
     return bool(equal)
 
 
 def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Train the experiments of a plan until the deadline, then predict the test split with what there is.
+    """Train the experiments of a plan until the deadline, then predict the test split with the results.
 
     Reads ``data/`` and writes ``runs/`` in the current folder.
 
@@ -165,7 +165,7 @@ def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, A
     ----------
     plan : Plan
     deadline : float
-        In seconds since 1970, UTC.
+        Unix time in seconds.
 
     Returns
     -------
@@ -173,12 +173,12 @@ def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, A
         In the units of the targets, indexed by `Id`.
     progress : dict
         Whether the plan is ``complete``, its finished ``folds`` and any ``failure``. A complete plan has the
-        scores ``out_of_fold``, an incomplete one what the predictions are ``made_of``.
+        scores ``out_of_fold``. For an incomplete one, ``made_of`` gives the share of each run.
 
     Raises
     ------
     InputError
-        When data is missing or wrong, before any training.
+        Before any training, when data is missing or wrong.
     """
     accelerator = make_accelerator()
     sets = {each.name: load_sets(each, accelerator) for each in plan.experiments}
@@ -196,7 +196,7 @@ def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, A
                 train_share(0, 1, experiment, deadline)
             else:
                 run_shares(train_share, experiment, deadline)
-        except (InputError, OSError, RuntimeError) as error:  # a full disk, a GPU without memory
+        except (InputError, OSError, RuntimeError) as error:  # such as a full disk or GPU memory
             failure = f"{experiment.name}: {error}"
             print(f"failed: {failure}", flush=True)
             break
@@ -234,7 +234,7 @@ def _n_done(experiment: Experiment, folds: Mapping[str, list[Fold]]) -> int:
 
 
 def train_share(share: int, n_shares: int, experiment: Experiment, deadline: float) -> None:
-    """Train every n-th fold of an experiment, until the deadline in seconds since 1970, UTC."""
+    """Train every n-th fold of an experiment until the deadline (Unix time in seconds)."""
     accelerator = make_accelerator()
     clips, test = load_sets(experiment, accelerator)
     folds = _folds_of(experiment, clips, test)[share::n_shares]
@@ -244,10 +244,10 @@ def train_share(share: int, n_shares: int, experiment: Experiment, deadline: flo
 def predict_unfinished(
     plan: Plan, sets: Mapping[str, tuple[ClipSet, ClipSet]], accelerator: Accelerator
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Blend what there is of each run, weighted by the share of its training that is done.
+    """Blend the runs of an incomplete plan, weighted by the share of each training that is done.
 
-    A run counts with its finished folds, or else with its unfinished ones. Without any, the predictions are
-    those of a ridge regression on clip statistics, which takes seconds.
+    A run contributes its finished folds, or else its unfinished ones. Without any, a ridge regression on clip
+    statistics predicts, which takes seconds.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def predict_unfinished(
     predictions : pd.DataFrame
         In the units of the targets, indexed by `Id`.
     shares : dict of str to float
-        Each run that was blended: the share of its training that is done, 0 to 1.
+        Name of each blended run to the share of its training that is done, 0 to 1.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
     shares: dict[str, float] = {}

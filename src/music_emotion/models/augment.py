@@ -31,8 +31,8 @@ class SpectrogramAugmentation(nn.Module):
     ----------
     .. [1] Nam et al., 2022, "FilterAugment: An acoustic environmental data augmentation method",
        section 2, linear type, with evenly spaced points.
-    .. [2] Zhou et al., 2021,  "Domain Generalization with MixStyle", section 2, applied to input rows
-    instead of feature channels.
+    .. [2] Zhou et al., 2021, "Domain Generalization with MixStyle", section 2, applied to input rows
+       instead of feature channels.
     .. [3] Park et al., 2019, "SpecAugment", section 2, without time warping.
     """
 

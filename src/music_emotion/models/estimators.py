@@ -58,9 +58,9 @@ def make_regressor(classical: ClassicalSection, seed: int, families: Families) -
     seed : int
         Random state of trees; the other estimators are deterministic.
     families : sequence of str
-            Family of every statistic, in the order of the columns.
+        Family of every statistic, in the order of the columns.
 
-        Returns
+    Returns
     -------
     RegressorMixin
         Its `fit` takes statistics [shape=(n, n_statistics)] and targets [shape=(n, n_targets)]. Its

@@ -70,9 +70,9 @@ def predict_folds(
     experiment : Experiment
     folds : sequence of Fold
     test : ClipSet
-            Test clips of folds without their own; may be empty.
-        statistics : Statistics
-            Source of the clip statistics.
+        Test clips of folds without their own; may be empty.
+    statistics : Statistics
+        Source of the clip statistics.
 
     Yields
     ------

@@ -127,9 +127,9 @@ def train_folds(
     experiment : Experiment
         Experiment with a network or a classical estimator.
     folds : sequence of Fold
-            Folds to train, some or all of the experiment's.
-        test : ClipSet
-            Test clips of folds without their own; may be empty. Labels are ignored.
+        Folds to train, some or all of the experiment's.
+    test : ClipSet
+        Test clips of folds without their own; may be empty. Labels are ignored.
     accelerator : Accelerator
         Device, processes, precision.
     directory : Path

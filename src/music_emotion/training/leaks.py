@@ -144,10 +144,10 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
     Returns
     -------
     pairs : pd.DataFrame
-            `Id`, `duplicate`, `similarity` (up to 1) and `where`, most similar first. Between train and test,
-            the duplicate is the clip of the test split. At most `MOST_LISTED` rows.
-        n : int
-            Total number of pairs.
+        `Id`, `duplicate`, `similarity` (up to 1) and `where`, most similar first. Between train and test,
+        the duplicate is the clip of the test split. At most `MOST_LISTED` rows.
+    n : int
+        Total number of pairs.
     """
     sets = [*(clips for fold in folds for clips in fold.sets), test]
     stores = list({id(clips.store): clips.store for clips in sets}.values())

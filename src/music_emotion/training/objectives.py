@@ -248,12 +248,12 @@ class PairedExcerpts(TrainingExcerpts):
     Parameters
     ----------
     clips, genres : ClipSet
-            The training clips and the genre set. A smaller one gives more excerpts per clip and epoch.
-            From a larger one, each epoch draws a random subset.
-        data, excerpt : DataSection, ExcerptSection
-            How both sets are read and cut into excerpts.
-        seed : int
-            Order and offsets depend on the seed and the epoch.
+        The training clips and the genre set. A smaller one gives more excerpts per clip and epoch.
+        From a larger one, each epoch draws a random subset.
+    data, excerpt : DataSection, ExcerptSection
+        How both sets are read and cut into excerpts.
+    seed : int
+        Order and offsets depend on the seed and the epoch.
     """
 
     def __init__(
