@@ -73,7 +73,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     task : {"emotion", "genre"}
     split : {"train", "test"}
     outputs : tuple of str
-        Targets or classes of the training split; needed to load the test split.
+        Targets or classes of the training split. Pass them to load the test split.
 
     Returns
     -------
@@ -295,7 +295,7 @@ def load_windows(
         [shape=(n, n_frames, n_rows)]. ``genres`` maps the labels to classes.
     split : {"train", "val", "test"}
     outputs : tuple of str
-        Classes of the training split; needed to load another split.
+        Classes of the training split. Pass them to load another split.
 
     Returns
     -------
