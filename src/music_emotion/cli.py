@@ -51,8 +51,8 @@ COMMANDS = {
 def main(*command: str) -> None:
     """Run the command line, or one of its subcommands with the remaining arguments.
 
-    Exit status 0 on success, 1 for wrong flags, 2 for an `InputError` or a full or read-only disk
-    (printed as a sentence), 130 for Ctrl-C.
+    The exit status is 0 on success, 1 for wrong flags and 130 for Ctrl-C. It is 2 for an `InputError` or a
+    full or read-only disk, which are printed as sentences.
     """
     try:
         _app()([*command, *sys.argv[1:]])

@@ -605,7 +605,20 @@ def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:
 
 
 def differing_keys(one: dict[str, Any], other: dict[str, Any], above: str = "") -> list[str]:
-    """Dotted keys whose values differ between two results of `experiment_to_dict`."""
+    """Find the dotted keys whose values differ between two results of `experiment_to_dict`.
+
+    Parameters
+    ----------
+    one, other : dict
+        Results of `experiment_to_dict`.
+    above : str
+        Prefix of all keys, for nested sections.
+
+    Returns
+    -------
+    list of str
+        Keys such as "optim.learning_rate".
+    """
     keys: list[str] = []
     for key in sorted(one.keys() | other.keys()):
         left, right = one.get(key, ...), other.get(key, ...)

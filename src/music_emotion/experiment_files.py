@@ -72,7 +72,18 @@ def _read_with_base(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def lay_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Merge settings over those of a base, section by section; `own` takes precedence."""
+    """Merge settings over those of a base, section by section.
+
+    Parameters
+    ----------
+    base, own : dict
+        Nested like `Experiment`; `own` takes precedence.
+
+    Returns
+    -------
+    dict
+        The merged settings. The inputs are unchanged.
+    """
     merged = dict(base)
     for key, value in own.items():
         section = merged.get(key)

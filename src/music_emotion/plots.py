@@ -80,7 +80,13 @@ def draw_scores(directory: Path) -> None:
 
 @_styled
 def out_of_fold_figure(truth: pd.DataFrame, predictions: pd.DataFrame) -> Figure:
-    """Draw out-of-fold predictions over labels of the same clips, one panel per target."""
+    """Draw out-of-fold predictions over labels, one panel per target.
+
+    Parameters
+    ----------
+    truth, predictions : pd.DataFrame
+        Indexed by `Id`, one column per target, for the same clips.
+    """
     figure = Figure(figsize=(3.4 * len(truth.columns), 3.6))
     panels = _panels(figure, len(truth.columns), len(truth.columns))
     for panel, target in zip(panels, map(str, truth), strict=True):

@@ -79,8 +79,8 @@ def run_train(experiment: Path, flags: Sequence[str], environment: Mapping[str, 
 def memory(*, arrays: int = 5300, frames: int = 1293, few: int = 60, folder: Path | None = None) -> None:
     """Peak memory of a training on a whole set, minus the peak on a small set.
 
-    Sets are simulated in the competition's layout. A process packs the set, trains the first fold of the
-    default experiment (with a small network) for one epoch, validates, and predicts the test split.
+    Sets are simulated in the competition's layout. A process packs the set and trains the first fold of the
+    default experiment for one epoch, with a small network. It validates and predicts the test split.
 
     Parameters
     ----------

@@ -72,8 +72,8 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | N
     Raises
     ------
     InputError
-        When an experiment cannot be read or trained on Kaggle, two have the same name, none predicts emotion,
-        their targets differ, or the hours are out of range.
+        When an experiment cannot be read or trained on Kaggle, or two have the same name. Also when none
+        predicts emotion, their targets differ, or the hours are out of range.
     """
     if not 0 < hours <= MOST_HOURS:
         raise InputError(f"--hours is {hours:g}; give more than 0 and at most {MOST_HOURS}.")

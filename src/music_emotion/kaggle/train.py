@@ -127,7 +127,29 @@ def plan_identity(plan: Plan, files: Mapping[str, Any]) -> str:
 
 
 def take_over(identity: str, resume: str | None, inputs: Path, runs: Path) -> bool:
-    """Copy the runs of an earlier kernel's output; return whether there were any."""
+    """Copy the runs of an earlier kernel's output, to resume them.
+
+    Parameters
+    ----------
+    identity : str
+        From `plan_identity`. Only runs of the same plan are copied.
+    resume : str or None
+        ``owner/slug`` of the earlier kernel, if any.
+    inputs : Path
+        Folder where Kaggle mounts data.
+    runs : Path
+        Folder to copy to.
+
+    Returns
+    -------
+    bool
+        Whether there were runs to resume.
+
+    Raises
+    ------
+    InputError
+        When the runs to resume are missing, belong to another plan, or are attached several times.
+    """
     mark = runs / MARK
     if mark.exists():  # started again in the same folder
         if read_json(mark)["hash"] != identity:

@@ -66,7 +66,18 @@ class SpectrogramAugmentation(nn.Module):
 
 
 def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
-    """Shift every excerpt up or down by a random number of rows; the border row fills the gap."""
+    """Shift every excerpt up or down by a random number of rows; the border row fills the gap.
+
+    Parameters
+    ----------
+    frames : torch.Tensor [shape=(n, n_rows, n_frames)]
+    largest : int
+        Largest shift, in rows.
+
+    Returns
+    -------
+    torch.Tensor [shape=(n, n_rows, n_frames)]
+    """
     n, n_rows, n_frames = frames.shape
     shift = torch.randint(-largest, largest + 1, (n, 1), device=frames.device)
     rows = (torch.arange(n_rows, device=frames.device) + shift).clamp(0, n_rows - 1)
@@ -74,7 +85,19 @@ def shift_rows(frames: torch.Tensor, largest: int) -> torch.Tensor:
 
 
 def filter_augment(frames: torch.Tensor, deviation: float) -> torch.Tensor:
-    """FilterAugment: add a random curve over the rows to every excerpt, linear between six points."""
+    """FilterAugment: add a random curve over the rows to every excerpt, linear between six points.
+
+    Parameters
+    ----------
+    frames : torch.Tensor [shape=(n, n_rows, n_frames)]
+        Standardised.
+    deviation : float
+        Standard deviation of the six points.
+
+    Returns
+    -------
+    torch.Tensor [shape=(n, n_rows, n_frames)]
+    """
     n, n_rows, _ = frames.shape
     points = deviation * torch.randn(n, 1, _FILTER_POINTS, device=frames.device)
     curve = nn.functional.interpolate(points, n_rows, mode="linear", align_corners=True)
@@ -92,7 +115,19 @@ def mix_style(frames: torch.Tensor) -> torch.Tensor:
 
 
 def spec_augment(frames: torch.Tensor, frequency_masks: Masks, time_masks: Masks) -> torch.Tensor:
-    """SpecAugment: set random bands and time spans of every excerpt to 0, the mean of standardised frames."""
+    """SpecAugment: set random bands and time spans of every excerpt to 0, the mean of standardised frames.
+
+    Parameters
+    ----------
+    frames : torch.Tensor [shape=(n, n_rows, n_frames)]
+        Standardised.
+    frequency_masks, time_masks : tuple of int or None
+        Number of masks, and their largest width in rows or frames; None for no masks.
+
+    Returns
+    -------
+    torch.Tensor [shape=(n, n_rows, n_frames)]
+    """
     n, n_rows, n_frames = frames.shape
     for masks, size, shape in ((frequency_masks, n_rows, (n, -1, 1)), (time_masks, n_frames, (n, 1, -1))):
         count, largest = masks or (0, 0)

@@ -132,7 +132,16 @@ def build_network(card: ModelCard, pretrained: bool = True) -> Network:
 
 
 def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) -> Any:
-    """Build the trunk of an experiment, a module that maps frames and lengths to `n_features` features."""
+    """Build the trunk of an experiment, a module that maps frames and lengths to `n_features` features.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    n_rows : int
+        Rows of the input.
+    pretrained : bool, default True
+        Whether a timm backbone loads its weights from the file in `model.weights`.
+    """
     model, n_frames = experiment.model, experiment.excerpt.frames
     match model.kind:
         case "lstm":
@@ -166,7 +175,16 @@ def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Mo
 
 
 def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:
-    """Write weights, with the card as JSON metadata, to one safetensors file, atomically."""
+    """Write weights, with the card as JSON metadata, to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    network : Network
+        Provides the card.
+    weights : dict of str to torch.Tensor
+        The weights to save, such as the network's own or their EMA.
+    """
     card = _CARDS.dump_json(network.card).decode()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as temporary:
@@ -254,8 +272,8 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Names of the weights that are ``taken`` from the file, that stay ``new`` in this network, and
-        that are ``unused`` in the file.
+        Names of weights. Those ``taken`` come from the file, those ``new`` stay random, and those
+        ``unused`` are in the file only.
 
     Raises
     ------

@@ -47,7 +47,15 @@ class Progress:
 
 
 def save_state(path: Path, members: Stateful, progress: Progress) -> None:
-    """Write the progress and the state of network, EMA, optimiser and gradient scaler, atomically."""
+    """Write the progress and the state of network, EMA, optimiser and gradient scaler, atomically.
+
+    Parameters
+    ----------
+    path : Path
+    members : mapping of str to object
+        Objects with `state_dict` and `load_state_dict`, by name.
+    progress : Progress
+    """
     state = {name: member.state_dict() for name, member in members.items()}
     whole = io.BytesIO()  # torch.save to a file would hide the disk's error
     torch.save(state | {"progress": vars(progress)}, whole)

@@ -104,6 +104,10 @@ def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet
     """Load the labelled clips and the test split; the main process packs their arrays first.
 
     The test split is empty if the set has none, or if folds have test clips of their own.
+
+    Returns
+    -------
+    clips, test : ClipSet
     """
     with accelerator.main_process_first():
         clips = load_clip_set(experiment.data, experiment.task, "train")
@@ -145,8 +149,8 @@ def train_folds(
     Raises
     ------
     InputError
-        When the directory holds another experiment, a fold was finished with other clips, the
-        targets do not vary, or the genre set of an auxiliary head is missing or wrong.
+        When the directory holds another experiment, a fold was finished with other clips, or the targets
+        do not vary. Also when the genre set of an auxiliary head is missing or wrong.
     """
     open_run(directory, experiment, accelerator)
     for fold in folds:
@@ -218,7 +222,16 @@ def _predict_test(experiment: Experiment, clips: ClipSet, accelerator: Accelerat
 
 
 def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Network:
-    """Build a network with random weights from a seed; its card holds statistics of the training clips."""
+    """Build a network with random weights from a seed; its card holds statistics of the training clips.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    training : ClipSet
+        Training clips of the fold. Mean and deviation of rows and targets are computed from them alone.
+    seed : int
+        Seed of the weights.
+    """
     n_outputs, is_emotion = len(training.outputs), experiment.task == "emotion"
     mean, deviation = row_statistics(training, experiment.data)
     if not experiment.data.normalise:

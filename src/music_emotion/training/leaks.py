@@ -141,6 +141,12 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
     Clips are compared by fingerprints. Only exact copies are found among more than `MOST_COMPARED` clips, and
     for statistics and windows, which have no fingerprints.
 
+    Parameters
+    ----------
+    folds : sequence of Fold
+    test : ClipSet
+        The test split; may be empty.
+
     Returns
     -------
     pairs : pd.DataFrame
