@@ -463,7 +463,7 @@ class Experiment(Section):
     Attributes
     ----------
     name : str
-        Names `runs/<name>`.
+        Name of the run's directory, `runs/<name>`.
     task : {"emotion", "genre"}
         Predict targets or classify genres.
     seeds : tuple of int

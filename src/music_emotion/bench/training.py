@@ -36,8 +36,10 @@ def train(
 
     Parameters
     ----------
-    slow, fast
-        Two experiments, by name or path, of the same clips, seeds and folds.
+    slow
+        An experiment, by name or path.
+    fast
+        Another experiment with the same clips, seeds and folds.
     epochs
         Epochs of the fast experiment, with its whole schedule; 0 for its own number.
     folds

@@ -27,7 +27,7 @@ class AudioFlags:
     audio
         Folder of <id>.<ending> files for a table without paths.
     window
-        Cut every clip into windows of so many seconds, each of which becomes a clip.
+        Cut every clip into windows of this length in seconds; each window becomes a clip.
     hop
         Seconds from the start of one window to the next; by default the window's length.
     jobs

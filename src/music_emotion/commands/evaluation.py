@@ -110,8 +110,10 @@ def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: b
 
     Parameters
     ----------
-    one, other
-        Directories of runs on the same clips, such as runs/multitask.
+    one
+        Directory of a run or blend, such as runs/multitask.
+    other
+        Directory of another one with the same clips.
     headline
         Targets whose mean is compared; all by default. For genres, macro F1 is compared.
     common

@@ -54,7 +54,7 @@ def package(
     owner
         Your name on Kaggle, or an organisation's.
     hours
-        Train on Kaggle, and end within so many hours, at most 11.5.
+        Train on Kaggle, and end within this number of hours, at most 11.5.
     resume
         Kernel, as owner/slug, whose unfinished training this one continues.
     name
