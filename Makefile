@@ -16,7 +16,7 @@ demo: .venv/installed  ## audio to a checked submission, on synthesised music
 test: .venv/installed  ## all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-check: .venv/installed  ## style, types and which room may import which
+check: .venv/installed  ## style, types and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
