@@ -184,7 +184,7 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
     assert status == 2
     assert out.count(".csv: ") == 1
     last = errors[errors.index("error: ") :]
-    assert last.startswith("error: 4 of 5 could not be predicted, the others are:\n")
+    assert last.startswith("error: 4 of 5 could not be predicted:\n")
     assert "empty holds no audio" in last
     assert "damaged/broken.wav: " in last
     assert "damaged/short.wav: the clip from 0 s on has 1102 samples" in last

@@ -216,28 +216,33 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
 
 @_styled
 def features_figure(clip: "ClipArrays") -> Figure:
-    """Draw mel above chroma: the full-rate array on the left, the beat-synchronous one on the right.
+    """Draw mel above chroma: the full-rate array on the left, any beat-synchronous one on the right.
 
     The beat-synchronous array is drawn over seconds if its beat times are known, else over beat numbers.
     """
     figure = Figure(figsize=(13, 7))
     figure.suptitle(clip.title)
-    panels = figure.subplots(2, 2, height_ratios=(2.4, 1), sharex="col", sharey="row")
-    n_frames, n_spans = clip.full.shape[1], clip.beat_synchronous.shape[1]
-    seconds = np.arange(n_frames + 1) * clip.frame_seconds
-    spans, unit = clip.span_edges_seconds, "time (s)"
-    if spans is None:
-        spans, unit = np.arange(n_spans + 1), "span between beats"
-    columns = ((clip.full, seconds, "time (s)"), (clip.beat_synchronous, spans, unit))
+    n_frames = clip.full.shape[1]
+    title = f"full rate: {n_frames} frames of {1000 * clip.frame_seconds:.1f} ms"
+    columns = [(clip.full, np.arange(n_frames + 1) * clip.frame_seconds, "time (s)", title)]
+    if clip.beat_synchronous is not None:
+        n_spans = clip.beat_synchronous.shape[1]
+        spans, unit = clip.span_edges_seconds, "time (s)"
+        if spans is None:
+            spans, unit = np.arange(n_spans + 1), "span between beats"
+        title = f"beat-synchronous: medians of {n_spans} spans between beats"
+        columns.append((clip.beat_synchronous, spans, unit, title))
+    shape = {"height_ratios": (2.4, 1), "sharex": "col", "sharey": "row", "squeeze": False}
+    panels = figure.subplots(2, len(columns), **shape)
     labels: dict[Rows, str] = {"mel": "dB below the loudest", "chroma": "chroma (0 to 1)"}
     for row, (kind, label) in enumerate(labels.items()):
-        for panel, (array, edges, x_label) in zip(panels[row], columns, strict=True):
+        for panel, (array, edges, x_label, _) in zip(panels[row], columns, strict=True):
             image = _draw_features(panel, array, kind, edges, clip.settings)
             panel.set_xlabel(x_label)
             panel.label_outer()
         figure.colorbar(image, ax=panels[row], label=label, pad=0.01)
-    panels[0, 0].set_title(f"full rate: {n_frames} frames of {1000 * clip.frame_seconds:.1f} ms")
-    panels[0, 1].set_title(f"beat-synchronous: medians of {n_spans} spans between beats")
+    for panel, column in zip(panels[0], columns, strict=True):
+        panel.set_title(column[-1])
     return figure
 
 

@@ -52,7 +52,7 @@ def test_what_can_not_be_blended_is_refused(leave, runs, truth, noisy):
     repeats = leave("repeats", truth, {0: noisy(0.1)}, {"folds": {"split": "holdout"}})
     with pytest.raises(InputError, match="repeats has repeats"):
         blend_runs([repeats], both, "z-score", 0.5)
-    with pytest.raises(InputError, match="is an emotion run; only genre runs vote"):
+    with pytest.raises(InputError, match="is an emotion run, unlike the first"):
         vote([one], runs / "vote")
     write_predictions(one / "truth.csv", truth.iloc[1:])
     with pytest.raises(InputError, match=r"truth\.csv and one differ in 1 clips \(100\)"):

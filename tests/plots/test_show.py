@@ -93,6 +93,15 @@ def test_clips_are_drawn_at_both_rates_mel_above_chroma(show, competition):
     assert (centres_hz < edges_hz[1:]).all()
 
 
+def test_a_set_without_beats_is_drawn_at_full_rate_alone(show, competition):
+    Path("full").mkdir()
+    Path("full/multitask_dataset").symlink_to(competition / "multitask_dataset")
+    _, figure = show("features", "1003", "--data.root", "full")
+    full = load(competition, "multitask_dataset", 1003)
+    assert [drawn(panel).tolist() for panel in figure.axes[:2]] == [full[:128].tolist(), full[128:].tolist()]
+    assert len(figure.axes) == 4  # with two colour bars
+
+
 def test_a_clip_is_called_by_its_labels_if_it_has_any(show):
     out, _ = show("features", "1003", "--split", "test")
     assert out == "clip 1003 of multitask_dataset/test: pictures/features-emotion-test-1003.png\n"

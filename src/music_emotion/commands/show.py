@@ -1,6 +1,7 @@
 """Commands that draw clips, classes, learning curves, activations and confusion matrices."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_args
@@ -33,7 +34,7 @@ def features(
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     out: Path = Path("pictures"),
 ) -> None:
-    """Draw mel and chroma of clips, full-rate beside beat-synchronous.
+    """Draw mel and chroma of clips, full-rate beside beat-synchronous where there are such arrays.
 
     Parameters
     ----------
@@ -171,8 +172,8 @@ class ClipArrays:
         For people, with the clip's labels where they are known.
     full : np.ndarray [shape=(140, n_frames)]
         Mel in dB above chroma from 0 to 1.
-    beat_synchronous : np.ndarray [shape=(140, n_spans)]
-        The same, one column per span between beats.
+    beat_synchronous : np.ndarray [shape=(140, n_spans)] or None
+        The same, one column per span between beats; None where the clip's set has none.
     settings : FeatureSettings
         Settings of the extraction of both.
     span_edges_seconds : np.ndarray [shape=(n_spans + 1,)] or None
@@ -182,7 +183,7 @@ class ClipArrays:
     name: str
     title: str
     full: np.ndarray
-    beat_synchronous: np.ndarray
+    beat_synchronous: np.ndarray | None
     settings: FeatureSettings
     span_edges_seconds: np.ndarray | None = None
 
@@ -192,8 +193,11 @@ class ClipArrays:
         return self.settings.hop_length / self.settings.sample_rate_hz
 
     def at_rate(self, rate: Rate) -> np.ndarray:
-        """The array at the given rate."""
-        return self.full if rate == "full" else self.beat_synchronous
+        """The array at the given rate; an `InputError` where there is none."""
+        array = self.full if rate == "full" else self.beat_synchronous
+        if array is None:
+            raise InputError(f"{self.title} has no beat-synchronous array. Extract its set with --beats.")
+        return array
 
 
 def read_clip_arrays(
@@ -219,7 +223,12 @@ def read_clip_arrays(
     """
     if clip.isascii() and clip.isdigit():
         clip_id, folder = int(clip), find_set(root, task)
-        full, beat = (_array(clip_id, find_set(root, task, rate), split) for rate in get_args(Rate))
+        beat_folder, beat = None, None
+        with suppress(InputError):  # this set is optional
+            beat_folder = find_set(root, task, "beat")
+        full = _array(clip_id, folder, split)
+        if beat_folder is not None:
+            beat = _array(clip_id, beat_folder, split)
         title = f"clip {clip_id} of {folder.name}/{split}{_labels(clip_id, folder, split, task)}"
         return ClipArrays(f"{task}-{split}-{clip_id}", title, full, beat, read_settings(folder))
     path = Path(clip)

@@ -128,11 +128,8 @@ def _finished(path: Path, task: Task) -> Experiment:
     """Read the experiment of a run. Raise `InputError` if the run is unfinished or of the wrong kind."""
     experiment = read_experiment(path)
     if experiment.task != task:
-        what = {
-            "emotion": "a genre run; only emotion runs can be blended",
-            "genre": "an emotion run; only genre runs vote",
-        }
-        raise InputError(f"{path} is {what[task]}.")
+        kind = "a genre run" if task == "emotion" else "an emotion run"
+        raise InputError(f"{path} is {kind}, unlike the first. Blend runs of one task.")
     if task == "emotion" and experiment.has_repeats:
         raise InputError(f"{path} has repeats, which do not predict every clip. Blend runs of folds.")
     if lacking := [fold for fold in _folders(experiment) if not (path / fold / "valid.csv").exists()]:

@@ -117,7 +117,7 @@ def predict_songs(
             _write_timeline(files, timeline, origin | how)
     if failures:
         reasons = "\n".join(failures)
-        raise InputError(f"{len(failures)} of {n_asked} could not be predicted, the others are:\n{reasons}")
+        raise InputError(f"{len(failures)} of {n_asked} could not be predicted:\n{reasons}")
 
 
 @contextmanager
