@@ -232,7 +232,7 @@ def features_figure(clip: "ClipArrays") -> Figure:
             spans, unit = np.arange(n_spans + 1), "span between beats"
         title = f"beat-synchronous: medians of {n_spans} spans between beats"
         columns.append((clip.beat_synchronous, spans, unit, title))
-    shape = {"height_ratios": (2.4, 1), "sharex": "col", "sharey": "row", "squeeze": False}
+    shape: dict[str, Any] = {"height_ratios": (2.4, 1), "sharex": "col", "sharey": "row", "squeeze": False}
     panels = figure.subplots(2, len(columns), **shape)
     labels: dict[Rows, str] = {"mel": "dB below the loudest", "chroma": "chroma (0 to 1)"}
     for row, (kind, label) in enumerate(labels.items()):
