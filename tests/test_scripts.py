@@ -168,6 +168,7 @@ MISTAKES = {
     "extract.py clips.csv --out x --max-failed 2": (1, "--max-failed"),
     "extract.py clips.csv --out x --hop-length 0": (2, "command line: hop_length is '0'; input should be"),
     "extract.py clips.csv --out x --jobs 0": (2, "--jobs is 0"),
+    "study.py tune-svm --name mine": (2, "Leave out --name"),
     "train.py small.toml --train.patience 2": (2, "command line: train.patience needs train.select"),
     "train.py small.toml --only-fold 3": (2, "the folds are 0 to 2"),
     "train.py small.toml --folds.split holdout --only-fold 1": (2, "the folds are 0 to 0"),

@@ -233,3 +233,5 @@ def test_trials_of_another_search_are_refused(run, pretend):
     for text, experiment in ((ALPHA.replace("1e4", "1e3"), RIDGE), (ALPHA, f"{RIDGE}classical.rounds = 2\n")):
         with pytest.raises(InputError, match="trials of another"):
             run(search(text, 1), experiment)
+    with pytest.raises(InputError, match="trials of another"):
+        run(grid('"classical.alpha" = [1]'))

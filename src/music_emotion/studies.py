@@ -56,7 +56,7 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When the folder holds trials of another search, or a row was trained with other settings or clips.
+        When the folder holds trials of another study, or a row was trained with other settings or clips.
     """
     shared = _SharedStudy(study) if accelerator.is_main_process else None
     is_told = False
@@ -110,8 +110,8 @@ class _SharedStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / "study.lock")
         shared = [study.differences, study.file.fixed, study.pretrain]  # equal if trials are comparable
-        axes = list(self.search.space.items()) if self.search else []
-        self.held: dict[str, Any] = {"searched": json.dumps([*shared, axes]), "trials": []}  # of trials.json
+        searched = json.dumps([*shared, list(self.search.space.items())]) if self.search else "a grid"
+        self.held: dict[str, Any] = {"searched": searched, "trials": []}  # of trials.json
 
     def take(self) -> Claim:
         """Lock the next row to train, unfinished ones first; or return "wait" or "done"."""
@@ -162,16 +162,18 @@ class _SharedStudy:
 
     def _rows(self) -> list[Row]:
         """All rows of a grid, or the row of each trial of a search so far."""
-        if not self.search:
-            return list(self.study.rows.values())
         path = self.folder / "trials.json"
         held = files.read_object(path) if path.exists() else self.held
         if held["searched"] != self.held["searched"]:
             raise InputError(
-                f"{self.folder} holds the trials of another search: experiment, space or flags have changed "
+                f"{self.folder} holds the trials of another study: experiment, space or flags have changed "
                 f"since. Give the study another name, or delete that directory."
             )
+        if not path.exists():
+            files.write_json(path, held)
         self.held = held
+        if not self.search:
+            return list(self.study.rows.values())
         return [self.study.proposed(params) for params in held["trials"]]
 
     def _propose(self, search: Search) -> Row:

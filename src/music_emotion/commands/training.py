@@ -155,6 +155,8 @@ def study(
             settings |= {f"{section}.{key}": value for key, value in given.items()}
         else:
             settings[section] = given
+    if "name" in settings:
+        raise InputError("The rows of a study have names of their own. Leave out --name, or name the study.")
     described = read_study(file, settings, runs)
     table = run_study(described, make_accelerator())
     if not table.empty:  # as it is in all processes but the main one
