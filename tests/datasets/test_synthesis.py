@@ -67,11 +67,10 @@ def test_targets_are_in_range_and_spread_and_danceability_is_highest_at_a_middle
     assert tempi[1] > max(tempi[0], tempi[2]) + 0.1
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder, SIZES, 0.5, seed=3)
-    return folder
+@pytest.fixture
+def demo(tmp_path) -> Path:
+    write_demo(tmp_path, SIZES, 0.5, seed=3)
+    return tmp_path
 
 
 def test_files_and_tables_are_what_the_extraction_reads(demo):
