@@ -166,6 +166,12 @@ def vote(members: list[Path], directory: Path) -> str:
         the directory holds a run or a blend, or another process writes to it.
     """
     experiments = [_finished(path, "genre") for path in members]
+    for path, experiment in zip(members, experiments, strict=True):
+        if differing := sorted(set(_folders(experiment)) ^ set(_folders(experiments[0]))):
+            raise InputError(
+                f"{path} and {members[0]} have other seeds or folds: only one of them has "
+                f"{first_five(differing)}. Average runs of the same seeds and number of folds."
+            )
     with alone_in_folder(directory, VOTE):
         means = {}
         for fold in _folders(experiments[0]):
