@@ -63,19 +63,28 @@ def _panels(part: FigureBase, n: int, n_columns: int, **shared: Any) -> list[Axe
 def draw_scores(directory: Path) -> None:
     """Draw the predictions that a run is scored on: `oof.png` for targets, `confusion.png` for genres.
 
+    A picture that can't be drawn is a warning, so it never costs the scores that are written already.
+
     Parameters
     ----------
     directory : Path
         ``runs/<name>`` of a scored run.
     """
     matrices = list(directory.glob("confusion*.csv"))
-    for path in matrices:
-        counts = pd.read_csv(path, index_col="truth")
-        title = f"{counts.to_numpy().sum()} clips"
-        save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
-    if not matrices and (directory / "oof.csv").exists():
-        truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
-        save_figure(directory / "oof.png", out_of_fold_figure(truth, predictions))
+    try:
+        for path in matrices:
+            counts = pd.read_csv(path, index_col="truth")
+            title = f"{counts.to_numpy().sum()} clips"
+            save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
+        if not matrices and (directory / "oof.csv").exists():
+            truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
+            save_figure(directory / "oof.png", out_of_fold_figure(truth, predictions))
+    except OSError:  # a full disk
+        raise
+    except Exception as error:  # drawing may raise anything
+        print(
+            f"warning: {directory} has no picture ({type(error).__name__}: {error}). Its scores are written."
+        )
 
 
 @_styled

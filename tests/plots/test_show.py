@@ -227,6 +227,13 @@ def test_confusion_matrices_hold_counts_and_are_shaded_by_their_share_of_the_row
     assert other.get_title().startswith(f"two: {2 * values.sum()} out-of-fold clips")
 
 
+def test_a_picture_that_can_not_be_drawn_is_a_warning(tmp_path, capsys):
+    (tmp_path / "confusion.csv").write_text("truth,Rock\nRock,much\n")
+    plots.draw_scores(tmp_path)
+    assert "has no picture (" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["confusion.csv"]
+
+
 def test_maps_are_drawn_below_the_excerpt_over_the_same_time(show, competition):
     conv = small_network(frames=32, data={"root": "data"}, widths=(8, 20, 8), stem_pool=(2, 2))
     model = Path("runs/slow/seed0/fold0/model.safetensors")
