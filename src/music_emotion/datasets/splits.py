@@ -51,6 +51,10 @@ class Fold:
         """Random seed for training, unique for each seed and fold."""
         return self.seed * 1000 + self.number
 
+    def test_clips(self, split: ClipSet) -> ClipSet:
+        """The clips to test on: the fold's own, even if there are none, or else the test split."""
+        return split if self.test is None else self.test
+
     @property
     def sets(self) -> list[ClipSet]:
         """Training, validation and, if given, test clips."""

@@ -45,7 +45,7 @@ def fit_folds(experiment: Experiment, folds: Sequence[Fold], test: ClipSet, dire
     """
 
     def is_done(fold: Fold) -> bool:
-        expected = {"valid.csv": fold.valid, "test.csv": fold.test or test}
+        expected = {"valid.csv": fold.valid, "test.csv": fold.test_clips(test)}
         return all(
             (directory / fold.folder / name).exists() for name, clips in expected.items() if len(clips)
         )
@@ -88,7 +88,7 @@ def predict_folds(
             prediction_table(clips.ids, predict(statistics.of(clips).to_numpy()), clips.outputs)
             if len(clips)
             else clips.truth
-            for clips in (fold.valid, fold.test or test)
+            for clips in (fold.valid, fold.test_clips(test))
         )
         yield FittedFold(fold, valid, tested, seconds)
 

@@ -171,7 +171,7 @@ def train_folds(
                 start_from_trunk(network, place, accelerator)
                 if not Trainer(network, fold, accelerator, place, genres).run(deadline):
                     return False
-            _predict_test(experiment, fold.test or test, accelerator, place)
+            _predict_test(experiment, fold.test_clips(test), accelerator, place)
         return True
 
 

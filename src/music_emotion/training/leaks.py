@@ -159,7 +159,7 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
     stores = list({id(clips.store): clips.store for clips in sets}.values())
     used = [(s, np.unique(np.concatenate([c.ids for c in sets if c.store is s]))) for s in stores]
     learnt = _membership(used, [fold.training for fold in folds])
-    tested = _membership(used, [fold.test or test for fold in folds])
+    tested = _membership(used, [fold.test_clips(test) for fold in folds])
     # Pretraining may validate on its test split.
     validated = _membership(used, [fold.valid for fold in folds]) & ~tested
 
