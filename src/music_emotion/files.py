@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -357,6 +358,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also for numbers and nesting beyond Python's limits
         raise InputError(f"{path} is not valid TOML: {error}.") from None
+
+
+def sha256(path: Path) -> str:
+    """Hash a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_table(path: Path, table: pd.DataFrame, separator: str = ",") -> None:

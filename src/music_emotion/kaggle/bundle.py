@@ -19,7 +19,15 @@ from music_emotion.config import experiment_to_dict
 from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.blend_runs import check_current
 from music_emotion.evaluation.scores import fold_numbers, read_folds
-from music_emotion.files import InputError, alone_at, package_data, write_json, write_table, write_text
+from music_emotion.files import (
+    InputError,
+    alone_at,
+    package_data,
+    sha256,
+    write_json,
+    write_table,
+    write_text,
+)
 from music_emotion.kaggle.metadata import make_metadata
 from music_emotion.kaggle.plan import add_plan, plan_training
 from music_emotion.runs import package_versions, read_experiment
@@ -124,7 +132,7 @@ def _write_files(
     dataset = folder / "dataset"
     write_package(dataset / PACKAGE)
     contents["files"] = {
-        path.name: {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(dataset.iterdir())
     }
     bundle = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()

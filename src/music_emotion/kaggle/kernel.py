@@ -1,6 +1,5 @@
 """The work of the kernel: train the bundle's plan, if it has one, and predict the test clips."""
 
-import hashlib
 import os
 import platform
 import tempfile
@@ -87,7 +86,7 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
     common = {
         "bundle": manifest["bundle"],
         "rows": len(form),
-        "sha256": hashlib.sha256((working / "submission.csv").read_bytes()).hexdigest(),
+        "sha256": files.sha256(working / "submission.csv"),
         "sample": sample,
         "python": platform.python_version(),
         "versions": package_versions(),

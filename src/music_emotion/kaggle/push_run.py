@@ -11,7 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from music_emotion.files import InputError, first_five, in_turn, read_object, remove_unfinished, write_json
+from music_emotion.files import (
+    InputError,
+    first_five,
+    in_turn,
+    read_object,
+    remove_unfinished,
+    sha256,
+    write_json,
+)
 from music_emotion.kaggle.api import KaggleFailure, ask, warn_of_readable_credentials
 from music_emotion.kaggle.metadata import check_metadata
 
@@ -95,12 +103,8 @@ def _check_files(dataset: Path, files: Mapping[str, Any]) -> None:
     if extra:  # Kaggle's package would upload them
         raise InputError(f"{dataset} holds unlisted files: {first_five(sorted(extra))}. Remove them.")
     for name, facts in files.items():
-        if name not in held or _sha256(dataset / name) != facts["sha256"]:
+        if name not in held or sha256(dataset / name) != facts["sha256"]:
             raise InputError(f"{dataset / name} is missing or was changed. Package the bundle again.")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -308,6 +312,6 @@ def check_output(folder: Path, bundle: str) -> dict[str, Any]:
     found = str(run.get("bundle"))
     if found != bundle:
         raise RunFailed(f"run.json is of bundle {found[:12]}, not of {bundle[:12]}. {again}")
-    if run.get("sha256") != _sha256(folder / "submission.csv"):
+    if run.get("sha256") != sha256(folder / "submission.csv"):
         raise InputError("submission.csv is not as the kernel wrote it. The same command fetches it again.")
     return run
