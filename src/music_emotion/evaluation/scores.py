@@ -57,10 +57,11 @@ def score_run(
     """
     folds = read_folds(directory, part)
     scores = score_folds(experiment.task, truth, folds)
-    known = mean_table([table for tables in folds.values() for table in tables.values()])
+    tables = [table for of_seed in folds.values() for table in of_seed.values()]
+    known = mean_table(tables)
     with files.together(directory, SCORES) as fresh:
         if any(directory.glob("seed*/fold*/test.csv")):  # the data may have no test split
-            tests = every_fold(directory, "test")
+            tests = tables if part == "test" else every_fold(directory, "test")
             predictions = mean_table(tests)
             if experiment.task == "emotion":
                 units = predictions.mean(), predictions.std(ddof=0)
