@@ -126,6 +126,29 @@ def in_target_units(table: pd.DataFrame, mean: pd.Series, deviation: pd.Series) 
     return table * deviation[table.columns] + mean[table.columns]
 
 
+def blend_members(
+    tables: Mapping[str, Sequence[pd.DataFrame]],
+    method: Method,
+    weights: pd.DataFrame,
+    mean: pd.Series,
+    deviation: pd.Series,
+) -> pd.DataFrame:
+    """Blend the tables of each run, and then the runs, in the units of the targets.
+
+    Parameters
+    ----------
+    tables : mapping of str to sequence of pd.DataFrame
+        Run name to its prediction tables, all of the same clips.
+    method : {"z-score", "rank"}
+    weights : pd.DataFrame
+        One row per run, indexed by its name, and one column per target.
+    mean, deviation : pd.Series
+        Of each target.
+    """
+    runs = [blend(tables[name], method) for name in weights.index]
+    return in_target_units(blend(runs, method, weights), mean, deviation)
+
+
 def choose_weights(truth: pd.DataFrame, members: Members, method: Method, shrinkage: float) -> pd.DataFrame:
     """Fit weights of runs, per target, to the ranks of the truth.
 
@@ -335,9 +358,9 @@ class Recipe:
         pd.DataFrame
             In the units of the targets, indexed by `Id`.
         """
-        runs = [blend(tables[name], self.method) for name in self.weights]
-        blended = blend(runs, self.method, pd.DataFrame.from_dict(self.weights, orient="index"))
-        return in_target_units(blended, pd.Series(self.target_mean), pd.Series(self.target_deviation))
+        weights = pd.DataFrame.from_dict(self.weights, orient="index")
+        units = pd.Series(self.target_mean), pd.Series(self.target_deviation)
+        return blend_members(tables, self.method, weights, *units)
 
 
 def read_recipe(blended: Path) -> Recipe:

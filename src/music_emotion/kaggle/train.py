@@ -18,7 +18,7 @@ from music_emotion.config import ClassicalSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
 from music_emotion.datasets.statistics_table import Statistics
-from music_emotion.evaluation.blend import blend, in_target_units
+from music_emotion.evaluation.blend import blend_members
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.scores import score_run
 from music_emotion.files import InputError, first_five, read_json, read_predictions, write_json
@@ -305,7 +305,6 @@ def predict_unfinished(
         tables, shares = {"ridge": [fitted.test]}, {"ridge": 1.0}
     made_of = ", ".join(f"{name} ({shares[name]:.0%} of its training)" for name in tables)
     print(f"The training is not over. The submission is made of {made_of}.", flush=True)
-    runs = [blend(tables[name], plan.method) for name in tables]
-    weights = pd.DataFrame([dict.fromkeys(clips.outputs, shares[name]) for name in tables])
-    blended = blend(runs, plan.method, weights)
-    return in_target_units(blended, clips.truth.mean(), clips.truth.std(ddof=0)), shares
+    weights = pd.DataFrame(dict.fromkeys(clips.outputs, shares))
+    units = clips.truth.mean(), clips.truth.std(ddof=0)
+    return blend_members(tables, plan.method, weights, *units), shares
