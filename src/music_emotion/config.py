@@ -166,6 +166,16 @@ class FoldSection(Section):
     groups: Place = None
 
 
+def smallest_input(
+    blocks: int, convolutions: int, kernel: int, padded: bool, pool_size: int, stem_pool: tuple[int, int]
+) -> tuple[int, int]:
+    """Fewest rows and frames of which blocks of convolutions and pooling leave anything."""
+    size = 1
+    for _ in range(blocks):
+        size = size * pool_size + (0 if padded else convolutions * (kernel - 1))
+    return size * stem_pool[0], size * stem_pool[1]
+
+
 class ModelSection(Section):
     """The network.
 
@@ -244,11 +254,8 @@ class ModelSection(Section):
     @property
     def smallest_input(self) -> tuple[int, int]:
         """Smallest input, in rows and frames, for which the last feature map of conv is not empty."""
-        size = 1
-        for _ in self.widths:
-            size = size * self.pool_size + (0 if self.padded else self.convolutions * (self.kernel - 1))
-        rows, frames = self.stem_pool
-        return size * rows, size * frames
+        own = self.convolutions, self.kernel, self.padded, self.pool_size, self.stem_pool
+        return smallest_input(len(self.widths), *own)
 
 
 class ClassicalSection(Section):

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from music_emotion.config import smallest_input
 from music_emotion.files import InputError
 from music_emotion.models.layers import ACTIVATIONS, Activation, AttentiveStatistics, MeanMax
 
@@ -41,10 +42,8 @@ class ConvNet(nn.Module):
     Parameters
     ----------
     n_rows, n_frames : int
-        Size of an excerpt. Only the readout "flatten" requires this number of frames.
-    fewest : tuple of int
-        Smallest input in rows and frames, from `ModelSection.smallest_input`. Shorter excerpts are padded
-        with zeros.
+        Size of an excerpt. One shorter than the pooling needs is padded with zeros.
+        Only the readout "flatten" requires this number of frames.
     channels : sequence of {"spectrogram", "frequency", "delta"}
         Input channels, as for `stack_channels`.
     widths : sequence of int
@@ -73,7 +72,6 @@ class ConvNet(nn.Module):
         self,
         n_rows: int,
         n_frames: int,
-        fewest: tuple[int, int] = (32, 64),
         channels: Sequence[str] = ("spectrogram", "frequency"),
         widths: Sequence[int] = (32, 64, 128, 256),
         convolutions: int = 2,
@@ -87,7 +85,9 @@ class ConvNet(nn.Module):
         readout: Literal["mean-max", "attention", "flatten"] = "mean-max",
     ):
         super().__init__()
-        fewest_rows, self.fewest_frames = fewest
+        fewest_rows, self.fewest_frames = smallest_input(
+            len(widths), convolutions, kernel, padded, pool_size, stem_pool
+        )
         if n_rows < fewest_rows:
             raise InputError(
                 f"The network pools at least {fewest_rows} rows, but the input has {n_rows}. "

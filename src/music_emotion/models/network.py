@@ -155,7 +155,7 @@ def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) ->
             return TimmBackbone(model.backbone, model.channels, n_rows, n_frames or 256, weights)
         case "conv":
             settings = model.model_dump(include=set(signature(ConvNet).parameters))
-            return ConvNet(n_rows, n_frames or 1, model.smallest_input, **settings)
+            return ConvNet(n_rows, n_frames or 1, **settings)
 
 
 def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Module:
