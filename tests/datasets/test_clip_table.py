@@ -10,9 +10,9 @@ import soundfile
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.datasets import clip_table
+from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.datasets.clip_table import (
     Windows,
-    audio_below,
     cut_windows,
     read_clips,
     target_columns,
@@ -199,7 +199,7 @@ def test_a_recording_is_opened_once_and_only_for_a_span_and_a_folder_is_listed_o
     with monkeypatch.context() as patch:
         patch.setattr(clip_table, "recording_seconds", lambda path: opened.append(path.name) or 1.0)
         patch.setattr(
-            clip_table, "_file_names", lambda folder: listed.append(folder) or set(NAMES) | {"long.wav"}
+            clip_table, "file_names", lambda folder: listed.append(folder) or set(NAMES) | {"long.wav"}
         )
         patch.setattr(os.path, "isfile", None)
         rows = "long.wav,0,0.5\nlong.wav,0.5,1\none.wav,,\nsub/../two.flac,0,\n"

@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
+from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
 from music_emotion.files import InputError, first_five, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
@@ -25,10 +25,6 @@ _MEANT = {
     **{"duration": "end_seconds", "artist": "group", "album": "group", "clip": "id", "id": "id"},
     **{"file": "path", "filename": "path", "path": "path", "class": "label"},
 }
-_ENDINGS = (
-    *(".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav"),
-    *(".webm", ".wma"),
-)
 
 
 class _Faults:
@@ -89,7 +85,7 @@ def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
         return _clips_of_table(source, audio_folder)
     if audio_folder is not None:
         raise InputError(f"--audio {audio_folder} is for a table with ids, but {source} is a folder.")
-    return _clips_of_folder(source)
+    return clips_of_folder(source)
 
 
 def target_columns(clips: pd.DataFrame) -> list[str]:
@@ -196,7 +192,7 @@ def _paths(
     cells: pd.DataFrame, ids: pd.Series, folder: Path, audio_folder: Path | None, faults: _Faults
 ) -> pd.Series:
     """Absolute paths of the clips; NaN for faulty ones."""
-    listed, resolved = cache(_file_names), cache(os.path.realpath)
+    listed, resolved = cache(file_names), cache(os.path.realpath)
 
     def find(path: str) -> str | float:
         place, name = os.path.split(os.path.join(folder, path))
@@ -220,9 +216,7 @@ def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
     """Find the files ``<id>.<ending>``, with or without leading zeros."""
     if not folder.is_dir():
         raise InputError(f"The audio folder {folder} does not exist.")
-    names = defaultdict(list)
-    for name in sorted(filter(_is_audio, _file_names(folder))):
-        names[_id_of(name)].append(name)
+    names = files_by_id(folder)
     found = ids.map(lambda clip_id: names.get(clip_id, []))
     n_found = found.map(len)
     faults.find(f"An id has no audio file in {folder}", n_found == 0, "{:.0f}", ids)
@@ -258,73 +252,6 @@ def _lengths(paths: pd.Series) -> pd.Series:
         except InputError:  # the extraction reports it
             lengths[path] = np.nan
     return paths.map(lengths).astype(float)
-
-
-def _clips_of_folder(folder: Path) -> pd.DataFrame:
-    names = audio_below(folder)
-    loose = [name for name in names if "/" not in name]
-    classes = sorted({name.split("/")[0] for name in names if "/" in name})
-    if loose and classes:
-        raise InputError(
-            f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders ({first_five(classes)}). "
-            f"Sub-folders are classes: put every file into one, or all files into one folder without any."
-        )
-    wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
-    if wrong:  # the extraction writes file names into tables
-        raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
-    paths = [str(folder.resolve() / name) for name in names]
-    clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": paths})
-    if classes:
-        return clips.assign(label=[name.split("/")[0] for name in names])
-    ids = [number for name in names if (number := _id_of(name)) is not None]
-    return clips.assign(id=ids) if len(set(ids)) == len(names) else clips
-
-
-def audio_below(folder: Path) -> list[str]:
-    """List the audio files in a folder and its sub-folders.
-
-    Parameters
-    ----------
-    folder : Path
-        Hidden files and folders are left out.
-
-    Returns
-    -------
-    list of str
-        Sorted paths relative to the folder, with slashes.
-
-    Raises
-    ------
-    InputError
-        When there are no audio files.
-    """
-    names = []
-    links = [path for path in folder.glob("[!.]*") if path.is_symlink() and path.is_dir()]
-    for place, below, files in chain.from_iterable(map(os.walk, [folder, *links])):
-        below[:] = [name for name in below if not name.startswith(".")]
-        names += [(Path(place) / name).relative_to(folder).as_posix() for name in files if _is_audio(name)]
-    if not names:
-        raise InputError(f"{folder} holds no audio: no name in it ends in {', '.join(_ENDINGS)}.")
-    return sorted(names)
-
-
-def _is_audio(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
-
-
-def _id_of(name: str) -> int | None:
-    """The whole number that a file name consists of; None if there is none or it exceeds 64 bits."""
-    stem = os.path.splitext(name)[0]
-    return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else None
-
-
-def _file_names(folder: Path | str) -> set[str]:
-    """Names of the files in a folder; empty if the folder does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
-        return set()
 
 
 @dataclass(frozen=True)
