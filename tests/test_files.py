@@ -117,13 +117,40 @@ def test_a_kill_while_files_take_their_places_leaves_nothing_that_speaks_of_othe
 
 
 def test_unfinished_files_are_removed_below_a_folder_or_beside_their_own_file(tmp_path):
-    own, other = tmp_path / ".writing-abc-table.csv", tmp_path / ".writing-abc-other.csv"
-    below = tmp_path / "run" / ".writing-abc-scores.json"
+    begin = f".writing-{12 * 'a'}-"
+    own, other = tmp_path / f"{begin}table[1].csv", tmp_path / f"{begin}my-table[1].csv"
+    below = tmp_path / "run" / f"{begin}scores.json"
     below.mkdir(parents=True)
     for path in (own, other, below / ".writing-def-table.csv"):
         path.write_text("half")
-    files.remove_unfinished(tmp_path / "table.csv")
+    files.remove_unfinished(tmp_path / "table[1].csv")
     assert [path.exists() for path in (own, other, below)] == [False, True, True]
     files.remove_unfinished(tmp_path)
     assert os.listdir(tmp_path) == ["run"]
     assert os.listdir(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("name", [f"{245 * 'a'}.npy", f"{123 * 'ф'}.npy", f"a.{251 * 'b'}"])
+def test_a_name_as_long_as_the_disk_allows_is_written_locked_and_cleaned(tmp_path, name):
+    path = tmp_path / name
+    with files.alone_at(path, "wait"):
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("whole")
+        temporary.write_text("of a killed process")
+        files.remove_unfinished(path)
+    assert not temporary.exists()
+    assert path.read_text() == "whole"
+    assert temporary.suffix == path.suffix or len(path.suffix) > 100
+
+
+def test_a_text_becomes_the_name_of_a_file_of_its_own():
+    short = [files.file_name(text, ".png") for text in ("Müller – 歌", "a.b")]
+    assert short == ["Müller – 歌.png", "a.b.png"]
+    texts = ["R/B", "R_B", "R\nB", "é" * 200, "é" * 201, "\udcff" * 200, "a" * 236, "a" * 237]
+    names = [files.file_name(text, ".png") for text in texts]
+    assert len(set(names)) == len(texts)
+    for name in names:
+        assert len(name.encode()) <= 240
+        assert name.endswith(".png")
+        assert "/" not in name
+    assert names[6] == f"{'a' * 236}.png"

@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import glob
 import hashlib
 import json
 import os
@@ -88,6 +89,46 @@ def first_five(values: Iterable[object]) -> str:
 def shortened(text: str, longest: int = 60) -> str:
     """The beginning of a text, for a message."""
     return text if len(text) <= longest else text[:longest] + "..."
+
+
+def file_name(text: str, suffix: str = "", longest: int = 240) -> str:
+    """Make the name of a file from a user's text.
+
+    Parameters
+    ----------
+    text : str
+        Such as the name of a song, a run or a class.
+    suffix : str
+        End of the name, such as ".png".
+    longest : int
+        Largest length in bytes in UTF-8, with the suffix. File systems allow 255.
+
+    Returns
+    -------
+    str
+        The text and the suffix. A text that is too long, or has slashes or control characters, loses them
+        and gets a hash. So different texts have different names.
+    """
+    name = re.sub(r"[/\x00-\x1f\x7f]", "_", text)
+    if name != text or len(_bytes(text + suffix)) > longest:
+        suffix = f"-{hashlib.sha256(_bytes(text)).hexdigest()[:8]}{suffix}"
+        name = _bytes(name)[: longest - len(_bytes(suffix))].decode(errors="ignore")
+    return name + suffix
+
+
+def beside(path: Path, before: str = "", after: str = "") -> Path:
+    """Path of a file that helps to write another: the other's name with text around it.
+
+    A name of more than 100 bytes is replaced by its last 16 characters and a hash, so that there is room.
+    """
+    name = path.name
+    if len(_bytes(name)) > 100:
+        name = f"{hashlib.sha256(_bytes(name)).hexdigest()[:8]}-{name[-16:]}"
+    return path.with_name(f"{before}{name}{after}")
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogatepass")  # a name on disk need not be UTF-8
 
 
 _Checked = TypeVar("_Checked")
@@ -179,7 +220,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         A temporary path in the same folder, with the same suffix. It is removed after an error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_UNFINISHED}{uuid4().hex[:12]}-{path.name}")
+    temporary = beside(path, f"{_UNFINISHED}{uuid4().hex[:12]}-")
     try:
         with naming_refusals(path):
             yield temporary
@@ -236,8 +277,8 @@ def remove_unfinished(place: Path) -> None:
 
     The caller must hold the lock of the folder or file.
     """
-    beside = place.parent.glob(f"{_UNFINISHED}*-{place.name}")
-    for path in [*(place.rglob(f"{_UNFINISHED}*") if place.is_dir() else beside)]:
+    own = f"{_UNFINISHED}{'?' * 12}-{glob.escape(beside(place).name)}"
+    for path in [*(place.rglob(f"{_UNFINISHED}*") if place.is_dir() else place.parent.glob(own))]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -429,7 +470,7 @@ def _lock(place: Path) -> BaseFileLock:
     if place.name in {"", ".."}:
         place = place.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(place.with_name(f".{place.name}.lock"))
+    return FileLock(beside(place, ".", ".lock"))
 
 
 def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ...]) -> pd.DataFrame:

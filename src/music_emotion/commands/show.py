@@ -19,7 +19,7 @@ from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames
-from music_emotion.files import InputError, first_five, nearest, read_json
+from music_emotion.files import InputError, file_name, first_five, nearest, read_json
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_experiment
@@ -157,7 +157,7 @@ def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
 def save_picture(figure: Figure, folder: Path, kind: str, names: Sequence[str]) -> Path:
     """Save a picture under its kind and the first three names in it, such as ``curves-slow-fast.png``."""
     more = [f"and-{len(names) - 3}-more"] if len(names) > 3 else []
-    return plots.save_figure(folder / ("-".join([kind, *names[:3], *more]) + ".png"), figure)
+    return plots.save_figure(folder / file_name("-".join([kind, *names[:3], *more]), ".png"), figure)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.clip_table import spans_of
-from music_emotion.files import InputError, atomic_path, first_five, telling_what_is_kept
+from music_emotion.files import InputError, atomic_path, beside, first_five, telling_what_is_kept
 
 _PATIENCE_SECONDS = 30
 
@@ -215,7 +215,7 @@ def _cells(item: Item) -> tuple[str, ...]:
 
 
 def _part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
+    return beside(path, after=".part")
 
 
 def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from music_emotion.audio.features import N_MELS, SILENCE_DB
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import audio_below
-from music_emotion.files import InputError, read_object, write_json, write_table
+from music_emotion.files import InputError, file_name, read_object, write_json, write_table
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model
 
@@ -154,8 +154,8 @@ def _readable(path: Path) -> str:
 def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
     """Choose a name for a file's results: `<name>`, `<folder>-<name>`, or the latter with a number.
 
-    Names of other files are excluded, both of this run (`taken`, in lower case) and of earlier runs (by their
-    JSON file).
+    Long names are shortened. Names of other files are excluded, both of this run (`taken`, in lower case) and
+    of earlier runs (by their JSON file).
     """
     own, longer = _readable(path.resolve()), f"{path.resolve().parent.name}-{path.stem}"
 
@@ -164,7 +164,7 @@ def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
         return name.casefold() not in taken and (not card.exists() or read_object(card).get("file") == own)
 
     names = chain([path.stem, longer], (f"{longer}-{number}" for number in count(2)))
-    name = next(filter(is_free, names))
+    name = next(filter(is_free, map(file_name, names)))
     taken.add(name.casefold())
     return name
 
