@@ -2,42 +2,47 @@
 
 import os
 import re
-from collections import defaultdict
-from itertools import chain
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from music_emotion.files import InputError, first_five
+from music_emotion.files import InputError, first_five, shortened
 
-_ENDINGS = (
-    *(".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav"),
-    *(".webm", ".wma"),
+# Endings of formats that libsndfile or FFmpeg decodes, films with sound included.
+ENDINGS = re.compile(
+    r"\.(3gp|aac|ac3|adts|aif|aifc|aiff|amr|ape|asf|au|avi|caf|dff|dsf|dts|eac3|ec3|f4a|flac|flv|gsm|m2a|m4a|m4b"
+    r"|m4p|m4r|m4v|mka|mkv|mov|mp2|mp3|mp4|mpa|mpc|mpeg|mpg|mpga|oga|ogg|ogv|ogx|opus|ra|rf64|rm|shn|snd|sph|spx"
+    r"|tak|thd|tta|voc|w64|wav|wave|weba|webm|wma|wmv|wv)\Z",
+    re.IGNORECASE,
 )
+_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 
 def clips_of_folder(folder: Path) -> pd.DataFrame:
-    """List the audio files of a folder as a table of clips.
+    """List the audio files of a folder as a table of clips, and print what its ids and classes are.
 
     Parameters
     ----------
     folder : Path
-        Holds audio, or one sub-folder per class.
+        Holds audio, or one sub-folder per class. Sub-folders such as the ``000`` of ``000/000002.mp3`` and
+        the ``48`` of ``48/948.mp3`` are parts of numbers rather than classes.
 
     Returns
     -------
     pd.DataFrame
-        As for `read_clips`, with the columns `id`, `path` and, with sub-folders, `label`.
+        As for `read_clips`, with the columns `id`, `path` and, with classes, `label`.
 
     Raises
     ------
     InputError
-        When there is no audio, audio both in the folder itself and in sub-folders, or a name with a tab.
+        When there is no audio, audio both in the folder itself and in sub-folders, sub-folders that are
+        splits, or a name with a tab.
     """
     names = audio_below(folder)
     loose = [name for name in names if "/" not in name]
-    classes = sorted({name.split("/")[0] for name in names if "/" in name})
+    classes = Counter(name.split("/")[0] for name in names if "/" in name)
     if loose and classes:
         raise InputError(
             f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders ({first_five(classes)}). "
@@ -46,21 +51,40 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
     wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
     if wrong:  # the extraction writes file names into tables
         raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
-    paths = [str(folder.resolve() / name) for name in names]
-    clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": paths})
-    if classes:
-        return clips.assign(label=[name.split("/")[0] for name in names])
+    if classes and _SPLITS.issuperset(map(str.casefold, classes)):
+        raise InputError(
+            f"The sub-folders of {folder} are splits ({first_five(classes)}), not classes. Name one."
+        )
+    real = folder.resolve()
+    clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": [f"{real / name}" for name in names]})
     ids = [number for name in names if (number := _id_of(name)) is not None]
-    return clips.assign(id=ids) if len(set(ids)) == len(names) else clips
+    said = "ids count the sorted names from 1"
+    if classes and not all(map(_is_shard, names)):
+        counts = ", ".join(f"{name} ({count})" for name, count in classes.items())
+        clips["label"] = [name.split("/")[0] for name in names]
+        said += f"; the classes are its sub-folders: {shortened(counts, 500)}"
+    elif len(set(ids)) == len(names):
+        clips["id"] = ids
+        said = "ids are the file names"
+    print(f"{folder}: {len(names)} clips; {said}.")
+    return clips
+
+
+def _is_shard(name: str) -> bool:
+    """Whether the number that a file is named by begins or ends with the name of its folder."""
+    place, _, file = name.rpartition("/")
+    number = file.split(".")[0].zfill(len(place))
+    is_part = number.startswith(place) or number.endswith(place)
+    return len(place) > 1 and f"{place}{number}".isdigit() and is_part
 
 
 def audio_below(folder: Path) -> list[str]:
-    """List the audio files in a folder and its sub-folders.
+    """List the audio files in a folder and its sub-folders, and print how many other files there are.
 
     Parameters
     ----------
     folder : Path
-        Hidden files and folders are left out.
+        Hidden files and folders are left out. Links are followed, but no folder is listed twice.
 
     Returns
     -------
@@ -72,30 +96,62 @@ def audio_below(folder: Path) -> list[str]:
     InputError
         When there are no audio files.
     """
-    names = []
-    links = [path for path in folder.glob("[!.]*") if path.is_symlink() and path.is_dir()]
-    for place, below, files in chain.from_iterable(map(os.walk, [folder, *links])):
-        below[:] = [name for name in below if not name.startswith(".")]
-        names += [(Path(place) / name).relative_to(folder).as_posix() for name in files if _is_audio(name)]
+    names: list[str] = []
+    skipped, seen = Counter[str](), set[str]()
+    places, links = [""], list[str]()
+    while places or links:
+        place = (places or links).pop()  # folders before links to them
+        real = os.path.realpath(folder / place)
+        if real in seen:
+            skipped["a link to a listed folder"] += 1
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(real) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            print(f"warning: {folder / place} can't be listed ({error.strerror}).")
+            continue
+        for entry in found:
+            kind, is_audio = _kind_of(entry), bool(ENDINGS.search(entry.name))
+            if re.match(r"\.[^.]", entry.name):  # but there are songs called "...Baby One More Time"
+                skipped.update(["hidden"] * is_audio)
+            elif kind == "folder":
+                (links if entry.is_symlink() else places).append(f"{place}{entry.name}/")
+            elif kind != "file":
+                skipped[kind] += 1
+            elif is_audio:
+                names.append(place + entry.name)
+            else:
+                ending = os.path.splitext(entry.name)[1].lower()
+                skipped[ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else "no ending"] += 1
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
     if not names:
-        raise InputError(f"{folder} holds no audio: no name in it ends in {', '.join(_ENDINGS)}.")
+        raise InputError(f"{folder} holds no audio. Skipped: {kinds or 'nothing'}.")
+    if kinds:
+        print(f"{folder}: {skipped.total()} files skipped: {shortened(kinds, 500)}.")
     return sorted(names)
 
 
-def _is_audio(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() else "neither file nor folder"
+    except OSError:  # a link to itself
+        return "neither file nor folder"
 
 
 def _id_of(name: str) -> int | None:
     """The whole number that a file name consists of; None if there is none or it exceeds 64 bits."""
-    stem = os.path.splitext(name)[0]
+    stem = os.path.splitext(os.path.basename(name))[0]
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else None
 
 
 def files_by_id(folder: Path) -> dict[int | None, list[str]]:
-    """Names of the audio files in a folder by the whole numbers they consist of, leading zeros ignored."""
+    """Audio files below a folder by the whole numbers that their names consist of, without leading zeros."""
     names = defaultdict(list)
-    for name in sorted(filter(_is_audio, file_names(folder))):
+    for name in audio_below(folder):
         names[_id_of(name)].append(name)
     return names
 
@@ -104,6 +160,6 @@ def file_names(folder: Path | str) -> set[str]:
     """Names of the files in a folder; empty if the folder does not exist."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return {entry.name for entry in entries if _kind_of(entry) == "file"}
     except OSError:
         return set()

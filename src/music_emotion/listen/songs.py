@@ -131,11 +131,11 @@ def _collecting(failures: list[str]) -> Iterator[None]:
 
 def _find_audio(paths: Sequence[Path], failures: list[str]) -> list[Path]:
     """List all audio files, without duplicates of the same real path."""
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
     for path in paths:
         with _collecting(failures):
-            for file in [path / name for name in audio_below(path)] if path.is_dir() else [path]:
-                files.setdefault(file.resolve(), file)
+            for file in [path / name for name in audio_below(path)] if os.path.isdir(path) else [path]:
+                files.setdefault(os.path.realpath(file), file)
     return list(files.values())
 
 
