@@ -126,6 +126,8 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "clips-column-misspelt": extract(write("c.csv", "path,lable\na.wav,rock\n")),
     "clips-of-one-id": extract(write("c.csv", "id,path\n1,a.wav\n1,b.wav\n")),
     "clip-missing": extract(write("c.csv", "path\na.wav\n")),
+    "clips-of-splits": extract(write(f"{SET}/train/a.mp3", ""), SET),
+    "folder-without-audio": extract(nothing, SET),
 }
 
 

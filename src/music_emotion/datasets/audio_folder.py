@@ -53,7 +53,8 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
         raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
     if classes and _SPLITS.issuperset(map(str.casefold, classes)):
         raise InputError(
-            f"The sub-folders of {folder} are splits ({first_five(classes)}), not classes. Name one."
+            f"The sub-folders of {folder} are splits ({first_five(classes)}), not classes. "
+            f"Give one split at a time."
         )
     real = folder.resolve()
     clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": [f"{real / name}" for name in names]})

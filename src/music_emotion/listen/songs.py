@@ -131,19 +131,23 @@ def _collecting(failures: list[str]) -> Iterator[None]:
 
 def _find_audio(paths: Sequence[Path], failures: list[str]) -> list[Path]:
     """List all audio files, without duplicates of the same real path."""
-    files: dict[str, Path] = {}
+    files: dict[Path, Path] = {}
     for path in paths:
         with _collecting(failures):
             for file in [path / name for name in audio_below(path)] if os.path.isdir(path) else [path]:
-                files.setdefault(os.path.realpath(file), file)
+                files.setdefault(_real(file), file)
     return list(files.values())
 
 
 def _stamp(path: Path) -> dict[str, Any]:
     """Absolute path, size and modification time of a file, which identify its version."""
-    status = path.stat() if path.exists() else None
+    status = path.stat() if os.path.exists(path) else None
     size, mtime_ns = (status.st_size, status.st_mtime_ns) if status else (None, None)
-    return {"file": _readable(path.resolve()), "bytes": size, "mtime_ns": mtime_ns}
+    return {"file": _readable(_real(path)), "bytes": size, "mtime_ns": mtime_ns}
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises an error for a link to itself
 
 
 def _readable(path: Path) -> str:
@@ -157,7 +161,7 @@ def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
     Long names are shortened. Names of other files are excluded, both of this run (`taken`, in lower case) and
     of earlier runs (by their JSON file).
     """
-    own, longer = _readable(path.resolve()), f"{path.resolve().parent.name}-{path.stem}"
+    own, longer = _readable(_real(path)), f"{_real(path).parent.name}-{path.stem}"
 
     def is_free(name: str) -> bool:
         card = folder / f"{name}.json"

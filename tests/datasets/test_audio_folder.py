@@ -1,0 +1,100 @@
+"""Folders of audio: what is found, what is skipped and counted, and what is taken for ids and classes."""
+
+import os
+import re
+from pathlib import Path
+
+import av
+import pytest
+import soundfile
+
+from music_emotion.datasets.audio_folder import ENDINGS, audio_below
+from music_emotion.datasets.clip_table import read_clips
+from music_emotion.files import InputError
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    """Make empty files, since names are enough to find audio."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_the_endings_are_those_of_the_decoders_and_other_spellings_of_them():
+    known = {name.lower() for name in soundfile.available_formats()}
+    for name in av.formats_available:
+        try:
+            known |= av.ContainerFormat(name).extensions
+        except ValueError:  # a device
+            continue
+    endings = set(re.findall(r"\w+", ENDINGS.pattern[: ENDINGS.pattern.index(")")]))
+    assert endings - known == {"dff", "dsf", "f4a", "m4p", "m4r", "mpga", "ogx", "snd", "wave", "weba"}
+    assert endings >= {"mp3", "caf", "m4b", "mka", "wv", "mp2"}
+
+
+def test_what_is_skipped_is_counted_and_nothing_but_files_is_opened(tmp_path, capsys):
+    audio = ["...Baby One More Time.mp3", "A/b.CAF", "A/c.m4b", "A/d.mka", "A/e.wv", "A/f.mp2"]
+    others = ["A/x.xyz", "A/y.jpg", "z.jpg", "README", "Mr. Foo é", ".DS_Store", "._a.mp3", ".hidden/g.mp3"]
+    music = folder_of(tmp_path / "music", *audio, *others, "../else/h.wav")
+    os.mkfifo(music / "fifo.mp3")
+    for link, target in {
+        **{"gone.mp3": "nowhere", "loop.mp3": "loop.mp3", "self": ".", "A/up": "../..", "again": "A"},
+        "A/linked": "../../else",
+    }.items():
+        (music / link).symlink_to(target)
+    found = sorted([*audio, "A/up/else/h.wav"])
+    assert audio_below(music) == found
+    assert capsys.readouterr().out == (
+        f"{music}: 13 files skipped: a link to a listed folder (4), neither file nor folder (3), "
+        f"no ending (2), .jpg (2), hidden (1), .xyz (1).\n"
+    )
+
+
+def test_a_folder_that_can_not_be_listed_is_named(tmp_path, capsys, monkeypatch):
+    music, scandir = folder_of(tmp_path / "music", "Pop/a.mp3", "Rock/b.mp3"), os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("Rock"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert audio_below(music) == ["Pop/a.mp3"]
+    assert capsys.readouterr().out == f"warning: {music}/Rock can't be listed (Permission denied).\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "classes", "said"),
+    [
+        (["000/000002.mp3", "133/133297.mp3"], [2, 133297], None, "ids are the file names"),  # FMA
+        (["05/5.mp3", "48/948.mp3"], [5, 948], None, "ids are the file names"),  # MTG-Jamendo
+        (["00/7400.low.mp3", "48/948.low.mp3"], [1, 2], None, "ids count the sorted names from 1"),
+        (["01/7.mp3", "02/8.mp3"], [1, 2], ["01", "02"], "; the classes are its sub-folders: 01 (1), 02 (1)"),
+        (["1/12.mp3", "1/13.mp3"], [1, 2], ["1", "1"], "; the classes are its sub-folders: 1 (2)"),
+        (["jazz/jazz.1.au", "test/a.au"], [1, 2], ["jazz", "test"], "sub-folders: jazz (1), test (1)"),
+        (["3.mp3", "1.wav"], [1, 3], None, "2 clips; ids are the file names"),
+        (["3.mp3", "03.wav"], [1, 2], None, "2 clips; ids count the sorted names from 1"),
+    ],
+)
+def test_ids_and_classes_that_were_inferred_are_printed(tmp_path, capsys, names, ids, classes, said):
+    clips = read_clips(folder_of(tmp_path, *names))
+    assert clips["id"].tolist() == ids
+    assert (clips["label"].tolist() if "label" in clips else None) == classes
+    assert capsys.readouterr().out.endswith(f"{said}.\n")
+
+
+def test_splits_are_not_classes(tmp_path):
+    with pytest.raises(InputError, match=r"sub-folders of .* are splits \(Train, test\), not classes"):
+        read_clips(folder_of(tmp_path, "Train/Rock/a.mp3", "test/Rock/b.mp3"))
+
+
+def test_audio_is_found_by_its_id_at_any_depth(tmp_path):
+    music = folder_of(tmp_path / "music", "000/000002.mp3", "001/001040.mp3", "README.txt")
+    table = tmp_path / "clips.csv"
+    table.write_text("id,valence\n1040,0.5\n2,0.25\n")
+    found = read_clips(table, music)["path"].tolist()
+    assert found == [str(music / name) for name in ("001/001040.mp3", "000/000002.mp3")]
+    folder_of(music, "copy/2.wav")
+    with pytest.raises(InputError, match=r"several audio files in .*: line 3 \(000/000002\.mp3, copy/2"):
+        read_clips(table, music)
