@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -223,3 +224,17 @@ def test_help_names_every_flag_and_loads_no_heavy_library(run_script):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
     assert all(words.split()[0] in done.stdout for words in cli.COMMANDS)
+
+
+def test_printing_never_ends_a_command(monkeypatch, run_script):
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="cp1252") as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        assert call("--version") == 0
+        print("歌", "é", flush=True)
+        assert os.read(reader, 99).endswith(b"\\u6b4c \xe9\n")
+        os.close(reader)
+        for _ in range(2):
+            print("nobody reads this", flush=True)
+    _, _, errors = run_script("train.py", "\x1b[31m\udce9.toml")
+    assert r"experiment \x1b[31m\udce9.toml does" in errors

@@ -1,7 +1,10 @@
 """The command `music-emotion`: its table of subcommands, and the printing of errors."""
 
 import errno
+import io
+import os
 import sys
+from collections.abc import Callable
 
 import cyclopts
 from cyclopts import Parameter
@@ -12,6 +15,9 @@ _DISK_ERRORS = {
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file in place of a folder, or the reverse
     *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
 }
+
+# Errors of printing to a closed terminal, or to a pipe whose reader has ended, as in `... | head`.
+_CLOSED = {errno.EPIPE, errno.EIO, errno.EINVAL}  # Windows has the last
 
 GROUPS = {
     "bench": "Measure speed, memory and the coverage of intervals.",
@@ -52,8 +58,11 @@ def main(*command: str) -> None:
     """Run the command line, or one of its subcommands with the remaining arguments.
 
     The exit status is 0 on success, 1 for wrong flags and 130 for Ctrl-C. It is 2 for an `InputError` or a
-    full or read-only disk, which are printed as sentences.
+    full or read-only disk, which are printed as sentences. Printing never ends a command.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # notebooks have another kind
+            _print_always(stream)
     try:
         _app()([*command, *sys.argv[1:]])
     except cyclopts.CycloptsError as error:
@@ -103,6 +112,27 @@ def _app() -> cyclopts.App:
     return app
 
 
+def _print_always(stream: io.TextIOWrapper) -> None:
+    """Escape what a stream's encoding lacks, and drop what is printed once its terminal or pipe is closed."""
+
+    def lasting(method: Callable[..., object]) -> Callable[..., None]:
+        def call(*text: str) -> None:
+            try:
+                method(stream, *text)
+            except OSError as error:
+                if error.errno not in _CLOSED:
+                    raise
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+        return call
+
+    stream.reconfigure(errors="backslashreplace")
+    for name in ("write", "flush"):
+        setattr(stream, name, lasting(getattr(type(stream), name)))
+
+
 def _leave(sentence: str, status: int) -> None:
-    print(sentence, file=sys.stderr)
+    from music_emotion.files import printable
+
+    print(printable(sentence), file=sys.stderr)
     sys.exit(status)

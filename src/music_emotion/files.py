@@ -91,6 +91,11 @@ def shortened(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
+def printable(text: str) -> str:
+    """Escape control characters but line ends, which a terminal would obey; file names may contain them."""
+    return re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
 def file_name(text: str, suffix: str = "", longest: int = 240) -> str:
     """Make the name of a file from a user's text.
 

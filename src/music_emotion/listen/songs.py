@@ -18,7 +18,7 @@ from tqdm import tqdm
 from music_emotion.audio.features import N_MELS, SILENCE_DB
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import audio_below
-from music_emotion.files import InputError, file_name, read_object, write_json, write_table
+from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model
 
@@ -151,8 +151,8 @@ def _real(path: Path) -> Path:
 
 
 def _readable(path: Path) -> str:
-    """Convert a path to valid UTF-8, even if its bytes are not."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """A path as text that can be printed and stored: bytes that are not UTF-8 become such as `\\xe9`."""
+    return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
 def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
