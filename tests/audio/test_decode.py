@@ -138,8 +138,6 @@ def test_an_mp3_whose_stated_length_agrees_is_decoded_by_libsndfile(tmp_path, mo
     path = encoded(tmp_path / "a.mp3", "libmp3lame", noise(8), write_xing=write_xing)
     expected = soundfile.read(path, dtype="float32")[0]
     monkeypatch.setattr(decode, "_ffmpeg_blocks", None)
-    if write_xing == "1":
-        monkeypatch.setitem(sys.modules, "av", None)  # not even imported
     waveform = read_waveform(path)
     np.testing.assert_array_equal(waveform, expected[: len(waveform)])
     assert len(waveform) / len(expected) == pytest.approx(1, abs=0.01)
@@ -162,7 +160,7 @@ def test_what_libsndfile_takes_for_a_shorter_recording_is_refused(tmp_path, endi
     assert len(read_waveform(path)) / RATE_HZ == pytest.approx(recording_seconds(path), abs=0.01)
     cut(path, path.stat().st_size // 2)
     end = rf"{recording_seconds(path):.2f}"
-    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: its sound ends at {end} s"):
+    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: .*its sound ends at {end} s"):
         read_waveform(path)
     assert len(read_waveform(path, RATE_HZ, 0.5, 1.5)) == RATE_HZ
 
