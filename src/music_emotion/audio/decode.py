@@ -112,7 +112,11 @@ def read_waveform(
         start, stop = _span(path, recording, start_seconds, end_seconds)
         if stop == recording.n_samples and (fault := _fault_at_end(path, recording)):
             raise InputError(f"{path}: {fault} Replace the file, or give a span that ends earlier.")
-        return _decoded(path, recording, start, stop, sample_rate_hz)
+        waveform, cancels_out = _decoded(path, recording, start, stop, sample_rate_hz)
+    if cancels_out:
+        with _opened(path) as recording:
+            waveform, _ = _decoded(path, recording, start, stop, sample_rate_hz, channel=0)
+    return waveform
 
 
 def recording_seconds(path: Path) -> float:
@@ -158,8 +162,11 @@ def _span(
 
 def _decoded(
     path: Path, recording: _Recording, start: int, stop: int, sample_rate_hz: int, channel: int | None = None
-) -> np.ndarray:
-    """Decode and resample block by block. The result equals resampling the whole span at once."""
+) -> tuple[np.ndarray, bool]:
+    """Decode and resample block by block. The result equals resampling the whole span at once.
+
+    Returns the waveform, and whether its channels cancel out.
+    """
     rate_hz, n_decoded, n_written, reason = recording.sample_rate_hz, 0, 0, ""
     power_of_mean = power = 0.0
     ratio = sample_rate_hz / rate_hz
@@ -191,10 +198,8 @@ def _decoded(
             f"{path}: the file {fault}: from {start / rate_hz:.2f} s on, it promises {promised:.2f} s, but "
             f"{'only ' * is_short}{decoded:.2f} s can be decoded{reason}."
         )
-    if channel is None and power_of_mean < _CANCELLED * power:
-        return _decoded(path, recording, start, stop, sample_rate_hz, channel=0)
     write(np.empty(0, np.float32), last=True)
-    return waveform[: math.ceil(n_decoded * ratio)]
+    return waveform[: math.ceil(n_decoded * ratio)], power_of_mean < _CANCELLED * power
 
 
 def _fault_at_end(path: Path, recording: _Recording) -> str:
