@@ -13,7 +13,7 @@ import soundfile
 from audio_files import RATE_HZ, encoded, noise, written
 from matplotlib import image
 
-from music_emotion.audio import decode
+from music_emotion.audio import decode, ffmpeg
 from music_emotion.audio.decode import read_waveform, recording_seconds
 from music_emotion.files import InputError
 
@@ -137,7 +137,7 @@ def test_an_mp3_without_its_length_is_read_whole(tmp_path, rate_hz, options):
 def test_an_mp3_whose_stated_length_agrees_is_decoded_by_libsndfile(tmp_path, monkeypatch, write_xing):
     path = encoded(tmp_path / "a.mp3", "libmp3lame", noise(8), write_xing=write_xing)
     expected = soundfile.read(path, dtype="float32")[0]
-    monkeypatch.setattr(decode, "_ffmpeg_blocks", None)
+    monkeypatch.setattr(ffmpeg, "_blocks", None)
     waveform = read_waveform(path)
     np.testing.assert_array_equal(waveform, expected[: len(waveform)])
     assert len(waveform) / len(expected) == pytest.approx(1, abs=0.01)
@@ -160,7 +160,7 @@ def test_what_libsndfile_takes_for_a_shorter_recording_is_refused(tmp_path, endi
     assert len(read_waveform(path)) / RATE_HZ == pytest.approx(recording_seconds(path), abs=0.01)
     cut(path, path.stat().st_size // 2)
     end = rf"{recording_seconds(path):.2f}"
-    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: .*its sound ends at {end} s"):
+    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: .*(ends at|holds) {end} s"):
         read_waveform(path)
     assert len(read_waveform(path, RATE_HZ, 0.5, 1.5)) == RATE_HZ
 
@@ -172,8 +172,8 @@ def test_a_recording_cut_off_is_refused_but_not_a_span_before_the_cut(tmp_path, 
     else:
         path = written(tmp_path / f"a.{ending}", noise(6))
     cut(path, 6 * path.stat().st_size // 10)
-    promise = r"from 0\.00 s on, it promises [256]\.\d+ s, but only [1-4]\.\d+ s can be decoded"
-    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off or damaged: {promise}"):
+    lengths = r"its header states [256]\.\d+ s, but it holds [1-4]\.\d+ s"
+    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: {lengths}"):
         read_waveform(path)
     start = recording_seconds(path) - 0.6
     with pytest.raises(InputError, match=rf"from {start:.2f} s on, it promises 0\.50 s, but only 0\.00 s"):
