@@ -180,8 +180,13 @@ def _refusals() -> Iterator[None]:
 def _audio_stream(path: Path, stack: ExitStack) -> tuple[Any, Any]:
     import av
 
-    descriptor = str(open_nameless(path, stack))
-    container = stack.enter_context(av.open("fd:", options={"fd": descriptor}))
+    options = {"fd": str(open_nameless(path, stack))}
+    with path.open("rb") as file:
+        if (
+            file.read(4) == b"RIFF"
+        ):  # FFmpeg decodes the beginning to look for DTS, for longer than the rest takes
+            options["probesize"] = "32768"
+    container = stack.enter_context(av.open("fd:", options=options))
     stream = next(iter(container.streams.audio), None)
     if stream is None or stream.codec_context is None or not stream.codec_context.sample_rate:
         raise RefusedError("FFmpeg: There is no sound in it")
