@@ -168,17 +168,20 @@ def _decoded(
 def _fault_at_end(path: Path, recording: Recording) -> str:
     """Explain why the decoded sound is not the whole sound of a file; empty if it is.
 
-    The header of a wav file states the file's size. The last page of an Ogg stream carries a flag (RFC 3533,
-    section 6).
+    The header of a wav file states the file's size, and that of a caf file the size of its sound. The last
+    page of an Ogg stream carries a flag (RFC 3533, section 6).
     """
     seconds, found = recording.n_samples / recording.sample_rate_hz, survey(path)
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(1 << 16)
         size = file.seek(0, os.SEEK_END)
         is_cut_off = False
         if head[:4] == b"RIFF":
             promised = int.from_bytes(head[4:8], "little")
             is_cut_off = 0 < promised < _UNKNOWN_SIZE and size < 8 + promised - _SLACK_BYTES
+        elif head[:4] == b"caff":
+            promised = int.from_bytes(head.partition(b"data")[2][:8], "big", signed=True)
+            is_cut_off = size < promised
         elif head[:4] == b"OggS":
             file.seek(max(0, size - _LONGEST_OGG_PAGE))
             tail = file.read()
@@ -250,6 +253,8 @@ def _open_with_libsndfile(path: Path, stack: ExitStack) -> Recording:
             raise RefusedError(f"libsndfile: It finds {seconds:.2f} s of {found.seconds:.2f} s")
         if sound.subtype.startswith("MPEG_LAYER") and not _states_its_length(path):
             # libsndfile extrapolates from the first frame
+            if seconds > found.seconds + found.slack_seconds:
+                raise RefusedError(f"libsndfile: It expects {seconds:.2f} s of {found.seconds:.2f} s")
             n_samples = min(round(found.seconds * sound.samplerate), n_samples)
     return Recording(sound.samplerate, n_samples, TOLERANCE_SECONDS, partial(_blocks, path, sound))
 
