@@ -9,13 +9,6 @@ from collections.abc import Callable
 import cyclopts
 from cyclopts import Parameter
 
-# Errors of a full or read-only disk, and of paths that cannot be read or written.
-_DISK_ERRORS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file in place of a folder, or the reverse
-    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
-}
-
 # Errors of printing to a closed terminal, or to a pipe whose reader has ended, as in `... | head`.
 _CLOSED = {errno.EPIPE, errno.EIO, errno.EINVAL}  # Windows has the last
 
@@ -80,7 +73,9 @@ def main(*command: str) -> None:
             raise
         _leave(f"error: {error}", 2)
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        from music_emotion.files import DISK_ERRORS
+
+        if error.errno not in DISK_ERRORS:
             raise
         place = f" ({error.filename})" if error.filename else ""
         remedy = "Free some space, or give a place that can be written to; what was finished is kept."

@@ -2,14 +2,17 @@
 
 import csv
 import difflib
+import errno
 import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import tomllib
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -21,6 +24,13 @@ import numpy as np
 import pandas as pd
 from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
+
+# Errors of a full or read-only disk, and of paths that cannot be read or written.
+DISK_ERRORS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file in place of a folder, or the reverse
+    *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 
 class InputError(ValueError):
@@ -56,6 +66,40 @@ def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(kept()) from interrupt
+
+
+@contextmanager
+def collecting(failures: dict[str, str], place: str | Path) -> Iterator[None]:
+    """Collect the error of one clip, file or picture, so that the others go on.
+
+    An error of the disk that is not about `place` concerns all of them, such as a full disk, and is raised.
+
+    Parameters
+    ----------
+    failures : dict of str to str
+        Gets the reason in one sentence, and the traceback where the error is neither an `InputError` nor a
+        lack of memory; otherwise "".
+    place : str or Path
+        The file that is worked on.
+    """
+    try:
+        yield
+    except InputError as error:
+        failures[str(error)] = ""
+    except Exception as error:
+        is_of_disk = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        if is_of_disk and not Path(str(getattr(error, "filename", ""))).is_relative_to(place):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        reason = f"{place}: the work on it ended with an error ({what})."
+        failures[reason] = "" if isinstance(error, MemoryError) else traceback.format_exc()
+
+
+def raise_collected(failures: dict[str, str], n_all: int, done: str) -> None:
+    """Raise an `InputError` that lists failures of `collecting`, if any, and print the first traceback."""
+    print(next(filter(None, failures.values()), ""), end="", file=sys.stderr)
+    if failures:
+        raise InputError("\n".join([f"{len(failures)} of {n_all} could not be {done}:", *failures]))
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Extraction by real processes: killed halfway, interrupted, and on a cluster that loses a worker."""
 
+import errno
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from distributed import Client
 from music_emotion.datasets import parallel
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.extract import extract_clips
-from music_emotion.datasets.parallel import Item, Workers, work_through
+from music_emotion.datasets.parallel import Item, Outcome, Workers, work_through
 from music_emotion.files import InputError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "extract.py"
@@ -115,31 +116,79 @@ def test_an_interrupted_run_says_that_it_goes_on(table, tmp_path):
     assert "Traceback" not in said
 
 
-def _die(item: Item) -> dict[str, int]:
+def _suffer(item: Item) -> dict[str, int]:
     if item.id == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if item.id == 4:
+        raise ZeroDivisionError("by\nzero")
+    if item.id == 5:
+        np.empty(2**56)
+    if item.id == 6:
+        raise OSError(errno.EIO, "Bad sector", item.path)
     return {}
 
 
-def die(workers: Workers, folder: Path) -> None:
-    items = [Item(number, "a.wav", 0, 0, 0.0, None, "") for number in range(6)]
-    work_through(items, _die, folder / "record.csv", (), workers, lambda: None, 0.0)
+def _fill(item: Item) -> dict[str, int]:
+    raise OSError(errno.ENOSPC, "No space left on device", f"{item.id}.npy")
 
 
-def test_a_worker_that_dies_gets_a_sentence(tmp_path):
-    with pytest.raises(InputError, match=r"ended from outside.*fewer --jobs"):
-        die(Workers(2), tmp_path)
+def _die(_: Item) -> dict[str, int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def work(
+    workers: Workers, folder: Path, function: Callable[[Item], dict[str, int]] = _suffer, n: int = 9
+) -> Outcome:
+    items = [Item(number, f"/{number}.wav", 0, 0, 0.0, None, "") for number in range(n)]
+    return work_through(items, function, folder / "record.csv", (), workers, lambda: None, 0.5)
+
+
+def assert_each_has_its_own_reason(workers: Workers, folder: Path) -> None:
+    outcome = work(workers, folder)
+    reasons = outcome.record["reason"].tolist()
+    wrong = "the work on it ended with an error"
+    expected = {
+        3: r"its worker process ended twice \((SIGSEGV|KilledWorker)\), the second time with no .*",
+        4: rf"{wrong} \(ZeroDivisionError: by zero\)\.",
+        5: rf"{wrong} \(.*MemoryError: Unable to allocate .*\)\.",
+        6: rf"{wrong} \(OSError: .* Bad sector: '/6.wav'\)\.",
+    }
+    for number, reason in enumerate(reasons):
+        assert re.fullmatch(rf"/{number}\.wav: {expected[number]}" if number in expected else "", reason)
+    assert (outcome.n_done, outcome.n_kept, outcome.n_failed) == (5, 0, 4)
+
+
+def test_a_clip_that_fails_or_ends_its_worker_gets_a_reason_and_the_others_are_done(tmp_path, capfd):
+    assert_each_has_its_own_reason(Workers(2), tmp_path)
+    assert capfd.readouterr().err.count("Traceback") == 1  # of the first error that is unexpected
+    assert work(Workers(2), tmp_path, n=3).n_kept == 3
+
+
+def test_where_every_clip_ends_its_worker_the_run_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "_MOST_LOST", 1)
+    with pytest.raises(InputError, match=r"No clip is finished, and 1 .*SIGKILL.*fewer --jobs"):
+        work(Workers(2), tmp_path, _die)
+    assert (tmp_path / "record.csv.part").read_text().count("SIGKILL") == 1
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_that_concerns_all_clips_ends_the_run(n_jobs, tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '\d+\.npy'"):
+        work(Workers(n_jobs), tmp_path, _fill)
 
 
 @contextmanager
 def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen]:
-    """A process of Dask's own command line, ended with the block."""
+    """A process of Dask's own command line, ended with the block. One lost worker is enough for its blame."""
+    own = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "dask", *arguments]
     with log.open("w") as file:
-        process = subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=file, stderr=file)
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | own)
         try:
             yield process
         finally:
-            process.kill()
+            process.terminate()
             process.wait()
 
 
@@ -156,10 +205,10 @@ def scheduler(tmp_path_factory) -> Iterator[str]:
 
 
 @contextmanager
-def worker(scheduler: str, folder: Path) -> Iterator[subprocess.Popen]:
-    """A worker process; without a nanny, which would start it again when it dies."""
+def worker(scheduler: str, folder: Path, nanny: str = "--no-nanny") -> Iterator[subprocess.Popen]:
+    """A worker process; a nanny starts it again when it dies."""
     folder.mkdir()
-    flags = ("--name", folder.name, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+    flags = ("--name", folder.name, "--nthreads", "1", nanny, "--no-dashboard")
     place = ("--local-directory", str(folder))
     with started("worker", scheduler, *flags, *place, log=folder / "log") as process:
         yield process
@@ -184,23 +233,28 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_result(scheduler, table, 
     assert_same_set(root, local)
 
 
+def test_a_cluster_does_the_other_clips_where_some_fail_or_end_their_workers(scheduler, tmp_path):
+    with worker(scheduler, tmp_path / "one", "--nanny"), worker(scheduler, tmp_path / "two", "--nanny"):
+        assert_each_has_its_own_reason(Workers(scheduler=scheduler), tmp_path)
+
+
 def test_a_scheduler_without_workers_gets_a_sentence(scheduler, monkeypatch, tmp_path):
     monkeypatch.setattr(parallel, "_PATIENCE_SECONDS", 1)
     with pytest.raises(InputError, match=r"Only 0/1 workers arrived after 1.*then 'dask worker'"):
-        die(Workers(scheduler=scheduler), tmp_path)
+        work(Workers(scheduler=scheduler), tmp_path)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "tcp://", "nonsense", "http://127.0.0.1:9"])
 def test_an_address_where_no_scheduler_answers_gets_a_sentence(address, monkeypatch, tmp_path):
     monkeypatch.setattr(parallel, "_PATIENCE_SECONDS", 1)
     with pytest.raises(InputError, match=rf"{address} (\(Timed|is not the address).*'dask scheduler'"):
-        die(Workers(scheduler=address), tmp_path)
+        work(Workers(scheduler=address), tmp_path)
 
 
 def test_without_dask_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match=r"pip install 'music-emotion\[cluster\]'"):
-        die(Workers(scheduler="tcp://x:1"), tmp_path)
+        work(Workers(scheduler="tcp://x:1"), tmp_path)
 
 
 class _Blind:

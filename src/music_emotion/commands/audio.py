@@ -31,7 +31,7 @@ class AudioFlags:
     hop
         Seconds from the start of one window to the next; by default the window's length.
     jobs
-        Worker processes; -1 for one per core.
+        Worker processes; -1 for one per core, 1 for the command itself alone.
     scheduler
         Address of a Dask scheduler, tcp://..., whose workers then do the work. Audio and output must
         have the same paths on all of them.

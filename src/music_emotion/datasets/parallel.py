@@ -6,28 +6,33 @@ import math
 import os
 import re
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import parent_process
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from threading import current_thread, main_thread
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import joblib
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.clip_table import spans_of
-from music_emotion.files import InputError, atomic_path, beside, first_five, telling_what_is_kept
+from music_emotion.files import InputError, atomic_path, beside, collecting, first_five, telling_what_is_kept
 
 _PATIENCE_SECONDS = 30
+_MOST_LOST = 10  # clips that lose their workers before any clip is finished
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,8 @@ class Workers:
     Attributes
     ----------
     n_jobs : int
-        Processes on this machine, as in joblib; -1 means one per core.
+        Processes on this machine, as in joblib; -1 means one per core. 1 works in this process, which a
+        crash of a decoder ends.
     scheduler : str, optional
         Address of a Dask scheduler, for example ``tcp://10.0.0.5:8786``. Its workers need this package and
         must see the same folders under the same paths. None runs on this machine.
@@ -65,7 +71,7 @@ class Item(NamedTuple):
     path : str
         Absolute path of the recording, because workers may have another working directory.
     bytes, modified_ns : int
-        Size and modification time of the file; 0 if it is missing.
+        Size and modification time of the file; 0 if it is missing or can't be reached.
     start_seconds : float
     end_seconds : float or None
         Span of the recording; an end of None means the end of the recording.
@@ -102,8 +108,11 @@ def items_of(clips: pd.DataFrame, settings: FeatureSettings) -> list[Item]:
     starts, ends = (column.tolist() for column in spans_of(clips))
     for clip_id, path, start, end in zip(clips["id"].tolist(), clips["path"], starts, ends, strict=True):
         audio = Path(path).absolute()
-        status = audio.stat() if audio.exists() else None
-        file = (status.st_size, status.st_mtime_ns) if status else (0, 0)
+        try:
+            status = audio.stat()
+            file = (status.st_size, status.st_mtime_ns)
+        except OSError:  # reading it gives the reason
+            file = (0, 0)
         items.append(Item(clip_id, str(audio), *file, start, None if math.isnan(end) else end, str(settings)))
     return items
 
@@ -151,8 +160,9 @@ def work_through(
     items : sequence of Item
         Sources of the clips.
     function : callable
-        Processes one clip and returns its results. It must be picklable. If it raises `InputError`, the
-        clip fails and the message becomes its `reason`. If a worker dies, its clip may be processed twice.
+        Processes one clip and returns its results. It must be picklable. If it raises an error or its worker
+        dies, this becomes the `reason` of the clip, and the others go on. If a worker dies, its clip is
+        processed twice, and so may be other clips.
     path : Path
         The record, a CSV file. Failed clips in it are tried again.
     columns : sequence of str
@@ -173,7 +183,9 @@ def work_through(
     Raises
     ------
     InputError
-        When `path` is another kind of table, too many clips fail, or workers are unusable or lost.
+        When `path` is another kind of table, too many clips fail, or all workers are unusable or lost.
+    OSError
+        When the results can't be written, for example on a full disk.
     """
     record = _read_record(path, columns)
     done = set(record.loc[record["reason"] == "", list(SOURCE_COLUMNS)].itertuples(index=False, name=None))
@@ -186,16 +198,16 @@ def work_through(
         with (
             part.open("a", encoding="utf-8", newline="") as file,
             telling_what_is_kept(lambda: f"{folder}: {n_kept + n_done} of {len(items)} clips are done"),
-            _cluster(cluster, prepare, folder) if cluster else _cores(workers.n_jobs, prepare),
+            _cluster(cluster, prepare, folder) if cluster else _cores(workers.n_jobs, prepare) as results_of,
         ):
             lines = csv.DictWriter(file, record.columns, extrasaction="ignore", lineterminator="\n")
-            calls = (joblib.delayed(_call)(function, item) for item in missing)
-            # batches of one, so that a killed run loses only the clips in progress
-            results = joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls)
+            results, traceback = results_of(partial(_call, function), missing), ""
             for result in tqdm(results, path.stem, len(missing), unit="clip"):
                 lines.writerow(result)
                 file.flush()
                 n_done += result["reason"] == ""
+                if not traceback and (traceback := result.get("traceback", "")):  # of many, one is enough
+                    tqdm.write(f"{result['path']}:\n{traceback}", sys.stderr)
     record = _read_record(path, columns).set_index("id", drop=False)
     record = record.loc[[str(item.id) for item in items]].reset_index(drop=True)
     _write_record(path, record)
@@ -250,37 +262,84 @@ def _write_record(path: Path, record: pd.DataFrame) -> None:
         record.to_csv(temporary, index=False, float_format="%.6g")
 
 
+_Results = Callable[[Callable[[Item], dict[str, Any]], Iterable[Item]], Iterable[dict[str, Any]]]
+
+
 def _call(function: Callable[[Item], dict[str, Any]], item: Item) -> dict[str, Any]:
     """Process one clip on one thread, so that workers don't compete for cores and sums round equally."""
-    if parent_process() is not None and current_thread() is main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent ends its workers
-    started, results, reason = time.perf_counter(), {}, ""
-    try:
-        with threadpool_limits(1):
-            results = function(item)
-    except InputError as error:
-        reason = " ".join(str(error).split("\n"))
+    started, results, failures = time.perf_counter(), {}, dict[str, str]()
+    with collecting(failures, item.path), threadpool_limits(1):
+        results = function(item)
     seconds = round(time.perf_counter() - started, 3)
-    return {**item._asdict(), "seconds": seconds, **results, "reason": reason}
+    reason, traceback = next(iter(failures.items()), ("", ""))
+    return {**_row(item, reason), "seconds": seconds, **results, "traceback": traceback}
+
+
+def _row(item: Item, reason: str) -> dict[str, Any]:
+    return {**item._asdict(), "reason": " ".join(reason.split("\n"))}
+
+
+def _as_finished(
+    executor: Callable[[], Executor],
+    n_at_once: Callable[[], int],
+    lost: type[Exception],
+    call: Callable[[Item], dict[str, Any]],
+    items: Iterable[Item],
+) -> Iterator[dict[str, Any]]:
+    """Yield the results of clips in any order.
+
+    When a worker is lost, the clips in work are tried again alone. One that then loses its worker fails.
+    """
+    waiting, suspects, running = deque(items), deque[Item](), dict[Future[Any], Item]()
+    alone, n_finished, n_lost = False, 0, 0
+    while waiting or suspects or running:
+        n, alone = n_at_once(), alone if running else bool(suspects)
+        queue, most = (suspects, 1) if alone or suspects else (waiting, n)
+        while queue and len(running) < most:
+            with suppress(lost):  # another worker may be lost just now
+                running[executor().submit(call, queue[0])] = queue[0]
+                queue.popleft()
+        for future in wait(running, _PATIENCE_SECONDS, FIRST_COMPLETED).done:
+            item = running.pop(future)
+            try:
+                yield future.result()
+                n_finished += 1
+            except lost as error:
+                if not alone:
+                    suspects.append(item)
+                    continue
+                how = ", ".join(re.findall("SIG[A-Z]+", str(error))) or type(error).__name__
+                reason = f"its worker process ended twice ({how}), the second time with no other clip in work"
+                yield _row(item, f"{item.path}: {reason}. Perhaps memory ran out, or a decoder crashed.")
+                n_lost += 1
+                if n_lost == _MOST_LOST and not n_finished:
+                    tried = f"No clip is finished, and {n_lost} ended their worker processes ({how})."
+                    remedy = "Give fewer --jobs, or free memory; see also what the workers print."
+                    raise InputError(f"{tried} {remedy}") from None
 
 
 @contextmanager
-def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[None]:
+def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[_Results]:
     tqdm.write("Preparing. The first time, compiling takes half a minute.")
     prepare()
-    with joblib.parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
-        try:
-            yield
-        except BrokenProcessPool:
-            problem = "A worker process was ended from outside, perhaps because memory ran out."
-            raise InputError(f"{problem} Give the same command fewer --jobs; it goes on.") from None
+    if n_jobs == 1:
+        yield map
+        return
+    n_at_once = joblib.effective_n_jobs(n_jobs)
+    # on Ctrl-C, this process ends the workers
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    executor = partial(get_reusable_executor, n_at_once, timeout=60, env=_ONE_THREAD, **ignore)
+    try:
+        yield partial(_as_finished, executor, lambda: n_at_once, BrokenProcessPool)
+    except BaseException:
+        executor().shutdown(kill_workers=True)
+        raise
 
 
 @contextmanager
-def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Iterator[None]:
+def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Iterator[_Results]:
     try:
-        from distributed import CancelledError, Client
-        from distributed.scheduler import KilledWorker
+        from distributed import CancelledError, Client, KilledWorker
     except ImportError:
         remedy = "pip install 'music-emotion[cluster]', here and on the workers."
         raise InputError(f"--scheduler needs Dask: {remedy}") from None
@@ -296,13 +355,18 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
         raise InputError(f"{problem} {remedy}, and give it here.") from None
     with client:
         _check_workers(client, prepare, folder)
+        executor = client.get_executor(pure=False)
+
+        def n_at_once() -> int:
+            client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
+            return 2 * sum(client.nthreads().values())  # so that no worker waits
+
         try:
-            with joblib.parallel_config("dask", n_jobs=-1):
-                yield
-        except (KilledWorker, CancelledError, OSError) as error:
+            yield partial(_as_finished, lambda: executor, n_at_once, KilledWorker)
+        except (CancelledError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # for example, a full disk
                 raise
-            lost = f"The scheduler, or one worker after another, was lost ({type(error).__name__}: {error})."
+            lost = f"The scheduler, or all workers, were lost ({type(error).__name__}: {error})."
             raise InputError(f"{lost} See their logs, then give the same command; it goes on.") from None
 
 
