@@ -1,6 +1,8 @@
 """Every picture: features, classes, learning curves, confusion matrices, activations and timelines."""
 
+import logging
 import math
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +14,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase, SubFigure
+from matplotlib.font_manager import get_font_names
 from matplotlib.patches import Patch
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from music_emotion.audio.features import N_CHROMA, N_MELS, SILENCE_DB, FeatureSettings, row_slice
 from music_emotion.config import DataSection, Rows
-from music_emotion.files import atomic_path, read_predictions
+from music_emotion.files import atomic_path, read_predictions, shortened
 
 if TYPE_CHECKING:
     from music_emotion.commands.show import ClipArrays
@@ -25,8 +28,16 @@ if TYPE_CHECKING:
     from music_emotion.listen.songs import Overview
     from music_emotion.models.layer_outputs import Activations
 
+# Fonts that have most characters that the first one lacks; those that are installed are used.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Droid Sans Fallback", "WenQuanYi Zen Hei"),
+    *("Hiragino Sans", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS", "Noto Emoji", "Segoe UI Emoji"),
+)
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of fonts of other weights
 _styled = matplotlib.rc_context(
     {
+        "font.family": sorted({*_FONTS} & {*get_font_names()}, key=_FONTS.index),
         "text.parse_math": False,  # names may contain dollar signs
         "figure.constrained_layout.use": True,
         "figure.titlesize": 15,
@@ -47,9 +58,19 @@ _SHOWN_SHARE = 0.1  # a genre that never reaches this probability is added to "o
 def save_figure(path: Path, figure: Figure) -> Path:
     """Write a figure as PNG, atomically; returns its path."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # for characters that the font lacks
+        # for characters and scripts that the fonts lack
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support", UserWarning)
         figure.savefig(temporary, format="png", dpi=130)
     return path
+
+
+def _label(name: object) -> str:
+    """A short name for a tick or a legend, which would leave out one that begins with an underscore."""
+    return shortened(f" {name}" if str(name).startswith("_") else str(name), 30)
+
+
+def _title(text: str) -> str:
+    return textwrap.fill(text, 90)
 
 
 def _panels(part: FigureBase, n: int, n_columns: int, **shared: Any) -> list[Axes]:
@@ -102,7 +123,7 @@ def out_of_fold_figure(truth: pd.DataFrame, predictions: pd.DataFrame) -> Figure
         predicted = predictions.loc[truth.index, target]
         panel.scatter(truth[target], predicted, s=9, alpha=0.45, linewidths=0)
         score = truth[target].corr(predicted, method="spearman")
-        panel.set_title(f"{target}: Spearman {score:.3f}", fontsize=10)
+        panel.set_title(f"{_label(target)}: Spearman {score:.3f}", fontsize=10)
         panel.set_xlabel("label")
     panels[0].set_ylabel("out-of-fold prediction")
     figure.suptitle(f"{len(truth)} clips, each predicted by networks that never saw it", fontsize=10)
@@ -127,11 +148,13 @@ def confusion_figure(matrices: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
     for panel, (title, counts) in zip(panels, matrices, strict=True):
         values = counts.to_numpy()
         shares = values / values.sum(axis=1, keepdims=True).clip(min=1)
-        display = ConfusionMatrixDisplay(values, display_labels=list(counts.index))
+        display = ConfusionMatrixDisplay(values, display_labels=[*map(_label, counts)])
         display.plot(ax=panel, cmap="Blues", colorbar=False, xticks_rotation=45, values_format="d")
         display.im_.set(data=shares, clim=(0, 1))
         for text, share in zip(display.text_.flat, shares.flat, strict=True):
             text.set_color("white" if share > 0.5 else "black")
+        for tick in panel.get_xticklabels():
+            tick.set(ha="right", rotation_mode="anchor")
         panel.set(xlabel="prediction", ylabel="truth", title=title)
     figure.colorbar(display.im_, ax=panels, label="share of the true class (0 to 1)", shrink=0.8)
     return figure
@@ -150,13 +173,14 @@ def classes_figure(name: str, clips: pd.DataFrame) -> Figure:
     """
     before, after = _count(clips, "genre"), _count(clips, "class")
     figure = Figure(figsize=(13, 2.4 + 0.3 * len(before)))
-    figure.suptitle(f"Genres of the experiment {name}")
+    figure.suptitle(_title(f"Genres of the experiment {name}"))
     left, right = figure.subplots(1, 2, sharex=True)
     class_of = clips.drop_duplicates("genre").set_index("genre")["class"].fillna("").loc[before.index]
     _draw_counts(left, before, (class_of == "").to_numpy())
     _draw_counts(right, after, np.zeros(len(after), dtype=bool))
     change = (" → " + class_of).mask(class_of == class_of.index, "").mask(class_of == "", " (left out)")
-    left.set_yticks(range(len(before)), class_of.index + change)
+    left.set_yticks(range(len(before)), class_of.index.map(_label) + change.map(_label))
+    right.set_yticks(range(len(after)), after.index.map(_label))
     n_lost = int(clips["class"].isna().sum())
     lost = f" ({n_lost} left out)" if n_lost else ""
     left.set_title(f"before: {len(before)} raw genres, {len(clips)} clips")
@@ -210,7 +234,7 @@ def curves_figure(runs: Mapping[str, Mapping[str, pd.DataFrame]]) -> Figure:
             for _, values in table.items():
                 panel.plot(values.dropna(), color=colour, linewidth=0.8, alpha=0.5)
             n = len(trainings)
-            label = f"{name} (1 training)" if n == 1 else f"{name} (mean of {n} trainings)"
+            label = _label(name) + (" (1 training)" if n == 1 else f" (mean of {n} trainings)")
             marker = "o" if column in {"valid_loss", "score"} else None  # only some epochs are validated
             mean = table.mean(axis=1, skipna=False).dropna()
             panel.plot(mean, color=colour, linewidth=2.6, marker=marker, markersize=4, label=label)
@@ -230,7 +254,7 @@ def features_figure(clip: "ClipArrays") -> Figure:
     The beat-synchronous array is drawn over seconds if its beat times are known, else over beat numbers.
     """
     figure = Figure(figsize=(13, 7))
-    figure.suptitle(clip.title)
+    figure.suptitle(_title(clip.title))
     n_frames = clip.full.shape[1]
     title = f"full rate: {n_frames} frames of {1000 * clip.frame_seconds:.1f} ms"
     columns = [(clip.full, np.arange(n_frames + 1) * clip.frame_seconds, "time (s)", title)]
@@ -292,7 +316,7 @@ def activations_figure(
     layers = activations.layers
     heights = [2.2 if data.rows == "fused" else 1.4, *(2.0 if v.ndim == 3 else 1.4 for v in layers.values())]
     figure = Figure(figsize=(14, 2.1 * sum(heights) + 0.5))
-    figure.suptitle(f"{model} hears {clip.title}")
+    figure.suptitle(_title(f"{model} hears {clip.title}"))
     top, *others = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     edges = activations.start + np.arange(activations.excerpt.shape[1] + 1.0)
     unit = "span between beats"
@@ -374,7 +398,7 @@ def draw_timeline(path: Path, title: str, timeline: "Timeline", overview: "Overv
         draw(panel, seconds, table.iloc[[0, *range(len(table)), len(table) - 1]])
     _draw_sound(panels[-1], overview)
     panels[-1].set(xlim=(0, timeline.seconds), xlabel="seconds")
-    panels[0].set_title(title, fontsize=10)
+    panels[0].set_title(_title(title), fontsize=10)
     save_figure(path, figure)
 
 
@@ -398,13 +422,13 @@ def _draw_genres(panel: Axes, seconds: np.ndarray, shares: pd.DataFrame) -> None
         shown = shown.assign(others=shares.drop(columns=shown.columns).sum(axis=1))
         colour_of["others"] = (0.85, 0.85, 0.85, 1.0)
     colours = [colour_of[name] for name in shown]
-    panel.stackplot(seconds, shown.T, colors=colours, linewidth=0, labels=map(str, shown))
+    panel.stackplot(seconds, shown.T, colors=colours, linewidth=0, labels=map(_label, shown))
     panel.set(ylim=(0, 1), yticks=[0, 1], ylabel="genre")
     _legend(panel, reverse=True)  # in the order of the stack
 
 
 def _draw_targets(panel: Axes, seconds: np.ndarray, targets: pd.DataFrame) -> None:
-    panel.plot(seconds, targets, linewidth=1.6, label=list(targets))
+    panel.plot(seconds, targets, linewidth=1.6, label=[*map(_label, targets)])
     panel.set_ylabel("target")
     panel.grid(alpha=0.3)
     _legend(panel)

@@ -130,15 +130,16 @@ def test_audio_is_drawn_over_seconds_with_medians_between_its_beats(show):
 
 
 def test_genres_are_counted_before_and_after_the_mapping(show):
-    Path("genre.toml").write_text(GENRE)
+    long = "O" * 250
+    Path("genre.toml").write_text(GENRE.replace("Old", long))
     out, figure = show("classes", "genre.toml", "--data.root", "data")
     assert out == "classes: pictures/classes-mine.png\n"
     before, after = figure.axes
-    genres = "Blues → Old, Folk → Old, Psych-Rock → New, Soundtrack (left out)"
+    genres = f"Blues → {long[:27]}..., Folk → {long[:27]}..., Psych-Rock → New, Soundtrack (left out)"
     assert ", ".join(texts(before.get_yticklabels())) == genres
     assert [[bar.get_width() for bar in bars] for bars in before.containers] == [[8] * 4, [3] * 4]
     assert [bar.get_x() for bar in before.containers[1]] == [8] * 4
-    assert texts(after.get_yticklabels()) == ["Old", "New"]
+    assert texts(after.get_yticklabels()) == [f"{long[:30]}...", "New"]
     assert [[bar.get_width() for bar in bars] for bars in after.containers] == [[16, 8], [6, 3]]
     assert before.get_title() == "before: 4 raw genres, 44 clips"
     assert after.get_title() == "after: 2 classes, 33 clips (11 left out)"
@@ -181,19 +182,19 @@ def test_curves_are_thin_lines_and_their_mean_a_thick_one_as_far_as_all_go(show)
 
 
 def test_curves_of_runs_differ_in_colour_and_name_their_scores(show):
-    write_metrics("a/seed0/fold0", 2)
+    write_metrics("_a/seed0/fold0", 2)
     write_metrics("b/seed0/fold0", 2, macro_f1=1.0)
     begun = write_metrics("begun/seed0/fold0", 1)[["epoch", "train_loss", "learning_rate"]]
     begun.to_csv("runs/begun/seed0/fold0/metrics.csv", index=False)  # not validated yet
     for name in ("c", "d"):
         write_metrics(f"{name}/seed0/fold0", 2)
-    out, figure = show("curves", *(f"runs/{name}" for name in ("a", "b", "begun", "c", "d")))
-    assert out == "learning curves: pictures/curves-a-b-begun-and-2-more.png\n"
+    out, figure = show("curves", *(f"runs/{name}" for name in ("_a", "b", "begun", "c", "d")))
+    assert out == "learning curves: pictures/curves-_a-b-begun-and-2-more.png\n"
     a, a_mean, b, b_mean, *_ = figure.axes[0].get_lines()
     assert a.get_color() == a_mean.get_color() != b.get_color() == b_mean.get_color()
     assert lines(figure.axes[0])[4] == ([1], [1.0])
     assert lines(figure.axes[1])[4] == ([], [])
-    assert texts(figure.legends[0].get_texts())[:2] == ["a (1 training)", "b (1 training)"]
+    assert texts(figure.legends[0].get_texts())[:2] == [" _a (1 training)", "b (1 training)"]
     assert figure.axes[2].get_ylabel() == "mean Spearman or macro F1"
     assert figure.axes[0].get_ylabel() == "loss (each run's own)"
 
@@ -208,7 +209,7 @@ def write_genre_run(name: str, counts: pd.DataFrame, task: str = "genre") -> Pat
 
 @pytest.mark.parametrize("n_classes", [3, 20])
 def test_confusion_matrices_hold_counts_and_are_shaded_by_their_share_of_the_row(show, n_classes):
-    names = [f"class {number}" for number in range(n_classes)]
+    names = [*("Cash $$", "_歌", "x" * 200), *(f"class {number}" for number in range(3, n_classes))]
     values = np.random.default_rng(0).integers(0, 30, (n_classes, n_classes))
     values[1] = 0  # no clip is of this class
     write_genre_run("one", pd.DataFrame(values, names, names))
@@ -219,7 +220,8 @@ def test_confusion_matrices_hold_counts_and_are_shaded_by_their_share_of_the_row
     np.testing.assert_allclose(drawn(panel), values / np.maximum(values.sum(axis=1, keepdims=True), 1))
     assert [int(text) for text in texts(panel.texts)] == values.ravel().tolist()
     assert [int(text) for text in texts(other.texts)] == (2 * values).ravel().tolist()
-    assert texts(panel.get_yticklabels()) == names
+    for ticks in (panel.get_xticklabels(), panel.get_yticklabels()):
+        assert texts(ticks) == ["Cash $$", " _歌", "x" * 30 + "...", *names[3:]]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("prediction", "truth")
     assert bar.get_ylabel() == "share of the true class (0 to 1)"
     scores = "accuracy 0.50 [0.40, 0.62]\nmacro F1 0.50 [0.40, 0.62]"

@@ -54,7 +54,7 @@ def test_the_picture_holds_genres_targets_and_sound(tmp_path, monkeypatch, n_fra
     rng, seconds = np.random.default_rng(0), n_frames * 512 / 22050
     spans = pd.DataFrame(Sliding().windows(seconds), columns=["start_seconds", "end_seconds"])
     shares = rng.dirichlet(np.ones(n_genres), len(spans)) if n_genres else np.empty((len(spans), 0))
-    genres = pd.DataFrame(shares).add_prefix("genre ")
+    genres = pd.DataFrame(shares).add_prefix("_genre$ ")
     values = pd.DataFrame(rng.random((len(spans), len(targets))), columns=list(targets))
     if len(spans) > 1:
         genres.iloc[-1:] = values.iloc[-1:] = np.nan  # silence
@@ -67,7 +67,7 @@ def test_the_picture_holds_genres_targets_and_sound(tmp_path, monkeypatch, n_fra
         np.testing.assert_array_equal(line.get_ydata()[1:-1], values[name])
         assert line.get_xdata()[[0, -1]].tolist() == [0, seconds]
     if n_genres:
-        named = [text.get_text() for text in panels[0].get_legend().get_texts()]
+        named = [text.get_text().strip() for text in panels[0].get_legend().get_texts()]
         shown = [name for name, of_genre in genres.items() if of_genre.max() >= 0.1]
         assert named == (["others"] if len(shown) < n_genres else []) + shown[::-1]
     assert sound.get_xlim() == (0, seconds)

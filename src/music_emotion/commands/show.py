@@ -19,7 +19,7 @@ from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames
-from music_emotion.files import InputError, file_name, first_five, nearest, read_json
+from music_emotion.files import InputError, file_name, first_five, nearest, read_json, shortened
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_experiment
@@ -321,7 +321,7 @@ def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
     counts = pd.read_csv(path, index_col="truth")
     clips = "out-of-fold" if (directory / "oof.csv").exists() else "test"
     pooled = read_json(directory / "scores.json")["pooled"]
-    title = f"{directory.resolve().name}: {counts.to_numpy().sum()} {clips} clips"
+    title = f"{shortened(directory.resolve().name, 40)}: {counts.to_numpy().sum()} {clips} clips"
     for key, words in (("accuracy", "accuracy"), ("macro_f1", "macro F1")):
         title += "\n{} {value:.2f} [{low:.2f}, {high:.2f}]".format(words, **pooled[key])
     return title, counts

@@ -31,7 +31,7 @@ from music_emotion.config import N_MELS, N_ROWS_OF
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.extract import read_clip
 from music_emotion.datasets.store import Store, check_array
-from music_emotion.files import InputError, printable
+from music_emotion.files import InputError, printable, shortened
 from music_emotion.models.network import Network
 from music_emotion.training.predict import predict_clips
 
@@ -148,7 +148,7 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
     waveform = read_clip(path, settings)
     rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS_OF["fused"]), np.float32)
     blocks = _blocks(waveform, settings, with_chroma)
-    for place, block in tqdm(blocks, printable(path.name), leave=False, unit="block"):
+    for place, block in tqdm(blocks, shortened(printable(path.name)), leave=False, unit="block"):
         rows[place, : block.shape[1]] = block
     return Song(recording_seconds(path), rows, settings)
 
