@@ -16,7 +16,7 @@ from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.features import FeatureSettings, full_features
 from music_emotion.datasets.synthesis import draw_music, synthesise
 from music_emotion.files import read_json
-from music_emotion.listen.predict import predict_array
+from music_emotion.listen.predict import Song, predict_array, read_song
 from music_emotion.models.network import load_model, save_model
 
 EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
@@ -202,6 +202,32 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
     assert "damaged/short.wav: the clip from 0 s on has 1102 samples" in last
     assert "none.mp3: the file can't be read (No such file or directory)." in last
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("error", "n_traces"), [(MemoryError(), 0), (ZeroDivisionError("by zero"), 1)])
+def test_a_song_with_an_error_of_any_kind_leaves_the_others(call, monkeypatch, error, n_traces):
+    def read_but_one(path: Path, *rest: object) -> Song:
+        if path.parent.name == "one":
+            raise error
+        return read_song(path, *rest)
+
+    monkeypatch.setattr("music_emotion.listen.songs.read_song", read_but_one)
+    status, out, errors = call("one", "two", *EMOTION, "--no-picture")
+    assert (status, out.count(".csv: 3.0 s in"), errors.count("Traceback")) == (2, 1, n_traces)
+    kind = type(error).__name__
+    assert f"error: 1 of 2 could not be predicted:\none/song.wav failed ({kind}" in errors
+
+
+def test_a_picture_that_can_not_be_drawn_costs_no_numbers_and_is_not_tried_again(call, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("music_emotion.plots.save_figure", Mock(side_effect=ValueError("no\nfont")))
+        status, out, errors = call("one", *EMOTION)
+        assert (status, out.count(".csv: 1.0 s in")) == (0, 1)
+        assert errors.splitlines()[-1] == (
+            "warning: the picture predictions/song.png failed (ValueError: no font). Its numbers are written."
+        )
+        assert {path.name for path in Path("predictions").iterdir()} == {"song.csv", "song.json"}
+    assert call("one", *EMOTION)[:2] == (0, "predictions/song.csv is there already.\n")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def collecting(failures: dict[str, str], place: str | Path) -> Iterator[None]:
         if is_of_disk and not Path(str(getattr(error, "filename", ""))).is_relative_to(place):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-        reason = f"{place}: the work on it ended with an error ({what})."
+        reason = f"{place} failed ({what})."
         failures[reason] = "" if isinstance(error, MemoryError) else traceback.format_exc()
 
 
@@ -100,6 +100,23 @@ def raise_collected(failures: dict[str, str], n_all: int, done: str) -> None:
     print(next(filter(None, failures.values()), ""), end="", file=sys.stderr)
     if failures:
         raise InputError("\n".join([f"{len(failures)} of {n_all} could not be {done}:", *failures]))
+
+
+@contextmanager
+def drawing(picture: Path) -> Iterator[None]:
+    """Turn an error while a picture is drawn into a warning; the caller has written what it shows already.
+
+    Parameters
+    ----------
+    picture : Path
+        An older picture in its place is then removed. A full or read-only disk is an error all the same.
+    """
+    failures = dict[str, str]()
+    with collecting(failures, f"the picture {picture}"):
+        yield
+    for reason in failures:
+        picture.unlink(missing_ok=True)
+        print(f"warning: {reason} Its numbers are written.", file=sys.stderr)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

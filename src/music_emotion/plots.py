@@ -20,7 +20,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from music_emotion.audio.features import N_CHROMA, N_MELS, SILENCE_DB, FeatureSettings, row_slice
 from music_emotion.config import DataSection, Rows
-from music_emotion.files import atomic_path, read_predictions, shortened
+from music_emotion.files import atomic_path, drawing, read_predictions, shortened
 
 if TYPE_CHECKING:
     from music_emotion.commands.show import ClipArrays
@@ -91,21 +91,16 @@ def draw_scores(directory: Path) -> None:
     directory : Path
         ``runs/<name>`` of a scored run.
     """
-    matrices = list(directory.glob("confusion*.csv"))
-    try:
-        for path in matrices:
+    matrices, picture = list(directory.glob("confusion*.csv")), directory / "oof.png"
+    for path in matrices:
+        with drawing(path.with_suffix(".png")):
             counts = pd.read_csv(path, index_col="truth")
             title = f"{counts.to_numpy().sum()} clips"
             save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
-        if not matrices and (directory / "oof.csv").exists():
+    if not matrices and (directory / "oof.csv").exists():
+        with drawing(picture):
             truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
-            save_figure(directory / "oof.png", out_of_fold_figure(truth, predictions))
-    except OSError:  # a full disk
-        raise
-    except Exception as error:  # drawing may raise anything
-        print(
-            f"warning: {directory} has no picture ({type(error).__name__}: {error}). Its scores are written."
-        )
+            save_figure(picture, out_of_fold_figure(truth, predictions))
 
 
 @_styled

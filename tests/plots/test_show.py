@@ -1,5 +1,6 @@
 """`music-emotion show`: pictures hold the numbers they were given, and mistakes get sentences."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from small_networks import small_network
 
 from music_emotion import plots
+from music_emotion.commands.show import ClipArrays
 from music_emotion.files import InputError, write_json
 from music_emotion.models.layer_outputs import activations
 from music_emotion.models.network import save_model
@@ -231,9 +234,26 @@ def test_confusion_matrices_hold_counts_and_are_shaded_by_their_share_of_the_row
 
 def test_a_picture_that_can_not_be_drawn_is_a_warning(tmp_path, capsys):
     (tmp_path / "confusion.csv").write_text("truth,Rock\nRock,much\n")
+    (tmp_path / "confusion.png").touch()  # of other scores
+    (tmp_path / "confusion-b.csv").write_text("truth,Rock\nRock,3\n")
     plots.draw_scores(tmp_path)
-    assert "has no picture (" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["confusion.csv"]
+    said = r"warning: the picture .*/confusion\.png failed \(\w+: .*\)\. Its numbers are written\.\n"
+    assert re.fullmatch(said, capsys.readouterr().err)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"confusion-b.png"}
+
+
+def test_one_clip_that_can_not_be_drawn_leaves_the_others(folder, monkeypatch, run_script):  # noqa: ARG001
+    draw = plots.features_figure
+
+    def fail_at_1001(clip: ClipArrays) -> Figure:
+        return 1 / 0 if "1001" in clip.title else draw(clip)
+
+    monkeypatch.setattr(plots, "features_figure", fail_at_1001)
+    status, _, errors = run_script("show.py", "features", "999", "1001", "1002")
+    assert (status, errors.count("Traceback")) == (2, 1)
+    assert "error: 2 of 3 could not be drawn:\ndata/multitask_dataset/train has no clip 999." in errors
+    assert errors.endswith("\n1001 failed (ZeroDivisionError: division by zero).\n")
+    assert [path.name for path in Path("pictures").iterdir()] == ["features-emotion-train-1002.png"]
 
 
 def test_maps_are_drawn_below_the_excerpt_over_the_same_time(show, competition):

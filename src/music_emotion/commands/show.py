@@ -19,7 +19,16 @@ from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames
-from music_emotion.files import InputError, file_name, first_five, nearest, read_json, shortened
+from music_emotion.files import (
+    InputError,
+    collecting,
+    file_name,
+    first_five,
+    nearest,
+    raise_collected,
+    read_json,
+    shortened,
+)
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_experiment
@@ -51,9 +60,12 @@ def features(
     out
         Folder for the pictures.
     """
+    failures = dict[str, str]()
     for called in clips:
-        clip = read_clip_arrays(called, root, task, split, features)
-        print(f"{clip.title}: {save_picture(plots.features_figure(clip), out, 'features', [clip.name])}")
+        with collecting(failures, called):
+            clip = read_clip_arrays(called, root, task, split, features)
+            print(f"{clip.title}: {save_picture(plots.features_figure(clip), out, 'features', [clip.name])}")
+    raise_collected(failures, len(clips), "drawn")
 
 
 def classes(

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
-from music_emotion.files import InputError, first_five, read_cells
+from music_emotion.files import InputError, collecting, first_five, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 _SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}
@@ -247,10 +247,9 @@ def _lengths(paths: pd.Series) -> pd.Series:
     """Lengths of recordings in seconds; NaN for a missing path or a file that can't be opened."""
     lengths: dict[str, float] = {}
     for path in tqdm(paths.dropna().unique(), desc="read lengths", unit="recording", delay=2):
-        try:
+        lengths[path] = np.nan  # the extraction reports the error
+        with collecting({}, path):
             lengths[path] = recording_seconds(Path(path))
-        except InputError:  # the extraction reports it
-            lengths[path] = np.nan
     return paths.map(lengths).astype(float)
 
 

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -18,7 +17,17 @@ from tqdm import tqdm
 from music_emotion.audio.features import N_MELS, SILENCE_DB
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import audio_below
-from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
+from music_emotion.files import (
+    InputError,
+    collecting,
+    drawing,
+    file_name,
+    printable,
+    raise_collected,
+    read_object,
+    write_json,
+    write_table,
+)
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model
 
@@ -58,9 +67,9 @@ def predict_songs(
     accelerator: Accelerator,
     draw: Callable[[Path, str, Timeline, Overview], None] | None = None,
 ) -> None:
-    """Predict audio files, and write `<name>.csv`, `.json` and `.png` for each.
+    """Predict audio files, and write `<name>.csv`, `.json` and then `.png` for each.
 
-    Files with up-to-date results are skipped.
+    Files with up-to-date results are skipped, also if their picture could not be drawn.
 
     Parameters
     ----------
@@ -81,24 +90,27 @@ def predict_songs(
     ------
     InputError
         At the start, when there are no files, or models are unusable or incompatible with each other. At the
-        end, when files could not be predicted; the message lists them with reasons.
+        end, when files could not be predicted, for any reason; the message lists them with reasons.
+    OSError
+        When results can't be written, for example on a full disk.
     """
     if not paths:
         raise InputError("There is nothing to predict. Name audio files, or folders of audio.")
     if not any(models.values()):
         raise InputError("No model is given. Name model.safetensors of runs with --emotion, --genre or both.")
     stamps = {task: list(map(_stamp, of_task)) for task, of_task in models.items()}
-    failures: list[str] = []
+    failures = dict[str, str]()
     songs = _find_audio(paths, failures)
     n_asked = len(songs) + len(failures)
     unfinished, taken = [], set[str]()
     for path in songs:
-        origin = _stamp(path) | {"models": stamps, "settings": asdict(sliding)}
-        with _collecting(failures):
+        with collecting(failures, path):
+            origin = _stamp(path) | {"models": stamps, "settings": asdict(sliding)}
             name = _free_name(out, path, taken)
             files = {ending: out / f"{name}.{ending}" for ending in ("json", "csv", "png")}
-            wanted = [file for ending, file in files.items() if draw or ending != "png"]
-            if all(file.exists() for file in wanted) and read_object(files["json"]).items() >= origin.items():
+            card = read_object(files["json"]) if files["json"].exists() and files["csv"].exists() else {}
+            is_drawn = not draw or files["png"].exists() or card.get("picture") == "failed"
+            if card.items() >= origin.items() and is_drawn:
                 print(f"{_readable(files['csv'])} is there already.")
             else:
                 unfinished.append((path, files, origin))
@@ -106,34 +118,26 @@ def predict_songs(
     with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
     precision = "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision  # "no" is single
     for path, files, origin in tqdm(unfinished, "predict", unit="file", disable=len(unfinished) < 2):
-        with _collecting(failures):
+        with collecting(failures, path):
             song = read_song(path, networks[0].card.features, with_chroma)
             timeline = predict_song(song, networks, sliding, accelerator)
             files["json"].unlink(missing_ok=True)  # without it, the results are unfinished
             files["png"].unlink(missing_ok=True)
-            if draw:
-                draw(files["png"], _readable(Path(path.name)), timeline, overview_of(song))
             how = {"features": asdict(song.settings), "precision": precision}
             _write_timeline(files, timeline, origin | how)
-    if failures:
-        reasons = "\n".join(failures)
-        raise InputError(f"{len(failures)} of {n_asked} could not be predicted:\n{reasons}")
+            if draw:
+                with drawing(files["png"]):
+                    draw(files["png"], _readable(Path(path.name)), timeline, overview_of(song))
+                if not files["png"].exists():  # so that the next run does not try again
+                    write_json(files["json"], read_object(files["json"]) | {"picture": "failed"})
+    raise_collected(failures, n_asked, "predicted")
 
 
-@contextmanager
-def _collecting(failures: list[str]) -> Iterator[None]:
-    """Catch an `InputError` and append its message to a list."""
-    try:
-        yield
-    except InputError as error:
-        failures.append(str(error))
-
-
-def _find_audio(paths: Sequence[Path], failures: list[str]) -> list[Path]:
+def _find_audio(paths: Sequence[Path], failures: dict[str, str]) -> list[Path]:
     """List all audio files, without duplicates of the same real path."""
     files: dict[Path, Path] = {}
     for path in paths:
-        with _collecting(failures):
+        with collecting(failures, path):
             for file in [path / name for name in audio_below(path)] if os.path.isdir(path) else [path]:
                 files.setdefault(_real(file), file)
     return list(files.values())
