@@ -56,7 +56,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...]]] = {  # docs/FAULTS.md has what 
     "sample-of-words": (sample(["song"]), SAMPLED),
     "sample-missing": (nothing, SAMPLED),
     "sample-empty": (write("sample.csv", ""), SAMPLED),
-    "sample-in-utf-16": (write("sample.csv", "Id\n1\n".encode("utf-16")), SAMPLED),
+    "sample-in-utf-16": (write("sample.csv", "Id\n1\n".encode("utf-16-le")), SAMPLED),
     "run-without-test": (remove("runs/one/test.csv"), SUBMIT_ONE),
     "test-not-finite": (write("runs/one/test.csv", "Id,valence\n7,inf\n"), SUBMIT_ONE),
     "scores-damaged": (cut("runs/both/scores.json", 30), SUBMIT),

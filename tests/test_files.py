@@ -54,6 +54,54 @@ def test_json_reads_back_and_is_written_for_people(tmp_path):
     assert len(text.splitlines()) > 5
 
 
+TABLE = "Id,name\n7,Blues\n8,Hip Hop\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TABLE.replace(",", mark).replace("\n", end).encode(encoding)
+        for mark, end, encoding in (
+            *(
+                (",", "\n", "utf-8-sig"),
+                (" , ", "\r\n", "utf-8"),
+                (";", "\r", "utf-8"),
+                ("\t", "\r\n", "utf-16"),
+            ),
+            ('";"', '"\n"', "utf-8"),
+        )
+    ]
+    + [
+        f"{lines}\n".encode()
+        for lines in (
+            *(",Id,name\n0,7,Blues\n1,8,Hip Hop", '"","Id","name"\n"1",7,Blues\n"2",8,Hip Hop'),
+            *("Unnamed: 0,Id,name\n0,7,Blues\n1,8,Hip Hop", "Id;name;;\n7;Blues;;\n8;Hip Hop;;\n;;;"),
+            "Id,name\n7,Blues\n8,Hip Hop\n\n , \n",
+        )
+    ],
+)
+def test_a_table_is_read_as_a_spreadsheet_reads_it(tmp_path, content):
+    if content.startswith(b'Id";'):
+        content = b'"' + content[:-1]
+    (tmp_path / "a.csv").write_bytes(content)
+    assert files.read_cells(tmp_path / "a.csv").to_numpy().tolist() == [
+        ["Id", "name"],
+        ["7", "Blues"],
+        ["8", "Hip Hop"],
+    ]
+
+
+def test_a_quoted_cell_may_have_separators_and_line_breaks(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('Id,"a;b"\n1,"x, ""y""\nz"\n\n2,it\'s 5" long\n')
+    cells = files.read_cells(path)
+    assert cells.to_numpy().tolist() == [["Id", "a;b"], ["1", 'x, "y"\nz'], ["2", "it's 5\" long"]]
+    assert cells.index.tolist() == [1, 2, 5]
+    path.write_text('Id,name\n1,a\n2,"b\n3,c\n')
+    with pytest.raises(InputError, match="line 3 can't be split into cells"):
+        files.read_cells(path)
+
+
 @pytest.mark.parametrize("content", [b'{"half": ', b"", b"\xff\xfe\x00"])
 def test_a_broken_or_missing_json_file_gets_a_sentence(tmp_path, content):
     with pytest.raises(InputError, match=r"a\.json does not exist\. Run the command that writes it first\."):

@@ -1,10 +1,12 @@
 """Read and write the files of commands: atomic writing, locks, prediction tables, and their errors."""
 
+import codecs
 import csv
 import difflib
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -373,54 +375,90 @@ def _read(path: Path) -> bytes:
 
 
 def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
-    """Read a table as text; blank lines are skipped.
+    """Read a table as text, as a spreadsheet would.
 
     Parameters
     ----------
     path : Path
-        Text file with separated cells. Quoted cells may contain separators, but no line breaks.
+        Text in UTF-8, or in UTF-16 with a byte order mark. Cells are separated by the first tab, comma or
+        semicolon of the first row. Quoted cells may contain separators and line breaks.
     separator : str, optional
-        Separator of cells. By default a tab if the first row has one, else a comma, else white space.
+        Separator of a table whose first row has none of these. By default white space.
 
     Returns
     -------
     pd.DataFrame
         Stripped text in columns 0, 1, ...; None where a row is too short. A header is the first row. The
-        index is the line number in the file, starting at 1.
+        index is the number of the line in the file where the row begins, starting at 1. Left out are blank
+        rows, blank columns on the right, and an unnamed first column that only counts the rows.
 
     Raises
     ------
     InputError
-        When the file is missing, is empty, is not text in UTF-8, or has a line whose quotes do not close.
+        When the file is missing, is empty, is not text, or has a row whose quotes do not close.
     """
-    content, text = _read(path), ""
+    content = _read(path)
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text, wrong = content.decode("utf-8-sig"), content.find(b"\0")  # UTF-16 without a BOM has zeros
+        text = content.decode("utf-16" if is_wide else "utf-8-sig").lstrip("\ufeff")
+        before, zero, _ = text.partition("\0")  # UTF-16 without a byte order mark has zeros
+        wrong = 0 if zero else None
     except UnicodeDecodeError as error:
-        wrong = error.start
-    if wrong >= 0:
-        number = content.count(b"\n", 0, wrong) + 1
-        raise InputError(
-            f"{path} is not a text file in UTF-8: line {number} holds the byte 0x{content[wrong]:02x}. "
-            f"Save it as UTF-8, or replace it."
-        )
-    numbered = enumerate(re.split("\r\n|\r|\n", text.lstrip("\ufeff")), start=1)
-    lines = {number: line for number, line in numbered if line.strip()}
-    if not lines:
+        before, wrong = content[: error.start].decode("latin-1"), content[error.start]
+    if wrong is not None:
+        line = before.count("\n") + 1
+        problem = f"{path} is not a text file in UTF-8: line {line} holds the byte 0x{wrong:02x}."
+        raise InputError(f"{problem} Save it as UTF-8, or replace it.")
+    lines = io.StringIO(text, newline=None)  # any line end becomes a line feed
+    first = next((line for line in lines if line.strip()), "")
+    lines.seek(0)
+    mark = re.search("[\t,;]", re.sub('"[^"]*("|$)', "", first))
+    rows: dict[int, list[str]] = {}
+    if separator := mark[0] if mark else separator:
+        reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
+        try:
+            for cells in reader:
+                rows[line] = [cell.strip() for cell in cells]
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{path} line {line} can't be split into cells: {error}.") from None
+    else:
+        rows = {line: row.split() for line, row in enumerate(lines, start=1)}
+    rows = {line: cells for line, cells in rows.items() if any(cells)}
+    if not rows:
         raise InputError(f"{path} is empty. Replace it.")
-    first = next(iter(lines.values()))
-    separator = separator or next((mark for mark in "\t," if mark in first), None)
-    rows: list[list[str]] = []
-    for number, line in lines.items():
-        cells = line.split()
-        if separator:
-            try:
-                (cells,) = csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True)
-            except csv.Error as error:
-                raise InputError(f"{path} line {number} can't be split into cells: {error}.") from None
-        rows.append([cell.strip() for cell in cells])
-    columns = dict(enumerate(zip_longest(*rows)))
-    return pd.DataFrame(columns, pd.Index(lines, name="line"), dtype=object)
+    columns = list(zip_longest(*rows.values()))
+    while not any(columns[-1]):
+        columns.pop()
+    name, *counted = columns[0]
+    if name in _UNNAMED and len(columns) > 1:
+        columns = columns[any(counted == [*map(str, range(k, k + len(counted)))] for k in (0, 1)) :]
+    return pd.DataFrame(dict(enumerate(columns)), pd.Index(rows, name="line"), dtype=object)
+
+
+_UNNAMED = {"", "Unnamed: 0"}  # as pandas writes and reads the index of a table
+
+
+def numbers(cells: pd.Series) -> pd.Series:
+    """Convert text to numbers.
+
+    Parameters
+    ----------
+    cells : pd.Series
+        One column of `read_cells`, without missing cells.
+
+    Returns
+    -------
+    pd.Series
+        Floats; NaN for cells that are not finite numbers. Commas are decimal points if the column has no
+        points, and a comma in it that can't separate thousands, such as that of 0,125 or 3,5.
+    """
+    is_decimal = cells.str.fullmatch(r"[+-]?[0-9]*,[0-9]+") & ~cells.str.fullmatch(
+        "[+-]?[1-9][0-9]{0,2},[0-9]{3}"
+    )
+    if is_decimal.any() and not cells.str.contains(".", regex=False).any():
+        cells = cells.str.replace(",", ".", n=1)
+    return pd.to_numeric(cells, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
 
 
 def read_json(path: Path) -> Any:

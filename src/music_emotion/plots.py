@@ -81,6 +81,11 @@ def _panels(part: FigureBase, n: int, n_columns: int, **shared: Any) -> list[Axe
     return panels[:n]
 
 
+def read_confusion(path: Path) -> pd.DataFrame:
+    """Read a table of true (rows) and predicted classes, whose names are text, such as "1" or "NA"."""
+    return pd.read_csv(path, dtype={"truth": str}, keep_default_na=False).set_index("truth")
+
+
 def draw_scores(directory: Path) -> None:
     """Draw the predictions that a run is scored on: `oof.png` for targets, `confusion.png` for genres.
 
@@ -94,7 +99,7 @@ def draw_scores(directory: Path) -> None:
     matrices, picture = list(directory.glob("confusion*.csv")), directory / "oof.png"
     for path in matrices:
         with drawing(path.with_suffix(".png")):
-            counts = pd.read_csv(path, index_col="truth")
+            counts = read_confusion(path)
             title = f"{counts.to_numpy().sum()} clips"
             save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
     if not matrices and (directory / "oof.csv").exists():

@@ -175,6 +175,7 @@ def test_damaged_statistics_get_a_sentence(tmp_path):
         read_statistics(path)
     for content, sentence in {
         b"\xff\xfe\x00": "is not a table of statistics",
+        b"id,a,b\n1,0,5,0,7\n2,0,6,0,8\n": "is not a table of statistics: Length of header",
         b"a,b\n1,2\n": "has no column 'id' with one row for each clip",
         b"id,b\n1,2\n1,3\n": "has no column 'id' with one row for each clip",
         b"id,b\n1,2\n": r"has no columns like mfcc\*",

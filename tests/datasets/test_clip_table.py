@@ -76,6 +76,56 @@ def test_audio_without_a_path_is_looked_up_by_id(table, tmp_path):
     assert f"An id has several audio files in {tmp_path / 'audio'}: line 2 (07.mp3, 7.wav)" in message
 
 
+@pytest.mark.parametrize(
+    "name", ["musicId", "TrackId", "songID", "track_id", "Song ID", "clipid", "ID", "iD"]
+)
+def test_ids_are_those_of_the_table(table, tmp_path, capsys, name):
+    music = folder_of(tmp_path / "music", "1.mp3", "2.mp3", "3.mp3")
+    clips = read_clips(table(f"year,{name},valence\n1999,3,0.3\n1998,1,0.1\n1997,2.0,0.2\n"), music)
+    assert [Path(path).stem for path in clips["path"]] == ["3", "1", "2"]
+    assert clips["id"].tolist() == [3, 1, 2]
+    assert target_columns(clips) == ["valence"]
+    named = "" if name.lower() == "id" else f"ids are taken from the column '{name}'; "
+    said = capsys.readouterr().out
+    assert said.endswith(f": {named}targets: valence; left out: year (--targets names those to learn).\n")
+    # with all paths, ids that repeat are not needed
+    text = "path,songId,valence\none.wav,7,1\ntwo.flac,7,2\n"
+    assert read_clips(table(text), music)["id"].tolist() == [1, 2]
+    assert "ids are counted from 1; targets: valence; left out: songId (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["uid", "#", "nr", "No.", "index", "Unnamed: 0", "Track Number", "genre_id"])
+def test_ids_that_no_column_holds_for_certain_are_not_looked_up(table, tmp_path, name):
+    folder_of(tmp_path / "music", "1.mp3", "2.mp3", "3.mp3")
+    with pytest.raises(InputError, match=rf"has no column 'id' .* but '{name}'\. Call the right column 'id'"):
+        read_clips(table(f"{name},valence\n3,0.3\n1,0.1\n2,0.2\n"), tmp_path / "music")
+    for text in ("valence\n0.3\n0.1\n", ",valence\n1,0.1\n2,0.2\n", "path,valence\none.wav,1\n,2\n"):
+        with pytest.raises(InputError, match=r"has no column 'id' .* but none that may be it"):
+            read_clips(table(text), tmp_path / "music")
+    with pytest.raises(InputError, match=r"An id is used before: line 3 \(3\)"):
+        read_clips(table("musicId,valence\n3,0.3\n3,0.1\n"), tmp_path / "music")
+
+
+def test_columns_that_rate_nothing_are_left_out_and_targets_can_be_named(table, capsys):
+    header = ",trackId,path,releaseYear,Track Number,duration_ms,key,mode,mood,valence,valence_std,0 to 9"
+    path = table(f"{header}\n5,70,one.wav,1999,3,200,4,1,5,.5,.1,7\n9,9,two.flac,2001,2,2,5,0,6,.6,.2,8\n")
+    clips = read_clips(path)
+    assert clips["id"].tolist() == [70, 9]
+    assert target_columns(clips) == ["mood", "valence", "0 to 9"]
+    said = capsys.readouterr().out
+    assert (
+        "ids are taken from the column 'trackId'; targets: mood, valence, 0 to 9; left out: the first" in said
+    )
+    left_out = "column, which has no name, releaseYear, Track Number, duration_ms, key, mode, valence_std ("
+    assert left_out in said
+    assert target_columns(read_clips(path, targets=["key", "valence"])) == ["key", "valence"]
+    assert left_out.replace("key, mode", "mode, mood").replace(" (", ", 0 to 9 (") in capsys.readouterr().out
+    with pytest.raises(
+        InputError, match=r"A target is not among the columns: line 1 \('valense'; did you mean"
+    ):
+        read_clips(path, targets=["valense"])
+
+
 def test_columns_say_what_a_table_is_for(table):
     cases = {
         "path,label\none.wav,Rock": ("genre", []),
@@ -102,6 +152,14 @@ def test_cells_are_taken_as_they_are_written(table):
     np.testing.assert_array_equal(spans[["start_seconds", "end_seconds"]], [[np.nan, np.nan], [0.5, 1.05]])
 
 
+def test_decimal_commas_are_read_where_they_can_not_separate_thousands(table):
+    clips = read_clips(
+        table("Path;start_seconds;valence;tempo\nlong.wav;0,5;,5;99,5\none.wav;;-0,125;1,234\n")
+    )
+    assert clips[["valence", "tempo"]].to_numpy().tolist() == [[0.5, 99.5], [-0.125, 1.234]]
+    assert clips["start_seconds"][0] == 0.5
+
+
 def test_clips_of_one_recording_are_a_group(table):
     text = "path,start_seconds,valence\nlong.wav,0,1\none.wav,0,1\n./long.wav,0.5,1\n"
     clips = read_clips(table(text))
@@ -117,7 +175,7 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('path\none.wav\n""\n', "A path is empty: line 3$"),
+        ("path,valence\none.wav,1\n,1\n", "A path is empty: line 3$"),
         ("id,valence\n3,0.5\n", r"A column is missing: line 1 \('path'; add it, or give --audio FOLDER\)"),
         ("id,path\n99999999999999999999,one.wav\n", "An id is not a whole number from 0 up: line 2"),
         ("path\none.wav\n./one.wav\n", r"A row has the audio and the span of an earlier one: line 3 \(one"),
@@ -128,14 +186,20 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ("path,start_seconds\nlong.wav,1\n", r"start is not before the recording's end: line 2 \(1 s of 1 s"),
         ("path,end_seconds\nlong.wav,1.11\n", r"end is after the recording's end: line 2 \(1\.11 s of 1 s"),
         ("path,label\none.wav, \n", "A label is empty: line 2$"),
-        ("path,label,valence\none.wav,a\tb,1\n", r"A label has a tab: line 2 \('a\\tb'\)"),
+        ("path,label,valence\none.wav,a\tb,1\n", r"A label has a tab or a line break: line 2 \('a\\tb'\)"),
+        ('path,group\none.wav,"a\ntwo.flac,b"\n', "A group has a tab or a line break: line 2"),
         ("path,group\none.wav,\n", "A group is empty: line 2$"),
         ("path,valence\none.wav,1\ntwo.flac,inf\n", r"A target is not a number: line 3 \(valence: 'inf'\)"),
         ("path,label,artist\none.wav,Rock,Bob\n", r"'artist', did you mean 'group'"),
         ("path,label,notes\none.wav,a,\n", r"'notes', most of its cells are not numbers"),
         ("path,id,Id\none.wav,1,2\n", r"A column is there twice: line 1 \(Id\)"),
-        (",path\n1,one.wav\n", r"A column has no name: line 1 \(column 1\)"),
-        ("path,label\none.wav,a,b\n", r"A row is longer than the header of 2 columns: line 2 \(3 cells\)"),
+        ("path,valence,\none.wav,0,5\n", r"A column has no name: line 1 \(column 3\)"),
+        ("path,valence\none.wav,0,5\n", r"2 columns \(cells with commas need quotes\): line 2 \(3 cells\)"),
+        ("path;x\none.wav;1,234", r"A target is not a number with a decimal point: line 2 \(x: '1,234'\)"),
+        ("path;x\none.wav;0,5\ntwo.flac;.5", "A target is not a number with a decimal point: line 2"),
+        ("id,path\n1e3,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('1e3'\)"),
+        ("path,songId,track_id\none.wav,1,2\n", r"Several columns may be the id: line 1 \(songId, track_id;"),
+        ("path,start_seconds,duration\nlong.wav,0,1\n", "'duration', did you mean 'end_seconds'"),
     ],
 )
 def test_a_fault_gets_a_sentence(table, text, sentence):
@@ -164,8 +228,6 @@ def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
 def test_what_is_no_set_of_clips_gets_a_sentence(table, tmp_path):
     refused = {
         "has no rows": lambda: table("path\n\n"),
-        "separated by semicolons; the separator must be a comma": lambda: table("path;label\none.wav;Rock\n"),
-        "separated by tabs; the separator must be a comma": lambda: table("path\tlabel\none.wav\tRock\n"),
         r"csv line 4 can't be split into cells: unexp": lambda: table(
             'path,label\none.wav,a\n\n"two.flac,b\n'
         ),
@@ -183,6 +245,8 @@ def test_what_is_no_set_of_clips_gets_a_sentence(table, tmp_path):
         read_clips(table("id\n7\n"), tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"--audio .* is for a table with ids, but .* is a folder"):
         read_clips(tmp_path, tmp_path)
+    with pytest.raises(InputError, match=r"--targets are columns of a table, but .* is a folder"):
+        read_clips(tmp_path, targets=["valence"])
     for window, hop, sentence in (
         *((None, 1.0, "--hop is given without --window"), (np.nan, 1.0, "--window is nan s")),
         (1.0, -2.0, r"--hop is -2\.0 s; it must"),

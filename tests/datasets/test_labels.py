@@ -1,5 +1,6 @@
 """Label files of every edition, and sentences for what is wrong in them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,27 @@ def test_only_the_wanted_targets_are_kept_and_checked_in_the_order_asked(written
     table = read_targets(path, ["energy", "valence"])
     assert list(table.columns) == ["energy", "valence"]
     assert table.loc[5].tolist() == [0.2, 0.1]
+
+
+def test_ids_are_found_in_their_column_and_numbers_that_are_no_ids_are_refused(written):
+    for lines in (
+        *(("valence;ID", "0,25;2.0", "0,5;0007"), ("x,valence,Id.fused.npy", "1,.25,2.npy", "0,.5,7.npy")),
+        (",Id,valence", "0,2,.25", "1,7,.5"),
+    ):
+        assert read_targets(written(*lines), ["valence"])["valence"].to_dict() == {2: 0.25, 7: 0.5}
+    genres = written(",title,Id,Genre", "4,a,2,1", "9,b,7,NA")
+    assert read_genres(genres).to_dict() == {2: "1", 7: "NA"}
+    for first in ("1e3", "1.5", "1E+03", "4 .5"):
+        with pytest.raises(InputError, match=f"line 2: '{re.escape(first)} 0.5' does not start with an id"):
+            read_targets(written("nr,valence", f"{first},0.5"))
+    with pytest.raises(
+        InputError, match=r"line 2 has 3 fields, expected 2 \(cells with commas need quotes\)"
+    ):
+        read_targets(written("Id,valence", "1,0,5"))
+    with pytest.raises(InputError, match="tempo is 1,234; expected a number with a decimal point"):
+        read_targets(written("Id;tempo", "1;1,234"))
+    with pytest.raises(InputError, match=r"has 3 columns\. Call the one of the group 'group'"):
+        read_groups(written("Id,artist,album", "3,a,x"))
 
 
 def test_another_range_is_the_experiments_choice_and_thousands_of_bad_cells_stay_a_readable_message(written):

@@ -52,6 +52,11 @@ def test_without_a_sample_the_columns_are_those_of_the_editions_and_the_card_has
 
 def test_a_sample_keeps_the_spelling_of_ids_and_of_ids_alone_takes_the_runs_targets(path, read):
     write_submission(path, PREDICTIONS, read("Id\n007.npy\n1004.npy\n123212738.npy\n"), {})
+    for text in (
+        "Id, valence, energy, danceability\n7, 0, 0, 0\n",
+        "Id;valence;energy;danceability;\n7;0;0;0;\n",
+    ):
+        assert read(text).columns.tolist() == ["Id", *TARGETS]
     table = pd.read_csv(path)
     assert table.columns.tolist() == ["Id", *TARGETS]
     assert table["Id"].tolist() == ["007.npy", "1004.npy", "123212738.npy"]

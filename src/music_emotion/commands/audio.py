@@ -53,6 +53,7 @@ def extract(
     out: Path,
     split: Split = "train",
     task: Task | None = None,
+    targets: tuple[str, ...] = (),
     beats: bool = False,
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     flags: AudioFlags = AudioFlags(),
@@ -71,6 +72,9 @@ def extract(
         The split the clips belong to.
     task
         Needed only when the table has neither labels nor targets.
+    targets
+        Columns of the table to learn; by default all columns of numbers but those whose names say
+        that they number or describe clips, such as year. The output says which were taken.
     beats
         Also write the beat-synchronous set, which takes nearly twice as long.
     features
@@ -79,7 +83,7 @@ def extract(
         How clips are found, cut and read.
     """
     windows, workers = Windows(flags.window, flags.hop), Workers(flags.jobs, flags.scheduler)
-    table = read_clips(clips, flags.audio)
+    table = read_clips(clips, flags.audio, targets)
     task = task or task_of(table)
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")

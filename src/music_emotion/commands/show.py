@@ -330,7 +330,7 @@ def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
     path = directory / "confusion.csv"
     if not path.exists():
         raise InputError(f"{path} does not exist. Finish the run first, with the command that began it.")
-    counts = pd.read_csv(path, index_col="truth")
+    counts = plots.read_confusion(path)
     clips = "out-of-fold" if (directory / "oof.csv").exists() else "test"
     pooled = read_json(directory / "scores.json")["pooled"]
     title = f"{shortened(directory.resolve().name, 40)}: {counts.to_numpy().sum()} {clips} clips"

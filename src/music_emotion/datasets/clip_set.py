@@ -1,5 +1,6 @@
 """Load the clips of one split from the competition's layout, a table of statistics, or windowed features."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import filter as fitting
@@ -262,8 +263,10 @@ def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"The table {path} does not exist. {remedy}")
     try:
-        table = pd.read_csv(path)
-    except ValueError as error:
+        # with rows longer than the header, pandas would take the first cells for an index and shift the rest
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = pd.read_csv(path, index_col=False)
+    except (ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"{path} is not a table of statistics: {error}.") from None
     if "id" not in table or table["id"].duplicated().any():
         raise InputError(f"{path} has no column 'id' with one row for each clip. {remedy}")

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,16 +16,25 @@ from tqdm import tqdm
 from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
-from music_emotion.files import InputError, collecting, first_five, read_cells
+from music_emotion.files import InputError, collecting, first_five, nearest, numbers, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
-_SPELLINGS = {"Id": "id", "Genre": "label", "genre": "label", "Path": "path", "file": "path"}
+_ALIASES = {"genre": "label", "file": "path"}
+# Names of the ids of clips, by their letters in lower case: musicId, Track_ID.
+_ID = re.compile("(audio|clip|excerpt|file|item|music|recording|sample|song|sound|track)id")
 # Words in the names of unknown columns, and the columns they probably mean.
 _MEANT = {
     **{"start": "start_seconds", "begin": "start_seconds", "end": "end_seconds", "stop": "end_seconds"},
-    **{"duration": "end_seconds", "artist": "group", "album": "group", "clip": "id", "id": "id"},
+    **{"artist": "group", "album": "group", "clip": "id"},
     **{"file": "path", "filename": "path", "path": "path", "class": "label"},
 }
+# Words in the names of columns that number or describe clips, and don't rate them.
+_NO_TARGETS = {
+    *("#", "id", "ids", "uid", "index", "idx", "unnamed", "no", "nr", "num", "number", "row", "count"),
+    *("fold", "split", "year", "date", "time", "key", "mode", "popularity", "std", "sd"),
+}
+_WHOLE = r"[0-9]+(\.0*)?"  # spreadsheets write 7 as 7.0
+_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # with a start, these mean an end
 
 
 class _Faults:
@@ -53,18 +63,24 @@ class _Faults:
             raise InputError("\n".join([f"{table} has {faults}; nothing was done. Correct it:", *lines]))
 
 
-def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
+def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table of clips, or list the clips of a folder, and find their audio files.
+
+    Prints which columns of a table are ids and targets, and which are left out.
 
     Parameters
     ----------
     source : Path
-        A CSV table, or a folder of audio with one sub-folder per class or none. A table has a column `path`
-        (relative to the table) or, with `audio_folder`, a column `id`. Optional columns are `id` (whole
-        numbers), `start_seconds`, `end_seconds`, `label` (a genre) and `group`. Every other numeric column
-        is a target. Aliases are `Id` for `id`, `Path` and `file` for `path`, `Genre` and `genre` for `label`.
+        A table that `read_cells` can read, or a folder of audio with one sub-folder per class or none. A
+        table has a column `path` (relative to the table) or, with `audio_folder`, a column `id`. Optional
+        columns are `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre) and `group`.
+        Aliases are `file` for `path`, `genre` for `label`, and names like `song_id` or `trackId` for `id`, if
+        one such column holds different whole numbers. Case does not matter. Every other numeric column is a
+        target, unless its name says that it numbers or describes clips, such as `index`, `year` or `key`.
     audio_folder : Path, optional
         Folder with files ``<id>.<ending>`` for rows without a path.
+    targets : sequence of str
+        Columns that are targets. All others that are not listed above are then left out.
 
     Returns
     -------
@@ -82,9 +98,11 @@ def read_clips(source: Path, audio_folder: Path | None = None) -> pd.DataFrame:
         extraction reports recordings that can't be opened.
     """
     if not source.is_dir():
-        return _clips_of_table(source, audio_folder)
+        return _clips_of_table(source, audio_folder, targets)
     if audio_folder is not None:
         raise InputError(f"--audio {audio_folder} is for a table with ids, but {source} is a folder.")
+    if targets:
+        raise InputError(f"--targets are columns of a table, but {source} is a folder. Leave them out.")
     return clips_of_folder(source)
 
 
@@ -100,27 +118,33 @@ def task_of(clips: pd.DataFrame) -> Task | None:
     return "emotion" if target_columns(clips) else None
 
 
-def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
+def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str]) -> pd.DataFrame:
     faults = _Faults()
-    cells = _read_table(path, faults)
-    clips = pd.DataFrame({"id": _ids(cells, faults)}, cells.index)
+    cells, inferred = _read_table(path, audio_folder is not None, targets, faults)
+    clips = pd.DataFrame({"id": _ids(cells["id"], faults)}, cells.index)
     clips["path"] = _paths(cells, clips["id"], path.parent, audio_folder, faults)
     for column in cells.columns.difference(["id", "path"], sort=False):
         clips[column] = cells[column]
         if column in ("label", "group"):
             faults.find(f"A {column} is empty", cells[column] == "")
             continue
-        clips[column], kind = _numbers(cells[column]), "time" if column in OWN_COLUMNS else "target"
+        clips[column], kind = numbers(cells[column]), "time" if column in OWN_COLUMNS else "target"
         wrong = clips[column].isna() & ((cells[column] != "") | (kind == "target"))
-        faults.find(f"A {kind} is not a number", wrong, f"{column}: '{{}}'", cells[column])
+        doubt = cells[column][wrong].str.contains(",").any()
+        fault = f"A {kind} is not a number" + (" with a decimal point" if doubt else "")
+        faults.find(fault, wrong, f"{column}: '{{}}'", cells[column])
     _check_spans(clips, faults)
     spans = pd.concat([clips["path"], *spans_of(clips)], axis=1)
     again = spans.duplicated() & clips["path"].notna()
     names = clips["path"].map(os.path.basename, na_action="ignore")
     faults.find("A row has the audio and the span of an earlier one", again, "{}", names)
-    if "label" in clips:  # tabs separate the columns of genre label files
-        faults.find("A label has a tab", clips["label"].str.contains("\t"), "{!r}", clips["label"])
+    for column in clips.columns.intersection(["label", "group"]):
+        # tabs separate the columns of genre label files; a line break may be a quote that does not close
+        broken = clips[column].str.contains("[\t\n]")
+        faults.find(f"A {column} has a tab or a line break", broken, "{!r}", clips[column])
     faults.check(path)
+    if inferred:
+        print(f"{path}: {'; '.join(inferred)}.")
     clips = clips.astype({"id": np.int64, "path": str})
     if "group" not in clips and clips["path"].duplicated().any():
         clips["group"] = pd.factorize(clips["path"])[0] + 1
@@ -128,62 +152,90 @@ def _clips_of_table(path: Path, audio_folder: Path | None) -> pd.DataFrame:
     return clips[[*own, *target_columns(clips)]].reset_index(drop=True)
 
 
-def _read_table(path: Path, faults: _Faults) -> pd.DataFrame:
-    """Read the known columns of a table as text, indexed by line number. Empty cells are ""."""
+def _read_table(
+    path: Path, by_id: bool, targets: Sequence[str], faults: _Faults
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read the known columns of a table as text, indexed by line number, and say what was inferred."""
     if not path.exists():
         raise InputError(f"The table of clips {path} does not exist.")
     table = read_cells(path, ",")
     header, rows = table.iloc[0].dropna(), table.iloc[1:]
-    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(header) == 1 and mark in header[0]:
-            raise InputError(f"{path} is separated by {name}; the separator must be a comma.")
     if not len(rows):
         raise InputError(f"{path} has no rows.")
     cells = rows.fillna("")
     longer = (cells.iloc[:, len(header) :] != "").any(axis=1)
-    kind = f"A row is longer than the header of {len(header)} columns"
+    kind = f"A row is longer than the header of {len(header)} columns (cells with commas need quotes)"
     faults.find(kind, longer, "{} cells", rows.notna().sum(axis=1))
+    lowered = [written.casefold() for written in header]
+    has_start = "start_seconds" in lowered and "end_seconds" not in lowered
+    meant, skipped = (
+        (_MEANT | _LENGTHS, _NO_TARGETS) if has_start else (_MEANT, _NO_TARGETS | _LENGTHS.keys())
+    )
     columns: dict[str, pd.Series] = {}
-    for number, written in enumerate(header):
-        name, column = _SPELLINGS.get(written, written), cells[number]
+    ids: dict[str, pd.Series] = {}
+    left_out: list[str] = []
+    for number, (written, low) in enumerate(zip(header, lowered, strict=True)):
+        own, column = _ALIASES.get(low, low), cells[number]
+        name = own if own in OWN_COLUMNS else written
+        words = {word.casefold() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|#", name)}
         if not name:
-            if (column != "").any():
+            if number == 0 and column.str.fullmatch("[0-9]+").all():
+                left_out.append("the first column, which has no name")
+            elif (column != "").any():
                 faults.add("A column has no name", header.name, f"column {number + 1}")
         elif name in columns:
             faults.add("A column is there twice", header.name, written)
-        elif name not in OWN_COLUMNS and (doubt := _doubt(name, column)):
+        elif name in OWN_COLUMNS or name in targets:
+            columns[name] = column
+        elif _ID.fullmatch(re.sub("[^a-z]", "", low)):
+            ids[name] = column
+        elif targets or (words & skipped and not words & meant.keys()):
+            left_out.append(name)
+        elif doubt := _doubt(name, [own for word, own in meant.items() if word in words], column):
             kind = f"An unknown column, neither {', '.join(OWN_COLUMNS)} nor a target of numbers"
             faults.add(kind, header.name, f"'{name}', {doubt}")
         else:
             columns[name] = column
-    return pd.DataFrame(columns, cells.index)
+    inferred = []
+    if "id" not in columns:
+        is_needed = by_id and "" in [*columns.get("path", [""])]
+        whole = [name for name in ids if ids[name].is_unique and ids[name].str.fullmatch(_WHOLE).all()]
+        likely = whole or [*ids] * is_needed
+        if not likely and is_needed:
+            others = first_five(map(repr, left_out)) or "none that may be it"
+            problem = f"{path} has no column 'id' with the numbers that name the files of --audio"
+            raise InputError(f"{problem}, but {others}. Call the right column 'id'.")
+        if len(likely) > 1:
+            faults.add("Several columns may be the id", header.name, f"{first_five(likely)}; call one 'id'")
+        counted = pd.Series(range(1, len(cells) + 1), cells.index).astype(str)
+        columns["id"] = ids.pop(likely[0]) if likely else counted
+        source = f"taken from the column '{likely[0]}'" if likely else "counted from 1"
+        inferred.append(f"ids are {source}")
+    known, left_out = pd.DataFrame(columns, cells.index), [*ids, *left_out]
+    taken = target_columns(known)
+    for name in [name for name in targets if name not in taken]:
+        faults.add("A target is not among the columns", header.name, f"'{name}'; {nearest(name, header)}")
+    inferred += [f"targets: {', '.join(taken)}"] * bool(taken)
+    inferred += [f"left out: {', '.join(left_out)} (--targets names those to learn)"] * bool(left_out)
+    return known, inferred
 
 
-def _doubt(name: str, column: pd.Series) -> str:
+def _doubt(name: str, meant: list[str], column: pd.Series) -> str:
     """Explain why a column is probably not a target; empty if it may be one."""
     written = column[column != ""]
-    is_numeric = len(written) > 0 and _numbers(written).notna().mean() >= 0.5
-    meant = [own for word, own in _MEANT.items() if word in re.split("[^a-z]+", name.casefold())]
+    is_numeric = len(written) > 0 and numbers(written.str.replace(",", ".")).notna().mean() >= 0.5
     # a numeric column must match closely, since 'pathos' may be a target
-    meant += difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
+    meant = meant + difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
     if meant:
         return f"did you mean '{meant[0]}'?"
-    return "" if is_numeric else "most of its cells are not numbers"
+    return "" if is_numeric else "most of its cells are not numbers; --targets names those that are targets"
 
 
-def _numbers(cells: pd.Series) -> pd.Series:
-    """Convert cells to floats; NaN for cells that are not finite numbers."""
-    return pd.to_numeric(cells, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
-
-
-def _ids(cells: pd.DataFrame, faults: _Faults) -> pd.Series:
+def _ids(written: pd.Series, faults: _Faults) -> pd.Series:
     """Ids of the clips; NaN for faulty ones. Large ids keep all digits."""
-    if "id" not in cells:
-        return pd.Series(np.arange(1, len(cells) + 1), cells.index)
-    values = _numbers(cells["id"])
-    wrong = ~(values >= 0) | (values % 1 != 0) | (values >= 2**63)
-    faults.find("An id is not a whole number from 0 up", wrong, "'{}'", cells["id"])
-    ids = pd.to_numeric(cells["id"].where(~wrong))
+    wrong = ~written.str.fullmatch(_WHOLE) | (numbers(written) >= 2**63)
+    faults.find("An id is not a whole number from 0 up", wrong, "'{}'", written)
+    ids = pd.to_numeric(written.where(~wrong).str.partition(".")[0])
     faults.find("An id is used before", ids.duplicated() & ~wrong, "{:.0f}", ids)
     return ids
 

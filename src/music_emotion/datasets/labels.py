@@ -1,6 +1,6 @@
 """Read and check the label files of all editions of the competition, and tables of groups."""
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.datasets.layout import leading_id
-from music_emotion.files import InputError, first_five, nearest, read_cells, shortened
+from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, shortened
 
 DEFAULT_TARGETS = ("valence", "energy", "danceability")
 _MOST_NAMED = 20
@@ -22,8 +22,8 @@ def read_targets(
     Parameters
     ----------
     path : Path
-        Table with the columns ``Id,valence,energy,danceability`` or any other targets, separated by tabs,
-        commas or white space.
+        Table with the columns ``Id,valence,energy,danceability`` or any other targets, as `read_cells` reads
+        it.
     targets : sequence of str
         Columns to keep, in this order; all when empty.
     allowed : tuple of float
@@ -42,7 +42,7 @@ def read_targets(
     """
     header, ids, cells = _read(path)
     names = header[1:] if header else list(DEFAULT_TARGETS)
-    if not names or any(not n or names.count(n) > 1 or math.isfinite(_number(n)) for n in names):
+    if not names or "" in names or len(set(names)) < len(names) or numbers(pd.Series(names)).notna().any():
         held = first_five(f"'{shortened(name)}'" for name in names) or "no names"
         expected = f"the targets' names, each once, such as {', '.join(DEFAULT_TARGETS)}"
         raise InputError(f"{path} line 1 has {held} after the id; expected {expected}.")
@@ -51,31 +51,25 @@ def read_targets(
         if name not in names:
             raise InputError(f"{path} has no target '{shortened(name)}'; {nearest(name, names)}")
     low, high = allowed
-    rows, problems = [], []
-    for line, row in zip(cells.index, cells.to_numpy(), strict=True):
-        given = [cell for cell in row[1:] if cell is not None]
-        values = [_number(cell) for cell in given]
-        rows.append(values)
-        if len(given) != len(names):
-            problems.append(f"line {line} has {len(given) + 1} fields, expected {len(names) + 1}")
+    written = cells.reindex(columns=range(1, len(names) + 1), fill_value="").fillna("")
+    table = written.apply(numbers).set_axis(names, axis=1)
+    problems = []
+    for line, row, values in zip(cells.index, cells.to_numpy(), table[wanted].to_numpy(), strict=True):
+        if (n := sum(cell is not None for cell in row)) != len(names) + 1:
+            doubt = " (cells with commas need quotes)" if n > len(names) + 1 else ""
+            problems.append(f"line {line} has {n} fields, expected {len(names) + 1}{doubt}")
             continue
-        for name, cell, value in zip(names, given, values, strict=True):
-            if name in wanted and not low <= value <= high:
-                expected = "a number" if math.isnan(value) else f"{low:g} to {high:g}"
-                held = shortened(cell) or "empty"
+        for name, value in zip(wanted, values, strict=True):
+            if not low <= value <= high:
+                held = shortened(row[names.index(name) + 1]) or "empty"
+                number = "a number" + " with a decimal point" * ("," in held)
+                expected = number if np.isnan(value) else f"{low:g} to {high:g}"
                 problems.append(f"line {line}: {shortened(name)} is {held}; expected {expected}")
     if problems:
         named = "; ".join(problems[:_MOST_NAMED] + ["..."] * (len(problems) > _MOST_NAMED))
         remedy = "Correct them, or set data.target_range."
         raise InputError(f"{path}: {len(problems)} cells can't be used: {named}. {remedy}")
-    return pd.DataFrame(rows, ids, names, dtype=np.float64)[wanted]
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell.replace("_", "?"))  # float accepts underscores, as in 0_1
-    except ValueError:
-        return math.nan
+    return table.set_axis(ids)[wanted]
 
 
 def read_genres(path: Path) -> pd.Series:
@@ -156,10 +150,13 @@ def read_groups(path: Path) -> pd.Series:
 
 
 def _read_names(path: Path, name: str) -> pd.Series:
-    """Read the column with the given name, or else the second column."""
+    """Read the column with the given name, or else the second of two columns."""
     header, ids, cells = _read(path)
-    column = header.index(name) if name in header else 1
-    names = cells.reindex(columns=[column]).fillna("")[column]
+    lowered = [column.casefold() for column in header]
+    if name not in lowered and cells.shape[1] > 2:
+        raise InputError(f"{path} has {cells.shape[1]} columns. Call the one of the {name} '{name}'.")
+    column = lowered.index(name) if name in lowered else 1
+    names = cells.reindex(columns=[column], fill_value="").fillna("")[column]
     without = names.index[names == ""]
     if len(without):
         raise InputError(f"{path} line {without[0]}: there is no {name} after the id.")
@@ -167,14 +164,22 @@ def _read_names(path: Path, name: str) -> pd.Series:
 
 
 def _read(path: Path) -> tuple[list[str], pd.Index, pd.DataFrame]:
-    """Read the header (empty if there is none), the ids, and all cells, indexed by line number."""
+    """Read the header (empty if there is none), the ids, and all cells, indexed by line number.
+
+    The ids are the first column, unless a later one is called Id.
+    """
     cells = read_cells(path)
     header: list[str] = []
     if not str(cells.iloc[0, 0])[:1].isdigit():
+        called = cells.iloc[0].fillna("").str.fullmatch(r"id(\..*)?", case=False)
+        order = sorted(cells, key=lambda column: column != called.idxmax())
+        cells = cells[order].set_axis(range(len(order)), axis=1)
         header, cells = cells.iloc[0].dropna().tolist(), cells[1:]
     if not len(cells):
         raise InputError(f"{path} has a header but no rows. Replace it.")
-    ids = [leading_id(cell) for cell in cells[0]]
+    # no id are 1.5, 1e3, and "1 0" of a table with several separators
+    other = re.compile(r"[0-9]+(\.0*[1-9]|\.?[0-9]*e|\s)", re.IGNORECASE)
+    ids = [None if other.match(cell) else leading_id(cell) for cell in cells[0].fillna("")]
     if None in ids:
         row = cells.iloc[ids.index(None)]
         held = shortened(" ".join(row.dropna()))
