@@ -87,7 +87,9 @@ def test_ids_are_those_of_the_table(table, tmp_path, capsys, name):
     assert target_columns(clips) == ["valence"]
     named = "" if name.lower() == "id" else f"ids are taken from the column '{name}'; "
     said = capsys.readouterr().out
-    assert said.endswith(f": {named}targets: valence; left out: year (--targets names those to learn).\n")
+    assert said.endswith(
+        f": 3 clips; {named}targets: valence; left out: year (--targets names those to learn).\n"
+    )
     # with all paths, ids that repeat are not needed
     text = "path,songId,valence\none.wav,7,1\ntwo.flac,7,2\n"
     assert read_clips(table(text), music)["id"].tolist() == [1, 2]

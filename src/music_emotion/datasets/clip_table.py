@@ -143,8 +143,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str
         broken = clips[column].str.contains("[\t\n]")
         faults.find(f"A {column} has a tab or a line break", broken, "{!r}", clips[column])
     faults.check(path)
-    if inferred:
-        print(f"{path}: {'; '.join(inferred)}.")
+    print(f"{path}: {'; '.join([f'{len(clips)} clips', *inferred])}.")
     clips = clips.astype({"id": np.int64, "path": str})
     if "group" not in clips and clips["path"].duplicated().any():
         clips["group"] = pd.factorize(clips["path"])[0] + 1
