@@ -1,6 +1,9 @@
 """How to damage the files of the folder a test is in; a damage is called to do it."""
 
+import faulthandler
+import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +20,14 @@ folds.n = 3
 """
 
 
-def check_refusal(case: str, outcome: tuple[int, str, str]) -> None:
+def check_refusal(case: str, call: Callable[..., tuple[int, str, str]], command: tuple[str, ...]) -> None:
     """A command ends with the sentence that docs/FAULTS.md has for the case; … stands for any text there."""
-    status, _, errors = outcome
+    # ends a command that waits for the other end of a pipe
+    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+    try:
+        status, _, errors = call(*command)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     said = " ".join(errors.split())
     assert status in (1, 2), said
     assert "Traceback" not in said
@@ -47,6 +55,14 @@ def cut(path: str, n_bytes: int) -> Damage:
 
 def remove(*paths: str) -> Damage:
     return lambda: [Path(path).unlink() for path in paths]
+
+
+def pipe(path: str) -> Damage:
+    def damage() -> None:
+        Path(path).unlink(missing_ok=True)
+        os.mkfifo(path)
+
+    return damage
 
 
 def replace(path: str, old: str, new: str) -> Damage:

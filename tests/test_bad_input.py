@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mistakes import SMALL, Damage, both, check_refusal, cut, line, lines, nothing, remove, write
+from mistakes import SMALL, Damage, both, check_refusal, cut, line, lines, nothing, pipe, remove, write
 
 SET, GENRES = "data/multitask_dataset", "data/fma_genre_spectrograms"
 CLASSES = f"{GENRES}/train_labels.txt"
@@ -61,12 +61,14 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "labels-header-alone": train(lines(LABELS, lambda old: old[:1])),
     "labels-in-utf-16": train(lambda: Path(LABELS).write_text(Path(LABELS).read_text(), "utf-16-le")),
     "labels-not-text": train(write(LABELS, b"\x89PNG\r\n")),
+    "labels-a-pipe": train(pipe(LABELS)),
     # arrays
     "array-truncated": train(cut(CLIP, 500)),
     "array-empty": train(write(CLIP, b"")),
     "array-of-text": train(write(CLIP, "not an array")),
     "array-of-terabytes": train(write(CLIP, HUGE)),
     "array-is-a-folder": train(both(remove(CLIP), lambda: Path(CLIP).mkdir())),
+    "array-is-a-pipe": train(pipe(CLIP)),
     "array-pickled": train(array(np.array([{}], dtype=object))),
     "array-one-row-short": train(array(np.zeros((139, 60)))),
     "array-turned": train(array(np.zeros((60, 140)))),
@@ -97,6 +99,7 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     # folds
     "more-folds-than-clips": train(nothing, "--folds.n", "90"),
     "groups-missing": train(nothing, "--folds.groups", "g.csv"),
+    "groups-a-device": train(nothing, "--folds.groups", "/dev/null"),
     "groups-incomplete": train(write("g.csv", "Id,group\n1000,a\n"), "--folds.groups", "g.csv"),
     "one-group": train(
         write("g.csv", "Id,group\n" + "".join(f"{n},a\n" for n in range(1000, 1040))),
@@ -110,6 +113,7 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "file-not-toml": train(write("small.toml", "name = ")),
     "file-missing": (nothing, ("train.py", "smal.toml")),
     "file-is-a-folder": (nothing, ("train.py", "data")),
+    "file-is-a-pipe": train(pipe("small.toml")),
     "file-not-text": train(write("small.toml", b"\xff\xfe\x00")),
     # a state
     "state-damaged": train(
@@ -124,6 +128,7 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "blend-of-nothing": (nothing, ("ensemble.py",)),
     "audio-missing": (nothing, ("predict.py", "song.mp3", "--emotion", "m.safetensors")),
     "clips-missing": extract(nothing, "clips.csv"),
+    "clips-a-pipe": extract(pipe("c.csv")),
     "clips-column-misspelt": extract(write("c.csv", "path,lable\na.wav,rock\n")),
     "clips-id-uncertain": (
         write("c.csv", "nr,valence\n2,0.5\n1,0.25\n"),
@@ -162,7 +167,7 @@ def call(competition, tmp_path, monkeypatch, run_script):
 def test_a_mistake_gets_a_sentence_that_helps_before_any_training(name, call):
     damage, command = CASES[name]
     damage()
-    check_refusal(name, call(*command))
+    check_refusal(name, call, command)
     assert not list(Path().rglob("metrics.csv"))
     assert not list(Path().rglob("*.safetensors"))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import call as run_command
-from mistakes import SMALL, Damage, both, check_refusal, contents, cut, nothing, remove, replace, write
+from mistakes import SMALL, Damage, both, check_refusal, contents, cut, nothing, pipe, remove, replace, write
 from safetensors.numpy import save_file
 from scipy.io import wavfile
 
@@ -29,6 +29,7 @@ MODELS: dict[str, Damage] = {
     "of-text": write("m.safetensors", "weights"),
     "empty": write("m.safetensors", b""),
     "a-folder": lambda: Path("m.safetensors").mkdir(),
+    "a-pipe": pipe("m.safetensors"),
     "truncated": both(lambda: shutil.copy(MODEL, "m.safetensors"), cut("m.safetensors", -100)),
     "of-others": lambda: save_file({"encoder.weight": np.zeros((2, 3), np.float32)}, "m.safetensors"),
 }
@@ -55,6 +56,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...]]] = {  # docs/FAULTS.md has what 
     "sample-without-header": (sample(header="999,0,0,0"), SAMPLED),
     "sample-of-words": (sample(["song"]), SAMPLED),
     "sample-missing": (nothing, SAMPLED),
+    "sample-a-pipe": (pipe("sample.csv"), SAMPLED),
     "sample-empty": (write("sample.csv", ""), SAMPLED),
     "sample-in-utf-16": (write("sample.csv", "Id\n1\n".encode("utf-16-le")), SAMPLED),
     "run-without-test": (remove("runs/one/test.csv"), SUBMIT_ONE),
@@ -115,7 +117,7 @@ def test_a_mistake_gets_a_sentence_that_helps_and_changes_nothing(name, call):
     damage, command = CASES[name]
     damage()
     before = contents()
-    check_refusal(name, call(*command))
+    check_refusal(name, call, command)
     after = contents()
     assert {path: after.get(path) for path in before} == before
     made = {path.name for path in after.keys() - before.keys() if "stores" not in path.parts}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -162,6 +163,75 @@ def test_a_kill_while_files_take_their_places_leaves_nothing_that_speaks_of_othe
     with pytest.raises(KeyboardInterrupt):
         put(scored, "scores.json", "oof.csv")
     assert texts(scored) == {"oof.csv": "new"}
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EBUSY, errno.EXDEV, errno.ENOTSUP])
+def test_what_a_disk_does_not_rename_is_copied(scored, monkeypatch, error):
+    def refuse(source, target):
+        raise OSError(error, "not renamed", source, None, target)
+
+    def full(source, target):
+        moved.append(Path(target.name).name)
+        target.write(source.read(1))
+        raise OSError(errno.ENOSPC, "full")
+
+    moved: list[str] = []
+    monkeypatch.setattr(os, "replace", refuse)
+    put(scored, "scores.json", "oof.csv", "more.csv")
+    assert texts(scored) == {"oof.csv": "new", "scores.json": "new", "more.csv": "new"}
+    (scored / "folder").mkdir()
+    (scored / "folder" / "a").write_text("a")
+    files.replace(scored / "folder", scored / "moved")
+    assert texts(scored / "moved") == {"a": "a"}
+    shutil.rmtree(scored / "moved")
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="full") as caught:
+        put(scored, "scores.json", "oof.csv")
+    assert caught.value.filename == str(scored / "oof.csv")
+    assert moved == ["oof.csv"]  # what describes it is the last
+    assert texts(scored) == {"more.csv": "new"}
+
+
+def held(path: Path) -> None:
+    with files.alone_at(path, "wait"):
+        pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of Windows are others")
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EIO, errno.EPERM])
+def test_a_disk_without_locks_gives_one_warning_and_the_work_goes_on(tmp_path, monkeypatch, capsys, error):
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(files, "_WITHOUT_LOCKS", [])
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for name in ("a", "b"):
+        held(tmp_path / "runs" / name)
+    with files.in_turn(tmp_path / "store", "packs"):
+        pass
+    assert capsys.readouterr().out == (
+        f"warning: The folder {tmp_path / 'runs'} does not support locks ({os.strerror(error)}), so two "
+        f"commands at once could overwrite each other's files there. Start one at a time.\n"
+    )
+
+
+def test_a_lock_that_another_user_made_can_be_held_and_is_free_after_it(tmp_path, monkeypatch):
+    held(tmp_path / "a")
+    opened = Path.open
+
+    def refuse(path, mode):
+        if mode != "rb":
+            raise PermissionError(errno.EACCES, "denied", str(path))
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with files.alone_at(tmp_path / "a", "wait"), pytest.raises(InputError, match="Another process is at"):
+        held(tmp_path / "a")
+    held(tmp_path / "a")
+    with pytest.raises(PermissionError, match="denied"):
+        held(tmp_path / "new")
 
 
 def test_unfinished_files_are_removed_below_a_folder_or_beside_their_own_file(tmp_path):

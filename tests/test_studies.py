@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from filelock import FileLock
 
-from music_emotion import studies
+from music_emotion import files, studies
 from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, read_json, write_json
@@ -140,11 +139,11 @@ def test_what_another_process_trains_is_waited_for(run, pretend, folder, monkeyp
     trained, waited = pretend(near_100), []
     held = folder / "mel-genres"
     held.mkdir(parents=True)
-    other = FileLock(held / "row.lock").acquire()
+    other = files.lock(held / "row.lock")
 
     def die(_: float) -> None:
         waited.append(list(trained))
-        other.lock.release()
+        other.close()
 
     monkeypatch.setattr(studies, "time", SimpleNamespace(sleep=die))
     trunks = 'pretrain = "genres.toml"\n[fixed]\n"folds.split" = "holdout"\n'

@@ -11,21 +11,27 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
+import time
 import tomllib
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, BinaryIO, Literal, TypeVar, get_args
 from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 # Errors of a full or read-only disk, and of paths that cannot be read or written.
 DISK_ERRORS = {
@@ -192,7 +198,7 @@ def beside(path: Path, before: str = "", after: str = "") -> Path:
     name = path.name
     if len(_bytes(name)) > 100:
         name = f"{hashlib.sha256(_bytes(name)).hexdigest()[:8]}-{name[-16:]}"
-    return path.with_name(f"{before}{name}{after}")
+    return path.parent / f"{before}{name}{after}"
 
 
 def _bytes(name: str) -> bytes:
@@ -271,6 +277,9 @@ def _repr(value: Any) -> str:
 
 
 _UNFINISHED = ".writing-"
+_NOT_RENAMED = {  # refusals of a network disk, or of Windows for a file that is open
+    *(errno.EPERM, errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EXDEV, errno.ENOSYS, errno.ENOTSUP)
+}
 
 
 @contextmanager
@@ -292,7 +301,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with naming_refusals(path):
             yield temporary
-            os.replace(temporary, path)
+            replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -320,13 +329,36 @@ def together(directory: Path, last: str) -> Iterator[Path]:
         yield fresh
         (directory / last).unlink(missing_ok=True)
         for path in sorted(fresh.iterdir(), key=lambda path: path.name == last):
-            os.replace(path, directory / path.name)
+            replace(path, directory / path.name)
     except OSError as error:
         if error.filename and Path(error.filename).parent == fresh:
             error.filename = str(directory / Path(error.filename).name)
         raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def replace(source: Path, path: Path) -> None:
+    """Move a file over another, or a folder to a free path. Copy what the disk refuses to rename."""
+    try:
+        os.replace(source, path)
+    except OSError as refusal:
+        if refusal.errno not in _NOT_RENAMED or path.is_dir():
+            raise
+        if source.is_dir():
+            path.mkdir()
+            for each in source.iterdir():
+                replace(each, path / each.name)
+            source.rmdir()
+            return
+        with naming_refusals(path), source.open("rb") as fresh, path.open("wb") as file:
+            try:
+                shutil.copyfileobj(fresh, file)
+                file.flush()
+            except BaseException:
+                path.unlink()  # a part of the file
+                raise
+        source.unlink()
 
 
 @contextmanager
@@ -364,14 +396,41 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _read(path: Path) -> bytes:
-    """Read a file; raise an InputError where there is none."""
+def regular_file(path: Path, what: str = "", remedy: str = "Run the command that writes it first.") -> Path:
+    """Refuse a path that is not a file on a disk. A pipe or a device may never open, or never end.
+
+    Parameters
+    ----------
+    path : Path
+        A file to read.
+    what : str
+        What the file is for, such as "The model file", for the message.
+    remedy : str
+        What to do when the file does not exist.
+
+    Returns
+    -------
+    Path
+        The same path.
+
+    Raises
+    ------
+    InputError
+        When there is no file, or it is a folder, a named pipe, a socket or a device.
+    """
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path} does not exist. Run the command that writes it first.") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder. Put a file in its place.") from None
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a ValueError for a zero byte
+        raise InputError(f"{what} {path} does not exist. {remedy}".lstrip()) from None
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path} is a folder. Put a file in its place.")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is a pipe or a device. Write its content to a file, and give that.")
+    return path
+
+
+def _read(path: Path) -> bytes:
+    return regular_file(path).read_bytes()
 
 
 def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
@@ -533,19 +592,18 @@ def alone_at(place: Path, remedy: str) -> Iterator[None]:
     InputError
         When another process holds the lock.
     """
-    try:
-        held = _lock(place).acquire(timeout=0)
-    except Timeout:
+    held = lock(_lock_of(place))
+    if held is None:
         raise InputError(
             f"Another process is at work on {place}. Wait until it ends and give the same command, or "
             f"{remedy}."
-        ) from None
+        )
     with held:
         yield
 
 
 @contextmanager
-def in_turn(place: Path, what: str) -> Iterator[int | None]:
+def in_turn(place: Path, what: str) -> Iterator[int]:
     """Lock a file or folder; print a line and wait while another process holds the lock.
 
     Parameters
@@ -557,24 +615,66 @@ def in_turn(place: Path, what: str) -> Iterator[int | None]:
 
     Yields
     ------
-    int or None
+    int
         The lock's file descriptor. A child process that inherits it holds the lock too.
     """
-    lock = _lock(place)
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
+    if (held := lock(_lock_of(place))) is None:
         print(f"waiting for another process that {what} ...", flush=True)
-        held = lock.acquire()
+    while held is None:
+        time.sleep(0.1)
+        held = lock(_lock_of(place))
     with held:
-        yield lock._context.lock_file_fd
+        yield held.fileno()
 
 
-def _lock(place: Path) -> BaseFileLock:
+_WITHOUT_LOCKS: list[Path] = []  # folders, after a warning
+
+
+def lock(path: Path) -> BinaryIO | None:
+    """Lock a file for this process, or see that another process holds the lock.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which exists only to be locked. It is created, and never removed.
+
+    Returns
+    -------
+    BinaryIO or None
+        The open file, whose closing ends the lock; None when another process holds it. Where the disk does
+        not support locks, the file is not locked, and a warning is printed once.
+    """
+    try:
+        file: BinaryIO = path.open("ab")  # a network disk locks only what may be written
+    except PermissionError:
+        if not path.exists():
+            raise
+        file = path.open("rb")  # of another user
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EACCES}:
+            file.close()
+            return None
+        if not _WITHOUT_LOCKS:
+            print(
+                f"warning: The folder {path.parent} does not support locks ({error.strerror}), so two "
+                f"commands at once could overwrite each other's files there. Start one at a time.",
+                flush=True,
+            )
+        _WITHOUT_LOCKS.append(path.parent)
+    return file
+
+
+def _lock_of(place: Path) -> Path:
+    """The lock of a file or folder, beside it; missing parent folders are made."""
     if place.name in {"", ".."}:
         place = place.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(beside(place, ".", ".lock"))
+    return beside(place, ".", ".lock")
 
 
 def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
 
 from music_emotion import files
 from music_emotion.config import differing_keys, experiment_to_dict
@@ -108,14 +107,13 @@ class _SharedStudy:
         self.study, self.folder, self.search = study, study.folder, study.file.search
         self.lines: dict[str, dict[str, Any]] = {}  # of finished rows, by name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(self.folder / "study.lock")
         shared = [study.differences, study.file.fixed, study.pretrain]  # equal if trials are comparable
         searched = json.dumps([*shared, list(self.search.space.items())]) if self.search else "a grid"
         self.held: dict[str, Any] = {"searched": searched, "trials": []}  # of trials.json
 
     def take(self) -> Claim:
         """Lock the next row to train, unfinished ones first; or return "wait" or "done"."""
-        with self.lock:
+        with self._turn():
             rows = self._rows()
             for row in rows:
                 if claim := self._claim(row):
@@ -141,7 +139,7 @@ class _SharedStudy:
 
     def write_results(self) -> pd.DataFrame:
         """Write the table, and for a search the best experiment; return the table."""
-        with self.lock:
+        with self._turn():
             lines = []
             for number, row in enumerate(self._rows()):
                 if line := self._line(row):
@@ -198,16 +196,20 @@ class _SharedStudy:
         files.write_json(self.folder / "trials.json", self.held)
         return self.study.proposed(trials[-1])
 
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Lock the folder, when other processes have written to it."""
+        while (held := files.lock(self.folder / "study.lock")) is None:
+            time.sleep(0.1)
+        return held
+
     def _claim(self, row: Row) -> Claim | None:
         """Lock a row, or its trunk if that is not trained yet; None if it is finished or locked elsewhere."""
         if self._line(row):
             return None
         step = row.trunk if row.trunk is not None and not self._line(row.trunk) else row
         step.place.mkdir(parents=True, exist_ok=True)
-        try:
-            return step, FileLock(step.place / "row.lock").acquire(timeout=0)
-        except Timeout:
-            return None
+        held = files.lock(step.place / "row.lock")
+        return None if held is None else (step, held)
 
     def _line(self, row: Row) -> dict[str, Any]:
         """The line of a row in the table; empty until the row is finished."""

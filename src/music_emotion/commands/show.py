@@ -27,6 +27,7 @@ from music_emotion.files import (
     nearest,
     raise_collected,
     read_json,
+    regular_file,
     shortened,
 )
 from music_emotion.models.layer_outputs import activations as layer_activations
@@ -246,8 +247,7 @@ def read_clip_arrays(
     path = Path(clip)
     if path.name.endswith((".npy", ".npy.gz")):
         raise InputError(f"{path} is an array, not audio. Give its id, and its folder with --data.root.")
-    if not path.is_file():
-        raise InputError(f"The audio file {path} does not exist. Correct its path, or give a clip's id.")
+    regular_file(path, "The audio file", "Correct its path, or give a clip's id.")
     waveform = read_clip(path, settings)
     full, beat = fused_features(waveform, settings)
     edges = np.unique([0, *beat_frames(waveform, settings), full.shape[1]])  # as librosa's `sync` cuts

@@ -15,7 +15,7 @@ from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
-from music_emotion.files import InputError, first_five
+from music_emotion.files import InputError, first_five, regular_file
 
 _NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
 
@@ -260,12 +260,10 @@ def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
         finite.
     """
     remedy = "Make it with music-emotion statistics."
-    if not path.is_file():
-        raise InputError(f"The table {path} does not exist. {remedy}")
     try:
         # with rows longer than the header, pandas would take the first cells for an index and shift the rest
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = pd.read_csv(path, index_col=False)
+            table = pd.read_csv(regular_file(path, "The table", remedy), index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"{path} is not a table of statistics: {error}.") from None
     if "id" not in table or table["id"].duplicated().any():
@@ -317,8 +315,7 @@ def load_windows(
     place = Path(folder.replace("{split}", split))
     paths = place / "X.npy", place / "labels.npy"
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path} does not exist. Correct data.windows; {{split}} stands for a split.")
+        regular_file(path, remedy="Correct data.windows; {split} stands for a split.")
     features, labels = read_npy(paths[0], mmap_mode="r"), read_npy(paths[1])
     wrong = "{} has shape {} of {}; expected {}.".format
     if features.dtype.kind != "f" or features.ndim not in {2, 3} or 0 in features.shape:

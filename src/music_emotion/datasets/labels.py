@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from music_emotion.datasets.layout import leading_id
-from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, shortened
+from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, regular_file, shortened
 
 DEFAULT_TARGETS = ("valence", "energy", "danceability")
 _MOST_NAMED = 20
@@ -144,9 +144,8 @@ def read_groups(path: Path) -> pd.Series:
     InputError
         For a missing file, a repeated id, or a line without a group.
     """
-    if not path.is_file():
-        raise InputError(f"The group file {path} does not exist. Correct folds.groups, or leave it out.")
-    return _read_names(path, "group")
+    remedy = "Correct folds.groups, or leave it out."
+    return _read_names(regular_file(path, "The group file", remedy), "group")
 
 
 def _read_names(path: Path, name: str) -> pd.Series:

@@ -45,8 +45,7 @@ def read_sample(path: Path, targets: Sequence[str]) -> pd.DataFrame:
         When the file is missing or empty, has no header, or has other targets than the run. When an id does
         not start with an integer, is repeated, or has another ending than the first id.
     """
-    if not path.is_file():
-        raise InputError(f"The sample submission {path} does not exist. Correct --sample, or leave it out.")
+    files.regular_file(path, "The sample submission", "Correct --sample, or leave it out.")
     cells = files.read_cells(path, ",")
     names = cells.iloc[1:, 0]
     header, *columns = cells.iloc[0].dropna()

@@ -23,6 +23,8 @@ from music_emotion.files import (
     InputError,
     alone_at,
     package_data,
+    regular_file,
+    replace,
     sha256,
     write_json,
     write_table,
@@ -106,7 +108,7 @@ def package(
                 bundle = _write_files(fresh, name, {**contents, "competition": competition}, *metadata)
                 for folder in fresh.iterdir():
                     shutil.rmtree(build / folder.name, ignore_errors=True)
-                    folder.rename(build / folder.name)
+                    replace(folder, build / folder.name)
         finally:
             with suppress(OSError):  # not empty, unless packaging failed
                 build.rmdir()
@@ -205,8 +207,7 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
         needed = "valid.csv" if experiment.is_classical else "model.safetensors"
         for seed, fold in ((seed, fold) for seed in experiment.seeds for fold in range(experiment.folds.n)):
             path = run / f"seed{seed}" / f"fold{fold}" / needed
-            if not path.is_file():
-                raise InputError(f"{path} does not exist. Train the run again: {run} lacks a fold.")
+            regular_file(path, remedy=f"Train the run again: {run} lacks a fold.")
             if not experiment.is_classical:
                 name = f"{run.name}-seed{seed}-fold{fold}.safetensors"
                 shutil.copyfile(path, dataset / name)

@@ -12,7 +12,7 @@ from music_emotion.config import STRICT, Experiment, build_experiment
 from music_emotion.datasets.splits import groups_file
 from music_emotion.evaluation.blend import Method, Recipe, read_recipe
 from music_emotion.experiment_files import read_differences
-from music_emotion.files import InputError
+from music_emotion.files import InputError, regular_file
 from music_emotion.runs import read_experiment
 
 MOST_HOURS = 11.5  # Kaggle ends a run after 12 hours, counted from before the script begins
@@ -155,9 +155,8 @@ def _place(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
     def copied(key: str, path: str | Path | None) -> str | None:
         if path is None:
             return None
-        if not Path(path).is_file():
-            remedy = " Name its genre experiment, too." if key == "model.trunk" else ""
-            raise InputError(f"Experiment '{experiment.name}': {key} {path} does not exist.{remedy}")
+        remedy = "Name its genre experiment, too." if key == "model.trunk" else "Correct the path."
+        regular_file(Path(path), f"Experiment '{experiment.name}': {key}", remedy)
         name = f"{experiment.name}-{key.split('.')[-1]}{Path(path).suffix}"
         shutil.copyfile(path, dataset / name)
         return name

@@ -15,7 +15,7 @@ from torch import nn
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import N_MELS, STRICT, Experiment
-from music_emotion.files import InputError, atomic_path, describe, first_five, shortened
+from music_emotion.files import InputError, atomic_path, describe, first_five, regular_file, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_layers
@@ -239,8 +239,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[str, torch.Tensor]]:
-    if not path.is_file():
-        raise InputError(f"The model file {path} does not exist. Train it first, or correct the path.")
+    regular_file(path, "The model file", "Train it first, or correct the path.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from music_emotion.files import InputError, first_five, nearest
+from music_emotion.files import InputError, first_five, nearest, regular_file
 from music_emotion.models.conv import stack_channels
 
 
@@ -41,8 +41,8 @@ class TimmBackbone(nn.Module):
         self.channels = channels
         if not timm.is_model(name):
             raise InputError(f"timm has no model '{name}'; {nearest(name, timm.list_models())}")
-        if weights is not None and not Path(weights).is_file():
-            raise InputError(f"The weights file {weights} does not exist. Correct model.weights.")
+        if weights is not None:
+            regular_file(Path(weights), "The weights file", "Correct model.weights.")
         settings: dict[str, Any] = {"in_chans": len(channels), "num_classes": 0}
         pretrained = timm.get_pretrained_cfg(name)
         if pretrained and pretrained.fixed_input_size:
