@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,14 @@ def test_a_text_becomes_the_name_of_a_file_of_its_own():
         assert name.endswith(".png")
         assert "/" not in name
     assert names[6] == f"{'a' * 236}.png"
+
+
+@pytest.mark.parametrize(
+    ("file", "ends"), [("fonts/gone.ttf", False), ("out/.writing-1-a.png", True), ("out/a.png", True)]
+)
+def test_a_disk_that_takes_no_picture_is_an_error_and_a_missing_font_a_warning(file, ends, capsys):
+    error = OSError(errno.ENOENT, "No such file or directory", file)
+    with pytest.raises(FileNotFoundError) if ends else nullcontext(), files.drawing(Path("out/a.png")):
+        raise error
+    said = f"warning: the picture out/a.png failed (FileNotFoundError: {error}). Its numbers are written.\n"
+    assert capsys.readouterr().err == ("" if ends else said)

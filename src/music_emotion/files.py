@@ -77,10 +77,10 @@ def telling_what_is_kept(kept: Callable[[], str]) -> Iterator[None]:
 
 
 @contextmanager
-def collecting(failures: dict[str, str], place: str | Path) -> Iterator[None]:
+def collecting(failures: dict[str, str], place: str | Path, results: Path | None = None) -> Iterator[None]:
     """Collect the error of one clip, file or picture, so that the others go on.
 
-    An error of the disk that is not about `place` concerns all of them, such as a full disk, and is raised.
+    An error of the disk that takes the results, such as a full one, concerns all of them and is raised.
 
     Parameters
     ----------
@@ -89,15 +89,18 @@ def collecting(failures: dict[str, str], place: str | Path) -> Iterator[None]:
         lack of memory; otherwise "".
     place : str or Path
         The file that is worked on.
+    results : Path, optional
+        The folder of the results. By default, any file outside `place` is taken for a result.
     """
     try:
         yield
     except InputError as error:
         failures[str(error)] = ""
     except Exception as error:
-        is_of_disk = isinstance(error, OSError) and error.errno in DISK_ERRORS
-        if is_of_disk and not Path(str(getattr(error, "filename", ""))).is_relative_to(place):
-            raise
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            file = Path(str(error.filename))
+            if file.parent == results if results else not file.is_relative_to(place):
+                raise
         what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         reason = f"{place} failed ({what})."
         failures[reason] = "" if isinstance(error, MemoryError) else traceback.format_exc()
@@ -120,7 +123,7 @@ def drawing(picture: Path) -> Iterator[None]:
         An older picture in its place is then removed. A full or read-only disk is an error all the same.
     """
     failures = dict[str, str]()
-    with collecting(failures, f"the picture {picture}"):
+    with collecting(failures, f"the picture {picture}", picture.parent):
         yield
     for reason in failures:
         picture.unlink(missing_ok=True)

@@ -220,7 +220,8 @@ def _opened(path: Path) -> Iterator[Recording]:
     except (OSError, ValueError, MemoryError, ArithmeticError) as error:
         # damaged headers cause these errors: lengths beyond the memory, names that are not text
         reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}: the audio can't be decoded ({reason}); the file is damaged.") from None
+        cause = "damaged, or too long for the memory" if isinstance(error, MemoryError) else "damaged"
+        raise InputError(f"{path}: the audio can't be decoded ({reason}); the file is {cause}.") from None
 
 
 def _open_with_either(path: Path, stack: ExitStack) -> Recording:

@@ -306,6 +306,8 @@ def _as_finished(
                 n_finished += 1
             except lost as error:
                 if not alone:
+                    if not suspects:
+                        tqdm.write("A worker was lost; the clips in work are tried again alone.", sys.stderr)
                     suspects.append(item)
                     continue
                 how = ", ".join(re.findall("SIG[A-Z]+", str(error))) or type(error).__name__
