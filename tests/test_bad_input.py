@@ -88,6 +88,7 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "label-id-twice": train(line(LABELS, 6, "1000,0.1,0.2,0.3")),
     "label-without-id": train(line(LABELS, 6, "song,0.1,0.2,0.3")),
     "target-named-twice": train(line(LABELS, 1, "Id,valence,energy,energy")),
+    "target-named-mean": train(line(LABELS, 1, "Id,valence,mean,energy")),
     "target-misspelt": train(nothing, "--data.targets", "valense"),
     "target-constant": train(same_danceability(1)),
     "target-constant-in-a-fold": train(same_danceability(3)),
@@ -95,6 +96,10 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "genre-unknown": pretrain(line(CLASSES, 3, "2.fused.full.npy.gz\tPolka")),
     "genre-left-out": pretrain(line(CLASSES, 3, "2.fused.full.npy.gz")),
     "genre-of-one-clip": train(line(CLASSES, 3, "2.fused.full.npy.gz\tJazz"), "--task", "genre"),
+    "class-named-id": train(
+        lines(CLASSES, lambda old: [old[0], *(row.replace("Blues", "Id") for row in old[1:])]),
+        *("--task", "genre", "--data.genres", "{}"),
+    ),
     "genre-test-labels-missing": pretrain(remove(f"{GENRES}/test_labels.txt")),
     # folds
     "more-folds-than-clips": train(nothing, "--folds.n", "90"),

@@ -90,6 +90,14 @@ def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(written)
     assert set(map_genres(raw, {}, "here")) == set(MAPPING)
 
 
+def test_an_accent_is_the_same_text_however_it_was_typed(written):
+    composed, decomposed = "caf\xe9", "cafe\u0301"
+    raw = read_genres(written("Id\tGenre", f"1\t{composed}", f"2\t{decomposed}"))
+    for mapping in ({}, {composed: decomposed}, {decomposed: composed}):
+        assert map_genres(raw, mapping, "here").tolist() == [composed] * 2
+    assert read_groups(written("Id,group", f"1,{composed}", f"2,{decomposed}")).nunique() == 1
+
+
 def test_a_genre_of_two_words_survives_and_a_line_without_one_is_named(written):
     for separator in "\t,":
         path = written(f"Id{separator}Genre", f"1{separator}Old Time Radio")

@@ -1,7 +1,8 @@
 """Load the clips of one split from the competition's layout, a table of statistics, or windowed features."""
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
@@ -111,6 +112,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         store = open_store(files, Path(data.stores), data.allow_bad_share)
     if labels is None:
         return ClipSet.unlabelled(store, outputs)
+    _check_names(label_file, map(str, labels), ("Id",) if task == "genre" else ("Id", "mean"))
     labels = labels[labels.index.isin(store.index.index)].sort_index()
     return ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), labels.to_numpy(np.float32))
 
@@ -217,6 +219,16 @@ def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: 
     if unknown:
         raise InputError(f"{path}: no training clip has the classes {first_five(unknown)}.")
     return pd.DataFrame({name: (genres == name).astype(np.float32) for name in classes}, genres.index)
+
+
+def _check_names(path: Path, names: Iterable[str], taken: tuple[str, ...]) -> None:
+    """Raise `InputError` for targets or classes that can't be columns of predictions and scores."""
+    wrong = [name for name in names if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)]
+    if wrong:
+        raise InputError(
+            f"{path}: {first_five(map(repr, wrong))} can't name a target or class. Give other names than "
+            f"{' and '.join(taken)}, without line breaks, and blanks only inside."
+        )
 
 
 def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share: float) -> None:
@@ -331,6 +343,7 @@ def load_windows(
         raise InputError(f"{problem}: {first_five(broken)}. Leave them out of X.npy and labels.npy.")
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
     values = _one_hot(pd.Series(names), data, outputs, paths[1])
+    _check_names(paths[1], map(str, values), ("Id",))
     frames = features.reshape(-1, features.shape[-1])
     store = Store.in_memory(frames, np.full(len(labels), len(frames) // len(labels)), is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())

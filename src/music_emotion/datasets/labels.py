@@ -1,7 +1,9 @@
 """Read and check the label files of all editions of the competition, and tables of groups."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,22 +110,29 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
     Returns
     -------
     pd.Series
-        Classes, indexed by `Id`, without clips that are left out.
+        Classes, indexed by `Id`, without clips that are left out. Names are in the Unicode form NFC, so that
+        accents are the same text however they were typed.
 
     Raises
     ------
     InputError
         For a genre that is not in the mapping.
     """
+    raw = _same_text(raw)
     if not mapping:
         return raw
+    mapping = {unicodedata.normalize("NFC", name): own for name, own in mapping.items()}
     unknown = sorted(set(raw) - set(mapping))
     if unknown:
         raise InputError(
             f"{place}: the genres {first_five(unknown)} are not in data.genres. Map each to a class "
             f"there, or to false to leave it out, or give an empty mapping to keep the raw classes."
         )
-    return raw.map(mapping).dropna()
+    return _same_text(raw.map(mapping).dropna())
+
+
+def _same_text(names: pd.Series) -> pd.Series:
+    return names.map(partial(unicodedata.normalize, "NFC"))
 
 
 def read_groups(path: Path) -> pd.Series:
@@ -137,7 +146,7 @@ def read_groups(path: Path) -> pd.Series:
     Returns
     -------
     pd.Series
-        Group names, indexed by `Id`.
+        Group names in the Unicode form NFC, indexed by `Id`.
 
     Raises
     ------
@@ -145,7 +154,7 @@ def read_groups(path: Path) -> pd.Series:
         For a missing file, a repeated id, or a line without a group.
     """
     remedy = "Correct folds.groups, or leave it out."
-    return _read_names(regular_file(path, "The group file", remedy), "group")
+    return _same_text(_read_names(regular_file(path, "The group file", remedy), "group"))
 
 
 def _read_names(path: Path, name: str) -> pd.Series:
