@@ -13,12 +13,16 @@ def noise(seconds: float, rate_hz: int = RATE_HZ) -> np.ndarray:
     return np.random.default_rng(0).normal(0, 0.1, round(seconds * rate_hz)).astype(np.float32)
 
 
-def encoded(path: Path, codec: str, samples: np.ndarray, rate_hz: int = RATE_HZ, **options: str) -> Path:
+def encoded(
+    path: Path, codec: str, samples: np.ndarray, rate_hz: int = RATE_HZ, comment: str = "", **options: str
+) -> Path:
     """Samples [shape=(n,) or (n, n_channels)] through FFmpeg."""
     channels = np.atleast_2d(samples.T)
     layout = {1: "mono", 2: "stereo"}[len(channels)]
     codec_options = {name: options.pop(name) for name in ("global_quality", "flags") if name in options}
     with av.open(str(path), "w", format={".aac": "adts"}.get(path.suffix), options=options) as container:
+        if comment:
+            container.metadata["comment"] = comment
         stream = container.add_stream(codec, rate=rate_hz, layout=layout, options=codec_options)
         stream.bit_rate = 128000
         context = stream.codec_context
