@@ -10,7 +10,7 @@ import pytest
 from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.report import read_report
-from music_emotion.evaluation.report_tables import make_page
+from music_emotion.evaluation.report_tables import code, make_page, markdown, plain
 from music_emotion.files import InputError, read_json, write_json
 
 TITLE = "`data/own`: valence and energy, 60 clips"
@@ -253,3 +253,9 @@ def test_a_run_is_called_by_its_files_comment_or_by_its_settings(write, runs, tm
     }
     moved = shutil.copytree(runs, tmp_path / "elsewhere" / "folder")  # the page tells nothing of the place
     assert page_of(moved, experiments) == text
+
+
+def test_marks_of_markdown_in_names_are_text():
+    row = {plain("valence_2, <b>$x|_y"): "1", code("a|b"): "2", code("`tick`"): "3"}
+    header = "| valence_2, &#60;b&#62;&#36;x&#124;&#95;y   | `a\\|b`   | `` `tick` ``   |"
+    assert markdown([row]).splitlines()[0] == header

@@ -89,7 +89,7 @@ def make_page(
     if default is not None and default not in runs:
         raise InputError(f"--default: '{default}' has no out-of-fold scores; {nearest(default, runs)}")
     usual = "the run that differs from the default experiment only in name, data and folds"
-    usual = usual if default is None else f"`{default}`, or on other clips {usual}"
+    usual = usual if default is None else f"{code(default)}, or on other clips {usual}"
     page = [f"<!-- {command} -->", "# Results", _NOTES.format(command=command, default=usual)]
     groups = _same_clips(list(runs.values()))
     for group in sorted(groups, key=lambda group: (-len(group[0].truth), _title(group, report.runs))):
@@ -104,7 +104,7 @@ def make_page(
     page += _blends(report.runs) + _not_paired(report.runs, experiments) + _costs(report.runs)
     page += _submissions(report)
     if report.problems:
-        lines = [f"- `{name}`: {' '.join(sentence.split())}" for name, sentence in report.problems]
+        lines = [f"- {code(name)}: {' '.join(sentence.split())}" for name, sentence in report.problems]
         page += ["## Without numbers", "\n".join(lines)]
     return "\n\n".join(page) + "\n"
 
@@ -149,15 +149,15 @@ def _target_table(
     rows = []
     means = {run.name: Score(**run.resampled.interval(chosen)) for run in group}
     for run in sorted(group, key=lambda run: (-means[run.name].value, run.name)):
-        row = cells[run.name] | {name: interval(run.scores[name]) for name in targets}
+        row = cells[run.name] | {plain(name): interval(run.scores[name]) for name in targets}
         if set(chosen) != set(targets):
-            row[f"mean of {listed(chosen)}"] = interval(means[run.name])
+            row[f"mean of {plain(listed(chosen))}"] = interval(means[run.name])
         if len(targets) > 1:
             row["mean"] = interval(run.scores["mean"])
         row |= _spread_cells(run, chosen)
         if default is not None:
             apart = "the default" if run is default else _signed(run.resampled.difference(against, chosen))
-            row[f"difference to `{default.name}`"] = apart
+            row[f"difference to {code(default.name)}"] = apart
         rows.append(row)
     return markdown(rows)
 
@@ -184,19 +184,19 @@ def _ablation(name: str, runs: dict[str, Run], headline: Sequence[str]) -> list[
     (group,) = (group for group in _same_clips(list(runs.values())) if base in group)
     group = [run for run in group if run.name in changed and _n_folds(run) == _n_folds(base)]
     how = (
-        f"Runs on the same clips and folds that differ from `{name}` only in the settings named. It has "
+        f"Runs on the same clips and folds that differ from {code(name)} only in the settings named. It has "
         f"{usual.train.epochs} passes over the training clips, {usual.folds.n} folds, seeds "
         f"{', '.join(map(str, usual.seeds))}."
     )
     cells = {run.name: {"setting": changed[run.name], "run": _name(run)} for run in group}
-    return [f"## Ablations of `{name}`", how, _target_table(group, headline, base, cells)]
+    return [f"## Ablations of {code(name)}", how, _target_table(group, headline, base, cells)]
 
 
 def _blends(runs: list[Run]) -> list[str]:
     rows = [
-        {"blend": f"`{run.name}`", "member": f"`{member}`", "scale": run.recipe.method}
+        {"blend": code(run.name), "member": code(member), "scale": run.recipe.method}
         | {"shrinkage": f"{run.recipe.shrinkage:g}"}
-        | {f"weight of {target}": f"{weight:.3f}" for target, weight in weights.items()}
+        | {f"weight of {plain(target)}": f"{weight:.3f}" for target, weight in weights.items()}
         for run in runs
         if run.recipe is not None
         for member, weights in run.recipe.weights.items()
@@ -219,7 +219,7 @@ def _not_paired(runs: list[Run], experiments: Path) -> list[str]:
             size = " to ".join(map(str, sorted({min(sizes), max(sizes)})))
             row["clips"] = f"{size}, {'test split' if run.truth.empty else 'out of fold'}"
             row["classes"] = str(len(run.file.classes) or "")
-            row |= {_MEASURES.get(name, name): interval(score) for name, score in scores.items()}
+            row |= {_MEASURES.get(name, plain(name)): interval(score) for name, score in scores.items()}
             tables.setdefault(title, []).append(row | _spread_cells(run, ["macro_f1"]))
     return [part for title in sorted(tables) for part in (title, markdown(tables[title]))]
 
@@ -231,7 +231,7 @@ def _costs(runs: list[Run]) -> list[str]:
         if run.experiment is None:
             continue
         costs = pd.DataFrame(run.costs, dtype=object)
-        row = {"run": f"`{run.name}`", "folds": str(len(costs))}
+        row = {"run": code(run.name), "folds": str(len(costs))}
         if len(costs) and costs["seconds"].notna().all():
             seconds.append(costs["seconds"].sum())
             row |= {"minutes": _minutes(seconds[-1]), "per fold": _minutes(seconds[-1] / len(costs))}
@@ -249,9 +249,9 @@ def _submissions(report: Report) -> list[str]:
     rows = []
     for card in report.submissions:
         mark, day = " *(selected on validation)*", re.search(r"\d{4}-\d{2}-\d{2}(?=\.csv$)", card.file)
-        row = {"date": day[0] if day else "", "file": f"`{card.file}`{mark * card.selected_on_validation}"}
-        row |= {"runs": ", ".join(f"`{Path(path).name}`" for path in card.runs), "commit": card.commit}
-        row |= {name: interval(score) for name, score in card.out_of_fold.items()}
+        row = {"date": day[0] if day else "", "file": code(card.file) + mark * card.selected_on_validation}
+        row |= {"runs": ", ".join(code(Path(path).name) for path in card.runs), "commit": card.commit}
+        row |= {plain(name): interval(score) for name, score in card.out_of_fold.items()}
         rows.append(row | {"leaderboard": "" if card.leaderboard is None else f"{card.leaderboard:g}"})
     rows.sort(key=lambda row: (row["date"], row["file"]))
     return ["## Submissions", markdown(rows)] if rows else []
@@ -286,20 +286,20 @@ def _title(group: list[Run], runs: list[Run]) -> str:
     members = [f"/{path}" for run in group for path in run.members]
     known = [run for run in runs if run in group or any(path.endswith(f"/{run.name}") for path in members)]
     data = [run.experiment.data for run in known if run.experiment is not None]
-    roots = sorted({f"`{each.windows or each.root}`" for each in data})
+    roots = sorted({code(each.windows or each.root) for each in data})
     scores = group[0].scores
-    learnt = "genres" if "macro_f1" in scores else listed([name for name in scores if name != "mean"])
+    learnt = "genres" if "macro_f1" in scores else plain(listed([name for name in scores if name != "mean"]))
     return f"{', '.join(roots) or 'Unknown data'}: {learnt}"
 
 
 def _name(run: Run) -> str:
-    return f"`{run.name}`" + " *(selected on validation)*" * run.file.selected_on_validation
+    return code(run.name) + " *(selected on validation)*" * run.file.selected_on_validation
 
 
 def _description(run: Run, experiments: Path) -> str:
     """First comment of a run's experiment file, or else the settings that differ from the default."""
     if run.experiment is None:
-        members = ", ".join(f"`{Path(path).name}`" for path in run.members)
+        members = ", ".join(code(Path(path).name) for path in run.members)
         return f"{'blend' if run.recipe else 'vote'} of {members}" if members else ""
     comment, usual, path = "", Experiment(), experiments / f"{run.name}.toml"
     with suppress(InputError, OSError):  # the file is missing, or from another version
@@ -332,7 +332,7 @@ def _settings(different: dict[str, Any]) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         text = "off" if value is None else text
         if key not in _PLACES:
-            cells.append(f"`{key} {text if len(text) <= 60 else '…'}`")
+            cells.append(code(f"{key} {text if len(text) <= 60 else '…'}"))
     more = [f"{len(cells) - _MOST_NAMED} more settings"] * (len(cells) > _MOST_NAMED)
     return ", ".join(cells[:_MOST_NAMED] + more)
 
@@ -354,7 +354,21 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
+def plain(name: str) -> str:
+    """Escape the characters of a name that mean something in Markdown."""
+    return re.sub(r"[\\`*<>\[\]&~$|]|\b_|_\b", lambda match: f"&#{ord(match[0])};", name)
+
+
+def code(name: str) -> str:
+    """Quote a name as code in Markdown."""
+    return f"`` {name} ``" if "`" in name else f"`{name}`"
+
+
 def markdown(rows: list[Row]) -> str:
     """Format rows as a Markdown table, with – in empty cells."""
-    table = pd.DataFrame(rows).fillna("").replace("", "–").map(lambda cell: cell.replace("|", "\\|"))
+    table = pd.DataFrame(rows).fillna("").replace("", "–").map(_cell).rename(columns=_cell)
     return table.to_markdown(index=False, disable_numparse=True)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
