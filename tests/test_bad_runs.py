@@ -44,6 +44,7 @@ CASES: dict[str, tuple[Damage, tuple[str, ...]]] = {  # docs/FAULTS.md has what 
         (*TRAIN, "--only-fold", "0", "--model.trunk", MODEL, "--model.kind", "lstm"),
     ),
     "predict-of-another-task": (nothing, ("predict.py", "song.wav", "--genre", MODEL)),
+    "predict-of-a-pipe": (pipe("song.wav"), (*PREDICT, MODEL)),
     "predict-nothing": (nothing, (*PREDICT[:2], "--genre")),
     # a run's folder
     "run-of-another-experiment": (nothing, (*TRAIN, "--name", "one", "--train.epochs", "2")),

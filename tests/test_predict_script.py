@@ -200,7 +200,7 @@ def test_what_can_not_be_predicted_is_listed_and_the_others_are_done(call):
     assert "empty holds no audio" in last
     assert "damaged/broken.wav: " in last
     assert "damaged/short.wav: the clip from 0 s on has 1102 samples" in last
-    assert "none.mp3: the file can't be read (No such file or directory)." in last
+    assert "The audio file none.mp3 does not exist. Correct its path." in last
     assert "Traceback" not in errors
 
 

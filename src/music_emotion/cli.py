@@ -75,7 +75,7 @@ def main(*command: str) -> None:
     except OSError as error:
         from music_emotion.files import DISK_ERRORS
 
-        if error.errno not in DISK_ERRORS:
+        if not error.filename and error.errno not in DISK_ERRORS:
             raise
         place = f" ({error.filename})" if error.filename else ""
         remedy = "Free some space, or give a place that can be written to; what was finished is kept."

@@ -38,6 +38,7 @@ DISK_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT),  # a file in place of a folder, or the reverse
     *(errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EBUSY, errno.ESTALE, errno.ENOTCONN, errno.ENOTSUP),  # of network disks
 }
 
 

@@ -213,9 +213,10 @@ def test_what_holds_no_sound_or_can_not_be_read_gets_a_sentence(tmp_path, monkey
         for ending in ("mp3", "wav", "flac", "ogg", "m4a", "raw", "au", "snd", "vox", "gsm", "txt"):
             (tmp_path / f"broken.{ending}").write_bytes(content)
             refused(f"broken.{ending}", r"the audio can't be decoded \(libsndfile: ")
-    refused("none.wav", r"the file can't be read \(No such file or directory\)")
     (tmp_path / "folder.wav").mkdir()
-    refused("folder.wav", "the file can't be read")
+    for name, reason in (("none", r"does not exist\. Correct its path"), ("folder", "is a folder")):
+        with pytest.raises(InputError, match=rf"{name}\.wav {reason}\."):
+            read(tmp_path / f"{name}.wav")
     (tmp_path / "empty.mp3").touch()
     refused("empty.mp3", "the file is empty")
 

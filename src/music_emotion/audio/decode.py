@@ -25,7 +25,7 @@ from music_emotion.audio.ffmpeg import (
     open_with_ffmpeg,
     survey,
 )
-from music_emotion.files import InputError
+from music_emotion.files import InputError, regular_file
 
 _BLOCK_SECONDS = 30
 _MP3_LEAD_SECONDS = 0.2
@@ -203,7 +203,7 @@ def _fault_at_end(path: Path, recording: Recording) -> str:
 def _opened(path: Path) -> Iterator[Recording]:
     """Open an audio file for reading."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path, "The audio file", "Correct its path.").open("rb") as file:
             is_empty = not file.read(1)
     except OSError as error:
         raise InputError(f"{path}: the file can't be read ({error.strerror}).") from None
