@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from music_emotion import files
+from music_emotion import failures, files
 from music_emotion.files import InputError, read_json
 
 
@@ -280,7 +280,7 @@ def test_a_text_becomes_the_name_of_a_file_of_its_own():
 )
 def test_a_disk_that_takes_no_picture_is_an_error_and_a_missing_font_a_warning(file, ends, capsys):
     error = OSError(errno.ENOENT, "No such file or directory", file)
-    with pytest.raises(FileNotFoundError) if ends else nullcontext(), files.drawing(Path("out/a.png")):
+    with pytest.raises(FileNotFoundError) if ends else nullcontext(), failures.drawing(Path("out/a.png")):
         raise error
     said = f"warning: the picture out/a.png failed (FileNotFoundError: {error}). Its numbers are written.\n"
     assert capsys.readouterr().err == ("" if ends else said)

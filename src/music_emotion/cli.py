@@ -73,7 +73,7 @@ def main(*command: str) -> None:
             raise
         _leave(f"error: {error}", 2)
     except OSError as error:
-        from music_emotion.files import DISK_ERRORS
+        from music_emotion.failures import DISK_ERRORS
 
         if not error.filename and error.errno not in DISK_ERRORS:
             raise

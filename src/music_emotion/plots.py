@@ -20,7 +20,8 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from music_emotion.audio.features import N_CHROMA, N_MELS, SILENCE_DB, FeatureSettings, row_slice
 from music_emotion.config import DataSection, Rows
-from music_emotion.files import atomic_path, drawing, read_predictions, shortened
+from music_emotion.failures import drawing
+from music_emotion.files import atomic_path, read_predictions, shortened
 
 if TYPE_CHECKING:
     from music_emotion.commands.show import ClipArrays

@@ -166,7 +166,7 @@ def test_a_clip_that_fails_or_ends_its_worker_gets_a_reason_and_the_others_are_d
 
 def test_where_every_clip_ends_its_worker_the_run_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "_MOST_LOST", 1)
-    with pytest.raises(InputError, match=r"No clip is finished, and 1 .*SIGKILL.*fewer --jobs"):
+    with pytest.raises(InputError, match=r"1 clips ended their workers, and none is .*SIGKILL.*fewer --jobs"):
         work(Workers(2), tmp_path, _die)
     assert (tmp_path / "record.csv.part").read_text().count("SIGKILL") == 1
 

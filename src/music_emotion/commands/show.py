@@ -19,17 +19,8 @@ from music_emotion.datasets.extract import read_clip, read_settings
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames
-from music_emotion.files import (
-    InputError,
-    collecting,
-    file_name,
-    first_five,
-    nearest,
-    raise_collected,
-    read_json,
-    regular_file,
-    shortened,
-)
+from music_emotion.failures import collecting, raise_collected
+from music_emotion.files import InputError, file_name, first_five, nearest, read_json, regular_file, shortened
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_experiment

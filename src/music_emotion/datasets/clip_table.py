@@ -16,7 +16,8 @@ from tqdm import tqdm
 from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
-from music_emotion.files import InputError, collecting, first_five, nearest, numbers, read_cells
+from music_emotion.failures import collecting
+from music_emotion.files import InputError, first_five, nearest, numbers, read_cells
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 _ALIASES = {"genre": "label", "file": "path"}

@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.clip_table import spans_of
-from music_emotion.files import InputError, atomic_path, beside, collecting, first_five, telling_what_is_kept
+from music_emotion.failures import collecting
+from music_emotion.files import InputError, atomic_path, beside, first_five, telling_what_is_kept
 
 _PATIENCE_SECONDS = 30
 _MOST_LOST = 10  # clips that lose their workers before any clip is finished
@@ -108,11 +109,8 @@ def items_of(clips: pd.DataFrame, settings: FeatureSettings) -> list[Item]:
     starts, ends = (column.tolist() for column in spans_of(clips))
     for clip_id, path, start, end in zip(clips["id"].tolist(), clips["path"], starts, ends, strict=True):
         audio = Path(path).absolute()
-        try:
-            status = audio.stat()
-            file = (status.st_size, status.st_mtime_ns)
-        except OSError:  # reading it gives the reason
-            file = (0, 0)
+        status = audio.stat() if os.path.exists(audio) else None  # unlike Path.exists, it raises no error
+        file = (status.st_size, status.st_mtime_ns) if status else (0, 0)
         items.append(Item(clip_id, str(audio), *file, start, None if math.isnan(end) else end, str(settings)))
     return items
 
@@ -262,42 +260,37 @@ def _write_record(path: Path, record: pd.DataFrame) -> None:
         record.to_csv(temporary, index=False, float_format="%.6g")
 
 
-_Results = Callable[[Callable[[Item], dict[str, Any]], Iterable[Item]], Iterable[dict[str, Any]]]
+_Function = Callable[[Item], dict[str, Any]]
+_Results = Callable[[_Function, Iterable[Item]], Iterable[dict[str, Any]]]
 
 
-def _call(function: Callable[[Item], dict[str, Any]], item: Item) -> dict[str, Any]:
+def _call(function: _Function, item: Item) -> dict[str, Any]:
     """Process one clip on one thread, so that workers don't compete for cores and sums round equally."""
     started, results, failures = time.perf_counter(), {}, dict[str, str]()
     with collecting(failures, item.path), threadpool_limits(1):
         results = function(item)
     seconds = round(time.perf_counter() - started, 3)
     reason, traceback = next(iter(failures.items()), ("", ""))
-    return {**_row(item, reason), "seconds": seconds, **results, "traceback": traceback}
-
-
-def _row(item: Item, reason: str) -> dict[str, Any]:
-    return {**item._asdict(), "reason": " ".join(reason.split("\n"))}
+    told = {"seconds": seconds, "reason": " ".join(reason.split("\n")), "traceback": traceback}
+    return {**item._asdict(), **results, **told}
 
 
 def _as_finished(
-    executor: Callable[[], Executor],
-    n_at_once: Callable[[], int],
-    lost: type[Exception],
-    call: Callable[[Item], dict[str, Any]],
-    items: Iterable[Item],
+    pool: Callable[[], tuple[Executor, int]], lost: type[Exception], call: _Function, items: Iterable[Item]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the results of clips in any order.
+    """Yield the results of clips in any order. `pool` gives an executor and how many clips it takes at once.
 
     When a worker is lost, the clips in work are tried again alone. One that then loses its worker fails.
     """
     waiting, suspects, running = deque(items), deque[Item](), dict[Future[Any], Item]()
     alone, n_finished, n_lost = False, 0, 0
     while waiting or suspects or running:
-        n, alone = n_at_once(), alone if running else bool(suspects)
-        queue, most = (suspects, 1) if alone or suspects else (waiting, n)
-        while queue and len(running) < most:
-            with suppress(lost):  # another worker may be lost just now
-                running[executor().submit(call, queue[0])] = queue[0]
+        executor, most = pool()
+        alone = alone if running else bool(suspects)
+        queue, most = (suspects, 1) if alone or suspects else (waiting, most)
+        with suppress(lost):  # another worker may be lost just now
+            while queue and len(running) < most:
+                running[executor.submit(call, queue[0])] = queue[0]
                 queue.popleft()
         for future in wait(running, _PATIENCE_SECONDS, FIRST_COMPLETED).done:
             item = running.pop(future)
@@ -312,12 +305,12 @@ def _as_finished(
                     continue
                 how = ", ".join(re.findall("SIG[A-Z]+", str(error))) or type(error).__name__
                 reason = f"its worker process ended twice ({how}), the second time with no other clip in work"
-                yield _row(item, f"{item.path}: {reason}. Perhaps memory ran out, or a decoder crashed.")
+                reason = f"{item.path}: {reason}. Perhaps memory ran out, or a decoder crashed."
+                yield {**item._asdict(), "reason": reason}
                 n_lost += 1
                 if n_lost == _MOST_LOST and not n_finished:
-                    tried = f"No clip is finished, and {n_lost} ended their worker processes ({how})."
-                    remedy = "Give fewer --jobs, or free memory; see also what the workers print."
-                    raise InputError(f"{tried} {remedy}") from None
+                    tried = f"{n_lost} clips ended their workers, and none is finished. {reason}"
+                    raise InputError(f"{tried} Give fewer --jobs, or free memory.") from None
 
 
 @contextmanager
@@ -327,12 +320,12 @@ def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[_Results]:
     if n_jobs == 1:
         yield map
         return
-    n_at_once = joblib.effective_n_jobs(n_jobs)
+    n = joblib.effective_n_jobs(n_jobs)
     # on Ctrl-C, this process ends the workers
     ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    executor = partial(get_reusable_executor, n_at_once, timeout=60, env=_ONE_THREAD, **ignore)
+    executor = partial(get_reusable_executor, n, timeout=60, env=_ONE_THREAD, **ignore)
     try:
-        yield partial(_as_finished, executor, lambda: n_at_once, BrokenProcessPool)
+        yield partial(_as_finished, lambda: (executor(), n), BrokenProcessPool)
     except BaseException:
         executor().shutdown(kill_workers=True)
         raise
@@ -359,14 +352,14 @@ def _cluster(scheduler: str, prepare: Callable[[], object], folder: Path) -> Ite
         _check_workers(client, prepare, folder)
         executor = client.get_executor(pure=False)
 
-        def n_at_once() -> int:
+        def pool() -> tuple[Executor, int]:
             client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
-            return 2 * sum(client.nthreads().values())  # so that no worker waits
+            return executor, 2 * sum(client.nthreads().values())  # so that no worker waits
 
         try:
-            yield partial(_as_finished, lambda: executor, n_at_once, KilledWorker)
+            yield partial(_as_finished, pool, KilledWorker)
         except (CancelledError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # for example, a full disk
+            if isinstance(error, OSError) and error.errno:  # for example, a full disk; 0 for no workers
                 raise
             lost = f"The scheduler, or all workers, were lost ({type(error).__name__}: {error})."
             raise InputError(f"{lost} See their logs, then give the same command; it goes on.") from None

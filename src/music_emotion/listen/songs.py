@@ -17,17 +17,8 @@ from tqdm import tqdm
 from music_emotion.audio.features import N_MELS, SILENCE_DB
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import audio_below
-from music_emotion.files import (
-    InputError,
-    collecting,
-    drawing,
-    file_name,
-    printable,
-    raise_collected,
-    read_object,
-    write_json,
-    write_table,
-)
+from music_emotion.failures import collecting, drawing, raise_collected
+from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model
 
