@@ -202,6 +202,7 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ("id,path\n1e3,one.wav\n", r"An id is not a whole number from 0 up: line 2 \('1e3'\)"),
         ("path,songId,track_id\none.wav,1,2\n", r"Several columns may be the id: line 1 \(songId, track_id;"),
         ("path,start_seconds,duration\nlong.wav,0,1\n", "'duration', did you mean 'end_seconds'"),
+        ("path,group_id\none.wav,0\n", "'group_id', did you mean 'group'"),
     ],
 )
 def test_a_fault_gets_a_sentence(table, text, sentence):

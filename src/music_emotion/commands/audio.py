@@ -26,6 +26,9 @@ class AudioFlags:
     ----------
     audio
         Folder of <id>.<ending> files for a table without paths.
+    targets
+        Columns of the table that are targets; by default all columns of numbers but those whose
+        names say that they number or describe clips, such as year. The output says which were taken.
     window
         Cut every clip into windows of this length in seconds; each window becomes a clip.
     hop
@@ -40,6 +43,7 @@ class AudioFlags:
     """
 
     audio: Path | None = None
+    targets: tuple[str, ...] = ()
     window: float | None = None
     hop: float | None = None
     jobs: int = -1
@@ -53,7 +57,6 @@ def extract(
     out: Path,
     split: Split = "train",
     task: Task | None = None,
-    targets: tuple[str, ...] = (),
     beats: bool = False,
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
     flags: AudioFlags = AudioFlags(),
@@ -72,9 +75,6 @@ def extract(
         The split the clips belong to.
     task
         Needed only when the table has neither labels nor targets.
-    targets
-        Columns of the table to learn; by default all columns of numbers but those whose names say
-        that they number or describe clips, such as year. The output says which were taken.
     beats
         Also write the beat-synchronous set, which takes nearly twice as long.
     features
@@ -83,7 +83,7 @@ def extract(
         How clips are found, cut and read.
     """
     windows, workers = Windows(flags.window, flags.hop), Workers(flags.jobs, flags.scheduler)
-    table = read_clips(clips, flags.audio, targets)
+    table = read_clips(clips, flags.audio, flags.targets)
     task = task or task_of(table)
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
@@ -112,7 +112,7 @@ def statistics_of_audio(
         How clips are found, cut and read.
     """
     windows, workers = Windows(flags.window, flags.hop), Workers(flags.jobs, flags.scheduler)
-    table = read_clips(clips, flags.audio)
+    table = read_clips(clips, flags.audio, flags.targets)
     print(summarise_clips(table, out, features, windows, workers, flags.max_failed))
     print(f"The statistics are in {out}.")
 

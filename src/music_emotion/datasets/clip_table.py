@@ -26,16 +26,29 @@ _ID = re.compile("(audio|clip|excerpt|file|item|music|recording|sample|song|soun
 # Words in the names of unknown columns, and the columns they probably mean.
 _MEANT = {
     **{"start": "start_seconds", "begin": "start_seconds", "end": "end_seconds", "stop": "end_seconds"},
-    **{"artist": "group", "album": "group", "clip": "id"},
+    **{"artist": "group", "album": "group", "group": "group", "clip": "id"},
     **{"file": "path", "filename": "path", "path": "path", "class": "label"},
 }
+_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # only in a table of starts without ends
 # Words in the names of columns that number or describe clips, and don't rate them.
 _NO_TARGETS = {
     *("#", "id", "ids", "uid", "index", "idx", "unnamed", "no", "nr", "num", "number", "row", "count"),
-    *("fold", "split", "year", "date", "time", "key", "mode", "popularity", "std", "sd"),
+    *(
+        "fold",
+        "split",
+        "year",
+        "date",
+        "time",
+        "key",
+        "mode",
+        "popularity",
+        "std",
+        "sd",
+        "duration",
+        "length",
+    ),
 }
 _WHOLE = r"[0-9]+(\.0*)?"  # spreadsheets write 7 as 7.0
-_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # with a start, these mean an end
 
 
 class _Faults:
@@ -167,20 +180,18 @@ def _read_table(
     kind = f"A row is longer than the header of {len(header)} columns (cells with commas need quotes)"
     faults.find(kind, longer, "{} cells", rows.notna().sum(axis=1))
     lowered = [written.casefold() for written in header]
-    has_start = "start_seconds" in lowered and "end_seconds" not in lowered
-    meant, skipped = (
-        (_MEANT | _LENGTHS, _NO_TARGETS) if has_start else (_MEANT, _NO_TARGETS | _LENGTHS.keys())
-    )
+    lacks_end = "start_seconds" in lowered and "end_seconds" not in lowered
+    meant = _MEANT | (_LENGTHS if lacks_end else {})
     columns: dict[str, pd.Series] = {}
     ids: dict[str, pd.Series] = {}
-    left_out: list[str] = []
+    left_out: dict[str, pd.Series] = {}
     for number, (written, low) in enumerate(zip(header, lowered, strict=True)):
         own, column = _ALIASES.get(low, low), cells[number]
         name = own if own in OWN_COLUMNS else written
         words = {word.casefold() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+|#", name)}
         if not name:
             if number == 0 and column.str.fullmatch("[0-9]+").all():
-                left_out.append("the first column, which has no name")
+                left_out["the first column, which has no name"] = column
             elif (column != "").any():
                 faults.add("A column has no name", header.name, f"column {number + 1}")
         elif name in columns:
@@ -189,34 +200,32 @@ def _read_table(
             columns[name] = column
         elif _ID.fullmatch(re.sub("[^a-z]", "", low)):
             ids[name] = column
-        elif targets or (words & skipped and not words & meant.keys()):
-            left_out.append(name)
+        elif targets or (words & _NO_TARGETS and not words & meant.keys()):
+            left_out[name] = column
         elif doubt := _doubt(name, [own for word, own in meant.items() if word in words], column):
             kind = f"An unknown column, neither {', '.join(OWN_COLUMNS)} nor a target of numbers"
             faults.add(kind, header.name, f"'{name}', {doubt}")
         else:
             columns[name] = column
-    inferred = []
+    inferred: list[str] = []
     if "id" not in columns:
         is_needed = by_id and "" in [*columns.get("path", [""])]
-        whole = [name for name in ids if ids[name].is_unique and ids[name].str.fullmatch(_WHOLE).all()]
-        likely = whole or [*ids] * is_needed
+        likely = [name for name in ids if _may_be_ids(ids[name])] or [*ids] * is_needed
         if not likely and is_needed:
-            others = first_five(map(repr, left_out)) or "none that may be it"
+            named = first_five(repr(name) for name in left_out if _may_be_ids(left_out[name]))
             problem = f"{path} has no column 'id' with the numbers that name the files of --audio"
-            raise InputError(f"{problem}, but {others}. Call the right column 'id'.")
+            raise InputError(f"{problem}, but {named or 'none that may be it'}. Call the right column 'id'.")
         if len(likely) > 1:
             faults.add("Several columns may be the id", header.name, f"{first_five(likely)}; call one 'id'")
         counted = pd.Series(range(1, len(cells) + 1), cells.index).astype(str)
         columns["id"] = ids.pop(likely[0]) if likely else counted
-        source = f"taken from the column '{likely[0]}'" if likely else "counted from 1"
-        inferred.append(f"ids are {source}")
-    known, left_out = pd.DataFrame(columns, cells.index), [*ids, *left_out]
-    taken = target_columns(known)
+        inferred = ["ids are " + (f"taken from the column '{likely[0]}'" if likely else "counted from 1")]
+    known = pd.DataFrame(columns, cells.index)
+    taken, others = target_columns(known), ", ".join([*ids, *left_out])
     for name in [name for name in targets if name not in taken]:
         faults.add("A target is not among the columns", header.name, f"'{name}'; {nearest(name, header)}")
     inferred += [f"targets: {', '.join(taken)}"] * bool(taken)
-    inferred += [f"left out: {', '.join(left_out)} (--targets names those to learn)"] * bool(left_out)
+    inferred += [f"left out: {others} (--targets names those to learn)"] * bool(others)
     return known, inferred
 
 
@@ -228,7 +237,11 @@ def _doubt(name: str, meant: list[str], column: pd.Series) -> str:
     meant = meant + difflib.get_close_matches(name.casefold(), OWN_COLUMNS, 1, 0.85 if is_numeric else 0.6)
     if meant:
         return f"did you mean '{meant[0]}'?"
-    return "" if is_numeric else "most of its cells are not numbers; --targets names those that are targets"
+    return "" if is_numeric else "most of its cells are not numbers (--targets leaves it out)"
+
+
+def _may_be_ids(column: pd.Series) -> bool:
+    return bool(column.is_unique and column.str.fullmatch(_WHOLE).all())
 
 
 def _ids(written: pd.Series, faults: _Faults) -> pd.Series:
