@@ -112,7 +112,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         store = open_store(files, Path(data.stores), data.allow_bad_share)
     if labels is None:
         return ClipSet.unlabelled(store, outputs)
-    _check_names(label_file, map(str, labels), ("Id",) if task == "genre" else ("Id", "mean"))
+    _check_names(label_file, map(str, labels), ("Id", "truth" if task == "genre" else "mean"))
     labels = labels[labels.index.isin(store.index.index)].sort_index()
     return ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), labels.to_numpy(np.float32))
 
@@ -343,7 +343,7 @@ def load_windows(
         raise InputError(f"{problem}: {first_five(broken)}. Leave them out of X.npy and labels.npy.")
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
     values = _one_hot(pd.Series(names), data, outputs, paths[1])
-    _check_names(paths[1], map(str, values), ("Id",))
+    _check_names(paths[1], map(str, values), ("Id", "truth"))
     frames = features.reshape(-1, features.shape[-1])
     store = Store.in_memory(frames, np.full(len(labels), len(frames) // len(labels)), is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())
