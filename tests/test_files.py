@@ -46,7 +46,10 @@ def test_a_failing_block_leaves_the_old_file_and_no_temporary(tmp_path, error):
 
 
 def test_json_reads_back_and_is_written_for_people(tmp_path):
-    path, value = tmp_path / "a.json", {"name": "Motörhead", "list": [1, 2.5, None], "nested": {"true": True}}
+    path, value = (
+        tmp_path / "a.json",
+        {"name": "Motörhead\udce9", "list": [1, 2.5, None], "nested": {"true": True}},
+    )
     files.write_json(path, value)
     with pytest.raises(TypeError):
         files.write_json(path, {1, 2})

@@ -1,11 +1,12 @@
 """All settings of an experiment: meaning, types, defaults, and checks for contradictions."""
 
+import json
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from music_emotion.files import checked
+from music_emotion.files import InputError, checked
 
 Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
@@ -601,9 +602,16 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
     Raises
     ------
     InputError
-        For an unknown key, a value of the wrong type, or settings that exclude each other.
+        For an unknown key, a value of the wrong type, settings that exclude each other, or a path that is
+        not UTF-8.
     """
-    return checked(Experiment, differences, place)
+    experiment = checked(Experiment, differences, place)
+    try:
+        json.dumps(experiment_to_dict(experiment), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        problem = f"{place}: a setting holds bytes that are not UTF-8, which model files can't keep"
+        raise InputError(f"{problem}. Rename the folder or file.") from None
+    return experiment
 
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:

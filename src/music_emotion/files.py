@@ -102,7 +102,8 @@ def shortened(text: str, longest: int = 60) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape control characters but line ends, which a terminal would obey; file names may contain them."""
+    """Escape control characters but line ends, and bytes that are not UTF-8; file names may hold both."""
+    text = text.encode(errors="backslashreplace").decode()
     return re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
@@ -327,9 +328,9 @@ def remove_unfinished(place: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
+    """Write a text file atomically, as UTF-8. Bytes of a path that are not UTF-8 are escaped as in JSON."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

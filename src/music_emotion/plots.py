@@ -21,7 +21,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from music_emotion.audio.features import N_CHROMA, N_MELS, SILENCE_DB, FeatureSettings, row_slice
 from music_emotion.config import DataSection, Rows
 from music_emotion.failures import drawing
-from music_emotion.files import atomic_path, read_predictions, shortened
+from music_emotion.files import atomic_path, printable, read_predictions, shortened
 
 if TYPE_CHECKING:
     from music_emotion.commands.show import ClipArrays
@@ -67,11 +67,11 @@ def save_figure(path: Path, figure: Figure) -> Path:
 
 def _label(name: object) -> str:
     """A short name for a tick or a legend, which would leave out one that begins with an underscore."""
-    return shortened(f" {name}" if str(name).startswith("_") else str(name), 30)
+    return shortened(printable(f" {name}" if str(name).startswith("_") else str(name)), 30)
 
 
 def _title(text: str) -> str:
-    return textwrap.fill(text, 90)
+    return textwrap.fill(printable(text), 90)
 
 
 def _panels(part: FigureBase, n: int, n_columns: int, **shared: Any) -> list[Axes]:

@@ -59,10 +59,12 @@ def test_the_picture_holds_genres_targets_and_sound(tmp_path, monkeypatch, n_fra
     if len(spans) > 1:
         genres.iloc[-1:] = values.iloc[-1:] = np.nan  # silence
     path, overview = tmp_path / "picture.png", overview_of_mel(noise(n_frames))
-    plots.draw_timeline(path, "a $name_ 曲", Timeline(seconds, spans, values, genres, {}, {}), overview)
+    plots.draw_timeline(
+        path, "a $name_ 曲\udce9\a", Timeline(seconds, spans, values, genres, {}, {}), overview
+    )
     *panels, sound = figures[0].axes
     assert len(panels) == bool(n_genres) + bool(targets)
-    assert panels[0].get_title() == "a $name_ 曲"
+    assert panels[0].get_title() == r"a $name_ 曲\udce9\x07"
     for line, name in zip(panels[-1].get_lines(), targets, strict=True):
         np.testing.assert_array_equal(line.get_ydata()[1:-1], values[name])
         assert line.get_xdata()[[0, -1]].tolist() == [0, seconds]

@@ -37,8 +37,8 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
     Raises
     ------
     InputError
-        When there is no audio, audio both in the folder itself and in sub-folders, sub-folders that are
-        splits, or a name with a tab.
+        When there is no audio, audio both in the folder itself and in sub-folders, or sub-folders that are
+        splits.
     """
     names = audio_below(folder)
     loose = [name for name in names if "/" not in name]
@@ -48,9 +48,6 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
             f"{folder} holds audio itself ({first_five(loose)}) and in sub-folders ({first_five(classes)}). "
             f"Sub-folders are classes: put every file into one, or all files into one folder without any."
         )
-    wrong = [name for name in names if re.search("[\t\r\n\ud800-\udfff]", name)]
-    if wrong:  # the extraction writes file names into tables
-        raise InputError(f"{folder}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
     if classes and _SPLITS.issuperset(map(str.casefold, classes)):
         raise InputError(
             f"The sub-folders of {folder} are splits ({first_five(classes)}), not classes. "

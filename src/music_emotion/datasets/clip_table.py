@@ -3,10 +3,11 @@
 import difflib
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ _NO_TARGETS = {
     ),
 }
 _WHOLE = r"[0-9]+(\.0*)?"  # spreadsheets write 7 as 7.0
+
+_nfc = partial(unicodedata.normalize, "NFC")
 
 
 class _Faults:
@@ -111,13 +114,16 @@ def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence
         table. When a table has faults: the message lists all of them by kind, with line numbers. The
         extraction reports recordings that can't be opened.
     """
-    if not source.is_dir():
-        return _clips_of_table(source, audio_folder, targets)
-    if audio_folder is not None:
+    is_folder = source.is_dir()
+    if is_folder and audio_folder is not None:
         raise InputError(f"--audio {audio_folder} is for a table with ids, but {source} is a folder.")
-    if targets:
+    if is_folder and targets:
         raise InputError(f"--targets are columns of a table, but {source} is a folder. Leave them out.")
-    return clips_of_folder(source)
+    clips = clips_of_folder(source) if is_folder else _clips_of_table(source, audio_folder, targets)
+    wrong = [path for path in clips["path"] if re.search("[\t\r\n\ud800-\udfff]", path)]
+    if wrong:  # the extraction writes paths into tables
+        raise InputError(f"{source}: rename {first_five(map(ascii, wrong))}; tables can't hold such names.")
+    return clips
 
 
 def target_columns(clips: pd.DataFrame) -> list[str]:
@@ -258,12 +264,26 @@ def _paths(
 ) -> pd.Series:
     """Absolute paths of the clips; NaN for faulty ones."""
     listed, resolved = cache(file_names), cache(os.path.realpath)
+    same_text = cache(lambda place: {_nfc(path.name): path.name for path in Path(place).glob("*")})
+
+    def respelled(path: str) -> str:
+        """The path whose names on disk are the same text in another Unicode form, as macOS writes them."""
+        place, name = os.path.split(path)
+        if os.path.exists(path) or not name:
+            return path
+        place = respelled(place)
+        return os.path.join(place, same_text(place).get(_nfc(name), name))
 
     def find(path: str) -> str | float:
-        place, name = os.path.split(os.path.join(folder, path))
-        absolute = os.path.join(resolved(place), name)
+        whole = os.path.join(folder, path)
+        place, name = os.path.split(whole)
         # listing a folder once is faster on remote disks; isfile covers file systems that ignore case
-        return absolute if name in listed(resolved(place)) or os.path.isfile(absolute) else np.nan
+        if name not in listed(resolved(place)) and not os.path.isfile(whole):
+            whole = respelled(whole)
+            place, name = os.path.split(whole)
+            if not os.path.isfile(whole):
+                return np.nan
+        return os.path.join(resolved(place), name)
 
     written = cells.get("path", pd.Series("", cells.index))
     paths = written.where(written != "").map(find, na_action="ignore").astype(object)

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,7 @@ def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
         finite. The message names five of them with the reason.
     """
     place = str(split.folder.resolve())
-    short = hashlib.sha256(place.encode()).hexdigest()[:8]
+    short = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
     folder = stores / f"{split.folder.parent.name}-{split.folder.name}-{short}"
     stats = ((clip_id, path.name, path.stat()) for clip_id, path in split.arrays.items())
     state = "".join(f"{clip_id} {name} {stat.st_size} {stat.st_mtime_ns}\n" for clip_id, name, stat in stats)
