@@ -219,9 +219,6 @@ def _repr(value: Any) -> str:
 
 
 _UNFINISHED = ".writing-"
-_NOT_RENAMED = {  # refusals of a network disk, or of Windows for a file that is open
-    *(errno.EPERM, errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EXDEV, errno.ENOSYS, errno.ENOTSUP)
-}
 
 
 @contextmanager
@@ -243,7 +240,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with naming_refusals(path):
             yield temporary
-            replace(temporary, path)
+            _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -271,7 +268,7 @@ def together(directory: Path, last: str) -> Iterator[Path]:
         yield fresh
         (directory / last).unlink(missing_ok=True)
         for path in sorted(fresh.iterdir(), key=lambda path: path.name == last):
-            replace(path, directory / path.name)
+            _replace(path, directory / path.name)
     except OSError as error:
         if error.filename and Path(error.filename).parent == fresh:
             error.filename = str(directory / Path(error.filename).name)
@@ -280,19 +277,13 @@ def together(directory: Path, last: str) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def replace(source: Path, path: Path) -> None:
-    """Move a file over another, or a folder to a free path. Copy what the disk refuses to rename."""
+def _replace(source: Path, path: Path) -> None:
+    """Move a file over another. Copy it where the disk, such as a network disk, refuses to rename."""
     try:
         os.replace(source, path)
     except OSError as refusal:
-        if refusal.errno not in _NOT_RENAMED or path.is_dir():
+        if refusal.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO} or path.is_dir():
             raise
-        if source.is_dir():
-            path.mkdir()
-            for each in source.iterdir():
-                replace(each, path / each.name)
-            source.rmdir()
-            return
         with naming_refusals(path), source.open("rb") as fresh, path.open("wb") as file:
             try:
                 shutil.copyfileobj(fresh, file)
@@ -586,12 +577,8 @@ def lock(path: Path) -> BinaryIO | None:
         The open file, whose closing ends the lock; None when another process holds it. Where the disk does
         not support locks, the file is not locked, and a warning is printed once.
     """
-    try:
-        file: BinaryIO = path.open("ab")  # a network disk locks only what may be written
-    except PermissionError:
-        if not path.exists():
-            raise
-        file = path.open("rb")  # of another user
+    is_of_others = path.exists() and not os.access(path, os.W_OK)
+    file: BinaryIO = path.open("rb" if is_of_others else "ab")  # a network disk locks only what is written
     try:
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

@@ -24,7 +24,6 @@ from music_emotion.files import (
     alone_at,
     package_data,
     regular_file,
-    replace,
     sha256,
     write_json,
     write_table,
@@ -108,7 +107,7 @@ def package(
                 bundle = _write_files(fresh, name, {**contents, "competition": competition}, *metadata)
                 for folder in fresh.iterdir():
                     shutil.rmtree(build / folder.name, ignore_errors=True)
-                    replace(folder, build / folder.name)
+                    shutil.move(folder, build / folder.name)
         finally:
             with suppress(OSError):  # not empty, unless packaging failed
                 build.rmdir()
