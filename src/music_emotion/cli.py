@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -57,7 +58,9 @@ def main(*command: str) -> None:
         if isinstance(stream, io.TextIOWrapper):  # notebooks have another kind
             _print_always(stream)
     try:
-        _app()([*command, *sys.argv[1:]])
+        # shells leave ~ in --out=~/music as it is
+        words = [re.sub("(?<==)~.*", lambda home: os.path.expanduser(home[0]), word) for word in sys.argv[1:]]
+        _app()([*command, *words])
     except cyclopts.CycloptsError as error:
         from pydantic import ValidationError
 
