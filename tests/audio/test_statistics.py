@@ -70,7 +70,7 @@ def strokes(every: int = 22, n_frames: int = 646, fall_db: float = 3.0) -> np.nd
 
 @pytest.fixture(scope="module")
 def music() -> np.ndarray:
-    of_a_minor = Music(0, 0, True, 110.0, 0.5, 0.5, 0.5, 0.5, 1.0, 0.4)
+    of_a_minor = Music(0, True, 110.0, 0.5, 0.5, 0.5, 0.5, 1.0, 0.4)
     return synthesise(of_a_minor, 6.0, RATE_HZ, np.random.default_rng(0))
 
 

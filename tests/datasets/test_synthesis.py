@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 import soundfile
 
+from music_emotion.datasets import duplicates, synthesis
 from music_emotion.datasets.clip_table import read_clips, task_of
 from music_emotion.datasets.synthesis import GENRES, Music, draw_music, draw_targets, synthesise, write_demo
 
 RATE_HZ = 22050
 SIZES = (12, 3, 5, 5)
 TARGETS = ["valence", "energy", "danceability"]
-PLAIN = Music(0, 0, False, 110.0, 0.5, 0.5, 0.5, 0.5, regularity=0.8, loudness=0.5)
+PLAIN = Music(0, False, 110.0, 0.5, 0.5, 0.5, 0.5, regularity=0.8, loudness=0.5)
 
 
 def mean_targets(music: Music, n_listeners: int = 400) -> dict[str, float]:
@@ -107,3 +108,17 @@ def test_rerun_keeps_the_audio_and_another_seed_or_shuffled_labels_differ(demo):
     assert [path.read_text() for path in tables] == texts
     assert lost.read_bytes() == first
     assert [path.stat().st_mtime_ns for path in kept] == before
+
+
+def test_no_two_genre_clips_of_the_default_demo_pass_for_one_recording(tmp_path, monkeypatch):
+    """Takes some seconds, since chance matches need all 160 clips; at 8 kHz, which the fingerprint keeps."""
+    monkeypatch.setattr(synthesis, "SAMPLE_RATE_HZ", 8000)
+    monkeypatch.setattr(duplicates, "_ALIKE", 0.55)  # a margin to the 0.7 of training
+    write_demo(tmp_path, (0, 0, 120, 40), 10.0, seed=0)
+    prints = []
+    for path in sorted(tmp_path.rglob("*.flac")):
+        waveform, rate_hz = soundfile.read(path)
+        mel = librosa.feature.melspectrogram(y=waveform, sr=rate_hz, n_fft=743, hop_length=186, n_mels=96)
+        prints.append(duplicates.fingerprint(librosa.power_to_db(mel).T, 24))
+    assert len(prints) == 160
+    assert sum(map(len, duplicates.near_duplicates(np.stack(prints)))) == 0

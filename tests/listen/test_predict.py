@@ -19,7 +19,7 @@ from music_emotion.listen.predict import Sliding, Timeline, predict_array, predi
 from music_emotion.models.network import Network
 
 SETTINGS = FeatureSettings()
-MUSIC = Music(0, 1, False, 120.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
+MUSIC = Music(0, False, 120.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
 

@@ -25,7 +25,7 @@ def noise(n_frames: int) -> np.ndarray:
 
 
 def test_beats_are_those_of_the_percussive_part():
-    music = Music(0, 1, False, 100.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
+    music = Music(0, False, 100.0, 0.6, 0.6, 0.7, 0.5, 0.9, 0.6)
     waveform = synthesise(music, 30, 22050, np.random.default_rng(3))
     spectrum = short_time_spectrum(waveform)
     decibels = 10 * np.log10(np.maximum(mel_power(np.abs(spectrum), SETTINGS), 1e-10)).T

@@ -24,7 +24,7 @@ GENRES = tuple(_STYLES)
 _TEMPO_SPREAD_BPM, _LEVEL_SPREAD = 20.0, 0.21  # as large as the differences of the means, so genres overlap
 _TONICS = (0, 2, 7)  # C, D, G; 200 clips are too few to learn all twelve keys
 _MAJOR, _MINOR = np.array([0, 2, 4, 5, 7, 9, 11]), np.array([0, 2, 3, 5, 7, 8, 10])
-_PROGRESSIONS = np.array([[0, 3, 4, 0], [0, 5, 3, 4], [0, 4, 0, 3], [0, 3, 0, 4]])  # scale degrees
+_DEGREES = (0, 0, 0, 3, 3, 4, 4, 5)  # of eight chords, in any order
 SPLITS = ("emotion_train", "emotion_test", "genre_train", "genre_test")
 _TARGETS = ["valence", "energy", "danceability"]
 _BEAT, _CHORD = 4, 8  # lengths in steps, which are sixteenth notes
@@ -37,8 +37,8 @@ class Music:
 
     Attributes
     ----------
-    tonic, progression : int
-        Pitch class of the key, 0 for C, and number of the chord progression, 0 to 3.
+    tonic : int
+        Pitch class of the key, 0 for C.
     minor : bool
         Natural minor rather than major.
     tempo_bpm : float
@@ -54,7 +54,6 @@ class Music:
     """
 
     tonic: int
-    progression: int
     minor: bool
     tempo_bpm: float
     brightness: float
@@ -79,10 +78,10 @@ def draw_music(genre: str, rng: np.random.Generator) -> Music:
     Music
     """
     minor, mean_bpm, *means = _STYLES[genre]
-    tonic, progression = int(rng.choice(_TONICS)), int(rng.integers(len(_PROGRESSIONS)))
+    tonic = int(rng.choice(_TONICS))
     tempo_bpm = float(np.clip(rng.normal(mean_bpm, _TEMPO_SPREAD_BPM), 65, 180))
     levels = np.clip(rng.normal(means, _LEVEL_SPREAD), 0, 1).tolist()
-    return Music(tonic, progression, bool(rng.random() < minor), tempo_bpm, *levels)
+    return Music(tonic, bool(rng.random() < minor), tempo_bpm, *levels)
 
 
 def draw_targets(music: Music, rng: np.random.Generator) -> dict[str, float]:
@@ -166,7 +165,8 @@ class _Grid:
 
 def _play_notes(music: Music, grid: _Grid, rng: np.random.Generator) -> np.ndarray:
     steps, n_steps, period = grid.steps, len(grid.steps), _period(music.brightness)
-    degrees = _PROGRESSIONS[music.progression][steps // _CHORD % 4][:, None] + [0, 2, 4]
+    # few progressions would make clips that pass for one recording
+    degrees = rng.permutation(_DEGREES)[steps // _CHORD % len(_DEGREES)][:, None] + [0, 2, 4]
     triad = 48 + music.tonic + (_MINOR if music.minor else _MAJOR)[degrees % 7] + 12 * (degrees // 7)
     chance = music.density + np.where(steps % _BEAT == 0, 0.5, np.where(steps % 2 == 0, 0.1, -0.4))
     struck = (rng.random(n_steps) < chance) | (steps % _CHORD == 0)
