@@ -15,7 +15,7 @@ import soundfile
 from audio_files import RATE_HZ, encoded
 from matplotlib import image
 
-from music_emotion.audio.decode import recording_seconds
+from music_emotion.audio.decode import read_waveform, recording_seconds
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.extract import read_clip
 from music_emotion.files import InputError
@@ -285,6 +285,10 @@ def test_the_whole_sound_is_read_or_refused_with_the_reason(tmp_path, name, faul
     pitches = [pitch(waveform, at) for at in (0.1, 0.9, 1.6, seconds - 0.6)]
     assert pitches == pytest.approx([500, 500, 900, 900], abs=4)
     assert np.std(waveform) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
+    if (name, fault) == ("flac", "id3v2"):  # libsndfile can't seek there, so spans are refused
+        return
+    span = read_waveform(path, RATE_HZ, 1.6, 2.2)
+    assert [len(span) / RATE_HZ, pitch(span, 0.05)] == pytest.approx([0.6, 900], rel=0.005)
 
 
 @pytest.mark.needs("ffmpeg")
