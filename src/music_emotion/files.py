@@ -423,12 +423,9 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     while not any(columns[-1]):
         columns.pop()
     name, *counted = columns[0]
-    if name in _UNNAMED and len(columns) > 1:
+    if name in ("", "Unnamed: 0") and len(columns) > 1:  # as pandas writes and reads the index of a table
         columns = columns[any(counted == [*map(str, range(k, k + len(counted)))] for k in (0, 1)) :]
     return pd.DataFrame(dict(enumerate(columns)), pd.Index(rows, name="line"), dtype=object)
-
-
-_UNNAMED = {"", "Unnamed: 0"}  # as pandas writes and reads the index of a table
 
 
 def numbers(cells: pd.Series) -> pd.Series:
@@ -445,10 +442,8 @@ def numbers(cells: pd.Series) -> pd.Series:
         Floats; NaN for cells that are not finite numbers. Commas are decimal points if the column has no
         points, and a comma in it that can't separate thousands, such as that of 0,125 or 3,5.
     """
-    is_decimal = cells.str.fullmatch(r"[+-]?[0-9]*,[0-9]+") & ~cells.str.fullmatch(
-        "[+-]?[1-9][0-9]{0,2},[0-9]{3}"
-    )
-    if is_decimal.any() and not cells.str.contains(".", regex=False).any():
+    no_thousands = "(?![+-]?[1-9][0-9]{0,2},[0-9]{3}$)[+-]?[0-9]*,[0-9]+"
+    if cells.str.fullmatch(no_thousands).any() and not cells.str.contains(".", regex=False).any():
         cells = cells.str.replace(",", ".", n=1)
     return pd.to_numeric(cells, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
 

@@ -30,7 +30,7 @@ _MEANT = {
     **{"artist": "group", "album": "group", "group": "group", "clip": "id"},
     **{"file": "path", "filename": "path", "path": "path", "class": "label"},
 }
-_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # only in a table of starts without ends
+_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # only beside starts
 # Words in the names of columns that number or describe clips, and don't rate them.
 _NO_TARGETS = {
     *("#", "id", "ids", "uid", "index", "idx", "unnamed", "no", "nr", "num", "number", "row", "count"),
@@ -115,10 +115,8 @@ def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence
         extraction reports recordings that can't be opened.
     """
     is_folder = source.is_dir()
-    if is_folder and audio_folder is not None:
-        raise InputError(f"--audio {audio_folder} is for a table with ids, but {source} is a folder.")
-    if is_folder and targets:
-        raise InputError(f"--targets are columns of a table, but {source} is a folder. Leave them out.")
+    if is_folder and (audio_folder is not None or targets):
+        raise InputError(f"--audio and --targets are for a table, but {source} is a folder. Leave them out.")
     clips = clips_of_folder(source) if is_folder else _clips_of_table(source, audio_folder, targets)
     wrong = [path for path in clips["path"] if re.search("[\t\r\n\ud800-\udfff]", path)]
     if wrong:  # the extraction writes paths into tables
@@ -150,9 +148,8 @@ def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str
             continue
         clips[column], kind = numbers(cells[column]), "time" if column in OWN_COLUMNS else "target"
         wrong = clips[column].isna() & ((cells[column] != "") | (kind == "target"))
-        doubt = cells[column][wrong].str.contains(",").any()
-        fault = f"A {kind} is not a number" + (" with a decimal point" if doubt else "")
-        faults.find(fault, wrong, f"{column}: '{{}}'", cells[column])
+        doubt = " with a decimal point" if cells[column][wrong].str.contains(",").any() else ""
+        faults.find(f"A {kind} is not a number{doubt}", wrong, f"{column}: '{{}}'", cells[column])
     _check_spans(clips, faults)
     spans = pd.concat([clips["path"], *spans_of(clips)], axis=1)
     again = spans.duplicated() & clips["path"].notna()
@@ -163,7 +160,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str
         broken = clips[column].str.contains("[\t\n]")
         faults.find(f"A {column} has a tab or a line break", broken, "{!r}", clips[column])
     faults.check(path)
-    print(f"{path}: {'; '.join([f'{len(clips)} clips', *inferred])}.")
+    print(f"{path}: {len(clips)} clips{inferred}.")
     clips = clips.astype({"id": np.int64, "path": str})
     if "group" not in clips and clips["path"].duplicated().any():
         clips["group"] = pd.factorize(clips["path"])[0] + 1
@@ -171,9 +168,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str
     return clips[[*own, *target_columns(clips)]].reset_index(drop=True)
 
 
-def _read_table(
-    path: Path, by_id: bool, targets: Sequence[str], faults: _Faults
-) -> tuple[pd.DataFrame, list[str]]:
+def _read_table(path: Path, by_id: bool, targets: Sequence[str], faults: _Faults) -> tuple[pd.DataFrame, str]:
     """Read the known columns of a table as text, indexed by line number, and say what was inferred."""
     if not path.exists():
         raise InputError(f"The table of clips {path} does not exist.")
@@ -186,8 +181,7 @@ def _read_table(
     kind = f"A row is longer than the header of {len(header)} columns (cells with commas need quotes)"
     faults.find(kind, longer, "{} cells", rows.notna().sum(axis=1))
     lowered = [written.casefold() for written in header]
-    lacks_end = "start_seconds" in lowered and "end_seconds" not in lowered
-    meant = _MEANT | (_LENGTHS if lacks_end else {})
+    meant = _MEANT | (_LENGTHS if "start_seconds" in lowered else {})
     columns: dict[str, pd.Series] = {}
     ids: dict[str, pd.Series] = {}
     left_out: dict[str, pd.Series] = {}
@@ -216,13 +210,11 @@ def _read_table(
     inferred: list[str] = []
     if "id" not in columns:
         is_needed = by_id and "" in [*columns.get("path", [""])]
-        likely = [name for name in ids if _may_be_ids(ids[name])] or [*ids] * is_needed
-        if not likely and is_needed:
-            named = first_five(repr(name) for name in left_out if _may_be_ids(left_out[name]))
-            problem = f"{path} has no column 'id' with the numbers that name the files of --audio"
-            raise InputError(f"{problem}, but {named or 'none that may be it'}. Call the right column 'id'.")
-        if len(likely) > 1:
-            faults.add("Several columns may be the id", header.name, f"{first_five(likely)}; call one 'id'")
+        whole = [n for n, c in (ids | left_out).items() if c.is_unique and c.str.fullmatch(_WHOLE).all()]
+        likely = [name for name in ids if name in whole] or [*ids] * is_needed
+        if len(likely) > 1 or (is_needed and not likely):
+            found = f"{path} needs a column 'id' with the numbers of its clips; it has {whole or 'none'}."
+            raise InputError(f"{found} Call the right one 'id'.")
         counted = pd.Series(range(1, len(cells) + 1), cells.index).astype(str)
         columns["id"] = ids.pop(likely[0]) if likely else counted
         inferred = ["ids are " + (f"taken from the column '{likely[0]}'" if likely else "counted from 1")]
@@ -232,7 +224,7 @@ def _read_table(
         faults.add("A target is not among the columns", header.name, f"'{name}'; {nearest(name, header)}")
     inferred += [f"targets: {', '.join(taken)}"] * bool(taken)
     inferred += [f"left out: {others} (--targets names those to learn)"] * bool(others)
-    return known, inferred
+    return known, "".join(map("; {}".format, inferred))
 
 
 def _doubt(name: str, meant: list[str], column: pd.Series) -> str:
@@ -244,10 +236,6 @@ def _doubt(name: str, meant: list[str], column: pd.Series) -> str:
     if meant:
         return f"did you mean '{meant[0]}'?"
     return "" if is_numeric else "most of its cells are not numbers (--targets leaves it out)"
-
-
-def _may_be_ids(column: pd.Series) -> bool:
-    return bool(column.is_unique and column.str.fullmatch(_WHOLE).all())
 
 
 def _ids(written: pd.Series, faults: _Faults) -> pd.Series:
