@@ -2,14 +2,17 @@
 
 import errno
 import fcntl
+import importlib
 import os
 import shutil
 import stat
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+import music_emotion
 from music_emotion import failures, files
 from music_emotion.files import InputError, read_json
 
@@ -201,6 +204,15 @@ def test_a_lock_that_another_user_made_can_be_held_and_is_free_after_it(tmp_path
     with files.alone_at(tmp_path / "a", "wait"), pytest.raises(InputError, match="Another process is at"):
         held(tmp_path / "a")
     held(tmp_path / "a")
+
+
+def test_where_package_and_home_are_read_only_numba_caches_in_a_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    importlib.reload(music_emotion)
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).parent == tmp_path
 
 
 def test_unfinished_files_are_removed_below_a_folder_or_beside_their_own_file(tmp_path):

@@ -9,3 +9,10 @@ __version__ = "0.2.0"
 
 # Set before torch loads OpenMP. Busy-waiting threads slow training twentyfold when other processes run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Numba caches beside the code or in the home folder, and fails where both are read-only, as in containers.
+_places = os.path.dirname(__file__), os.path.expanduser("~")
+if "NUMBA_CACHE_DIR" not in os.environ and not any(os.access(place, os.W_OK) for place in _places):
+    import tempfile
+
+    os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="numba-")

@@ -355,15 +355,10 @@ def regular_file(path: Path, what: str = "", remedy: str = "Run the command that
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # a ValueError for a zero byte
         raise InputError(f"{what} {path} does not exist. {remedy}".lstrip()) from None
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{path} is a folder. Put a file in its place.")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is a pipe or a device. Write its content to a file, and give that.")
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{path} is {kind}. Put a file in its place.")
     return path
-
-
-def _read(path: Path) -> bytes:
-    return regular_file(path).read_bytes()
 
 
 def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
@@ -389,7 +384,7 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     InputError
         When the file is missing, is empty, is not text, or has a row whose quotes do not close.
     """
-    content = _read(path)
+    content = regular_file(path).read_bytes()
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig").lstrip("\ufeff")
@@ -456,7 +451,7 @@ def read_json(path: Path) -> Any:
     InputError
         When the file is missing, is a folder, or is not JSON.
     """
-    content = _read(path)
+    content = regular_file(path).read_bytes()
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -485,7 +480,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     InputError
         When the file is missing, is a folder, or is not TOML.
     """
-    content = _read(path)
+    content = regular_file(path).read_bytes()
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # also for numbers and nesting beyond Python's limits
