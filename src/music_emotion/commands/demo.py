@@ -48,7 +48,8 @@ def demo(
     with alone_at(out, "give another --out"):
         started = time.perf_counter()
         size = {"clips": clips, "seconds": seconds, "seed": seed, "shuffle_labels": shuffle_labels}
-        _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs})
+        # another number for other music: audio of an earlier version would get the labels of this one
+        _claim(out, size | {"genre_epochs": genre_epochs, "epochs": epochs, "music": 2})
         music, data, runs = out / "audio", out / "data", out / "runs"
         write_demo(music, (clips, clips // 4, clips * 3 // 4, clips // 4), seconds, seed, shuffle_labels)
         for task in ("emotion", "genre"):
