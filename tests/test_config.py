@@ -155,5 +155,5 @@ def test_built_in_experiments_are_found_by_name_and_files_come_first(tmp_path, m
 
 
 def test_a_setting_that_model_files_could_not_keep_is_refused_before_training():
-    with pytest.raises(InputError, match="flags: a setting holds bytes that are not UTF-8"):
+    with pytest.raises(InputError, match="flags: a setting is not UTF-8"):
         build_experiment({"data": {"root": "caf\udce9"}}, "flags")

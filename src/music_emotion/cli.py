@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import cyclopts
 from cyclopts import Parameter
@@ -56,7 +57,9 @@ def main(*command: str) -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # notebooks have another kind
-            _print_always(stream)
+            stream.reconfigure(errors="backslashreplace")
+            for name in ("write", "flush"):
+                setattr(stream, name, partial(_unless_closed, getattr(type(stream), name), stream))
     try:
         # shells leave ~ in --out=~/music as it is
         words = [re.sub("(?<==)~.*", lambda home: os.path.expanduser(home[0]), word) for word in sys.argv[1:]]
@@ -110,23 +113,14 @@ def _app() -> cyclopts.App:
     return app
 
 
-def _print_always(stream: io.TextIOWrapper) -> None:
-    """Escape what a stream's encoding lacks, and drop what is printed once its terminal or pipe is closed."""
-
-    def lasting(method: Callable[..., object]) -> Callable[..., None]:
-        def call(*text: str) -> None:
-            try:
-                method(stream, *text)
-            except OSError as error:
-                if error.errno not in _CLOSED:
-                    raise
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-        return call
-
-    stream.reconfigure(errors="backslashreplace")
-    for name in ("write", "flush"):
-        setattr(stream, name, lasting(getattr(type(stream), name)))
+def _unless_closed(method: Callable[..., object], stream: io.TextIOWrapper, *text: str) -> None:
+    """Write to a stream or flush it; once its terminal or pipe is closed, drop what is printed."""
+    try:
+        method(stream, *text)
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _leave(sentence: str, status: int) -> None:

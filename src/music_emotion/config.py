@@ -1,12 +1,11 @@
 """All settings of an experiment: meaning, types, defaults, and checks for contradictions."""
 
-import json
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from music_emotion.files import InputError, checked
+from music_emotion.files import checked
 
 Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
@@ -515,6 +514,10 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _check_input(self) -> Self:
         data, model, whole = self.data, self.model, self.excerpt.frames is None
+        if re.search(r"(?<!\\)(\\\\)*\\ud[89a-f]", repr(self)):  # as Python escapes such bytes
+            raise ValueError(
+                "a setting is not UTF-8, so model files can't keep it. Rename the folder or file."
+            )
         scaled = (n for n in ("frequency_masks", "time_masks", "equaliser") if getattr(self.augment, n))
         if not data.normalise and (name := next(scaled, None)):
             raise ValueError(
@@ -605,13 +608,7 @@ def build_experiment(differences: dict[str, Any], place: str) -> Experiment:
         For an unknown key, a value of the wrong type, settings that exclude each other, or a path that is
         not UTF-8.
     """
-    experiment = checked(Experiment, differences, place)
-    try:
-        json.dumps(experiment_to_dict(experiment), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        problem = f"{place}: a setting holds bytes that are not UTF-8, which model files can't keep"
-        raise InputError(f"{problem}. Rename the folder or file.") from None
-    return experiment
+    return checked(Experiment, differences, place)
 
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Every picture: features, classes, learning curves, confusion matrices, activations and timelines."""
 
-import logging
 import math
 import textwrap
 import warnings
@@ -30,12 +29,7 @@ if TYPE_CHECKING:
     from music_emotion.models.layer_outputs import Activations
 
 # Fonts that have most characters that the first one lacks; those that are installed are used.
-_FONTS = (
-    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Droid Sans Fallback", "WenQuanYi Zen Hei"),
-    *("Hiragino Sans", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Nirmala UI"),
-    *("Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS", "Noto Emoji", "Segoe UI Emoji"),
-)
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of fonts of other weights
+_FONTS = ["DejaVu Sans", "Noto Sans CJK JP", "Droid Sans Fallback", "Arial Unicode MS", "Microsoft YaHei"]
 _styled = matplotlib.rc_context(
     {
         "font.family": sorted({*_FONTS} & {*get_font_names()}, key=_FONTS.index),

@@ -225,10 +225,8 @@ def _check_names(path: Path, names: Iterable[str], taken: tuple[str, ...]) -> No
     """Raise `InputError` for targets or classes that can't be columns of predictions and scores."""
     wrong = [name for name in names if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)]
     if wrong:
-        raise InputError(
-            f"{path}: {first_five(map(repr, wrong))} can't name a target or class. Give other names than "
-            f"{' and '.join(taken)}, without line breaks, and blanks only inside."
-        )
+        rule = f"Give other names than {' and '.join(taken)}, without line breaks, and blanks only inside."
+        raise InputError(f"{path}: {first_five(map(repr, wrong))} can't name a target or class. {rule}")
 
 
 def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share: float) -> None:

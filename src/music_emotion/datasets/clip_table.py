@@ -263,15 +263,13 @@ def _paths(
         return os.path.join(place, same_text(place).get(_nfc(name), name))
 
     def find(path: str) -> str | float:
-        whole = os.path.join(folder, path)
-        place, name = os.path.split(whole)
-        # listing a folder once is faster on remote disks; isfile covers file systems that ignore case
-        if name not in listed(resolved(place)) and not os.path.isfile(whole):
-            whole = respelled(whole)
-            place, name = os.path.split(whole)
-            if not os.path.isfile(whole):
-                return np.nan
-        return os.path.join(resolved(place), name)
+        for spelled in (os.fspath, respelled):
+            place, name = os.path.split(spelled(os.path.join(folder, path)))
+            absolute = os.path.join(resolved(place), name)
+            # listing a folder once is faster on remote disks; isfile covers file systems that ignore case
+            if name in listed(resolved(place)) or os.path.isfile(absolute):
+                return absolute
+        return np.nan
 
     written = cells.get("path", pd.Series("", cells.index))
     paths = written.where(written != "").map(find, na_action="ignore").astype(object)

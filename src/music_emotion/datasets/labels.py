@@ -118,21 +118,17 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
     InputError
         For a genre that is not in the mapping.
     """
-    raw = _same_text(raw)
+    raw, nfc = raw.str.normalize("NFC"), partial(unicodedata.normalize, "NFC")
     if not mapping:
         return raw
-    mapping = {unicodedata.normalize("NFC", name): own for name, own in mapping.items()}
+    mapping = {nfc(name): own and nfc(own) for name, own in mapping.items()}
     unknown = sorted(set(raw) - set(mapping))
     if unknown:
         raise InputError(
             f"{place}: the genres {first_five(unknown)} are not in data.genres. Map each to a class "
             f"there, or to false to leave it out, or give an empty mapping to keep the raw classes."
         )
-    return _same_text(raw.map(mapping).dropna())
-
-
-def _same_text(names: pd.Series) -> pd.Series:
-    return names.map(partial(unicodedata.normalize, "NFC"))
+    return raw.map(mapping).dropna()
 
 
 def read_groups(path: Path) -> pd.Series:
@@ -154,7 +150,7 @@ def read_groups(path: Path) -> pd.Series:
         For a missing file, a repeated id, or a line without a group.
     """
     remedy = "Correct folds.groups, or leave it out."
-    return _same_text(_read_names(regular_file(path, "The group file", remedy), "group"))
+    return _read_names(regular_file(path, "The group file", remedy), "group").str.normalize("NFC")
 
 
 def _read_names(path: Path, name: str) -> pd.Series:
