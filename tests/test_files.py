@@ -83,9 +83,9 @@ def test_a_table_is_read_as_a_spreadsheet_reads_it(tmp_path, text):
 
 def test_a_quoted_cell_may_have_separators_and_line_breaks(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text('Id,"a;b"\n1,"x, ""y""\nz"\n\n2,it\'s 5" long\n')
+    path.write_text('"a;b",Id\n"x, ""y""\nz",1\n\nit\'s 5" long,2\n')
     cells = files.read_cells(path)
-    assert cells.to_numpy().tolist() == [["Id", "a;b"], ["1", 'x, "y"\nz'], ["2", "it's 5\" long"]]
+    assert cells.to_numpy().tolist() == [["a;b", "Id"], ['x, "y"\nz', "1"], ["it's 5\" long", "2"]]
     assert cells.index.tolist() == [1, 2, 5]
     path.write_text('Id,name\n1,a\n2,"b\n3,c\n')
     with pytest.raises(InputError, match="line 3 can't be split into cells"):

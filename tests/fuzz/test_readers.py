@@ -57,7 +57,9 @@ SCORES = {
 }
 
 ids = st.integers(0, 2**63 - 1)
-names = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=',"'), min_size=1, max_size=8)
+names = st.text(
+    st.characters(exclude_categories=["C", "Z"], exclude_characters=',";'), min_size=1, max_size=8
+)
 
 
 @pytest.fixture(scope="module")

@@ -219,6 +219,7 @@ def test_confusion_matrices_hold_counts_and_are_shaded_by_their_share_of_the_row
     (write_genre_run("two", pd.DataFrame(2 * values, names, names)) / "oof.csv").touch()
     out, figure = show("confusion", "runs/one", "runs/two")
     assert out == "confusion matrices: pictures/confusion-one-two.png\n"
+    assert plots.read_confusion(Path("runs/one/confusion.csv")).index.tolist() == names
     panel, other, bar = figure.axes
     np.testing.assert_allclose(drawn(panel), values / np.maximum(values.sum(axis=1, keepdims=True), 1))
     assert [int(text) for text in texts(panel.texts)] == values.ravel().tolist()
