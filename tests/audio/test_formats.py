@@ -49,7 +49,7 @@ FORMATS = {
     "aiff": ("AIFF PCM_16", "rrr-- drrjj jdjj c- jcrr-- c-de"),
     "au": ("AU FLOAT", "r-r-f drhhh hdhh c- hc0r-- c-de"),
     "caf": ("CAF FLOAT", "r-r-f drccc cdcc c- ccrr-- d-de"),
-    "caf-alac": ("CAF ALAC_16", "r-r-- drrrr jdjj c- ------ d-de"),
+    "caf-alac": ("CAF ALAC_16", "r-r-- drrrr jdjj cc ------ d-de"),
     "flac": ("FLAC PCM_16", "rrrs- rrrrr mmgm cc rcrc-- c-de"),
     "ogg": ("OGG VORBIS", "rrrs- drccc rdnn cc ------ d-de"),
     "opus": ("OGG OPUS", "r-rs- drccc rdrn cc ------ d-de"),
@@ -64,7 +64,7 @@ FORMATS = {
     "m4a-aac": ("aac", "rrrs- drrrr jdjj dd rrrr-r d-de"),
     "m4a-alac": ("alac", "rrr-- drrrr jdjj dd rrrr-r d-de"),
     "mp4-aac": ("aac movflags=faststart", "rrr-- drrrr jdjj cc rrrr-- ddde"),
-    "mov-pcm": ("pcm_s16le", "rjr-- drjjj jdjj d- rrrr-r ddde"),
+    "mov-pcm": ("pcm_s16le", "rrr-- drrrr jdjj d- rrrr-r ddde"),
     "webm-opus": ("libopus", "rrrs- drrrr jdjj cc rcrr-r ddde"),
     "webm-vorbis": ("OGG VORBIS", "rrr-- drrrr jdjj cc rcrr-r ddde"),
     "mkv-aac": ("aac", "rrr-- drrrr jdjj cc rcrr-r ddde"),
@@ -285,8 +285,6 @@ def test_the_whole_sound_is_read_or_refused_with_the_reason(tmp_path, name, faul
     pitches = [pitch(waveform, at) for at in (0.1, 0.9, 1.6, seconds - 0.6)]
     assert pitches == pytest.approx([500, 500, 900, 900], abs=4)
     assert np.std(waveform) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
-    if (name, fault) == ("flac", "id3v2"):  # libsndfile can't seek there, so spans are refused
-        return
     span = read_waveform(path, RATE_HZ, 1.6, 2.2)
     assert [len(span) / RATE_HZ, pitch(span, 0.05)] == pytest.approx([0.6, 900], rel=0.005)
 

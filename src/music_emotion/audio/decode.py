@@ -242,8 +242,10 @@ def _open_with_libsndfile(path: Path, stack: ExitStack) -> Recording:
     except soundfile.SoundFileError as error:
         raise _refusal(error) from None
     with path.open("rb") as file:
-        if file.read(3) == b"ID3" and sound.format not in ("MP3", "FLAC"):
+        if file.read(3) == b"ID3" and sound.format != "MP3":
             raise RefusedError("libsndfile: A tag stands before the header")
+    if sound.subtype.startswith("ALAC"):  # libsndfile repeats a block where a file is damaged
+        raise RefusedError("libsndfile: ALAC is left to FFmpeg")
     n_samples = sound.frames
     if n_samples == np.iinfo(np.int64).max:
         raise RefusedError("libsndfile: The flac's header does not say how long it is")

@@ -117,7 +117,7 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
         seconds = float((total if is_timed else end - (stream.start_time or 0)) * stream.time_base)
         stated = _stated_seconds(container, stream, is_pcm)
     slack = TOLERANCE_SECONDS + (_MOST_PADDING * seconds / n_packets if is_mpeg and n_packets else 0)
-    if used and not fault and (size / used - 1) * seconds > slack and _goes_on(path, used, is_pcm):
+    if used and not fault and (size / used - 1) * seconds > slack and _goes_on(path, used):
         fault = (
             f"its header states {seconds:.2f} s, but its size allows {seconds * size / used:.2f} s. Files "
             f"were joined, or the header is wrong."
@@ -138,14 +138,15 @@ def _stated_seconds(container: Any, stream: Any, is_pcm: bool) -> float | None:
     return container.duration / av.time_base
 
 
-def _goes_on(path: Path, used: int, is_pcm: bool) -> bool:
+def _goes_on(path: Path, used: int) -> bool:
     """Whether sound follows the last packet: another file of the same kind, or samples instead of a chunk."""
     with path.open("rb") as file:
         head = file.read(8)
         file.seek(used)
         tail = file.read(_LONGEST_TAIL)
     magic = head[4:] if head[4:] == b"ftyp" else head[:4]
-    return magic in tail or (is_pcm and not re.match(rb"\0?(ID3|TAG|[ -~]{4})", tail))
+    is_wave = magic in {b"RIFF", b"RF64", b"riff", b"FORM"}
+    return magic in tail or (is_wave and not re.match(rb"\0?(ID3|TAG|[ -~]{4})", tail))
 
 
 def open_with_ffmpeg(path: Path, stack: ExitStack) -> Recording:
