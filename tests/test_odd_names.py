@@ -11,7 +11,14 @@ from music_emotion.plots import read_confusion
 
 CLASSES = ["1", "Cash $$", "NA", "歌"]
 TARGETS = ["worth $_$", "NA", 'a,"b"']
-SMALL = 'name = "{name}"\ntask = "{task}"\nexcerpt.frames = 32\nmodel.widths = [8, 16]\ntrain.epochs = 1\nfolds.n = 2\n'
+SMALL = """
+name = "{name}"
+task = "{task}"
+excerpt.frames = 32
+model.widths = [8, 16]
+train.epochs = 1
+folds.n = 2
+"""
 
 
 @pytest.fixture
