@@ -27,11 +27,6 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 
 class InputError(ValueError):
     """Invalid input from the user, such as a file, a setting or a flag.
@@ -135,12 +130,10 @@ def file_name(text: str, suffix: str = "", longest: int = 240) -> str:
 def beside(path: Path, before: str = "", after: str = "") -> Path:
     """Path of a file that helps to write another: the other's name with text around it.
 
-    A name of more than 100 bytes is replaced by its last 16 characters and a hash, so that there is room.
+    `file_name` shortens a long name, so that there is room.
     """
-    name = path.name
-    if len(_bytes(name)) > 100:
-        name = f"{hashlib.sha256(_bytes(name)).hexdigest()[:8]}-{name[-16:]}"
-    return path.parent / f"{before}{name}{after}"
+    ending = path.suffix[-16:]
+    return path.parent / (before + file_name(path.name.removesuffix(ending), ending + after, 200))
 
 
 def _bytes(name: str) -> bytes:
@@ -202,20 +195,13 @@ def _sentence(item: dict[str, Any], model: Any) -> str:
         return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.__pydantic_fields__)}"
     if item["type"] == "value_error" and message.endswith("."):  # a rule that names its settings
         return message
-    held = "missing" if item["type"] == "missing" else _repr(item["input"])
+    held = "missing" if item["type"] == "missing" else shortened(repr(item["input"]), 200)
     said = (f"{key} is {held}; " if key else "") + message[:1].lower() + message[1:]
     if item["type"] == "literal_error":
         choices = re.findall("'([^']*)'", item["ctx"]["expected"])
         if close := difflib.get_close_matches(held, choices, n=1, cutoff=0.3):
             return f"{said}; did you mean '{close[0]}'?"
     return f"{said}."
-
-
-def _repr(value: Any) -> str:
-    try:
-        return shortened(repr(value), 200)
-    except ValueError:  # Python does not print integers of more than 4,300 digits
-        return "a huge number"
 
 
 _UNFINISHED = ".writing-"
@@ -361,7 +347,7 @@ def regular_file(path: Path, what: str = "", remedy: str = "Run the command that
     return path
 
 
-def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
+def read_cells(path: Path, separator: str = " ") -> pd.DataFrame:
     """Read a table as text, as a spreadsheet would.
 
     Parameters
@@ -369,8 +355,8 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     path : Path
         Text in UTF-8, or in UTF-16 with a byte order mark. Cells are separated by the first tab, comma or
         semicolon of the first row. Quoted cells may contain separators and line breaks.
-    separator : str, optional
-        Separator of a table whose first row has none of these. By default white space.
+    separator : str
+        Separator of a table whose first row has none of these. Several spaces count as one.
 
     Returns
     -------
@@ -400,18 +386,15 @@ def read_cells(path: Path, separator: str | None = None) -> pd.DataFrame:
     first = next((line for line in lines if line.strip()), "")
     lines.seek(0)
     mark = re.search("[\t,;]", re.sub('"[^"]*("|$)', "", first))
-    rows: dict[int, list[str]] = {}
-    if separator := mark[0] if mark else separator:
-        reader, line = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True), 1
-        try:
-            for cells in reader:
-                rows[line] = [cell.strip() for cell in cells]
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise InputError(f"{path} line {line} can't be split into cells: {error}.") from None
-    else:
-        rows = {line: row.split() for line, row in enumerate(lines, start=1)}
-    rows = {line: cells for line, cells in rows.items() if any(cells)}
+    reader = csv.reader(lines, delimiter=mark[0] if mark else separator, skipinitialspace=True, strict=True)
+    rows, line = dict[int, list[str]](), 1
+    try:
+        for row in reader:
+            if any(cells := [cell.strip() for cell in row]):
+                rows[line] = cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path} line {line} can't be split into cells: {error}.") from None
     if not rows:
         raise InputError(f"{path} is empty. Replace it.")
     columns = list(zip_longest(*rows.values()))
@@ -543,11 +526,8 @@ def in_turn(place: Path, what: str) -> Iterator[int]:
     """
     if (held := lock(_lock_of(place))) is None:
         print(f"waiting for another process that {what} ...", flush=True)
-    while held is None:
-        time.sleep(0.1)
-        held = lock(_lock_of(place))
-    with held:
-        yield held.fileno()
+    with held or awaited_lock(_lock_of(place)) as file:
+        yield file.fileno()
 
 
 _WITHOUT_LOCKS: list[Path] = []  # folders, after a warning
@@ -571,8 +551,12 @@ def lock(path: Path) -> BinaryIO | None:
     file: BinaryIO = path.open("rb" if is_of_others else "ab")  # a network disk locks only what is written
     try:
         if sys.platform == "win32":
+            import msvcrt
+
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in {errno.EAGAIN, errno.EACCES}:
@@ -586,6 +570,13 @@ def lock(path: Path) -> BinaryIO | None:
             )
         _WITHOUT_LOCKS.append(path.parent)
     return file
+
+
+def awaited_lock(path: Path) -> BinaryIO:
+    """Lock a file as `lock` does, when no other process holds the lock."""
+    while (held := lock(path)) is None:
+        time.sleep(0.1)
+    return held
 
 
 def _lock_of(place: Path) -> Path:

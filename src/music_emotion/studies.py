@@ -113,7 +113,7 @@ class _SharedStudy:
 
     def take(self) -> Claim:
         """Lock the next row to train, unfinished ones first; or return "wait" or "done"."""
-        with self._turn():
+        with files.awaited_lock(self.folder / "study.lock"):
             rows = self._rows()
             for row in rows:
                 if claim := self._claim(row):
@@ -139,7 +139,7 @@ class _SharedStudy:
 
     def write_results(self) -> pd.DataFrame:
         """Write the table, and for a search the best experiment; return the table."""
-        with self._turn():
+        with files.awaited_lock(self.folder / "study.lock"):
             lines = []
             for number, row in enumerate(self._rows()):
                 if line := self._line(row):
@@ -195,12 +195,6 @@ class _SharedStudy:
         trials.append(known.ask(distributions).params)
         files.write_json(self.folder / "trials.json", self.held)
         return self.study.proposed(trials[-1])
-
-    def _turn(self) -> AbstractContextManager[Any]:
-        """Lock the folder, when other processes have written to it."""
-        while (held := files.lock(self.folder / "study.lock")) is None:
-            time.sleep(0.1)
-        return held
 
     def _claim(self, row: Row) -> Claim | None:
         """Lock a row, or its trunk if that is not trained yet; None if it is finished or locked elsewhere."""

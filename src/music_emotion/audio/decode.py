@@ -203,13 +203,8 @@ def _fault_at_end(path: Path, recording: Recording) -> str:
 def _opened(path: Path) -> Iterator[Recording]:
     """Open an audio file for reading."""
     try:
-        with regular_file(path, "The audio file", "Correct its path.").open("rb") as file:
-            is_empty = not file.read(1)
-    except OSError as error:
-        raise InputError(f"{path}: the file can't be read ({error.strerror}).") from None
-    if is_empty:
-        raise InputError(f"{path}: the file is empty.")
-    try:
+        if not regular_file(path, "The audio file", "Correct its path.").stat().st_size:
+            raise InputError(f"{path}: the file is empty.")
         with ExitStack() as stack:
             recording = _open_with_either(path, stack)
             if recording.n_samples <= 0:
@@ -217,7 +212,9 @@ def _opened(path: Path) -> Iterator[Recording]:
             yield recording
     except InputError:
         raise
-    except (OSError, ValueError, MemoryError, ArithmeticError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: the file can't be read ({error.strerror or error}).") from None
+    except (ValueError, MemoryError, ArithmeticError) as error:
         # damaged headers cause these errors: lengths beyond the memory, names that are not text
         reason = f"{type(error).__name__}: {error}"
         cause = "damaged, or too long for the memory" if isinstance(error, MemoryError) else "damaged"

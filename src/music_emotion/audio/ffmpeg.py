@@ -183,9 +183,7 @@ def _audio_stream(path: Path, stack: ExitStack) -> tuple[Any, Any]:
 
     options = {"fd": str(open_nameless(path, stack))}
     with path.open("rb") as file:
-        if (
-            file.read(4) == b"RIFF"
-        ):  # FFmpeg decodes the beginning to look for DTS, for longer than the rest takes
+        if file.read(4) == b"RIFF":  # FFmpeg looks for DTS in it, for longer than the rest takes
             options["probesize"] = "32768"
     container = stack.enter_context(av.open("fd:", options=options))
     stream = next(iter(container.streams.audio), None)
