@@ -50,10 +50,8 @@ def test_a_failing_block_leaves_the_old_file_and_no_temporary(tmp_path, error):
 
 
 def test_json_reads_back_and_is_written_for_people(tmp_path):
-    path, value = (
-        tmp_path / "a.json",
-        {"name": "Motörhead\udce9", "list": [1, 2.5, None], "nested": {"true": True}},
-    )
+    value = {"name": "Motörhead\udce9", "list": [1, 2.5, None], "nested": {"true": True}}
+    path = tmp_path / "a.json"
     files.write_json(path, value)
     with pytest.raises(TypeError):
         files.write_json(path, {1, 2})
@@ -66,10 +64,8 @@ def test_json_reads_back_and_is_written_for_people(tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "\ufeffId , name\r\n7 , Blues\r\n8 , Hip Hop\r\n\r\n,\r\n",
-            "Id;name;;\r7;Blues;;\r8;Hip Hop;;\r;;;",
-        ),
+        "\ufeffId , name\r\n7 , Blues\r\n8 , Hip Hop\r\n\r\n,\r\n",
+        "Id;name;;\r7;Blues;;\r8;Hip Hop;;\r;;;",
         *(",Id,name\n0,7,Blues\n1,8,Hip Hop\n", '"","Id","name"\n"1","7","Blues"\n"2","8","Hip Hop"'),
         "Unnamed: 0\tId\tname\n0\t7\tBlues\n1\t8\tHip Hop\n",
     ],

@@ -17,6 +17,8 @@ from music_emotion.audio import decode, ffmpeg
 from music_emotion.audio.decode import read_waveform, recording_seconds
 from music_emotion.files import InputError
 
+ENDINGS = ("wav", "flac", "aiff", "ogg", "mp3", "m4a")
+
 
 @pytest.mark.parametrize("native_rate_hz", [8000, 22050, 48000])
 def test_channels_are_averaged_and_other_sample_rates_resampled_as_librosa_does(
@@ -35,51 +37,31 @@ def test_channels_are_averaged_and_other_sample_rates_resampled_as_librosa_does(
     np.testing.assert_allclose(span[1000:-1000], waveform[RATE_HZ + 1000 : 2 * RATE_HZ - 1000], atol=1e-3)
 
 
-@pytest.mark.parametrize("ending", ["wav", "flac", "aiff", "ogg", "opus", "mp3"])
+@pytest.mark.parametrize("ending", [*ENDINGS, "opus", "mp4", "aac", "wma", "webm"])
 def test_a_span_is_the_same_part_of_the_whole(tmp_path, monkeypatch, ending):
     """Also of an mp3, whose first frame after a seek comes out damaged without those before it."""
-    rate_hz = 24000 if ending == "opus" else RATE_HZ
-    samples = noise(4, rate_hz)
-    path = written(tmp_path / f"a.{ending}", samples)
+    rate_hz = {"opus": 24000, "webm": 48000}.get(ending, RATE_HZ)
+    samples = np.outer(noise(4, rate_hz), np.float32([1, 0.5]))
+    path, codec = tmp_path / f"a.{ending}", {"mp4": "alac", "aac": "aac", "wma": "wmav2"}.get(ending)
+    path = encoded(path, codec, samples) if codec else written(path, samples)
     whole = read_waveform(path, rate_hz)
-    assert recording_seconds(path) == pytest.approx(4, abs=0.1)
-    assert np.std(whole) == pytest.approx(np.std(samples), rel=0.25)
-    if ending in ("wav", "flac", "aiff"):
-        np.testing.assert_allclose(whole, samples, atol=1e-4)
-    for start, length in ((0, 0.1), (0.2, 0.1), (1.1, 0.5), (1.9, 0.5), (3.5, 0.5)):
+    assert [recording_seconds(path), len(whole) / rate_hz] == pytest.approx([4, 4], abs=0.1)
+    assert np.std(whole) == pytest.approx(0.75 * np.std(samples[:, 0]), rel=0.25)
+    if ending in ("wav", "flac", "aiff", "mp4"):
+        np.testing.assert_allclose(whole, samples.mean(axis=1), atol=1e-4)
+    for start, length in ((0, 0.1), (0.2, 0.1), (1.1, 0.5), (1.9, 0.5), (3.4, 0.5)):
         span, first = read_waveform(path, rate_hz, start, start + length), round(start * rate_hz)
         assert len(span) == pytest.approx(length * rate_hz, abs=1)
-        np.testing.assert_allclose(span, whole[first : first + len(span)], atol=1e-5)
+        shifts = range(-24, 25) if ending == "webm" and start > 1 else (0,)  # it has whole milliseconds
+        errors = [np.abs(span - whole[first + shift :][: len(span)]).max() for shift in shifts]
+        assert min(errors) < (1e-3 if ending in ("m4a", "aac", "wma", "webm") else 1e-5)
     monkeypatch.setattr(decode, "_BLOCK_SECONDS", 1)
     for end in (None, recording_seconds(path) + 0.09):
         rest = read_waveform(path, rate_hz, 0.5, end)
         np.testing.assert_allclose(rest, whole[round(0.5 * rate_hz) :], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["m4a aac", "mp4 alac", "aac aac", "wma wmav2", "webm libopus"])
-def test_what_libsndfile_refuses_is_decoded_by_ffmpeg(tmp_path, kind):
-    ending, codec = kind.split()
-    rate_hz = 48000 if codec == "libopus" else RATE_HZ
-    tone = np.sin(2 * np.pi * 440 * np.arange(5 * rate_hz) / rate_hz).astype(np.float32)
-    tone[: 2 * rate_hz] *= 0.001
-    path = encoded(tmp_path / f"a.{ending}", codec, np.stack([tone / 2, tone / 4], axis=1), rate_hz)
-    whole = read_waveform(path, rate_hz)
-    assert whole.dtype == np.float32
-    assert len(whole) / rate_hz == pytest.approx(5.0, abs=0.1)
-    assert len(whole) / rate_hz == pytest.approx(recording_seconds(path), abs=0.1)
-    middle = whole[3 * rate_hz : 4 * rate_hz]
-    assert np.abs(np.fft.rfft(middle)).argmax() == 440
-    assert np.std(middle) == pytest.approx(0.75 * 0.5 / np.sqrt(2), rel=0.05)
-    assert np.std(whole[: rate_hz // 2]) < 0.1 * np.std(middle)
-    for start_seconds in (0.5, 1.9, 3.7):
-        span = read_waveform(path, rate_hz, start_seconds, start_seconds + 0.5)
-        first = round(start_seconds * rate_hz)
-        assert len(span) == rate_hz // 2
-        shifts = range(-24, 25) if ending == "webm" else (0,)  # webm has times in whole milliseconds
-        assert min(np.abs(span - whole[first + shift :][: len(span)]).max() for shift in shifts) < 1e-3
-
-
-@pytest.mark.parametrize("content", ["wav", "flac", "ogg", "mp3", "aiff", "m4a"])
+@pytest.mark.parametrize("content", ENDINGS)
 def test_the_content_counts_and_not_the_name(tmp_path, content):
     path = written(tmp_path / f"right.{content}", noise(0.5))
     expected = read_waveform(path)
@@ -144,9 +126,6 @@ def test_an_mp3_whose_stated_length_agrees_is_decoded_by_libsndfile(tmp_path, mo
 
 
 def test_lengths_that_are_unknown_when_a_file_is_begun_are_no_fault(tmp_path):
-    path = without_length(written(tmp_path / "a.flac", noise(6)))
-    assert recording_seconds(path) == 6.0
-    np.testing.assert_allclose(read_waveform(path, RATE_HZ, 4.0), noise(6)[4 * RATE_HZ :], atol=1e-4)
     path = written(tmp_path / "a.wav", noise(1))
     content = path.read_bytes()
     for size in (b"\xff\xff\xff\xff", b"\0\0\0\0", len(content).to_bytes(4, "little")):
@@ -154,31 +133,22 @@ def test_lengths_that_are_unknown_when_a_file_is_begun_are_no_fault(tmp_path):
         assert len(read_waveform(path)) == RATE_HZ
 
 
-@pytest.mark.parametrize("ending", ["wav", "aiff", "ogg", "opus"])
-def test_what_libsndfile_takes_for_a_shorter_recording_is_refused(tmp_path, ending):
-    path = written(tmp_path / f"a.{ending}", noise(6))
-    assert len(read_waveform(path)) / RATE_HZ == pytest.approx(recording_seconds(path), abs=0.01)
-    cut(path, path.stat().st_size // 2)
-    end = rf"{recording_seconds(path):.2f}"
-    with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: .*(ends at|holds) {end} s"):
-        read_waveform(path)
-    assert len(read_waveform(path, RATE_HZ, 0.5, 1.5)) == RATE_HZ
-
-
-@pytest.mark.parametrize("ending", ["flac", "mp3", "m4a", "webm"])
+@pytest.mark.parametrize("ending", [*ENDINGS, "opus", "webm"])
 def test_a_recording_cut_off_is_refused_but_not_a_span_before_the_cut(tmp_path, ending):
     if ending == "m4a":  # with its index before the sound
         path = encoded(tmp_path / "a.m4a", "aac", noise(6), movflags="faststart")
     else:
         path = written(tmp_path / f"a.{ending}", noise(6))
     cut(path, 6 * path.stat().st_size // 10)
-    lengths = r"its header states [256]\.\d+ s, but it holds [1-4]\.\d+ s"
+    end, is_shorter = recording_seconds(path), ending in ("wav", "aiff", "ogg", "opus")  # for libsndfile
+    lengths = rf".*(ends at|holds) {end:.2f} s" if is_shorter else rf"its header states {end:.2f} s, but"
     with pytest.raises(InputError, match=rf"a\.{ending}: the file is cut off: {lengths}"):
         read_waveform(path)
-    start = recording_seconds(path) - 0.6
-    with pytest.raises(InputError, match=rf"from {start:.2f} s on, it promises 0\.50 s, but only 0\.00 s"):
-        read_waveform(path, RATE_HZ, start, start + 0.5)
-    assert len(read_waveform(path, RATE_HZ, 0.5, 1.0)) == RATE_HZ // 2
+    assert len(read_waveform(path, RATE_HZ, 0.5, 1.5)) == RATE_HZ
+    if not is_shorter:
+        sentence = rf"from {end - 0.6:.2f} s on, it promises 0\.50 s, but only 0\.00 s"
+        with pytest.raises(InputError, match=sentence):
+            read_waveform(path, RATE_HZ, end - 0.6, end - 0.1)
 
 
 def test_refusals_name_the_reasons_of_the_decoders(tmp_path):
@@ -223,11 +193,11 @@ def test_what_holds_no_sound_or_can_not_be_read_gets_a_sentence(tmp_path, monkey
     def refuse(*_: object) -> None:  # as the system does, unless the tests run as root
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "open", refuse)
-    refused("empty.mp3", r"the file can't be read \(Permission denied\)")
+    monkeypatch.setattr(decode, "open_nameless", refuse)
+    refused("broken.mp3", r"the file can't be read \(Permission denied\)")
 
 
-@pytest.mark.parametrize("ending", ["wav", "aiff", "flac", "ogg", "mp3", "m4a"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_damage_never_gives_more_than_a_sentence(tmp_path, ending):
     path = written(tmp_path / f"a.{ending}", noise(1))
     whole = path.read_bytes()

@@ -5,20 +5,14 @@ import re
 from pathlib import Path
 
 import av
+import pandas as pd
 import pytest
 import soundfile
+from audio_files import folder_of
 
 from music_emotion.datasets.audio_folder import ENDINGS, audio_below
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.files import InputError
-
-
-def folder_of(root: Path, *names: str) -> Path:
-    """Make empty files, since names are enough to find audio."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
 
 
 def test_the_endings_are_those_of_the_decoders_and_other_spellings_of_them():
@@ -73,14 +67,18 @@ def test_a_folder_that_can_not_be_listed_is_named(tmp_path, capsys, monkeypatch)
         (["01/7.mp3", "02/8.mp3"], [1, 2], ["01", "02"], "; the classes are its sub-folders: 01 (1), 02 (1)"),
         (["1/12.mp3", "1/13.mp3"], [1, 2], ["1", "1"], "; the classes are its sub-folders: 1 (2)"),
         (["jazz/jazz.1.au", "test/a.au"], [1, 2], ["jazz", "test"], "sub-folders: jazz (1), test (1)"),
-        (["3.mp3", "1.wav"], [1, 3], None, "2 clips; ids are the file names"),
+        (["1042.mp3", "7.wav", "0.aac"], [0, 1042, 7], None, "3 clips; ids are the file names"),
+        (["7.mp3", "b.mp4"], [1, 2], None, "2 clips; ids count the sorted names from 1"),
+        (["9999999999999999999.oga"], [1], None, "1 clips; ids count the sorted names from 1"),
         (["3.mp3", "03.wav"], [1, 2], None, "2 clips; ids count the sorted names from 1"),
     ],
 )
 def test_ids_and_classes_that_were_inferred_are_printed(tmp_path, capsys, names, ids, classes, said):
     clips = read_clips(folder_of(tmp_path, *names))
     assert clips["id"].tolist() == ids
-    assert (clips["label"].tolist() if "label" in clips else None) == classes
+    assert [Path(path).name for path in clips["path"]] == [Path(name).name for name in sorted(names)]
+    assert list(clips.columns[2:]) == ([] if classes is None else ["label"])
+    assert clips.get("label", pd.Series(dtype=str)).tolist() == (classes or [])
     assert capsys.readouterr().out.endswith(f"{said}.\n")
 
 

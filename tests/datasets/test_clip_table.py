@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from audio_files import folder_of
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.datasets import clip_table
@@ -23,14 +24,6 @@ from music_emotion.files import InputError
 
 NAMES = ("one.wav", "two.flac", "sub/three.MP3", "audio/7.wav", "audio/012.ogg", "audio/7.txt", "müsik 1.oga")
 RATE_HZ = 8000
-
-
-def folder_of(root: Path, *names: str) -> Path:
-    """Make empty files, since names are enough to find audio."""
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
 
 
 def recording(path: Path, seconds: float) -> str:
@@ -300,21 +293,6 @@ def test_a_folder_per_class_is_a_table_with_labels(tmp_path):
     assert task_of(clips) == "genre"
     (music / "loose.mp3").touch()  # as a set of clips it is refused, but its audio can be listed
     assert audio_below(music) == [*found, "loose.mp3"]
-
-
-def test_a_flat_folder_is_a_table_without_labels(tmp_path):
-    for number, (names, ids) in enumerate(
-        {
-            ("1042.mp3", "7.wav", "0.aac"): [0, 1042, 7],
-            ("7.mp3", "07.webm"): [1, 2],
-            ("7.mp3", "b.mp4"): [1, 2],
-            ("9999999999999999999.oga",): [1],
-        }.items()
-    ):
-        clips = read_clips(folder_of(tmp_path / str(number), *names))
-        assert list(clips.columns) == ["id", "path"]
-        assert clips["id"].tolist() == ids
-        assert sorted(Path(path).name for path in clips["path"]) == sorted(names)
 
 
 def test_windows_fill_a_recording_and_the_rest_is_dropped(tmp_path):

@@ -109,7 +109,7 @@ def swap_folds() -> None:
         (swap_folds, "net/seed0/fold0/valid.csv is of another fold: 20 of the 20 clips"),
         (remove("runs/net/seed0/fold0/model.safetensors"), "model file .*model.safetensors does not exist"),
         (remove("runs/net/experiment.json"), "net/experiment.json does not exist"),
-        (remove(VALID), "net/seed0/fold0/valid.csv of a teacher does not exist.*seed 0"),
+        (remove(VALID), "teacher's file .*net/seed0/fold0/valid.csv does not exist.*seed 0"),
         ({"task": "genre"}, "The teacher .*net has the task 'genre'"),
         ({"folds": {"split": "holdout"}}, r"is of repeats\. Name a run of folds in pseudo.teachers"),
         ({"train": {"select": "best-loss"}}, r"its epoch .* \(train.select 'best-loss'\)\. Name"),

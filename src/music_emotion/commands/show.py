@@ -318,10 +318,8 @@ def saved_confusion(directory: Path) -> tuple[str, pd.DataFrame]:
     task = read_experiment(directory).task
     if task != "genre":
         raise InputError(f"{directory} has the task '{task}'; a confusion matrix needs a run of genres.")
-    path = directory / "confusion.csv"
-    if not path.exists():
-        raise InputError(f"{path} does not exist. Finish the run first, with the command that began it.")
-    counts = plots.read_confusion(path)
+    remedy = "Finish the run first, with the command that began it."
+    counts = plots.read_confusion(regular_file(directory / "confusion.csv", remedy=remedy))
     clips = "out-of-fold" if (directory / "oof.csv").exists() else "test"
     pooled = read_json(directory / "scores.json")["pooled"]
     title = f"{shortened(directory.resolve().name, 40)}: {counts.to_numpy().sum()} {clips} clips"

@@ -187,9 +187,7 @@ def read_classes(path: Path, classes: Sequence[str]) -> pd.DataFrame:
         When the file is missing or damaged, or has other classes.
     """
     remedy = "Run the command that trains the run again; it trains only what is missing."
-    if not path.exists():
-        raise InputError(f"{path} does not exist. {remedy}")
-    genres = read_genres(path)
+    genres = read_genres(files.regular_file(path, remedy=remedy))
     if unknown := sorted(set(genres) - set(classes)):
         raise InputError(f"{path} has the classes {first_five(unknown)}, which were not predicted. {remedy}")
     return pd.DataFrame({name: (genres == name).astype(float) for name in classes}, genres.index)

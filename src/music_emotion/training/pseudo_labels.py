@@ -18,7 +18,7 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, join, load_unlabelled
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
-from music_emotion.files import InputError, read_predictions, write_table
+from music_emotion.files import InputError, read_predictions, regular_file, write_table
 from music_emotion.runs import open_run, read_experiment
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.predict import predict_with
@@ -114,8 +114,7 @@ def _read_teacher(path: Path, student: Experiment) -> Experiment:
 
 def _check_same_fold(path: Path, fold: Fold) -> None:
     """Refuse a teacher whose fold did not hold out exactly the validation clips of this one."""
-    if not path.exists():
-        raise InputError(f"{path} of a teacher does not exist. Train that run, seed {fold.seed} too, first.")
+    regular_file(path, "The teacher's file", f"Train that run, seed {fold.seed} too, first.")
     predicted, targets = read_predictions(path), fold.valid.outputs
     if set(predicted) != set(targets):
         raise InputError(
