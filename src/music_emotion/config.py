@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from music_emotion.files import checked
+from music_emotion.files import checked, file_name
 
 Task = Literal["emotion", "genre"]
 Rate = Literal["full", "beat"]
@@ -33,8 +33,7 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _folder_name(name: str) -> str:
-    is_plain = not re.search(r"[\x00-\x1f\x7f/]", name) and not name.startswith(".")
-    if not is_plain or not 0 < len(name.encode(errors="replace")) <= 200:
+    if not name or name.startswith(".") or file_name(name, longest=200) != name:
         raise ValueError("give a folder's name, of letters and digits")
     return name
 

@@ -1,4 +1,4 @@
-"""What fails with one clip, song or picture, so that the others go on."""
+"""Keep an error in one clip, song or picture from ending the others."""
 
 import errno
 import sys
@@ -22,7 +22,7 @@ DISK_ERRORS = {
 def collecting(failures: dict[str, str], place: str | Path, results: Path | None = None) -> Iterator[None]:
     """Collect the error of one clip, file or picture, so that the others go on.
 
-    An error of the disk that takes the results, such as a full one, concerns all of them and is raised.
+    Errors of the disk with the results, such as a full disk, concern all of them and are raised.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def drawing(picture: Path) -> Iterator[None]:
     Parameters
     ----------
     picture : Path
-        An older picture in its place is then removed. A full or read-only disk is an error all the same.
+        The file to draw. After an error, an older picture there is removed. A full or read-only disk is
+        still an error.
     """
     failures = dict[str, str]()
     with collecting(failures, f"the picture {picture}", picture.parent):

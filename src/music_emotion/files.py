@@ -97,7 +97,7 @@ def shortened(text: str, longest: int = 60) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape control characters but line ends, and bytes that are not UTF-8; file names may hold both."""
+    """Escape control characters except line ends, and bytes that are not UTF-8, as in some file names."""
     text = text.encode(errors="backslashreplace").decode()
     return re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
@@ -117,8 +117,8 @@ def file_name(text: str, suffix: str = "", longest: int = 240) -> str:
     Returns
     -------
     str
-        The text and the suffix. A text that is too long, or has slashes or control characters, loses them
-        and gets a hash. So different texts have different names.
+        The text and the suffix. A text that is too long is shortened, and slashes and control characters
+        are replaced. Such a name contains a hash of the text, so that different texts have different names.
     """
     name = re.sub(r"[/\x00-\x1f\x7f]", "_", text)
     if name != text or len(_bytes(text + suffix)) > longest:
@@ -534,7 +534,7 @@ _WITHOUT_LOCKS: list[Path] = []  # folders, after a warning
 
 
 def lock(path: Path) -> BinaryIO | None:
-    """Lock a file for this process, or see that another process holds the lock.
+    """Lock a file, unless another process holds the lock.
 
     Parameters
     ----------
@@ -573,7 +573,7 @@ def lock(path: Path) -> BinaryIO | None:
 
 
 def awaited_lock(path: Path) -> BinaryIO:
-    """Lock a file as `lock` does, when no other process holds the lock."""
+    """Wait while another process holds the lock of a file, then lock it."""
     while (held := lock(path)) is None:
         time.sleep(0.1)
     return held

@@ -177,7 +177,7 @@ def test_clips_of_one_recording_are_a_group(table):
     assert "group" not in read_clips(table("path\nlong.wav\none.wav\n"))
 
 
-COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label, group nor a target of numb"
+COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label, group nor a numeric targ"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_all_faults_are_told_at_once_with_the_lines_of_an_editor(table):
         read_clips(table("\r\n".join(text)))
     assert str(caught.value).split("clips.csv ")[1].splitlines() == [
         "has 12 faults; nothing was done. Correct it:",
-        f"  {COLUMN}ers: line 2 ('start', did you mean 'start_seconds'?)",
+        f"  {COLUMN}et: line 2 ('start', did you mean 'start_seconds'?)",
         "  An id is not a whole number from 0 up: line 12 ('x')",
         "  An id is used before: line 11 (7)",
         "  An audio file does not exist: line 4 (gone/1.wav), line 5 (none2.wav), line 6 (audio), "
@@ -239,12 +239,10 @@ def test_what_is_no_set_of_clips_gets_a_sentence(table, tmp_path):
         r"csv line 4 can't be split into cells: unexp": lambda: table(
             'path,label\none.wav,a\n\n"two.flac,b\n'
         ),
-        r"holds no audio\. Skipped: \.pdf \(1\)\.": lambda: folder_of(tmp_path / "1", "b/c.pdf"),
         r"holds audio itself \(a\.mp3\) and in sub-folders \(Rock\)": (
             lambda: folder_of(tmp_path / "2", "a.mp3", "Rock/b.mp3")
         ),
         r"rename '.*Rock/b\\tc\.mp3'; tables can't hold": lambda: folder_of(tmp_path / "3", "Rock/b\tc.mp3"),
-        r"The table of clips .*none\.csv does not exist": lambda: tmp_path / "none.csv",
     }
     for sentence, source in refused.items():
         with pytest.raises(InputError, match=sentence):

@@ -60,10 +60,6 @@ def test_ids_are_found_in_their_column_and_numbers_that_are_no_ids_are_refused(w
     for first in ("1e3", "1.5", "1E+03", "4 .5"):
         with pytest.raises(InputError, match=f"line 2: '{re.escape(first)} 0.5' does not start with an id"):
             read_targets(written("nr,valence", f"{first},0.5"))
-    with pytest.raises(
-        InputError, match=r"line 2 has 3 fields, expected 2 \(cells with commas need quotes\)"
-    ):
-        read_targets(written("Id,valence", "1,0,5"))
     with pytest.raises(InputError, match="tempo is 1,234; expected a number with a decimal point"):
         read_targets(written("Id;tempo", "1;1,234"))
     with pytest.raises(InputError, match=r"has 3 columns\. Call the one of the group 'group'"):
@@ -112,5 +108,3 @@ def test_groups_are_read_by_id_from_their_column(written):
     assert read_groups(written("Id,artist,group", "3,a,x", "1,b,y")).to_dict() == {3: "x", 1: "y"}
     with pytest.raises(InputError, match="line 2: there is no group after the id"):
         read_groups(written("Id,group", "2,"))
-    with pytest.raises(InputError, match=r"groups\.csv does not exist. Correct folds\.groups"):
-        read_groups(Path("groups.csv"))

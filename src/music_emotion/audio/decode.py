@@ -156,7 +156,7 @@ def _decoded(
     promised, decoded = (stop - start) / rate_hz, n_decoded / rate_hz
     is_short = n_decoded == 0 or promised - decoded > recording.slack_seconds
     if is_short or decoded - promised > TOLERANCE_SECONDS:
-        fault = "is cut off or damaged" if is_short else "holds more than its header and packets tell"
+        fault = "is cut off or damaged" if is_short else "holds more than its header and packets state"
         raise InputError(
             f"{path}: the file {fault}: from {start / rate_hz:.2f} s on, it promises {promised:.2f} s, but "
             f"{'only ' * is_short}{decoded:.2f} s can be decoded{reason}."

@@ -69,11 +69,8 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
 
 
 def _is_shard(name: str) -> bool:
-    """Whether the number that a file is named by begins or ends with the name of its folder."""
-    place, _, file = name.rpartition("/")
-    number = file.split(".")[0].zfill(len(place))
-    is_part = number.startswith(place) or number.endswith(place)
-    return len(place) > 1 and f"{place}{number}".isdigit() and is_part
+    """Whether the digits of a file name begin or end with those of its folder, as in 048/48012.mp3."""
+    return re.match(r"(?=\d\d)(0*(\d+))/(\1\d*|\d*\1|\2)\.", name) is not None
 
 
 def audio_below(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
 from music_emotion.failures import collecting
-from music_emotion.files import InputError, first_five, nearest, numbers, read_cells
+from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, regular_file
 
 OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
 _ALIASES = {"genre": "label", "file": "path"}
@@ -34,20 +34,8 @@ _LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # only beside s
 # Words in the names of columns that number or describe clips, and don't rate them.
 _NO_TARGETS = {
     *("#", "id", "ids", "uid", "index", "idx", "unnamed", "no", "nr", "num", "number", "row", "count"),
-    *(
-        "fold",
-        "split",
-        "year",
-        "date",
-        "time",
-        "key",
-        "mode",
-        "popularity",
-        "std",
-        "sd",
-        "duration",
-        "length",
-    ),
+    *("fold", "split", "year", "date", "time", "key", "mode", "popularity", "std", "sd"),
+    *_LENGTHS,
 }
 _WHOLE = r"[0-9]+(\.0*)?"  # spreadsheets write 7 as 7.0
 
@@ -170,9 +158,7 @@ def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str
 
 def _read_table(path: Path, by_id: bool, targets: Sequence[str], faults: _Faults) -> tuple[pd.DataFrame, str]:
     """Read the known columns of a table as text, indexed by line number, and say what was inferred."""
-    if not path.exists():
-        raise InputError(f"The table of clips {path} does not exist.")
-    table = read_cells(path, ",")
+    table = read_cells(regular_file(path, "The table of clips", "Correct its path."), ",")
     header, rows = table.iloc[0].dropna(), table.iloc[1:]
     if not len(rows):
         raise InputError(f"{path} has no rows.")
@@ -203,7 +189,7 @@ def _read_table(path: Path, by_id: bool, targets: Sequence[str], faults: _Faults
         elif targets or (words & _NO_TARGETS and not words & meant.keys()):
             left_out[name] = column
         elif doubt := _doubt(name, [own for word, own in meant.items() if word in words], column):
-            kind = f"An unknown column, neither {', '.join(OWN_COLUMNS)} nor a target of numbers"
+            kind = f"An unknown column, neither {', '.join(OWN_COLUMNS)} nor a numeric target"
             faults.add(kind, header.name, f"'{name}', {doubt}")
         else:
             columns[name] = column
@@ -288,7 +274,7 @@ def _paths_by_id(ids: pd.Series, folder: Path, faults: _Faults) -> pd.Series:
     if not folder.is_dir():
         raise InputError(f"The audio folder {folder} does not exist.")
     names = files_by_id(folder)
-    found = ids.map(lambda clip_id: names.get(clip_id, []))
+    found = ids.map(names)
     n_found = found.map(len)
     faults.find(f"An id has no audio file in {folder}", n_found == 0, "{:.0f}", ids)
     faults.find(f"An id has several audio files in {folder}", n_found > 1, "{}", found.map(", ".join))
@@ -318,8 +304,7 @@ def _lengths(paths: pd.Series) -> pd.Series:
     """Lengths of recordings in seconds; NaN for a missing path or a file that can't be opened."""
     lengths: dict[str, float] = {}
     for path in tqdm(paths.dropna().unique(), desc="read lengths", unit="recording", delay=2):
-        lengths[path] = np.nan  # the extraction reports the error
-        with collecting({}, path):
+        with collecting({}, path):  # the extraction reports the error
             lengths[path] = recording_seconds(Path(path))
     return paths.map(lengths).astype(float)
 

@@ -189,7 +189,7 @@ def work_through(
     done = set(record.loc[record["reason"] == "", list(SOURCE_COLUMNS)].itertuples(index=False, name=None))
     missing = [i for i in items if _cells(i) not in done or not all(map(Path.exists, outputs(i.id)))]
     n_kept, n_done = len(items) - len(missing), 0
-    part = _part_of(path)
+    part = beside(path, after=".part")
     _write_record(part, record)  # drops a line that a kill cut short
     if missing:
         cluster, folder = workers.scheduler, path.parent
@@ -224,14 +224,10 @@ def _cells(item: Item) -> tuple[str, ...]:
     return tuple("" if value is None else str(value) for value in item)
 
 
-def _part_of(path: Path) -> Path:
-    return beside(path, after=".part")
-
-
 def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read the last line of each clip from a record and its ``.part`` file, if they exist."""
     names, tables = [*SOURCE_COLUMNS, *columns, "reason"], []
-    for place in (path, _part_of(path)):
+    for place in (path, beside(path, after=".part")):
         if not place.exists():
             continue
         try:
@@ -280,7 +276,7 @@ def _as_finished(
 ) -> Iterator[dict[str, Any]]:
     """Yield the results of clips in any order. `pool` gives an executor and how many clips it takes at once.
 
-    When a worker is lost, the clips in work are tried again alone. One that then loses its worker fails.
+    When a worker is lost, its clips are tried again alone. One that then loses its worker fails.
     """
     waiting, suspects, running = deque(items), deque[Item](), dict[Future[Any], Item]()
     alone, n_finished, n_lost = False, 0, 0
@@ -300,11 +296,11 @@ def _as_finished(
             except lost as error:
                 if not alone:
                     if not suspects:
-                        tqdm.write("A worker was lost; the clips in work are tried again alone.", sys.stderr)
+                        tqdm.write("A worker was lost; the clips that ran are tried again alone.", sys.stderr)
                     suspects.append(item)
                     continue
                 how = ", ".join(re.findall("SIG[A-Z]+", str(error))) or type(error).__name__
-                reason = f"its worker process ended twice ({how}), the second time with no other clip in work"
+                reason = f"its worker process ended twice ({how}), the second time with no other clip running"
                 reason = f"{item.path}: {reason}. Perhaps memory ran out, or a decoder crashed."
                 yield {**item._asdict(), "reason": reason}
                 n_lost += 1
