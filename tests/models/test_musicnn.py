@@ -1,26 +1,69 @@
-"""The pretrained networks' architecture and their fast inference, with random weights."""
+"""The pretrained networks' outputs, fast inference and embeddings, with random weights."""
 
+import numpy as np
 import pytest
 import torch
 
-from music_emotion.models.musicnn import MusiCNN, Vgg
+from music_emotion.models.musicnn import MusiCNN, Vgg, embedding
+
+SHAPES = {MusiCNN: [(50,), (200,), (753,), (753,)], Vgg: [(50,), (256,), (640,), (640,)]}
 
 
-def bands_of(n: int, n_frames: int) -> torch.Tensor:
-    return 3 * torch.rand(n, n_frames, 96, generator=torch.Generator().manual_seed(1))
+def network_of(kind: type[MusiCNN] | type[Vgg]) -> MusiCNN | Vgg:
+    """Random weights and statistics: two thirds of the filters are negligible, half have a negative scale."""
+    torch.manual_seed(0)
+    network = kind()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.weight.data[::3] *= 1e-9
+            module.weight.data[1::3] = 0
+        elif hasattr(module, "running_var"):
+            module.weight.data.normal_()
+            module.bias.data.normal_()
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return network.eval()
 
 
-@pytest.mark.parametrize("n_frames", [1, 40, 187, 250])
-def test_musicnn_takes_any_length(n_frames):
-    outputs = MusiCNN().eval()(bands_of(2, n_frames))
-    assert [tuple(output.shape) for output in outputs] == [(2, 50), (2, 200), (2, 753), (2, 753)]
+def bands_of(*shape: int) -> torch.Tensor:
+    return 3 * torch.rand(*shape, 96, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("n_frames", [40, 187])
-def test_vgg_takes_at_most_a_window_and_pads_with_silence(n_frames):
-    network = Vgg().eval()
-    bands = bands_of(2, n_frames)
-    outputs = network(bands)
-    assert [tuple(output.shape) for output in outputs] == [(2, 50), (2, 256), (2, 640), (2, 640)]
-    silent = torch.cat([bands, torch.zeros(2, 187 - n_frames, 96)], dim=1)
-    torch.testing.assert_close(network(silent), outputs)
+@pytest.mark.parametrize(("kind", "n_frames"), [(MusiCNN, 1), (MusiCNN, 40), (MusiCNN, 250), (Vgg, 187)])
+@torch.inference_mode()
+def test_fast_and_plain_outputs_are_equal(kind, n_frames):
+    network, bands = network_of(kind), bands_of(2, n_frames)
+    outputs, plain = network(bands), network(bands, plain=True)
+    assert [tuple(output.shape) for output in outputs] == [(2, *shape) for shape in SHAPES[kind]]
+    assert all(output.std() > 0 for output in outputs)
+    torch.testing.assert_close(outputs, plain, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_vgg_pads_a_short_window_with_silence():
+    network, bands = network_of(Vgg), bands_of(1, 40)
+    silent = torch.cat([bands, torch.zeros(1, 147, 96)], dim=1)
+    torch.testing.assert_close(network(silent), network(bands))
+
+
+def test_a_front_end_in_training_sees_the_batch():
+    network, bands = network_of(MusiCNN).train(), bands_of(2, 40)
+    before = network.timbral[0][2].running_mean.clone()
+    network(bands)
+    assert not torch.equal(network.timbral[0][2].running_mean, before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_frames", "starts"),
+    [(MusiCNN, 100, [0]), (MusiCNN, 187, [0]), (MusiCNN, 187 + 900, range(0, 901, 100)), (Vgg, 286, [0])],
+)
+def test_an_embedding_averages_windows(kind, n_frames, starts):
+    network, bands = network_of(kind), bands_of(n_frames)
+    found = embedding(network.train(), bands.numpy(), 100)
+    with torch.inference_mode():
+        windows = [network(bands[None, start : start + 187], plain=True) for start in starts]
+    tags, penultimate, mean, top = (np.concatenate(parts) for parts in zip(*windows, strict=True))
+    spread = [penultimate.mean(axis=0), penultimate.std(axis=0)]
+    wanted = {"mean": mean.mean(axis=0), "max": top.mean(axis=0), "tags": tags.mean(axis=0)}
+    for name, values in (wanted | {"penultimate": np.concatenate(spread)}).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4)
