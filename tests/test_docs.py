@@ -25,7 +25,7 @@ PAGES = {
 }
 COMMAND = re.compile(
     r"music-emotion ((?:train|pretrain|extract|statistics|blend|submit|compare|report|study|show|predict"
-    r"|kaggle|demo|bench) [^`\n|#]*|report|demo)"
+    r"|kaggle|demo|bench|ear) [^`\n|#]*|report|demo|ear)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
 # Named in a sentence, in need of a cluster or of the demo, or run by the tests of Kaggle and of benchmarks.

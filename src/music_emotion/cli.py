@@ -32,6 +32,7 @@ COMMANDS = {
     "submit": ("commands.evaluation:submit", "Write a checked leaderboard submission and its card."),
     "compare": ("commands.evaluation:compare", "Compare two runs on the same clips, with intervals."),
     "report": ("commands.evaluation:report", "Write all runs and submissions to one page."),
+    "ear": ("commands.ear:ear", "Get the pretrained networks that embeddings come from."),
     "predict": ("commands.audio:predict", "Predict genre, valence, energy and danceability of audio files."),
     "show features": ("commands.show:features", "Draw mel and chroma of clips."),
     "show classes": ("commands.show:classes", "Draw how many clips each genre has."),

@@ -43,7 +43,14 @@ class MusiCNN(nn.Module):
     n_tags : int
     n_timbral, n_temporal, n_middle, n_dense : int
         Channels of each layer.
+
+    Attributes
+    ----------
+    tag_names : tuple of str
+        Names of the outputs, which `load_ear` sets.
     """
+
+    tag_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -136,7 +143,14 @@ class Vgg(nn.Module):
     Parameters
     ----------
     n_tags, n_channels : int
+
+    Attributes
+    ----------
+    tag_names : tuple of str
+        Names of the outputs, which `load_ear` sets.
     """
+
+    tag_names: tuple[str, ...] = ()
 
     def __init__(self, n_tags: int = 50, n_channels: int = 128):
         super().__init__()

@@ -238,15 +238,35 @@ def read_card(path: Path) -> ModelCard:
     return _read_model(path, with_weights=False)[0]
 
 
-def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[str, torch.Tensor]]:
-    regular_file(path, "The model file", "Train it first, or correct the path.")
+def read_weights(
+    path: Path, remedy: str, with_weights: bool = True
+) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Read metadata and weights of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        What to do when there is no such file.
+    with_weights : bool, default True
+        Whether to read more than the metadata.
+
+    Raises
+    ------
+    InputError
+        When the file is missing or damaged.
+    """
+    regular_file(path, "The model file", remedy)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             names = file.keys() if with_weights else ()
-            weights = {name: file.get_tensor(name) for name in names}
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({shortened(str(error), 200)}).") from None
+
+
+def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    metadata, weights = read_weights(path, "Train it first, or correct the path.", with_weights)
     if _METADATA_KEY not in metadata:
         raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
     try:
