@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from command_line import call
 
 from music_emotion import cli
 from music_emotion.commands import experiment_of
-from music_emotion.files import read_json
+from music_emotion.files import read_json, read_predictions
+from music_emotion.plots import read_confusion
 
 TOML = """
 name = "{name}"
@@ -24,7 +26,10 @@ model.widths = [8, 16]
 train.epochs = 2
 train.batch_size = 8
 folds.n = 3
+data.genres = {{ Blues = "NA", Folk = "1", Psych-Rock = "Cash $$ 歌", Soundtrack = false }}
 """
+TARGETS, CLASSES = ["NA", "energy", 'worth $_$, "b"'], ["1", "Cash $$ 歌", "NA"]
+HEADER = 'Id,NA,energy,"worth $_$, ""b"""'
 TRUNK = "runs/genre/seed0/fold0/model.safetensors"
 RUNS = {
     "genre": "pretrain.py genre.toml --train.select best-score --train.valid-every 1",
@@ -44,13 +49,17 @@ RUNS = {
 def made(competition, tmp_path_factory):
     """A folder with every run of `RUNS`, and what each command printed."""
     folder = tmp_path_factory.mktemp("made")
-    (folder / "data").symlink_to(competition)
-    said = {}
+    shutil.copytree(competition, folder / "data", copy_function=os.symlink)
+    labels, said = folder / "data/multitask_dataset/train_labels.txt", {}
+    rows = labels.read_text().splitlines()[1:]
+    labels.unlink()
+    labels.write_text("\n".join([HEADER, *rows]))
     with contextlib.chdir(folder):
         for name, task in (("small", "emotion"), ("genre", "genre")):
             Path(f"{name}.toml").write_text(TOML.format(name=name, task=task))
         for name, command in RUNS.items():
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 assert call(*command.split()) == 0, name
             said[name] = printed.getvalue()
     return folder, said
@@ -95,6 +104,21 @@ def test_trainings_are_scored_by_seed_target_and_estimator(said):
     assert Path("runs/small/oof.png").exists()
 
 
+def test_names_are_text_in_every_table_picture_and_page(said, run_script):
+    assert {name: text for name, text in said.items() if "warning" in text} == {}
+    for command in (
+        "compare.py runs/small runs/seeds",
+        "show.py confusion runs/folds",
+        "report.py --out a.md",
+    ):
+        status, _, errors = run_script(*command.split())
+        assert (status, "warning" in errors) == (0, False), errors
+    assert read_predictions(Path("runs/folds/oof.csv")).columns.tolist() == CLASSES
+    assert read_confusion(Path("runs/folds/confusion.csv")).columns.tolist() == CLASSES
+    assert list(scores("small")["pooled"]) == [*TARGETS, "mean"]
+    assert Path("pictures/confusion-folds.png").exists()
+
+
 @pytest.mark.usefixtures("said")
 def test_one_fold_alone_is_not_trained_again_with_the_others(run_script):
     (model,) = Path("runs/alone").glob("seed0/*/model.safetensors")
@@ -112,7 +136,9 @@ def test_one_fold_alone_is_not_trained_again_with_the_others(run_script):
 def test_blends_choose_members_and_keep_the_order_of_ranks(said):
     assert "nested out-of-fold" in said["both"]
     weights = read_json(Path("runs/chosen/blend.json"))["weights"]
-    for target, ranked in pd.read_csv("runs/chosen/members.csv", index_col="run").groupby("target"):
+    for target, ranked in pd.read_csv(
+        "runs/chosen/members.csv", index_col="run", keep_default_na=False
+    ).groupby("target"):
         assert sorted(ranked.index) == ["seeds", "small"]
         best = set(ranked.index[: ranked["score"].to_numpy().argmax() + 1])
         assert {name for name, of_target in weights.items() if of_target[target] > 0} == best
@@ -124,7 +150,7 @@ def test_blends_choose_members_and_keep_the_order_of_ranks(said):
 
 @pytest.mark.parametrize(
     ("name", "targets"),
-    [("both", ["valence", "energy", "danceability"]), ("energy", ["energy"]), ("ridge", None)],
+    [("both", TARGETS), ("energy", ["energy"]), ("ridge", None)],
 )
 @pytest.mark.usefixtures("said")
 def test_a_submission_has_the_form_of_the_editions_and_a_card(run_script, name, targets):
@@ -143,12 +169,12 @@ def test_a_submission_has_the_form_of_the_editions_and_a_card(run_script, name, 
 def test_a_sample_decides_the_submissions_form(run_script):
     ids = [1003, 1001, 1000, 1002, 1007, 1006, 1005, 1004]
     rows = "".join(f"{n},0,0,0\n" for n in ids)
-    Path("sample.csv").write_text(f"Id,energy,valence,danceability\n{rows}")
+    Path("sample.csv").write_text(f"{HEADER.replace('NA,energy', 'energy,NA')}\n{rows}")
     flags = ["--sample", "sample.csv", "--name", "form", "--day", "2026-01-02"]
     assert run_script("submit.py", "runs/small", *flags)[0] == 0
     written = table("submissions/form-2026-01-02.csv")
     assert written.index.tolist() == ids
-    assert written.columns.tolist() == ["energy", "valence", "danceability"]
+    assert written.columns.tolist() == ["energy", "NA", TARGETS[2]]
     assert ((written - table("runs/small/test.csv").loc[ids, written.columns]).abs() < 1e-5).all(axis=None)
 
 

@@ -1,5 +1,6 @@
 """All settings of an experiment: meaning, types, defaults, and checks for contradictions."""
 
+import json
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -513,10 +514,8 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _check_input(self) -> Self:
         data, model, whole = self.data, self.model, self.excerpt.frames is None
-        if re.search(r"(?<!\\)(\\\\)*\\ud[89a-f]", repr(self)):  # as Python escapes such bytes
-            raise ValueError(
-                "a setting is not UTF-8, so model files can't keep it. Rename the folder or file."
-            )
+        if re.search("[\ud800-\udfff]", json.dumps(self.model_dump(), ensure_ascii=False)):
+            raise ValueError("a setting is not UTF-8, which model files need. Rename the folder or file.")
         scaled = (n for n in ("frequency_masks", "time_masks", "equaliser") if getattr(self.augment, n))
         if not data.normalise and (name := next(scaled, None)):
             raise ValueError(

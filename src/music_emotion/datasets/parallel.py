@@ -276,7 +276,7 @@ def _as_finished(
 ) -> Iterator[dict[str, Any]]:
     """Yield the results of clips in any order. `pool` gives an executor and how many clips it takes at once.
 
-    When a worker is lost, its clips are tried again alone. One that then loses its worker fails.
+    When a worker is lost, the clips in progress are tried again alone. One that loses it again fails.
     """
     waiting, suspects, running = deque(items), deque[Item](), dict[Future[Any], Item]()
     alone, n_finished, n_lost = False, 0, 0
