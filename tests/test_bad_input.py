@@ -23,6 +23,11 @@ def pretrain(damage: Damage) -> Case:
     return damage, ("pretrain.py", "small.toml", "--task", "genre")
 
 
+def embedded(text: str | None) -> Case:
+    damage = nothing if text is None else write("ear.csv", text)
+    return train(damage, "--classical.kind", "ridge", "--data.embeddings", "ear.csv")
+
+
 def extract(damage: Damage = nothing, table: str = "c.csv") -> Case:
     return damage, ("extract.py", table, "--out", "x")
 
@@ -56,6 +61,10 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
         remove(*(f"{SET}/train/{number}.fused.full.npy" for number in range(1000, 1007)))
     ),
     "files-without-labels": train(lines(LABELS, lambda old: old[:-7])),
+    "embeddings-missing": embedded(None),
+    "embeddings-of-other-clips": embedded("id,0\n" + "".join(f"{n},1\n" for n in range(1007, 1100))),
+    "embeddings-not-numbers": embedded("id,0\n" + "".join(f"{n},a\n" for n in range(1000, 1100))),
+    "embeddings-without-ids": embedded("a,0\n1000,1\n"),
     "labels-missing": train(remove(LABELS)),
     "labels-empty": train(write(LABELS, "")),
     "labels-header-alone": train(lines(LABELS, lambda old: old[:1])),

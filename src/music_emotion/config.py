@@ -95,8 +95,12 @@ class DataSection(Section):
     statistics : str or None
         CSV of `music-emotion statistics`, read in place of the arrays; "{split}" in it stands for
         train and test.
+    embeddings : tuple of str
+        CSVs of `music-emotion embed`, or others with a column `id`, whose rows are read beside the
+        statistics of a clip; "{split}" stands for train and test. Columns "family:number" are of that
+        family; other columns of a table are one family.
     columns : tuple of str
-        Columns of that CSV to use, as patterns such as "mfcc*_mean_db"; if empty, all.
+        Columns of these CSVs to use, as patterns such as "mfcc*_mean_db" or "msd-mean:*"; if empty, all.
     windows : str or None
         Folder of `X.npy` and `labels.npy`, read in place of arrays and statistics; "{split}" in it
         stands for train, val and test.
@@ -114,14 +118,15 @@ class DataSection(Section):
     target_range: tuple[float, float] = (0.0, 1.0)
     genres: dict[str, Place] = _COURSE_GENRES
     statistics: Place = None
+    embeddings: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     windows: Place = None
     allow_bad_share: Share = 0.0
 
     @property
     def of_layout(self) -> bool:
-        """Whether the data are arrays in the competition's layout."""
-        return self.windows is None and self.statistics is None
+        """Whether the data are arrays in the competition's layout, and nothing else."""
+        return self.windows is None and self.statistics is None and not self.embeddings
 
 
 class ExcerptSection(Section):
@@ -525,6 +530,11 @@ class Experiment(Section):
             raise ValueError(
                 f"data.statistics is one vector per clip, which model.kind '{model.kind}' can't read. "
                 f"Give 'mlp' with excerpt.frames 1, or a classical.kind."
+            )
+        if data.embeddings and (data.windows or not (data.statistics or self.is_classical)):
+            raise ValueError(
+                "data.embeddings stand beside statistics of whole clips. Give a classical.kind, or name the "
+                "table as data.statistics, and no data.windows."
             )
         if data.windows is not None and self.task != "genre":
             raise ValueError("data.windows holds genres in labels.npy. Give the task 'genre'.")

@@ -14,8 +14,9 @@ from music_emotion.datasets.clip_set import (
     load_test_set,
     load_unlabelled,
     load_windows,
-    read_statistics,
+    read_tables,
 )
+from music_emotion.datasets.statistics_table import Statistics, families_of
 from music_emotion.files import InputError
 
 
@@ -150,7 +151,7 @@ def test_statistics_are_clips_of_one_frame_that_follow_their_ids_and_labels(comp
         assert clips.store.frames_of(clip_id).tolist() == [[clip_id, clip_id + 0.5]]
         expected = {1: "Folk", 2: "Rock", 0: "Blues"}[clip_id % 4]
         assert clips.outputs[values.argmax()] == expected
-    assert list(read_statistics(table)) == ["mfcc0_mean_db", "mfcc1_mean_db", "centroid_hz"]
+    assert list(read_tables({"": table})) == ["mfcc0_mean_db", "mfcc1_mean_db", "centroid_hz"]
     # another split has another table or none
     assert len(load_test_set(data, "genre", clips)) == 0
     frame = pd.read_csv(table).iloc[:12].assign(id=np.arange(5001, 5013))
@@ -172,7 +173,7 @@ def test_clips_that_failed_are_left_out_as_far_as_allowed(competition, table):
 def test_damaged_statistics_get_a_sentence(tmp_path):
     path = tmp_path / "statistics.csv"
     with pytest.raises(InputError, match=r"does not exist\. Make it with music-emotion statistics"):
-        read_statistics(path)
+        read_tables({"": path})
     for content, sentence in {
         b"\xff\xfe\x00": "is not a table of statistics",
         b"id,a,b\n1,0,5,0,7\n2,0,6,0,8\n": "is not a table of statistics: Length of header",
@@ -183,7 +184,47 @@ def test_damaged_statistics_get_a_sentence(tmp_path):
     }.items():
         path.write_bytes(content)
         with pytest.raises(InputError, match=sentence):
-            read_statistics(path, ("mfcc*",))
+            read_tables({"": path}, ("mfcc*",))
+
+
+def test_embeddings_stand_beside_arrays_or_statistics_of_their_ids(tmp_path, data, capsys):
+    write_emotion(tmp_path, [1, 2, 3], [1, 2, 3])
+    write_emotion(tmp_path, [2, 9], [], "test")
+    texts = {
+        "ear-train": "id,path,msd:0,msd:1,reason\n3,c,.3,30,\n2,b,,,broken\n7,x,.7,70,\n1,a,.1,10,\n",
+        "ear-test": "id,msd:1,msd:0\n9,90,.9\n2,20,.2\n",
+        "mine": "id,0,1\n1,-1,100\n2,-2,200\n3,-3,300\n9,-9,900\n",
+        "s-train": "id,x,msd:0\n3,33,1\n1,11,2\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    ear, mine, s = (str(tmp_path / f"{name}.csv") for name in ("ear-{split}", "mine", "s-{split}"))
+    with pytest.raises(InputError, match=r"ear-train.csv: 1 of 3 clips have no row \(2\).*share 0.334"):
+        load_clip_set(data(embeddings=(ear, mine)), "emotion", "train")
+    section = data(embeddings=(ear, mine), columns=("msd*", "table2:1"), allow_bad_share=0.4)
+    clips, statistics = load_clip_set(section, "emotion", "train"), Statistics(section, "emotion")
+    assert "left out" in capsys.readouterr().out
+    known = statistics.of(clips.select(np.array([1, 0])))
+    assert known.index.tolist() == [3, 1]
+    families = families_of(known)
+    assert families[-3:] == ("msd", "msd", "table2")
+    assert len(set(families)) == 24
+    np.testing.assert_allclose(known.iloc[:, -3:], [[0.3, 30, 300], [0.1, 10, 100]])
+    # in the test split, columns follow the order of training
+    tested = statistics.of(load_test_set(section, "emotion", clips))
+    np.testing.assert_allclose(tested.iloc[:, -3:], [[0.2, 20, 200], [0.9, 90, 900]])
+    (tmp_path / "ear-test.csv").write_text("id,msd:0\n9,1\n2,1\n")
+    with pytest.raises(
+        InputError, match=r"ear-test.csv.*: 1 columns of the training split are missing \(msd:1\)"
+    ):
+        statistics.of(load_test_set(section, "emotion", clips))
+    # one vector for a network
+    section = data(statistics=s, embeddings=(mine,), allow_bad_share=0.4)
+    clips = load_clip_set(section, "emotion", "train")
+    assert (clips.ids.tolist(), clips.store.frames_of(3).tolist()) == ([1, 3], [[33, 1, -3, 300]])
+    assert families_of(Statistics(section, "emotion").of(clips)) == ("", "msd", "table1", "table1")
+    with pytest.raises(InputError, match=r"s-train.csv, .*ear-train.csv have the same columns: msd:0\. Name"):
+        read_tables({"": tmp_path / "s-train.csv", "table1": tmp_path / "ear-train.csv"})
 
 
 CLASSES = ("blues", "classical", "hiphop", "rock")

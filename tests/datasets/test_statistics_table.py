@@ -86,11 +86,11 @@ def test_families_of_arrays_are_in_columns_of_their_names(folder, clip_set):
     assert list(dict.fromkeys(families)) == list(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(table.loc[11, families == name], values)
-        assert table.columns[families == name].tolist() == [f"{name}.{n}" for n in range(len(values))]
+        assert table.columns[families == name].tolist() == [f"{name}:{n}" for n in range(len(values))]
     assert not np.array_equal(table.loc[11], table.loc[13])
 
 
 def test_columns_of_foreign_tables_are_one_family():
     assert families_of(pd.DataFrame(columns=[0, 1, 2])) == ("", "", "")
     assert families_of(pd.DataFrame(columns=["mfcc0_mean_db", "F0.rise", "x"])) == ("", "", "")
-    assert families_of(pd.DataFrame(columns=["peaks.31", "attack.2"])) == ("peaks", "attack")
+    assert families_of(pd.DataFrame(columns=["peaks:31", "a:b:2"])) == ("peaks", "a:b")

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
@@ -35,12 +35,16 @@ class ClipSet:
         Names of the targets, or of the classes in alphabetical order.
     values : np.ndarray [shape=(n, n_outputs)], float32
         Target values or one-hot classes; NaN where labels are unknown.
+    table : pd.DataFrame or None
+        Named values of these clips, and possibly of others, indexed by `Id`: `data.statistics` and
+        `data.embeddings`.
     """
 
     ids: np.ndarray
     store: Store
     outputs: tuple[str, ...]
     values: np.ndarray
+    table: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,12 +96,10 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         return load_windows(data, split, outputs)
     is_table = data.statistics is not None
     folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
-    if is_table:
-        table = read_statistics(statistics_file(data, split), data.columns)
-        known = table.index
-    else:
-        files = split_files(folder, split)
-        known = pd.Index(files.arrays)
+    files = None if is_table else split_files(folder, split)
+    tables, arrays = tables_of(data, split), None if files is None else pd.Index(files.arrays)
+    table = read_tables(tables, data.columns, arrays, data.allow_bad_share)
+    known = table.index
     label_file, labels = folder / f"{split}_labels.txt", None
     if label_file.exists():
         is_genre, targets = task == "genre", outputs or data.targets
@@ -106,15 +108,18 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
         labels = _one_hot(raw, data, outputs, label_file) if isinstance(raw, pd.Series) else raw
     elif split == "train":
         raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
-    if is_table:
-        store = Store.in_memory(table.to_numpy(np.float32), np.ones(len(table), int), known, is_fused=False)
-    else:
+    if files is not None:
         store = open_store(files, Path(data.stores), data.allow_bad_share)
+    else:
+        store = Store.in_memory(table.to_numpy(), np.ones(len(known), int), known, is_fused=False)
     if labels is None:
-        return ClipSet.unlabelled(store, outputs)
-    _check_names(label_file, map(str, labels), ("Id", "truth" if task == "genre" else "mean"))
-    labels = labels[labels.index.isin(store.index.index)].sort_index()
-    return ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), labels.to_numpy(np.float32))
+        clips = ClipSet.unlabelled(store, outputs)
+    else:
+        _check_names(label_file, map(str, labels), ("Id", "truth" if task == "genre" else "mean"))
+        labels = labels[labels.index.isin(store.index.index)].sort_index()
+        values = labels.to_numpy(np.float32)
+        clips = ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), values)
+    return replace(clips.select(np.isin(clips.ids, known)), table=table if tables else None)
 
 
 def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
@@ -138,7 +143,7 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
         As `load_clip_set`.
     """
     if data.statistics is not None:
-        has_test = "{split}" in data.statistics and statistics_file(data, "test").exists()
+        has_test = "{split}" in data.statistics and tables_of(data, "test")[""].exists()
     else:
         has_test = has_split(find_set(Path(data.root), task, data.rate), "test")
     if has_test:
@@ -243,54 +248,87 @@ def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share:
         print(f"left out: {sentence}.")
 
 
-def statistics_file(data: DataSection, split: Split) -> Path:
-    """Path of the table of statistics of a split."""
-    return Path((data.statistics or "").replace("{split}", split))
+def tables_of(data: DataSection, split: Split) -> dict[str, Path]:
+    """Tables of a split, by the family of their columns without a colon."""
+    named = {"": data.statistics} if data.statistics is not None else {}
+    named |= {f"table{number}": table for number, table in enumerate(data.embeddings, start=1)}
+    return {family: Path(table.replace("{split}", split)) for family, table in named.items()}
 
 
-def read_statistics(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Read a table of statistics. Clips whose extraction failed are left out.
+def read_tables(
+    tables: Mapping[str, Path],
+    columns: tuple[str, ...] = (),
+    ids: pd.Index | None = None,
+    allow_bad_share: float = 0.0,
+) -> pd.DataFrame:
+    """Read tables of statistics and embeddings, and join them by id. Clips that failed are left out.
 
     Parameters
     ----------
-    path : Path
-        Table written by `music-emotion statistics`.
+    tables : mapping of str to Path
+        Tables of `music-emotion statistics` and `embed`, or others with a column `id`. The key is the family
+        of columns whose names have none before a colon. In the joined table, it stands before their names.
     columns : tuple of str
         Columns to keep, as glob patterns like ``mfcc*``; all when empty.
+    ids : pd.Index, optional
+        Ids of the clips; by default those of the first table. Rows of other clips are ignored.
+    allow_bad_share : float
+        Largest accepted share, 0 to 1, of clips without a row in one of the tables. They are left out.
 
     Returns
     -------
-    pd.DataFrame
+    pd.DataFrame, float32
         One column per statistic, indexed by `Id`.
 
     Raises
     ------
     InputError
-        When the file is missing or not a table of statistics, a pattern matches no column, or values are not
-        finite.
+        When a file is missing or not such a table, two tables have the same column, too many clips have no
+        row, a pattern matches no column, or values are not finite.
     """
-    remedy = "Make it with music-emotion statistics."
+    parts = [] if ids is None else [pd.DataFrame(index=ids)]
+    for family, path in tables.items():
+        part = _read_table(path)
+        if family:
+            part.columns = [name if ":" in name else f"{family}:{name}" for name in part.columns.map(str)]
+        parts.append(part)
+        missing, n = parts[0].index.difference(part.index), len(parts[0])
+        sentence = f"{path}: {len(missing)} of {n} clips have no row ({first_five(missing)})"
+        if too_many(len(missing), n, allow_bad_share):
+            raise InputError(f"{sentence}. Complete the table, or {leave_out(len(missing), n)}.")
+        if len(missing):
+            print(f"left out: {sentence}.")
+    whole, named = pd.concat(parts, axis=1, join="inner"), first_five(tables.values())
+    if whole.columns.has_duplicates:
+        twice = first_five(whole.columns[whole.columns.duplicated()])
+        raise InputError(f"{named} have the same columns: {twice}. Name the families differently.")
+    idle = [pattern for pattern in columns if not fitting(whole.columns, pattern)]
+    if idle:
+        raise InputError(f"{named} has no columns like {first_five(idle)}. Correct data.columns.")
+    chosen = {name for pattern in columns or ["*"] for name in fitting(whole.columns, pattern)}
+    kept = whole[[name for name in whole if name in chosen]]
+    numbers = kept.apply(pd.to_numeric, errors="coerce").astype(np.float32)
+    bad = numbers.columns[~np.isfinite(numbers.to_numpy()).all(axis=0)]
+    if len(bad):
+        problem = f"{named}: values that are not finite numbers in {first_five(bad)}."
+        raise InputError(f"{problem} Make the table again, or choose other columns with data.columns.")
+    return numbers
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    remedy = "Make it with music-emotion statistics or embed."
+    regular_file(path, "The table", remedy)
     try:
         # with rows longer than the header, pandas would take the first cells for an index and shift the rest
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = pd.read_csv(regular_file(path, "The table", remedy), index_col=False)
+            table = pd.read_csv(path, index_col=False)
     except (ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"{path} is not a table of statistics: {error}.") from None
     if "id" not in table or table["id"].duplicated().any():
         raise InputError(f"{path} has no column 'id' with one row for each clip. {remedy}")
     if "reason" in table:
         table = table[table["reason"].isna()]
-    table = table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
-    idle = [pattern for pattern in columns if not fitting(table.columns, pattern)]
-    if idle:
-        raise InputError(f"{path} has no columns like {first_five(idle)}. Correct data.columns.")
-    chosen = {name for pattern in columns or ["*"] for name in fitting(table.columns, pattern)}
-    numbers = table[[name for name in table if name in chosen]].apply(pd.to_numeric, errors="coerce")
-    bad = numbers.columns[~np.isfinite(numbers.to_numpy(float)).all(axis=0)]
-    if len(bad):
-        problem = f"{path}: values that are not finite numbers in {first_five(bad)}."
-        raise InputError(f"{problem} Make the table again, or choose other columns with data.columns.")
-    return numbers
+    return table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
 
 
 def load_windows(

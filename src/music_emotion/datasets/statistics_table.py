@@ -14,11 +14,11 @@ from music_emotion.audio.families import statistic_families
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.audio.statistics import fused_statistics
 from music_emotion.config import N_MELS, DataSection, Task
-from music_emotion.datasets.clip_set import ClipSet, read_statistics, statistics_file
+from music_emotion.datasets.clip_set import ClipSet, tables_of
 from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.store import Store
-from music_emotion.files import InputError
+from music_emotion.files import InputError, first_five
 
 _N_BANDS = 16
 _NOTES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
@@ -46,9 +46,8 @@ def array_statistics(store: Store, ids: np.ndarray, settings: FeatureSettings) -
 
 
 def families_of(table: pd.DataFrame) -> tuple[str, ...]:
-    """Family of each column ``family.number``. Other columns belong to the family ""."""
-    names = [str(column).rpartition(".") for column in table.columns]
-    return tuple(family if number.isdigit() else "" for family, _, number in names)
+    """Family of each column ``family:number``. Other columns belong to the family ""."""
+    return tuple(str(column).rpartition(":")[0] for column in table.columns)
 
 
 def _table(store: Store, ids: np.ndarray, describe: Callable[[np.ndarray], dict[str, float]]) -> pd.DataFrame:
@@ -71,6 +70,7 @@ class Statistics:
     def __init__(self, data: DataSection, task: Task):
         self.data, self.task = data, task
         self._tables: dict[Store, pd.DataFrame] = {}
+        self._columns: pd.Index | None = None
 
     def of(self, clips: ClipSet) -> pd.DataFrame:
         """Statistics of clips.
@@ -83,17 +83,31 @@ class Statistics:
         -------
         pd.DataFrame [shape=(n, n_statistics)]
             In the order of the clips, indexed by `Id`. For arrays, the families of `statistic_families` in
-            columns ``family.number``. Tables of statistics and single-vector windows are used unchanged.
+            columns ``family:number``. Tables of statistics and single-vector windows are used unchanged, and
+            the columns of embeddings follow.
 
         Raises
         ------
         InputError
-            When the clips are windows of several frames.
+            When the clips are windows of several frames, or their table lacks columns of the first clips.
         """
-        store = clips.store
+        store, own = clips.store, clips.table
+        if own is not None and not store.is_fused:
+            return self._in_order(own).loc[clips.ids]
         if store not in self._tables:
             self._tables[store] = self._of_arrays(store) if store.is_fused else self._of_vectors(store)
-        return self._tables[store].loc[clips.ids]
+        parts = [self._tables[store], *([] if own is None else [self._in_order(own)])]
+        return pd.concat([part.loc[clips.ids] for part in parts], axis=1)
+
+    def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Select the columns of the first table, which a table of another split may have in another order."""
+        self._columns = table.columns if self._columns is None else self._columns
+        if len(lost := self._columns.difference(table.columns)):
+            tables = first_five(tables_of(self.data, "test").values())
+            raise InputError(
+                f"{tables}: {len(lost)} columns of the training split are missing ({first_five(lost)})."
+            )
+        return table[self._columns]
 
     def _of_arrays(self, store: Store) -> pd.DataFrame:
         settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
@@ -101,7 +115,7 @@ class Statistics:
 
         def describe(fused: np.ndarray) -> dict[str, float]:
             families = statistic_families(fused, frame_seconds).items()
-            return {f"{name}.{n}": value for name, values in families for n, value in enumerate(values)}
+            return {f"{name}:{n}": value for name, values in families for n, value in enumerate(values)}
 
         return _table(store, store.index.index.to_numpy(), describe)
 
@@ -129,8 +143,7 @@ def plain_statistics(clips: ClipSet, data: DataSection, task: Task) -> pd.DataFr
         Column names are words, for example "mean level of 400 to 640 Hz".
     """
     if not clips.store.is_fused:
-        named = read_statistics(statistics_file(data, "train"), data.columns)
-        return Statistics(data, task).of(clips).set_axis(named.columns, axis=1)
+        return Statistics(data, task).of(clips)
     sample_rate_hz = read_settings(find_set(Path(data.root), task, data.rate)).sample_rate_hz
     # between two edges lie the centres of eight mel bands
     edges = librosa.mel_frequencies(N_MELS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[:: N_MELS // _N_BANDS]

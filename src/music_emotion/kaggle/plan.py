@@ -123,6 +123,7 @@ def _check_trainable(plan: Plan) -> None:
             "pseudo.teachers": experiment.pseudo.teachers,
             "data.windows": experiment.data.windows,
             "data.statistics": experiment.data.statistics,
+            "data.embeddings": experiment.data.embeddings,
             "folds.split 'holdout'": experiment.has_repeats,
         }
         if cause := next((key for key, is_set in causes.items() if is_set), None):
