@@ -235,7 +235,6 @@ def test_a_picture_that_can_not_be_drawn_costs_no_numbers_and_is_not_tried_again
     ("arguments", "sentence"),
     [
         (EMOTION, "There is nothing to predict. Name audio files, or folders of audio."),
-        (["one"], "No model is given. Name model.safetensors of runs with --emotion, --genre or both."),
         (["one", "--emotion", GENRE[1]], "is a model of the task genre. Give it as --genre."),
         (["one", "--emotion", "beat.safetensors"], "with data.rate 'beat', which can't be made of audio"),
         (["one", "--genre", "table.safetensors"], "trained with data.statistics 'means-{split}.csv', which"),

@@ -106,11 +106,7 @@ def test_trainings_are_scored_by_seed_target_and_estimator(said):
 
 def test_names_are_text_in_every_table_picture_and_page(said, run_script):
     assert {name: text for name, text in said.items() if "warning" in text} == {}
-    for command in (
-        "compare.py runs/small runs/seeds",
-        "show.py confusion runs/folds",
-        "report.py --out a.md",
-    ):
+    for command in ("compare.py runs/small runs/seeds", "show.py confusion runs/folds", "report.py --out p"):
         status, _, errors = run_script(*command.split())
         assert (status, "warning" in errors) == (0, False), errors
     assert read_predictions(Path("runs/folds/oof.csv")).columns.tolist() == CLASSES
@@ -136,9 +132,8 @@ def test_one_fold_alone_is_not_trained_again_with_the_others(run_script):
 def test_blends_choose_members_and_keep_the_order_of_ranks(said):
     assert "nested out-of-fold" in said["both"]
     weights = read_json(Path("runs/chosen/blend.json"))["weights"]
-    for target, ranked in pd.read_csv(
-        "runs/chosen/members.csv", index_col="run", keep_default_na=False
-    ).groupby("target"):
+    members = pd.read_csv("runs/chosen/members.csv", index_col="run", keep_default_na=False)
+    for target, ranked in members.groupby("target"):
         assert sorted(ranked.index) == ["seeds", "small"]
         best = set(ranked.index[: ranked["score"].to_numpy().argmax() + 1])
         assert {name for name, of_target in weights.items() if of_target[target] > 0} == best
