@@ -128,7 +128,7 @@ def file_name(text: str, suffix: str = "", longest: int = 240) -> str:
 
 
 def beside(path: Path, before: str = "", after: str = "") -> Path:
-    """Path of a file that helps to write another: the other's name with text around it.
+    """Path of a temporary file or a lock beside a file: its name with text around it.
 
     `file_name` shortens a long name, so that there is room.
     """

@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -129,12 +130,10 @@ def audio_below(folder: Path) -> list[str]:
 
 
 def _kind_of(entry: os.DirEntry[str]) -> str:
-    try:
-        if entry.is_dir():
-            return "folder"
-        return "file" if entry.is_file() else "neither file nor folder"
-    except OSError:  # a link to itself
-        return "neither file nor folder"
+    with suppress(OSError):  # a link to itself
+        if entry.is_file() or entry.is_dir():
+            return "file" if entry.is_file() else "folder"
+    return "neither file nor folder"
 
 
 def _id_of(name: str) -> int | None:

@@ -30,7 +30,7 @@ _MEANT = {
     **{"artist": "group", "album": "group", "group": "group", "clip": "id"},
     **{"file": "path", "filename": "path", "path": "path", "class": "label"},
 }
-_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # only beside starts
+_LENGTHS = {"duration": "end_seconds", "length": "end_seconds"}  # only in a table with start_seconds
 # Words in the names of columns that number or describe clips, and don't rate them.
 _NO_TARGETS = {
     *("#", "id", "ids", "uid", "index", "idx", "unnamed", "no", "nr", "num", "number", "row", "count"),
@@ -241,7 +241,7 @@ def _paths(
     same_text = cache(lambda place: {_nfc(path.name): path.name for path in Path(place).glob("*")})
 
     def respelled(path: str) -> str:
-        """The path whose names on disk are the same text in another Unicode form, as macOS writes them."""
+        """The path as it is spelled on disk, where macOS writes accents in another Unicode form."""
         place, name = os.path.split(path)
         if os.path.exists(path) or not name:
             return path

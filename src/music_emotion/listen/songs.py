@@ -146,7 +146,7 @@ def _real(path: Path) -> Path:
 
 
 def _readable(path: Path) -> str:
-    """A path as text that can be printed and stored: bytes that are not UTF-8 become such as `\\xe9`."""
+    """A path as text that can be printed and stored: bytes that are not UTF-8 are escaped, as in `\\xe9`."""
     return printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
