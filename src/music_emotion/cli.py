@@ -56,6 +56,7 @@ def main(*command: str) -> None:
     The exit status is 0 on success, 1 for wrong flags and 130 for Ctrl-C. It is 2 for an `InputError` or a
     full or read-only disk, which are printed as sentences. Printing never ends a command.
     """
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files, and a user's choice may not be installed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # notebooks have another kind
             stream.reconfigure(errors="backslashreplace")

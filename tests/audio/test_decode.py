@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -214,6 +215,25 @@ def test_damage_never_gives_more_than_a_sentence(tmp_path, ending):
             refusals.append(str(error))
     assert len(refusals) > 20
     assert all(path.name in refusal for refusal in refusals)
+
+
+def test_channels_that_cancel_out_in_a_part_are_read_as_one(tmp_path):
+    left = noise(4)
+    signs = np.repeat([1, -1], len(left) // 2)
+    path = written(tmp_path / "a.wav", np.stack([left, left * signs], axis=1))
+    np.testing.assert_allclose(read_waveform(path), left, atol=1e-4)
+    path = written(tmp_path / "b.wav", np.stack([left, left[::-1]], axis=1))
+    np.testing.assert_allclose(read_waveform(path), (left + left[::-1]) / 2, atol=1e-4)
+
+
+@pytest.mark.needs("ffmpeg")
+@pytest.mark.parametrize("codec", ["libopus", "libvorbis"])
+def test_a_webm_of_the_ffmpeg_program_is_whole(tmp_path, codec):
+    """Its time stamps begin below 0, and some of its packets have no duration."""
+    wav = written(tmp_path / "a.wav", noise(12, 48000), 48000)
+    path = tmp_path / "a.webm"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", wav, "-c:a", codec, path], check=True)
+    assert [len(read_waveform(path)) / RATE_HZ, recording_seconds(path)] == pytest.approx([12, 12], abs=0.02)
 
 
 def test_a_file_takes_little_more_memory_than_its_waveform(tmp_path):

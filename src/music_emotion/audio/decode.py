@@ -31,6 +31,8 @@ _BLOCK_SECONDS = 30
 _MP3_LEAD_SECONDS = 0.2
 _LONGEST_OGG_PAGE = 65307  # bytes
 _CANCELLED = 0.01  # power of the mean of opposite channels, relative to their own power
+_MOST_CANCELLED = 0.1  # share of the power in steps where channels cancel out
+_STEP = 1024  # samples
 _SLACK_BYTES = 4096  # some encoders count one chunk too many; 0.02 s of CD audio
 _UNKNOWN_SIZE = 0x7FFF0000  # the header of a wav written to a pipe states about 2 or 4 GB
 
@@ -58,7 +60,7 @@ def read_waveform(
     -------
     np.ndarray [shape=(n_samples,)], float32
         The mean of the channels, nominally in -1 to 1. The first channel, if the channels cancel out: if
-        the mean has less than a hundredth of their power.
+        the mean has less than a hundredth of their power, over parts that hold a tenth of all power.
 
     Raises
     ------
@@ -131,9 +133,12 @@ def _decoded(
     Returns the waveform, and whether its channels cancel out.
     """
     rate_hz, n_decoded, n_written, reason = recording.sample_rate_hz, 0, 0, ""
-    power_of_mean = power = 0.0
+    power = cancelled = 0.0
     ratio = sample_rate_hz / rate_hz
-    waveform = np.zeros(math.ceil((stop - start) * ratio), np.float32)
+    # beyond the end of the recording, there may be as much as its length is uncertain by
+    further = round(recording.slack_seconds * rate_hz) if stop == recording.n_samples else 0
+    kept = stop - start + (further if recording.slack_seconds > TOLERANCE_SECONDS else 0)
+    waveform = np.zeros(math.ceil(kept * ratio), np.float32)
     resampler = soxr.ResampleStream(rate_hz, sample_rate_hz, 1) if ratio != 1 else None
 
     def write(block: np.ndarray, last: bool = False) -> int:
@@ -142,27 +147,28 @@ def _decoded(
         place[:] = resampled[: len(place)]
         return len(place)
 
-    # beyond the end of the recording, nothing should follow
-    further = rate_hz if stop == recording.n_samples else 0
     try:
-        for channels in recording.blocks(start, stop + further):
+        for channels in recording.blocks(start, stop + 2 * further):
             mono = channels.mean(axis=1) if channel is None else channels[:, channel]
-            power_of_mean += np.vdot(mono, mono)
-            power += np.vdot(channels, channels) / channels.shape[1]
-            n_written += write(mono[: max(stop - start - n_decoded, 0)])
+            if channels.shape[1] > 1 and channel is None:
+                steps = np.arange(0, len(mono), _STEP)
+                of_channels = np.add.reduceat((channels**2).mean(axis=1), steps)
+                cancelled += of_channels[np.add.reduceat(mono**2, steps) < _CANCELLED * of_channels].sum()
+                power += of_channels.sum()
+            n_written += write(mono[: max(kept - n_decoded, 0)])
             n_decoded += len(mono)
     except RefusedError as error:
         reason = f" ({error})"
     promised, decoded = (stop - start) / rate_hz, n_decoded / rate_hz
     is_short = n_decoded == 0 or promised - decoded > recording.slack_seconds
-    if is_short or decoded - promised > TOLERANCE_SECONDS:
+    if is_short or decoded - promised > recording.slack_seconds:
         fault = "is cut off or damaged" if is_short else "holds more than its header and packets state"
         raise InputError(
             f"{path}: the file {fault}: from {start / rate_hz:.2f} s on, it promises {promised:.2f} s, but "
             f"{'only ' * is_short}{decoded:.2f} s can be decoded{reason}."
         )
     write(np.empty(0, np.float32), last=True)
-    return waveform[: math.ceil(n_decoded * ratio)], power_of_mean < _CANCELLED * power
+    return waveform[: math.ceil(n_decoded * ratio)], cancelled > _MOST_CANCELLED * power
 
 
 def _fault_at_end(path: Path, recording: Recording) -> str:

@@ -3,6 +3,7 @@
 PyAV is imported where it is used, because the import is slow.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 TOLERANCE_SECONDS = 0.1  # mp3 and m4a headers and tables of spans round lengths
-_MOST_PADDING = 4  # packets at the ends of an mp3
+_MOST_PADDING = 4  # packets at the ends of an mp3 or Vorbis stream
 # FFmpeg seeks exactly in these formats (in webm, to a millisecond). Other formats are decoded from the start,
 # because seeking in wma and ac3 is up to 0.1 s off.
 _SEEKABLE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "aac")
@@ -95,7 +96,7 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
         codec, name = stream.codec.name, container.format.name
         is_mpeg, is_pcm = codec.startswith(("mp2", "mp3")), codec.startswith(("pcm", "adpcm"))
         n_packets = total = end = used = 0
-        last, is_timed, fault = -1, True, ""
+        last, is_timed, fault = -math.inf, True, ""
         try:
             with _refusals():
                 for packet in container.demux():
@@ -113,10 +114,15 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
                     end, is_timed = max(end, packet.pts + duration), is_timed and duration > 0
         except RefusedError as error:
             fault = f"no decoder can read it to its end ({error})."
-        # time stamps start anew where files are joined, so the durations count
-        seconds = float((total if is_timed else end - (stream.start_time or 0)) * stream.time_base)
         stated = _stated_seconds(container, stream, is_pcm)
-    slack = TOLERANCE_SECONDS + (_MOST_PADDING * seconds / n_packets if is_mpeg and n_packets else 0)
+        # time stamps start anew where files are joined; some durations are missing in webm with Vorbis
+        seconds, span = (
+            float(total * stream.time_base),
+            float((end - (stream.start_time or 0)) * stream.time_base),
+        )
+        seconds = span if not is_timed else max(seconds, min(span, stated or 0))
+        is_padded = is_mpeg or codec == "vorbis"
+    slack = TOLERANCE_SECONDS + (_MOST_PADDING * seconds / n_packets if is_padded and n_packets else 0)
     if used and not fault and (size / used - 1) * seconds > slack and _goes_on(path, used):
         fault = (
             f"its header states {seconds:.2f} s, but its size allows {seconds * size / used:.2f} s. Files "
