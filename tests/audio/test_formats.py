@@ -1,9 +1,7 @@
 """Every audio format with every fault: the whole sound at its pitch, or a sentence that says why not."""
 
 import io
-import os
 import re
-import shutil
 import struct
 import subprocess
 from functools import cache
@@ -290,7 +288,7 @@ def test_the_whole_sound_is_read_or_refused_with_the_reason(tmp_path, name, faul
     assert [len(span) / RATE_HZ, pitch(span, 0.05)] == pytest.approx([0.6, 900], rel=0.005)
 
 
-@pytest.mark.skipif(not shutil.which("ffmpeg") and os.environ.get("CI") != "true", reason="no ffmpeg")
+@pytest.mark.needs("ffmpeg")
 @pytest.mark.parametrize("name", FORMATS)
 def test_ffmpeg_decodes_the_same_length(tmp_path, name):
     odd = ("zero", "ones") if name in ("w64", "aiff") else ()  # which the program refuses
