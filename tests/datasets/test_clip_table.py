@@ -196,6 +196,8 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ("path,label,artist\none.wav,Rock,Bob\n", r"'artist', did you mean 'group'"),
         ("path,label,notes\none.wav,a,\n", r"'notes', most of its cells are not numbers"),
         ("path,id,Id\none.wav,1,2\n", r"A column is there twice: line 1 \(Id\)"),
+        ("path,1.5\none.wav,1\n", r"A target can't be called 'mean' or like a number: line 1 \('1\.5'\)"),
+        ("path,mean\none.wav,1\n", r"A target can't be called .*: line 1 \('mean'\)"),
         ("path,valence,\none.wav,0,5\n", r"A column has no name: line 1 \(column 3\)"),
         ("path,valence\none.wav,0,5\n", r"2 columns \(cells with commas need quotes\): line 2 \(3 cells\)"),
         ("path;x\none.wav;1,234", r"A target is not a number with a decimal point: line 2 \(x: '1,234'\)"),

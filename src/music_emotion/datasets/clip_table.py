@@ -208,6 +208,8 @@ def _read_table(path: Path, by_id: bool, targets: Sequence[str], faults: _Faults
     taken, others = target_columns(known), ", ".join([*ids, *left_out])
     for name in [name for name in targets if name not in taken]:
         faults.add("A target is not among the columns", header.name, f"'{name}'; {nearest(name, header)}")
+    for name in [name for name in taken if name == "mean" or numbers(pd.Series(name)).notna().all()]:
+        faults.add("A target can't be called 'mean' or like a number", header.name, f"'{name}'")
     inferred += [f"targets: {', '.join(taken)}"] * bool(taken)
     inferred += [f"left out: {others} (--targets names those to learn)"] * bool(others)
     return known, "".join(map("; {}".format, inferred))
