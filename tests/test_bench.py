@@ -16,12 +16,13 @@ import pandas as pd
 import pytest
 import soundfile
 
-from music_emotion.bench import coverage, extraction, memory, training
+from music_emotion.bench import coverage, ear, extraction, memory, training
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import InputError, write_predictions, write_table
+from music_emotion.models.musicnn import MusiCNN
 from music_emotion.runs import Cost, write_cost
 
 
@@ -45,6 +46,17 @@ def test_the_extraction_is_compared_and_timed(table, capsys, monkeypatch):
     last = re.fullmatch(r"beat_sync_ratio ([\d.]+) ([\d.]+) ([\d.]+) 2", printed.splitlines()[-1])
     median, least, most = (float(number) for number in last.groups())
     assert 1 < least <= median <= most
+
+
+def test_the_ear_is_compared_and_timed(table, capsys, monkeypatch):
+    monkeypatch.setattr(ear, "load_ear", lambda _: MusiCNN(n_timbral=6, n_temporal=3))
+    ear.ear(clips=table, files=1, rounds=2)
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"(decode|mel|plain|fast) +[\d.]+ ms per clip", printed)) == 4
+    apart = re.findall(r"(\w+): fast differs from plain by ([\d.e-]+) of", printed)
+    assert [name for name, _ in apart] == ["mean", "max", "penultimate", "tags"]
+    assert all(float(difference) < 1e-5 for _, difference in apart)
+    assert re.fullmatch(r"ear_ratio [\d.]+ [\d.]+ [\d.]+ 2", printed.splitlines()[-1])
 
 
 def test_a_difference_is_counted_and_named(table, capsys, monkeypatch):

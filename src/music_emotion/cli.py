@@ -43,6 +43,7 @@ COMMANDS = {
     "kaggle package": ("kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
     "kaggle push": ("kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),
     "bench extract": ("bench.extraction:extract", "Extraction beside librosa's calls."),
+    "bench ear": ("bench.ear:ear", "The pretrained ear beside plain PyTorch."),
     "bench devices": ("bench.training:devices", "Time per epoch on CPU and GPU."),
     "bench train": ("bench.training:train", "Time to reach another experiment's score."),
     "bench memory": ("bench.memory:memory", "Memory of training on a whole competition."),

@@ -100,15 +100,24 @@ def extract(audio: Path | None = None, *, clips: int = 20, rounds: int = 3, jobs
         Worker processes of the comparison; the timing uses one.
     """
     with TemporaryDirectory() as folder:
-        if audio is None:
-            write_demo(Path(folder), (clips, 1, 1, 1), seconds=30.0, seed=0)
-        table = read_clips(audio or Path(folder) / "emotion_train.csv")
-        paths = [Path(path) for path in table["path"].drop_duplicates()]
+        paths = audio_paths(audio, clips, Path(folder))
         features.compile_ahead(SETTINGS)
         report_equality(paths, jobs)
-        chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(clips, len(paths))).astype(int)]
         with threadpool_limits(1):
-            _report_speed(chosen, rounds)
+            _report_speed(evenly(paths, clips), rounds)
+
+
+def audio_paths(source: Path | None, n: int, folder: Path) -> list[Path]:
+    """Audio files of a folder or table; without one, n clips of 30 s, synthesised into another folder."""
+    if source is None:
+        write_demo(folder, (n, 1, 1, 1), seconds=30.0, seed=0)
+    table = read_clips(source or folder / "emotion_train.csv")
+    return [Path(path) for path in table["path"].drop_duplicates()]
+
+
+def evenly(paths: list[Path], n: int) -> list[Path]:
+    """At most n of the paths, evenly spaced."""
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(n, len(paths))).astype(int)]
 
 
 def _report_speed(paths: list[Path], rounds: int) -> None:
