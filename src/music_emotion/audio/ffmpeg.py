@@ -95,7 +95,7 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
             return None
         codec, name = stream.codec.name, container.format.name
         is_mpeg, is_pcm = codec.startswith(("mp2", "mp3")), codec.startswith(("pcm", "adpcm"))
-        n_packets = total = end = used = 0
+        n_packets = total = end = ends_at = used = 0
         last, is_timed, fault = -math.inf, True, ""
         try:
             with _refusals():
@@ -110,6 +110,10 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
                         duration -= 1 << 32
                     if packet.pts < last and name == "matroska,webm":  # the second may differ in kind
                         fault = "another recording is joined to it."
+                    gap = packet.pts - ends_at if n_packets else 0
+                    if codec == "vorbis" and abs(gap) < duration:  # stated too short where block sizes change
+                        total += gap
+                    ends_at = packet.pts + duration
                     n_packets, total, last = n_packets + 1, total + duration, packet.pts
                     end, is_timed = max(end, packet.pts + duration), is_timed and duration > 0
         except RefusedError as error:
