@@ -11,7 +11,7 @@ from torch.nn import functional
 
 WINDOW_FRAMES = 187  # 3 s, the length of the excerpts in training
 _EPSILON = 1e-3  # of batch norm, in TensorFlow
-_NEGLIGIBLE = 1e-5  # effect of a filter on an input of 1
+_NEGLIGIBLE = 1e-4  # effect of a filter on an input of 1
 _WINDOWS_AT_ONCE = 8  # the largest maps of a layer take 75 MB
 _VGG_POOLS = (((4, 1), 2), ((2, 2), 2), ((2, 2), 2), ((2, 2), 2), ((4, 4), 4))  # size and stride
 
