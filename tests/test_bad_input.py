@@ -124,6 +124,8 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "flag-misspelt": train(nothing, "--train.epoch", "1"),
     "choice-misspelt": train(nothing, "--model.kind", "cnov"),
     "value-of-another-kind": train(nothing, "--train.epochs", "many"),
+    "jobs-none": train(nothing, "--jobs", "0"),
+    "jobs-with-a-tracker": train(nothing, "--jobs", "2", "--tracker", "tensorboard"),
     "file-not-toml": train(write("small.toml", "name = ")),
     "file-missing": (nothing, ("train.py", "smal.toml")),
     "file-is-a-folder": (nothing, ("train.py", "data")),

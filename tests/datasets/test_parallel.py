@@ -148,7 +148,7 @@ def assert_each_has_its_own_reason(workers: Workers, folder: Path) -> None:
     outcome = work(workers, folder)
     reasons = outcome.record["reason"].tolist()
     expected = {
-        3: r": its worker process ended twice \((SIGSEGV|KilledWorker)\), the second time with no .*",
+        3: r": its worker process ended twice \((SIGSEGV|KilledWorker)\), the second time with nothing .*",
         4: r" failed \(ZeroDivisionError: by zero\)\.",
         5: r" failed \(.*MemoryError: Unable to allocate .*\)\.",
         6: r" failed \(OSError: .* Bad sector: '/6.wav'\)\.",

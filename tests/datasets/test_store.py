@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -160,9 +161,13 @@ def test_slices_are_numpys_though_the_file_is_replaced_and_until_a_shortened_one
         np.testing.assert_array_equal(frames[place], array[place], str(place))
     frames[:5][:] = 1  # is not shared with later reads
     np.testing.assert_array_equal(frames[:5], array[:5])
+    pickled = pickle.dumps(frames)
+    np.testing.assert_array_equal(pickle.loads(pickled)[10:50], array[10:50])
     np.save(tmp_path / "new.npy", array + 1)
     (tmp_path / "new.npy").rename(path)
     np.testing.assert_array_equal(frames[100:200], array[100:200])
+    with pytest.raises(InputError, match=r"frames\.npy was packed again meanwhile"):
+        pickle.loads(pickled)
     frames, array = StoredFrames(path), array + 1
     path.write_bytes(path.read_bytes()[:-1])
     np.testing.assert_array_equal(frames[200:299], array[200:299])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 from accelerate import Accelerator
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from music_emotion.commands import ExperimentFlags, experiment_of, given_settings
 from music_emotion.config import Experiment
@@ -36,12 +36,16 @@ class TrainingFlags:
         statistics. If it can, test scores may differ from the out-of-fold score.
     tracker
         Log every epoch to a tracker of Accelerate, such as tensorboard.
+    jobs
+        Number of folds to train at once on a CPU, each with one thread. 1 trains one after the other, with
+        all threads.
     """
 
     runs: Path = Path("runs")
     overfit_batch: bool = False
     check_shift: bool = False
     tracker: str | None = None
+    jobs: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
 
 
 def pretrain(
@@ -106,10 +110,10 @@ def _train(
         return
     directory = flags.runs / experiment.name
     if pretraining:
-        scores, trunk = run_pretraining(experiment, accelerator, directory)
+        scores, trunk = run_pretraining(experiment, accelerator, directory, flags.jobs)
         scores += f"\nThe trunk is in {trunk}."
     else:
-        scores = run_experiment(experiment, accelerator, directory, only_fold)
+        scores = run_experiment(experiment, accelerator, directory, only_fold, jobs=flags.jobs)
     accelerator.print(scores)
     if accelerator.is_main_process:
         draw_scores(directory)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -256,8 +257,8 @@ def _write_record(path: Path, record: pd.DataFrame) -> None:
         record.to_csv(temporary, index=False, float_format="%.6g")
 
 
-_Function = Callable[[Item], dict[str, Any]]
-_Results = Callable[[_Function, Iterable[Item]], Iterable[dict[str, Any]]]
+_Function = Callable[[Any], dict[str, Any]]  # of an Item, or another named tuple with a path
+_Results = Callable[[_Function, Iterable[Any]], Iterable[dict[str, Any]]]
 
 
 def _call(function: _Function, item: Item) -> dict[str, Any]:
@@ -272,13 +273,13 @@ def _call(function: _Function, item: Item) -> dict[str, Any]:
 
 
 def _as_finished(
-    pool: Callable[[], tuple[Executor, int]], lost: type[Exception], call: _Function, items: Iterable[Item]
+    pool: Callable[[], tuple[Executor, int]], lost: type[Exception], call: _Function, items: Iterable[Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield the results of clips in any order. `pool` gives an executor and how many clips it takes at once.
 
     When a worker is lost, the clips in progress are tried again alone. One that loses it again fails.
     """
-    waiting, suspects, running = deque(items), deque[Item](), dict[Future[Any], Item]()
+    waiting, suspects, running = deque(items), deque[Any](), dict[Future[Any], Any]()
     alone, n_finished, n_lost = False, 0, 0
     while waiting or suspects or running:
         executor, most = pool()
@@ -296,12 +297,12 @@ def _as_finished(
             except lost as error:
                 if not alone:
                     if not suspects:
-                        tqdm.write("A worker was lost; the clips that ran are tried again alone.", sys.stderr)
+                        tqdm.write("A worker was lost; what was running is tried again alone.", sys.stderr)
                     suspects.append(item)
                     continue
                 how = ", ".join(re.findall("SIG[A-Z]+", str(error))) or type(error).__name__
-                reason = f"its worker process ended twice ({how}), the second time with no other clip running"
-                reason = f"{item.path}: {reason}. Perhaps memory ran out, or a decoder crashed."
+                reason = f"its worker process ended twice ({how}), the second time with nothing else running"
+                reason = f"{item.path}: {reason}. Perhaps memory ran out, or a library crashed."
                 yield {**item._asdict(), "reason": reason}
                 n_lost += 1
                 if n_lost == _MOST_LOST and not n_finished:
@@ -316,15 +317,46 @@ def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[_Results]:
     if n_jobs == 1:
         yield map
         return
-    n = joblib.effective_n_jobs(n_jobs)
-    # on Ctrl-C, this process ends the workers
-    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    executor = partial(get_reusable_executor, n, timeout=60, env=_ONE_THREAD, **ignore)
+    with local_workers(joblib.effective_n_jobs(n_jobs)) as results_of:
+        yield results_of
+
+
+@contextmanager
+def local_workers(n: int) -> Iterator[_Results]:
+    """Start processes with one thread each, which end with this one.
+
+    Parameters
+    ----------
+    n : int
+        Number of processes.
+
+    Yields
+    ------
+    callable
+        Maps a picklable function and its items to the results, as they are finished. Items are named tuples
+        with a `path`; results are dicts with a `reason`, the reason of a failure or "". An item that loses
+        its worker is tried again alone; if it does so again, its failure is the result.
+    """
+    own = {"initializer": _follow, "initargs": (os.getpid(), os.getcwd()), "env": _ONE_THREAD}
+    executor = partial(get_reusable_executor, n, timeout=60, **own)
     try:
         yield partial(_as_finished, lambda: (executor(), n), BrokenProcessPool)
     except BaseException:
         executor().shutdown(kill_workers=True)
         raise
+
+
+def _follow(parent: int, folder: str) -> None:
+    """Work in the parent's folder, leave Ctrl-C to it, and end soon after it."""
+    os.chdir(folder)  # workers are reused only in the same folder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -29,19 +29,32 @@ class StoredFrames:
     ----------
     path : Path
         The file stays open. If it is replaced later, the old content is still read.
+    known : os.stat_result, optional
+        Status of the file that is expected there.
 
     Attributes
     ----------
     shape : tuple of int
     dtype : np.dtype
+
+    Raises
+    ------
+    InputError
+        When the file is another than the expected one.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, known: os.stat_result | None = None):
         self.path = path
         self._file = path.open("rb")
+        if known and not os.path.samestat(os.fstat(self._file.fileno()), known):
+            raise InputError(f"{path} was packed again meanwhile. Give the same command again.")
         np.lib.format.read_magic(self._file)
         self.shape, _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
         self._first_byte = self._file.tell()
+
+    def __reduce__(self) -> Any:
+        """Another process opens the same file."""
+        return StoredFrames, (self.path, os.fstat(self._file.fileno()))
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 
 from music_emotion import files
 from music_emotion.audio.features import FeatureSettings
@@ -38,6 +39,7 @@ def run_experiment(
     directory: Path,
     only_fold: int | None = None,
     pretraining: bool = False,
+    jobs: int = 1,
 ) -> str:
     """Train the folds that are not trained yet, and score the run.
 
@@ -52,6 +54,8 @@ def run_experiment(
         Train only this fold of every seed.
     pretraining : bool
         Train genres on the set's training split, and score them on its test split.
+    jobs : int
+        As for `train_folds`.
 
     Returns
     -------
@@ -61,8 +65,12 @@ def run_experiment(
     Raises
     ------
     InputError
-        When loading, a leak check, training or scoring fails, or another process holds the directory.
+        When loading, a leak check, training or scoring fails, or another process holds the directory. Also
+        for several `jobs` on a GPU, with a launcher or with a tracker.
     """
+    is_alone = accelerator.device.type == "cpu" and accelerator.distributed_type == DistributedType.NO
+    if jobs > 1 and (accelerator.log_with or not is_alone):
+        raise files.InputError("--jobs is for a CPU, without a launcher or a --tracker. Leave out either.")
     clips, test = load_sets(experiment, accelerator)
     folds = folds_of_pretraining(experiment, clips, test) if pretraining else folds_of_run(experiment, clips)
     folds = [fold for fold in folds if only_fold in {None, fold.number}]
@@ -74,7 +82,7 @@ def run_experiment(
 
             taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
         check_leaks(experiment, folds, test, accelerator, directory)
-        train_folds(experiment, taught, test, accelerator, directory)
+        train_folds(experiment, taught, test, accelerator, directory, jobs=jobs)
         if accelerator.is_main_process:
             if pretraining:
                 scores = score_run(directory, experiment, test.truth, "test")
@@ -94,9 +102,11 @@ def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold
     return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds])
 
 
-def run_pretraining(experiment: Experiment, accelerator: Accelerator, directory: Path) -> tuple[str, Path]:
+def run_pretraining(
+    experiment: Experiment, accelerator: Accelerator, directory: Path, jobs: int = 1
+) -> tuple[str, Path]:
     """Run a genre experiment as a pretraining; return its scores and the path of its model."""
-    scores = run_experiment(experiment, accelerator, directory, pretraining=True)
+    scores = run_experiment(experiment, accelerator, directory, pretraining=True, jobs=jobs)
     return scores, directory / f"seed{experiment.seeds[0]}" / "fold0" / "model.safetensors"
 
 
@@ -123,6 +133,7 @@ def train_folds(
     accelerator: Accelerator,
     directory: Path,
     deadline: float = math.inf,
+    jobs: int = 1,
 ) -> bool:
     """Train the folds that are not finished, and predict the test split with each.
 
@@ -140,6 +151,9 @@ def train_folds(
         ``runs/<name>``.
     deadline : float
         As for `Trainer.run`; classical estimators take seconds and ignore it.
+    jobs : int
+        Number of folds to train at once on a CPU. If more than one, each has a process with one thread.
+        Classical estimators and the folds of `data.windows` ignore it.
 
     Returns
     -------
@@ -164,6 +178,13 @@ def train_folds(
             accelerator.wait_for_everyone()
             return True
         genres = load_genres(experiment, accelerator)
+        if jobs > 1 and experiment.data.windows is None:  # whose arrays would be copied to each process
+            from music_emotion.training.side_by_side import train_side_by_side
+
+            untrained = [
+                fold for fold in folds if not (directory / fold.folder / "model.safetensors").exists()
+            ]
+            train_side_by_side(experiment, untrained, test, directory, jobs)
         for fold in folds:
             place = directory / fold.folder
             if not (place / "model.safetensors").exists():
