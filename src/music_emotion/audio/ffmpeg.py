@@ -95,8 +95,8 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
             return None
         codec, name = stream.codec.name, container.format.name
         is_mpeg, is_pcm = codec.startswith(("mp2", "mp3")), codec.startswith(("pcm", "adpcm"))
-        n_packets = total = end = ends_at = used = 0
-        last, is_timed, fault = -math.inf, True, ""
+        n_packets = total = duration = used = 0
+        last, longest_step, fault = 0, 2 / stream.time_base, ""
         try:
             with _refusals():
                 for packet in container.demux():
@@ -105,26 +105,18 @@ def _survey(path: Path, size: int, _mtime_ns: int) -> Survey | None:
                     is_tag = is_mpeg and packet.size and memoryview(packet)[0] != 0xFF
                     if packet.pts is None or packet.stream_index != stream.index or is_tag:
                         continue
-                    duration = packet.duration or 0
+                    step = packet.pts - last
+                    if n_packets and step < 0 and name == "matroska,webm":  # the second may differ in kind
+                        fault = "another recording is joined to it."
+                    # time stamps start anew where files are joined; durations of Vorbis are not exact
+                    total += (step if 0 <= step < longest_step else duration) if n_packets else 0
+                    n_packets, last, duration = n_packets + 1, packet.pts, packet.duration or 0
                     if duration >= 1 << 31:  # without a sign, where FFmpeg cuts off more than a packet
                         duration -= 1 << 32
-                    if packet.pts < last and name == "matroska,webm":  # the second may differ in kind
-                        fault = "another recording is joined to it."
-                    gap = packet.pts - ends_at if n_packets else 0
-                    if codec == "vorbis" and abs(gap) < duration:  # stated too short where block sizes change
-                        total += gap
-                    ends_at = packet.pts + duration
-                    n_packets, total, last = n_packets + 1, total + duration, packet.pts
-                    end, is_timed = max(end, packet.pts + duration), is_timed and duration > 0
         except RefusedError as error:
             fault = f"no decoder can read it to its end ({error})."
+        seconds = float((total + duration) * stream.time_base)
         stated = _stated_seconds(container, stream, is_pcm)
-        # time stamps start anew where files are joined; some durations are missing in webm with Vorbis
-        seconds, span = (
-            float(total * stream.time_base),
-            float((end - (stream.start_time or 0)) * stream.time_base),
-        )
-        seconds = span if not is_timed else max(seconds, min(span, stated or 0))
         is_padded = is_mpeg or codec == "vorbis"
     slack = TOLERANCE_SECONDS + (_MOST_PADDING * seconds / n_packets if is_padded and n_packets else 0)
     if used and not fault and (size / used - 1) * seconds > slack and _goes_on(path, used):
