@@ -3,7 +3,6 @@
 PyAV is imported where it is used, because the import is slow.
 """
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator
