@@ -16,6 +16,7 @@ _CLOSED = {errno.EPIPE, errno.EIO, errno.EINVAL}  # Windows has the last
 
 GROUPS = {
     "bench": "Measure speed, memory and the coverage of intervals.",
+    "embed": "Write one row of the pretrained ear's embeddings per clip.",
     "kaggle": "Package a bundle for Kaggle, and push it.",
     "show": "Draw clips, classes, learning curves, activations and confusion matrices.",
     "statistics": "Write one row of named statistics per clip.",
@@ -33,6 +34,8 @@ COMMANDS = {
     "compare": ("commands.evaluation:compare", "Compare two runs on the same clips, with intervals."),
     "report": ("commands.evaluation:report", "Write all runs and submissions to one page."),
     "ear": ("commands.ear:ear", "Get the pretrained networks that embeddings come from."),
+    "embed audio": ("commands.ear:embed_files", "Embeddings of audio files."),
+    "embed arrays": ("commands.ear:embed_layout", "Embeddings of the competition's arrays."),
     "predict": ("commands.audio:predict", "Predict genre, valence, energy and danceability of audio files."),
     "show features": ("commands.show:features", "Draw mel and chroma of clips."),
     "show classes": ("commands.show:classes", "Draw how many clips each genre has."),

@@ -190,6 +190,7 @@ def test_damaged_statistics_get_a_sentence(tmp_path):
 def test_embeddings_stand_beside_arrays_or_statistics_of_their_ids(tmp_path, data, capsys):
     write_emotion(tmp_path, [1, 2, 3], [1, 2, 3])
     write_emotion(tmp_path, [2, 9], [], "test")
+    assert load_clip_set(data(columns=("x",)), "emotion", "train").table is None  # columns of no table
     texts = {
         "ear-train": "id,path,msd:0,msd:1,reason\n3,c,.3,30,\n2,b,,,broken\n7,x,.7,70,\n1,a,.1,10,\n",
         "ear-test": "id,msd:1,msd:0\n9,90,.9\n2,20,.2\n",

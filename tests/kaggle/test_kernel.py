@@ -19,15 +19,19 @@ import torch
 from accelerate import Accelerator
 from command_line import call
 from kaggle_tree import KaggleTree
+from random_ear import write_random_ear
 from safetensors.torch import load_file
 
 from music_emotion.config import DataSection, Experiment
 from music_emotion.datasets.clip_set import load_clip_set
+from music_emotion.datasets.parallel import Workers
 from music_emotion.evaluation.blend import Recipe, blend
 from music_emotion.files import InputError, read_json, read_predictions, write_json
 from music_emotion.kaggle import kernel, train
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
 from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
+from music_emotion.models.ear import ear_folder
+from music_emotion.models.embedding_table import embed_arrays, make_hearing
 from music_emotion.training import folds, loop
 from music_emotion.training.predict import predict_with
 
@@ -43,9 +47,11 @@ EXPERIMENTS = {
     "genres": """task = "genre"\nmodel = {widths = [4, 8]}
         train = {epochs = 4, batch_size = 8, valid_every = 2}""",
     "transfer": f"{GROUPED}\nmodel = {{{MODEL}}}\ntrain = {{{TRAIN}}}",
+    "embedded": """folds = {n = 2}\nclassical = {kind = "gp"}\n[data]
+        columns = ["*-mean:*", "*-tags:*", "table2:*"]\nembeddings = ["ear-{split}.csv", "mine.csv"]""",
     "valence": 'data = {targets = ["valence"]}\nclassical = {kind = "ridge"}',
 }
-BLENDS = {"both": ["ridge", "transfer"], "all": ["ridge", "boosting", "beats", "transfer"]}
+BLENDS = {"both": ["ridge", "transfer"], "all": ["ridge", "boosting", "beats", "transfer", "embedded"]}
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
 
@@ -58,8 +64,10 @@ def home(tmp_path_factory, competition) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         rows = "".join(f"{clip_id},{clip_id % 8}\n" for clip_id in range(1000, 1040))
         Path("groups.csv").write_text("Id,group\n" + rows)
+        embed(folder)
         for name, text in EXPERIMENTS.items():
             Path(f"{name}.toml").write_text(f'name = "{name}"\nexcerpt = {{frames = 32}}\n{text}')
         assert call("pretrain.py", "genres.toml") == 0
@@ -70,6 +78,16 @@ def home(tmp_path_factory, competition) -> Iterator[Path]:
             assert call("submit.py", f"runs/{name}", "--day", "2026-01-02") == 0
         assert call("package.py", "runs/all", "--owner", "somebody", "--competition", "the-lab") == 0
         yield folder
+
+
+def embed(folder: Path) -> None:
+    """Embed the arrays with random weights in the user's cache; a table of others has all clips."""
+    ears = [write_random_ear(ear_folder() / "musicnn-random.safetensors")]
+    hearing = make_hearing(ears, 3.0, (15.0, 22.0), tags=True)
+    for split in ("train", "test"):
+        arrays = folder / "data/multitask_dataset"
+        embed_arrays(arrays, split, Path(f"ear-{split}.csv"), ears, hearing, Workers(1))
+    pd.DataFrame({"id": range(1000, 1100), "0": np.arange(100) % 7}).to_csv("mine.csv", index=False)
 
 
 def run_kernel(home: Path, tree: KaggleTree, build: Path, blended: str, over_once: str = "never") -> dict:
@@ -94,7 +112,10 @@ def run_kernel(home: Path, tree: KaggleTree, build: Path, blended: str, over_onc
 def test_the_kernel_gives_the_local_submission(home, tmp_path):
     tree = KaggleTree(tmp_path)
     facts = run_kernel(home, tree, home / "build" / "all", "all")
-    assert (facts["models"], facts["refits"]) == (4, 2)
+    assert (facts["models"], facts["refits"]) == (4, 3)
+    held = {path.name for path in (home / "build/all/dataset").iterdir()}
+    assert {"table0-train.csv", "musicnn-random.safetensors", "table1-train.csv", "table1-test.csv"} <= held
+    assert "table0-test.csv" not in held  # made anew of the arrays
     assert sorted(path.name for path in tree.working.iterdir()) == ["run.json", "submission.csv"]
 
 

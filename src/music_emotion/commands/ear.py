@@ -1,10 +1,52 @@
-"""The command that gets the pretrained ear."""
+"""Commands that get the pretrained ear, and embed clips with it."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from cyclopts import Parameter
+
+from music_emotion.commands import Share
+from music_emotion.config import Task
+from music_emotion.datasets.clip_table import read_clips
+from music_emotion.datasets.layout import Split, find_set
+from music_emotion.datasets.parallel import Workers
 from music_emotion.files import InputError, first_five, in_turn, remove_unfinished
 from music_emotion.models.ear import FILES, convert_wheel, ear_folder, fetch_wheel, read_ear
+from music_emotion.models.embedding_table import embed_arrays, embed_audio, make_hearing
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class EmbedFlags:
+    """Flags for embedding clips.
+
+    Attributes
+    ----------
+    ear
+        Files of the pretrained networks; by default musicnn-msd.safetensors, which music-emotion ear
+        writes. Several give families beside each other.
+    tags
+        Also write the probabilities of the networks' tags.
+    jobs
+        Worker processes; -1 for one per core, 1 for the command itself alone.
+    scheduler
+        Address of a Dask scheduler, tcp://..., whose workers then do the work. Clips, networks and
+        output must have the same paths on all of them.
+    max_failed
+        Largest share of clips that may fail, 0 to 1.
+    """
+
+    ear: tuple[Path, ...] = ()
+    tags: bool = False
+    jobs: int = -1
+    scheduler: str | None = None
+    max_failed: Share = 0.01
+
+    @property
+    def ears(self) -> tuple[Path, ...]:
+        """The networks' files."""
+        return self.ear or (ear_folder() / FILES[0],)
 
 
 def ear(*, wheel: Path | None = None, out: Path | None = None) -> None:
@@ -30,3 +72,66 @@ def ear(*, wheel: Path | None = None, out: Path | None = None) -> None:
     for name, card in zip(FILES, cards, strict=True):
         print(f"{folder / name}: {len(card['tags'])} tags ({first_five(card['tags'])})")
     print(f"\nCite {card['paper']}\n\nLicence of these weights: {card['licence']}")
+
+
+def embed_files(
+    clips: Path,
+    *,
+    out: Path,
+    audio: Path | None = None,
+    hop: float = 1.5,
+    flags: EmbedFlags = EmbedFlags(),
+) -> None:
+    """Write one row of embeddings for every clip of a table or folder of audio.
+
+    Parameters
+    ----------
+    clips
+        Table or folder of audio, as for extract.
+    out
+        CSV to write: one row per clip with its id, its source and the embeddings.
+    audio
+        Folder of <id>.<ending> files for a table without paths.
+    hop
+        Seconds from one window of 3 s to the next.
+    flags
+        How clips are embedded.
+    """
+    hearing, workers = make_hearing(flags.ears, hop, (), flags.tags), Workers(flags.jobs, flags.scheduler)
+    print(embed_audio(read_clips(clips, audio), out, flags.ears, hearing, workers, flags.max_failed))
+    print(f"The embeddings are in {out}.")
+
+
+def embed_layout(
+    root: Path,
+    *,
+    out: Path,
+    task: Task = "emotion",
+    split: Split = "train",
+    hop: float = 3.0,
+    level: tuple[float, ...] = (22.0,),
+    flags: EmbedFlags = EmbedFlags(),
+) -> None:
+    """Write one row of embeddings for every full-rate array of the competition's layout.
+
+    Parameters
+    ----------
+    root
+        Folder that holds the layout.
+    out
+        CSV to write: one row per clip with its id, its array and the embeddings.
+    task
+        Emotion or genre set.
+    split
+        Training or test split.
+    hop
+        Seconds from one window of 3 s to the next.
+    level
+        Level of the clips in dB, which arrays have lost. Embeddings of several are averaged.
+    flags
+        How clips are embedded.
+    """
+    hearing, workers = make_hearing(flags.ears, hop, level, flags.tags), Workers(flags.jobs, flags.scheduler)
+    folder = find_set(root, task)
+    print(embed_arrays(folder, split, out, flags.ears, hearing, workers, flags.max_failed))
+    print(f"The embeddings are in {out}.")

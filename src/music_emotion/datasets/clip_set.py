@@ -302,7 +302,7 @@ def read_tables(
     if whole.columns.has_duplicates:
         twice = first_five(whole.columns[whole.columns.duplicated()])
         raise InputError(f"{named} have the same columns: {twice}. Name the families differently.")
-    idle = [pattern for pattern in columns if not fitting(whole.columns, pattern)]
+    idle = [pattern for pattern in columns if tables and not fitting(whole.columns, pattern)]
     if idle:
         raise InputError(f"{named} has no columns like {first_five(idle)}. Correct data.columns.")
     chosen = {name for pattern in columns or ["*"] for name in fitting(whole.columns, pattern)}

@@ -27,7 +27,6 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from music_emotion.audio.features import FeatureSettings
 from music_emotion.datasets.clip_table import spans_of
 from music_emotion.failures import collecting
 from music_emotion.files import InputError, atomic_path, beside, first_five, telling_what_is_kept
@@ -78,7 +77,7 @@ class Item(NamedTuple):
     end_seconds : float or None
         Span of the recording; an end of None means the end of the recording.
     settings : str
-        Feature settings as text.
+        Settings of the processing as text.
     """
 
     id: int
@@ -93,14 +92,15 @@ class Item(NamedTuple):
 SOURCE_COLUMNS = Item._fields
 
 
-def items_of(clips: pd.DataFrame, settings: FeatureSettings) -> list[Item]:
+def items_of(clips: pd.DataFrame, settings: object) -> list[Item]:
     """Make an `Item` for each clip, with the current size and time of its file.
 
     Parameters
     ----------
     clips : pd.DataFrame
         Clip table from `read_clips`.
-    settings : FeatureSettings
+    settings : object
+        Settings of the processing; their text is kept.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from zipfile import ZipFile, ZipInfo
 import pandas as pd
 
 from music_emotion import __version__
-from music_emotion.config import experiment_to_dict
+from music_emotion.config import Experiment, experiment_to_dict
 from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.blend_runs import check_current
 from music_emotion.evaluation.scores import fold_numbers, read_folds
@@ -31,6 +31,8 @@ from music_emotion.files import (
 )
 from music_emotion.kaggle.metadata import make_metadata
 from music_emotion.kaggle.plan import add_plan, plan_training
+from music_emotion.models.ear import ear_folder
+from music_emotion.models.embedding_table import hearing_of
 from music_emotion.runs import package_versions, read_experiment
 
 # Kaggle unpacks archives that are uploaded, but not wheels.
@@ -191,16 +193,19 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
     -------
     dict
         Entries of the manifest: the ``recipe``; ``models``, run to files; ``refits``, run to its experiment
-        and the file of its folds.
+        and the file of its folds; ``tables``, path of each table that runs read to its name in the dataset;
+        ``embed``, name of each table that the kernel makes of the test arrays to its `Hearing`.
 
     Raises
     ------
     InputError
-        When the directory is not a blend's, or a run has changed since the blend or lacks a fold.
+        When the directory is not a blend's, or a run has changed since the blend or lacks a fold. When a
+        network reads a table, or a table or the weights it was made with are missing.
     """
     recipe = read_recipe(blended)
     check_current(blended, recipe)
     contents: dict[str, Any] = {"recipe": asdict(recipe), "models": {}, "refits": {}}
+    contents |= {"tables": {}, "embed": {}}
     for run in map(Path, recipe.members):
         experiment = read_experiment(run)
         needed = "valid.csv" if experiment.is_classical else "model.safetensors"
@@ -211,12 +216,38 @@ def add_blend(blended: Path, dataset: Path) -> dict[str, Any]:
                 name = f"{run.name}-seed{seed}-fold{fold}.safetensors"
                 shutil.copyfile(path, dataset / name)
                 contents["models"].setdefault(run.name, []).append(name)
+        _add_tables(run, experiment, dataset, contents)
         if experiment.is_classical:
             folds, tables = f"{run.name}-folds.csv", read_folds(run, "valid")
             columns = {str(seed): fold_numbers(tables[seed]) for seed in experiment.seeds}
             write_table(dataset / folds, pd.DataFrame(columns).reset_index())
             contents["refits"][run.name] = {"experiment": experiment_to_dict(experiment), "folds": folds}
     return contents
+
+
+def _add_tables(run: Path, experiment: Experiment, dataset: Path, contents: dict[str, Any]) -> None:
+    """Copy a run's tables into the dataset, or the ear's weights for a table it made of the test arrays."""
+    data = experiment.data
+    tables = [*([] if data.statistics is None else [data.statistics]), *data.embeddings]
+    if tables and not experiment.is_classical:
+        raise InputError(f"{run} is a network that reads {tables[0]}. Blend estimators or arrays instead.")
+    for table in (table for table in tables if table not in contents["tables"]):
+        name = contents["tables"][table] = f"table{len(contents['tables'])}-{{split}}.csv"
+        for split in ("train", "test"):
+            path, placed = (Path(each.replace("{split}", split)) for each in (table, name))
+            regular_file(path, f"{run}: the table", "The kernel needs it. Make it again.")
+            if split == "train" or not (hearing := hearing_of(path)):
+                shutil.copyfile(path, dataset / placed)
+                continue
+            contents["embed"][placed.name] = asdict(hearing)
+            for ear, digest in hearing.ears.items():
+                weights = ear_folder() / ear
+                if not weights.is_file() or sha256(weights) != digest:
+                    raise InputError(
+                        f"{path} was embedded with {ear} (SHA-256 {digest[:12]}...), which {weights.parent} "
+                        f"lacks. Give the command music-emotion ear, or put the file there."
+                    )
+                shutil.copyfile(weights, dataset / ear)
 
 
 def check_dataset(folder: Path) -> None:

@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from music_emotion import files
 from music_emotion.config import DataSection, Rate, build_experiment
-from music_emotion.datasets.clip_set import load_clip_set
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set
 from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.evaluation import submission
@@ -25,6 +26,7 @@ from music_emotion.evaluation.blend import Recipe
 from music_emotion.files import InputError, first_five, read_json
 from music_emotion.kaggle.plan import PLACES, Plan
 from music_emotion.kaggle.train import run_shares, train_plan
+from music_emotion.models.embedding_table import Hearing, embed_arrays
 from music_emotion.models.network import load_model, read_card
 from music_emotion.runs import package_versions
 from music_emotion.training.accelerator import make_accelerator
@@ -63,6 +65,10 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
     precision = os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if halves else "no"
     with tempfile.TemporaryDirectory(prefix="music-emotion-") as scratch, chdir(scratch):
         lay_out(folder, manifest, data)
+        for name, settings in manifest.get("embed", {}).items():
+            hearing, set_folder = Hearing(**settings), find_set(data, "emotion")
+            # rows that fail are judged where the table is read
+            embed_arrays(set_folder, "test", Path(name), list(map(Path, hearing.ears)), hearing, Workers(), 1)
         if "plan" in manifest:
             plan = Plan.model_validate(manifest["plan"])
             sections = [plan.emotion[0].data]
@@ -133,7 +139,13 @@ def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:
     experiments = [read_card(Path(models[0])).experiment for models in manifest["models"].values()]
     experiments += [build_experiment(refit["experiment"], run) for run, refit in manifest["refits"].items()]
     sections = {experiment.data.rate: experiment.data for experiment in experiments}
-    return [section.model_copy(update=PLACES) for section in sections.values()]
+    return [section.model_copy(update=PLACES | _placed(section, {})) for section in sections.values()]
+
+
+def _placed(data: DataSection, tables: Mapping[str, str]) -> dict[str, Any]:
+    """The tables of a run as settings, under their names in the bundle. Others are left out."""
+    embeddings = tuple(tables[table] for table in data.embeddings if table in tables)
+    return {"statistics": tables.get(data.statistics or ""), "embeddings": embeddings}
 
 
 def find_form(
@@ -211,7 +223,7 @@ def predict_blend(recipe: Recipe, manifest: Mapping[str, Any]) -> tuple[pd.DataF
     if names:
         run_shares(predict_share, *names)
     predicted = time.perf_counter()
-    tables = _refit(manifest["refits"], recipe.targets)
+    tables = _refit(manifest["refits"], manifest["tables"], recipe.targets)
     for run, models in manifest["models"].items():
         tables[run] = [files.read_predictions(Path(f"{name}.csv")) for name in models]
     took = {"predict": predicted - started, "refit": time.perf_counter() - predicted}
@@ -230,17 +242,22 @@ def predict_share(share: int, n_shares: int, *names: str) -> None:
         files.write_predictions(Path(f"{name}.csv"), predict_clips(network, clips, accelerator))
 
 
-def _refit(refits: Mapping[str, Any], targets: tuple[str, ...]) -> dict[str, list[pd.DataFrame]]:
-    """Fit the folds of classical runs to the attached arrays again, and predict the test split."""
-    if not refits:
-        return {}
-    experiments = {run: build_experiment(refit["experiment"], run) for run, refit in refits.items()}
-    first = next(iter(experiments.values()))  # all runs of a blend have the same clips
-    section = first.data.model_copy(update=PLACES | {"targets": targets})
-    clips = load_clip_set(section, "emotion", "train")
-    test = load_clip_set(section, "emotion", "test", clips.outputs)
-    statistics, tables = Statistics(section, "emotion"), {}
-    for run, experiment in experiments.items():
+def _refit(
+    refits: Mapping[str, Any], places: Mapping[str, str], targets: tuple[str, ...]
+) -> dict[str, list[pd.DataFrame]]:
+    """Fit the folds of classical runs to the attached arrays and tables again, and predict the test split."""
+    tables, loaded = {}, dict[str, tuple[ClipSet, ClipSet, Statistics]]()
+    for run, refit in refits.items():
+        experiment = build_experiment(refit["experiment"], run)
+        section = experiment.data.model_copy(
+            update=PLACES | {"targets": targets} | _placed(experiment.data, places)
+        )
+        inputs = section.model_dump_json()  # runs that read the same share it
+        if inputs not in loaded:
+            clips = load_clip_set(section, "emotion", "train")
+            test = load_clip_set(section, "emotion", "test", clips.outputs)
+            loaded[inputs] = clips, test, Statistics(section, "emotion")
+        clips, test, statistics = loaded[inputs]
         path = Path(refits[run]["folds"])
         fold_of = pd.read_csv(path, index_col="Id")  # a column per seed
         missing = fold_of.index.symmetric_difference(pd.Index(clips.ids))

@@ -18,7 +18,6 @@ from zipfile import ZipFile
 
 import numpy as np
 import torch
-from platformdirs import user_cache_path
 from safetensors.torch import save
 from torch import nn
 
@@ -46,6 +45,8 @@ _LAYERS = {  # TensorFlow's names of a kind of layer and of its variables, in th
 
 def ear_folder() -> Path:
     """Folder of the ear's files in the user's cache."""
+    from platformdirs import user_cache_path  # not needed by Kaggle's kernels
+
     return user_cache_path("music-emotion") / "ear"
 
 

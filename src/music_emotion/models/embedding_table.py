@@ -1,0 +1,189 @@
+"""Tables of embeddings: what the pretrained ear makes of clips of audio, or of the competition's arrays."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic.dataclasses import dataclass
+
+from music_emotion.audio.ear_input import N_BANDS, RATE_HZ, array_bands, ear_bands
+from music_emotion.audio.features import FeatureSettings
+from music_emotion.config import STRICT
+from music_emotion.datasets.extract import read_clip, read_settings
+from music_emotion.datasets.layout import Split, split_files
+from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
+from music_emotion.datasets.store import read_frames
+from music_emotion.files import InputError, alone_at, remove_unfinished, sha256
+from music_emotion.models.ear import load_ear
+from music_emotion.models.musicnn import WINDOW_FRAMES, embedding
+
+_FRAMES_PER_SECOND = 62.5
+_AUDIO = FeatureSettings(sample_rate_hz=RATE_HZ)
+_load = cache(load_ear)  # once per process
+
+
+@dataclass(frozen=True, config=STRICT)
+class Hearing:
+    """How clips become embeddings. As JSON, it is a table's column `settings`.
+
+    Attributes
+    ----------
+    ears : dict of str to str
+        Name of each file of weights, and its SHA-256.
+    hop_frames : int
+        Frames from one window of 187 frames to the next, 62.5 per second.
+    levels_db : tuple of float
+        Levels assumed for arrays (see `array_bands`), whose embeddings are averaged. Empty for audio.
+    tags : bool
+        Whether the probabilities of the tags are a family, too.
+    """
+
+    ears: dict[str, str]
+    hop_frames: int
+    levels_db: tuple[float, ...] = ()
+    tags: bool = False
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def make_hearing(
+    ears: Sequence[Path], hop_seconds: float, levels_db: tuple[float, ...] = (), tags: bool = False
+) -> Hearing:
+    """Check the files of weights and the hop, and note the files' SHA-256.
+
+    Raises
+    ------
+    InputError
+        When a file is missing or is not the ear's, two have one name, or the hop is not above 0.
+    """
+    for ear in ears:
+        _load(ear)
+    held = {ear.name: sha256(ear) for ear in ears}
+    if len(held) < len(ears):
+        raise InputError("Two files of --ear have one name, which names their columns. Rename one.")
+    if not 0 < hop_seconds < math.inf:
+        raise InputError(f"--hop is {hop_seconds:g}. Give a number of seconds above 0.")
+    return Hearing(held, max(1, math.ceil(hop_seconds * _FRAMES_PER_SECOND - 0.5)), levels_db, tags)
+
+
+def hearing_of(table: Path) -> Hearing | None:
+    """Read how the ear made a table of arrays; None for any other table."""
+    try:
+        settings = json.loads(pd.read_csv(table, nrows=1, dtype=str)["settings"][0])
+        hearing = Hearing(**settings)
+    except (LookupError, TypeError, ValueError):
+        return None
+    return hearing if hearing.levels_db else None
+
+
+def embed_audio(
+    clips: pd.DataFrame,
+    out: Path,
+    ears: Sequence[Path],
+    hearing: Hearing,
+    workers: Workers,
+    max_failed: float = 0.01,
+) -> Outcome:
+    """Embed clips of audio, and write a table with columns such as ``msd-mean:0``, ``msd-mean:1``, ...
+
+    The families of each ear are those of `embedding`. A repeated run processes only clips that are missing or
+    failed, or whose audio, span or settings have changed.
+
+    Parameters
+    ----------
+    clips : pd.DataFrame
+        Clip table from `read_clips`.
+    out : Path
+        CSV with one row per clip: `SOURCE_COLUMNS`, the embeddings, and `reason` (why the clip failed, or
+        empty).
+    ears : sequence of Path
+        Files of weights.
+    hearing : Hearing
+        From `make_hearing`, of the same files.
+    workers : Workers
+    max_failed : float
+        Largest accepted share of failed clips, 0 to 1.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        When `out` is another kind of table, another process writes it, or too many clips fail.
+    """
+    return _embed(clips, out.resolve(), tuple(ears), hearing, workers, max_failed)
+
+
+def embed_arrays(
+    set_folder: Path,
+    split: Split,
+    out: Path,
+    ears: Sequence[Path],
+    hearing: Hearing,
+    workers: Workers,
+    max_failed: float = 0.0,
+) -> Outcome:
+    """Embed the full-rate arrays of a split, as `embed_audio` does; `hearing` needs a level.
+
+    Raises
+    ------
+    InputError
+        Also when the set is missing, or its arrays have other settings than the competition's.
+    """
+    if (settings := read_settings(set_folder)) != FeatureSettings():
+        raise InputError(f"{set_folder} has arrays of {settings}, which the ear can't read. Embed its audio.")
+    arrays = split_files(set_folder, split).arrays
+    clips = pd.DataFrame({"id": list(arrays), "path": [str(path) for path in arrays.values()]})
+    return _embed(clips, out.resolve(), tuple(ears), hearing, workers, max_failed)
+
+
+def _embed(
+    clips: pd.DataFrame,
+    out: Path,
+    ears: tuple[Path, ...],
+    hearing: Hearing,
+    workers: Workers,
+    max_failed: float,
+) -> Outcome:
+    ears = tuple(ear.resolve() for ear in ears)  # workers may have another working directory
+    with alone_at(out, "give another --out"):
+        remove_unfinished(out)
+        silence = [np.zeros((WINDOW_FRAMES, N_BANDS), np.float32)]
+        columns, call = list(_row(ears, hearing, silence)), partial(_embed_one, ears, hearing)
+        load = partial(_load_all, ears)
+        return work_through(items_of(clips, hearing), call, out, columns, workers, load, max_failed)
+
+
+def _load_all(ears: tuple[Path, ...]) -> None:
+    for ear in ears:
+        _load(ear)
+
+
+def _embed_one(ears: tuple[Path, ...], hearing: Hearing, item: Item) -> dict[str, float]:
+    path = Path(item.path)
+    if not hearing.levels_db:
+        waveform = read_clip(path, _AUDIO, item.start_seconds, item.end_seconds)
+        return _row(ears, hearing, [ear_bands(waveform)])
+    fused = read_frames(path).T.astype(np.float32)
+    return _row(ears, hearing, [array_bands(fused, level) for level in hearing.levels_db])
+
+
+def _row(ears: tuple[Path, ...], hearing: Hearing, inputs: Sequence[np.ndarray]) -> dict[str, float]:
+    """Embed a clip with each ear, averaged over the inputs."""
+    row: dict[str, float] = {}
+    for ear in ears:
+        network, family = _load(ear), ear.stem.removeprefix("musicnn-")
+        parts = [embedding(network, bands, hearing.hop_frames) for bands in inputs]
+        for kind in ("mean", "max", "penultimate", *(["tags"] if hearing.tags else [])):
+            values = np.mean([part[kind] for part in parts], axis=0).tolist()
+            names = network.tag_names if kind == "tags" else range(len(values))
+            row |= {f"{family}-{kind}:{name}": value for name, value in zip(names, values, strict=True)}
+    return row
