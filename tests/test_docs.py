@@ -25,7 +25,7 @@ PAGES = {
 }
 COMMAND = re.compile(
     r"music-emotion ((?:train|pretrain|extract|statistics|blend|submit|compare|report|study|show|predict"
-    r"|kaggle|demo|bench|ear) [^`\n|#]*|report|demo|ear)"
+    r"|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
 # Named in a sentence, in need of a cluster or of the demo, or run by the tests of Kaggle and of benchmarks.
@@ -98,6 +98,9 @@ def folder(tmp_path_factory, competition):
         text = small_study(path) if path.parent.name == "studies" else small_experiment(path.stem)
         (place / path.stem).write_text(text, encoding="utf-8")
     rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        embeddings = {"id": range(1000, 1040), "msd-mean:0": rng.normal(size=40)}
+        pd.DataFrame(embeddings).to_csv(place / f"ear-{split}.csv", index=False)
     for number in range(12):
         sound = rng.normal(0, 0.1, 3 * 22050)
         if number % 2:
@@ -143,7 +146,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 54
+    assert len(said) == 55
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))

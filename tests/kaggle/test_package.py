@@ -1,11 +1,14 @@
 """Packaging: what a bundle and a plan hold, that they are the same again, and every rule they are held to."""
 
+import hashlib
 import shutil
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from music_emotion import files
@@ -17,6 +20,8 @@ from music_emotion.kaggle import bundle
 from music_emotion.kaggle.bundle import PACKAGE, check_dataset, package, write_package
 from music_emotion.kaggle.metadata import check_metadata, make_metadata
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
+from music_emotion.models.ear import ear_folder
+from music_emotion.models.embedding_table import Hearing
 
 PROJECT = Path(__file__).parents[2]
 TRUNK = "runs/genres/seed0/fold0/model.safetensors"
@@ -144,6 +149,51 @@ def test_a_classical_member_travels_as_the_folds_it_is_fitted_to_again():
     (run / "seed1" / "fold0" / "valid.csv").unlink()
     with pytest.raises(InputError, match=r"one/seed1/fold0/valid\.csv does not exist.*lacks a fold"):
         pack("runs/both")
+
+
+@pytest.mark.usefixtures("blended")
+def test_tables_travel_or_the_weights_to_make_them_and_what_a_kernel_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    hearing = Hearing({"ear.safetensors": hashlib.sha256(b"weights").hexdigest()}, 187, (22.0,))
+    table = pd.DataFrame({"id": [1], "settings": str(hearing), "a:0": 0.5})
+    section = {"statistics": "s-{split}.csv", "embeddings": ["e.csv"]}
+    experiment = build_experiment({"name": "one", "data": section, "classical": {"kind": "ridge"}}, "here")
+    dataset, contents = tmp_path / "dataset", {"tables": {}, "embed": {}}
+    dataset.mkdir()
+
+    def add(given: Experiment) -> None:
+        bundle._add_tables(Path("runs/one"), given, dataset, contents)
+
+    lacks = r"runs/one: the table .*csv does not exist\. The kernel needs it"
+    for path in ("s-train.csv", "s-test.csv"):
+        with pytest.raises(InputError, match=lacks):
+            add(experiment)
+        contents["tables"].clear()
+        table.to_csv(path, index=False)
+    weights = ear_folder() / "ear.safetensors"
+    for content in (b"others", None):
+        with pytest.raises(
+            InputError, match=r"s-test\.csv was embedded with ear\.safetensors .* which .* lacks"
+        ):
+            add(experiment)
+        contents["tables"].clear()
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        weights.write_bytes(content or b"weights")
+    with pytest.raises(InputError, match=lacks):
+        add(experiment)
+    contents["tables"].clear()
+    table[["id", "a:0"]].to_csv("e.csv", index=False)
+    add(experiment)
+    add(experiment)
+    assert contents["tables"] == {"s-{split}.csv": "table0-{split}.csv", "e.csv": "table1-{split}.csv"}
+    assert contents["embed"] == {"table0-test.csv": asdict(hearing)}
+    files = {path.name for path in dataset.iterdir()}
+    assert files == {"ear.safetensors", "table0-train.csv", "table1-train.csv", "table1-test.csv"}
+    network = build_experiment(
+        {"data": {"statistics": "s.csv"}, "model": {"kind": "mlp"}, "excerpt": {"frames": 1}}, "here"
+    )
+    with pytest.raises(InputError, match=r"runs/one is a network that reads s\.csv\. Blend"):
+        add(network)
 
 
 def test_a_plan_has_no_weights_and_its_kernel_the_output_to_go_on_from():

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from music_emotion import files
 from music_emotion.config import DataSection, Rate, build_experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set
-from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.layout import find_set, split_files
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
@@ -33,6 +33,7 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.predict import predict_clips
 
+_WORTH_PROCESSES = 50  # clips whose embedding takes longer than starting processes
 OUTPUTS = ("submission.csv", "run.json")
 
 
@@ -65,10 +66,6 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
     precision = os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if halves else "no"
     with tempfile.TemporaryDirectory(prefix="music-emotion-") as scratch, chdir(scratch):
         lay_out(folder, manifest, data)
-        for name, settings in manifest.get("embed", {}).items():
-            hearing, set_folder = Hearing(**settings), find_set(data, "emotion")
-            # rows that fail are judged where the table is read
-            embed_arrays(set_folder, "test", Path(name), list(map(Path, hearing.ears)), hearing, Workers(), 1)
         if "plan" in manifest:
             plan = Plan.model_validate(manifest["plan"])
             sections = [plan.emotion[0].data]
@@ -128,10 +125,16 @@ def find_data(inputs: Path, competition: str | None) -> Path:
 
 
 def lay_out(folder: Path, manifest: Mapping[str, Any], data: Path) -> None:
-    """Link the data and the bundle's files into the current folder, where experiments expect them."""
+    """Link data and bundle into the current folder, and embed the test arrays for tables that need it."""
     Path(PLACES["root"]).symlink_to(data)
     for name in manifest["files"]:
         Path(name).symlink_to(folder / name)
+    for name, settings in manifest.get("embed", {}).items():
+        hearing, set_folder = Hearing(**settings), find_set(data, "emotion")
+        is_large = len(split_files(set_folder, "test").arrays) > _WORTH_PROCESSES
+        ears, workers = [Path(ear) for ear in hearing.ears], Workers(-1 if is_large else 1)
+        # whoever reads the table judges the clips that fail
+        embed_arrays(set_folder, "test", Path(name), ears, hearing, workers, max_failed=1.0)
 
 
 def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:
