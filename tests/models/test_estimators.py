@@ -295,6 +295,10 @@ def test_families_are_scaled_to_weigh_alike_and_outliers_are_clipped():
     named = tuple(np.array(FAMILIES)[order])
     scaled = FamilyScaler(FAMILIES).fit_transform(KNOWN)
     np.testing.assert_allclose(FamilyScaler(named).fit_transform(KNOWN[:, order]), scaled[:, order])
+    # rounding of a constant is no statistic
+    rounded = np.column_stack([KNOWN, 3 + 1e-6 * KNOWN[:, 0], np.zeros(len(KNOWN))])
+    more = FamilyScaler((*FAMILIES, "key", "none")).fit_transform(rounded)
+    np.testing.assert_allclose(more, np.column_stack([scaled, np.zeros((len(KNOWN), 2))]))
     one = FamilyProcess(FAMILIES).fit(KNOWN, noisy(0)).predict(UNKNOWN)
     other = FamilyProcess(named).fit(KNOWN[:, order], noisy(0)).predict(UNKNOWN[:, order])
     np.testing.assert_allclose(other, one, atol=0.01)

@@ -30,6 +30,7 @@ _MEAN_DISTANCE = 1.5  # initial mean of the weighted distance over all families
 _N_STEPS = 60
 _LEAST_DISTANCE = 1e-10  # mean squared distance below which a family counts as constant
 _LEAST_NOISE = 1e-6  # share of the total variance; keeps the covariance matrix of equal clips invertible
+_LEAST_DEVIATION = 1e-5  # of a statistic, relative to its mean; less is the rounding of a constant
 _HELD_OUT = 5  # folds of the classifier's calibration
 
 Families = Sequence[str] | None
@@ -144,6 +145,7 @@ def _trees(classical: ClassicalSection, ending: str, seed: int) -> Any:
 class FamilyScaler(TransformerMixin, BaseEstimator):
     """Standardise statistics, then scale each so that all families have the same total variance.
 
+    Statistics that are constant up to rounding become 0, and don't count as a part of their family.
     The scale is 1 for a single family, and for families of equal size.
 
     Parameters
@@ -163,9 +165,12 @@ class FamilyScaler(TransformerMixin, BaseEstimator):
         """Learn mean and deviation of statistics [shape=(n, n_statistics)]."""
         X = validate_data(self, X)
         self.standard_ = StandardScaler().fit(X)
+        varies = np.sqrt(self.standard_.var_) > _LEAST_DEVIATION * np.abs(self.standard_.mean_)
+        self.standard_.scale_[~varies] = np.inf
         families = self.families or ["one"] * X.shape[1]
-        _, family, sizes = np.unique(families, return_inverse=True, return_counts=True)
-        self.weights_ = np.sqrt(len(family) / len(sizes) / sizes[family])
+        _, family = np.unique(families, return_inverse=True)
+        sizes = np.bincount(family, weights=varies)
+        self.weights_ = np.sqrt(sizes.sum() / max(1, (sizes > 0).sum()) / np.maximum(sizes, 1)[family])
         if self.unit_norm:
             scaled = self.transform(X)
             self.weights_ /= np.sqrt(scaled.shape[1] * scaled.var() or 1.0)
