@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -323,7 +322,7 @@ def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[_Results]:
 
 @contextmanager
 def local_workers(n: int) -> Iterator[_Results]:
-    """Start processes with one thread each, which end with this one.
+    """Start processes with one thread each.
 
     Parameters
     ----------
@@ -337,26 +336,15 @@ def local_workers(n: int) -> Iterator[_Results]:
         with a `path`; results are dicts with a `reason`, the reason of a failure or "". An item that loses
         its worker is tried again alone; if it does so again, its failure is the result.
     """
-    own = {"initializer": _follow, "initargs": (os.getpid(), os.getcwd()), "env": _ONE_THREAD}
+    # on Ctrl-C, this process ends the workers; another folder needs others, since they work where they began
+    own = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    own["env"] = _ONE_THREAD | {"PWD": os.getcwd()}
     executor = partial(get_reusable_executor, n, timeout=60, **own)
     try:
         yield partial(_as_finished, lambda: (executor(), n), BrokenProcessPool)
     except BaseException:
         executor().shutdown(kill_workers=True)
         raise
-
-
-def _follow(parent: int, folder: str) -> None:
-    """Work in the parent's folder, leave Ctrl-C to it, and end soon after it."""
-    os.chdir(folder)  # workers are reused only in the same folder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
