@@ -73,7 +73,7 @@ TEACHERS = "[pseudo]\nteachers = ['a']\n"
             "augment.equaliser needs normalised rows. Set it to false",
         ),
         ("[data]\nstatistics = 'a'", "data.statistics is one vector per clip, which model.kind 'conv'"),
-        ("[data]\nembeddings = ['a']", "data.embeddings stand .* Give a classical.kind"),
+        ("[data]\nembeddings = ['a']", "data.embeddings need a classical.kind"),
         ("[data]\nwindows = 'a'", "data.windows holds genres .* Give the task 'genre'"),
         ("[pseudo]\nteacher = ['a']", r"unknown key 'pseudo.teacher'; did you mean 'teachers'\?"),
         ("[pseudo]\nclips = []", r"pseudo.clips is \[\]; give at least one"),

@@ -532,10 +532,7 @@ class Experiment(Section):
                 f"Give 'mlp' with excerpt.frames 1, or a classical.kind."
             )
         if data.embeddings and (data.windows or not (data.statistics or self.is_classical)):
-            raise ValueError(
-                "data.embeddings stand beside statistics of whole clips. Give a classical.kind, or name the "
-                "table as data.statistics, and no data.windows."
-            )
+            raise ValueError("data.embeddings need a classical.kind or data.statistics, and no data.windows.")
         if data.windows is not None and self.task != "genre":
             raise ValueError("data.windows holds genres in labels.npy. Give the task 'genre'.")
         if whole and (model.kind == "mlp" or (model.kind == "conv" and model.readout == "flatten")):

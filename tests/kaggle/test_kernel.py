@@ -31,7 +31,7 @@ from music_emotion.kaggle import kernel, train
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
 from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
 from music_emotion.models.ear import ear_folder
-from music_emotion.models.embedding_table import embed_arrays, make_hearing
+from music_emotion.models.embedding_table import array_clips, embed_clips, make_hearing
 from music_emotion.training import folds, loop
 from music_emotion.training.predict import predict_with
 
@@ -85,8 +85,8 @@ def embed(folder: Path) -> None:
     ears = [write_random_ear(ear_folder() / "musicnn-random.safetensors")]
     hearing = make_hearing(ears, 3.0, (15.0, 22.0), tags=True)
     for split in ("train", "test"):
-        arrays = folder / "data/multitask_dataset"
-        embed_arrays(arrays, split, Path(f"ear-{split}.csv"), ears, hearing, Workers(1))
+        clips = array_clips(folder / "data/multitask_dataset", split)
+        embed_clips(clips, Path(f"ear-{split}.csv"), ears, hearing, Workers(1), 0)
     pd.DataFrame({"id": range(1000, 1100), "0": np.arange(100) % 7}).to_csv("mine.csv", index=False)
 
 

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from cyclopts import Parameter
 
 from music_emotion.commands import Share
@@ -13,7 +14,7 @@ from music_emotion.datasets.layout import Split, find_set
 from music_emotion.datasets.parallel import Workers
 from music_emotion.files import InputError, first_five, in_turn, remove_unfinished
 from music_emotion.models.ear import FILES, convert_wheel, ear_folder, fetch_wheel, read_ear
-from music_emotion.models.embedding_table import embed_arrays, embed_audio, make_hearing
+from music_emotion.models.embedding_table import array_clips, embed_clips, make_hearing
 
 
 @Parameter(name="*")
@@ -42,11 +43,6 @@ class EmbedFlags:
     jobs: int = -1
     scheduler: str | None = None
     max_failed: Share = 0.01
-
-    @property
-    def ears(self) -> tuple[Path, ...]:
-        """The networks' files."""
-        return self.ear or (ear_folder() / FILES[0],)
 
 
 def ear(*, wheel: Path | None = None, out: Path | None = None) -> None:
@@ -97,9 +93,7 @@ def embed_files(
     flags
         How clips are embedded.
     """
-    hearing, workers = make_hearing(flags.ears, hop, (), flags.tags), Workers(flags.jobs, flags.scheduler)
-    print(embed_audio(read_clips(clips, audio), out, flags.ears, hearing, workers, flags.max_failed))
-    print(f"The embeddings are in {out}.")
+    _embed(read_clips(clips, audio), out, hop, (), flags)
 
 
 def embed_layout(
@@ -131,7 +125,11 @@ def embed_layout(
     flags
         How clips are embedded.
     """
-    hearing, workers = make_hearing(flags.ears, hop, level, flags.tags), Workers(flags.jobs, flags.scheduler)
-    folder = find_set(root, task)
-    print(embed_arrays(folder, split, out, flags.ears, hearing, workers, flags.max_failed))
+    _embed(array_clips(find_set(root, task), split), out, hop, level, flags)
+
+
+def _embed(clips: pd.DataFrame, out: Path, hop: float, levels: tuple[float, ...], flags: EmbedFlags) -> None:
+    ears = flags.ear or (ear_folder() / FILES[0],)
+    hearing, workers = make_hearing(ears, hop, levels, flags.tags), Workers(flags.jobs, flags.scheduler)
+    print(embed_clips(clips, out, ears, hearing, workers, flags.max_failed))
     print(f"The embeddings are in {out}.")

@@ -243,10 +243,8 @@ def _add_tables(run: Path, experiment: Experiment, dataset: Path, contents: dict
             for ear, digest in hearing.ears.items():
                 weights = ear_folder() / ear
                 if not weights.is_file() or sha256(weights) != digest:
-                    raise InputError(
-                        f"{path} was embedded with {ear} (SHA-256 {digest[:12]}...), which {weights.parent} "
-                        f"lacks. Give the command music-emotion ear, or put the file there."
-                    )
+                    made = f"{path} was embedded with {ear} (SHA-256 {digest[:12]}...)"
+                    raise InputError(f"{made}, which {weights.parent} lacks. Put the file there.")
                 shutil.copyfile(weights, dataset / ear)
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from music_emotion import files
 from music_emotion.config import DataSection, Rate, build_experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set
-from music_emotion.datasets.layout import find_set, split_files
+from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
@@ -26,7 +26,7 @@ from music_emotion.evaluation.blend import Recipe
 from music_emotion.files import InputError, first_five, read_json
 from music_emotion.kaggle.plan import PLACES, Plan
 from music_emotion.kaggle.train import run_shares, train_plan
-from music_emotion.models.embedding_table import Hearing, embed_arrays
+from music_emotion.models.embedding_table import Hearing, array_clips, embed_clips
 from music_emotion.models.network import load_model, read_card
 from music_emotion.runs import package_versions
 from music_emotion.training.accelerator import make_accelerator
@@ -130,11 +130,10 @@ def lay_out(folder: Path, manifest: Mapping[str, Any], data: Path) -> None:
     for name in manifest["files"]:
         Path(name).symlink_to(folder / name)
     for name, settings in manifest.get("embed", {}).items():
-        hearing, set_folder = Hearing(**settings), find_set(data, "emotion")
-        is_large = len(split_files(set_folder, "test").arrays) > _WORTH_PROCESSES
-        ears, workers = [Path(ear) for ear in hearing.ears], Workers(-1 if is_large else 1)
+        hearing, clips = Hearing(**settings), array_clips(find_set(data, "emotion"), "test")
+        workers = Workers(-1 if len(clips) > _WORTH_PROCESSES else 1)
         # whoever reads the table judges the clips that fail
-        embed_arrays(set_folder, "test", Path(name), ears, hearing, workers, max_failed=1.0)
+        embed_clips(clips, Path(name), [Path(ear) for ear in hearing.ears], hearing, workers, max_failed=1.0)
 
 
 def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:

@@ -82,30 +82,30 @@ def hearing_of(table: Path) -> Hearing | None:
     return hearing if hearing.levels_db else None
 
 
-def embed_audio(
+def embed_clips(
     clips: pd.DataFrame,
     out: Path,
     ears: Sequence[Path],
     hearing: Hearing,
     workers: Workers,
-    max_failed: float = 0.01,
+    max_failed: float,
 ) -> Outcome:
-    """Embed clips of audio, and write a table with columns such as ``msd-mean:0``, ``msd-mean:1``, ...
+    """Embed clips, and write a table with columns such as ``msd-mean:0``, ``msd-mean:1``, ...
 
     The families of each ear are those of `embedding`. A repeated run processes only clips that are missing or
-    failed, or whose audio, span or settings have changed.
+    failed, or whose source or settings have changed.
 
     Parameters
     ----------
     clips : pd.DataFrame
-        Clip table from `read_clips`.
+        Clip table from `read_clips` or `array_clips`.
     out : Path
         CSV with one row per clip: `SOURCE_COLUMNS`, the embeddings, and `reason` (why the clip failed, or
         empty).
     ears : sequence of Path
         Files of weights.
     hearing : Hearing
-        From `make_hearing`, of the same files.
+        From `make_hearing`, of the same files. Levels are for arrays, and arrays need one.
     workers : Workers
     max_failed : float
         Largest accepted share of failed clips, 0 to 1.
@@ -119,52 +119,26 @@ def embed_audio(
     InputError
         When `out` is another kind of table, another process writes it, or too many clips fail.
     """
-    return _embed(clips, out.resolve(), tuple(ears), hearing, workers, max_failed)
+    out, ears = out.resolve(), tuple(ear.resolve() for ear in ears)  # workers may be in another folder
+    with alone_at(out, "give another --out"):
+        remove_unfinished(out)
+        silence = partial(_row, ears, hearing, [np.zeros((WINDOW_FRAMES, N_BANDS), np.float32)])
+        call, columns = partial(_embed_one, ears, hearing), list(silence())
+        return work_through(items_of(clips, hearing), call, out, columns, workers, silence, max_failed)
 
 
-def embed_arrays(
-    set_folder: Path,
-    split: Split,
-    out: Path,
-    ears: Sequence[Path],
-    hearing: Hearing,
-    workers: Workers,
-    max_failed: float = 0.0,
-) -> Outcome:
-    """Embed the full-rate arrays of a split, as `embed_audio` does; `hearing` needs a level.
+def array_clips(set_folder: Path, split: Split) -> pd.DataFrame:
+    """List the full-rate arrays of a split as a clip table: `id` and `path`.
 
     Raises
     ------
     InputError
-        Also when the set is missing, or its arrays have other settings than the competition's.
+        When the split is missing, or the arrays have other settings than the competition's.
     """
     if (settings := read_settings(set_folder)) != FeatureSettings():
         raise InputError(f"{set_folder} has arrays of {settings}, which the ear can't read. Embed its audio.")
     arrays = split_files(set_folder, split).arrays
-    clips = pd.DataFrame({"id": list(arrays), "path": [str(path) for path in arrays.values()]})
-    return _embed(clips, out.resolve(), tuple(ears), hearing, workers, max_failed)
-
-
-def _embed(
-    clips: pd.DataFrame,
-    out: Path,
-    ears: tuple[Path, ...],
-    hearing: Hearing,
-    workers: Workers,
-    max_failed: float,
-) -> Outcome:
-    ears = tuple(ear.resolve() for ear in ears)  # workers may have another working directory
-    with alone_at(out, "give another --out"):
-        remove_unfinished(out)
-        silence = [np.zeros((WINDOW_FRAMES, N_BANDS), np.float32)]
-        columns, call = list(_row(ears, hearing, silence)), partial(_embed_one, ears, hearing)
-        load = partial(_load_all, ears)
-        return work_through(items_of(clips, hearing), call, out, columns, workers, load, max_failed)
-
-
-def _load_all(ears: tuple[Path, ...]) -> None:
-    for ear in ears:
-        _load(ear)
+    return pd.DataFrame({"id": list(arrays), "path": [str(path) for path in arrays.values()]})
 
 
 def _embed_one(ears: tuple[Path, ...], hearing: Hearing, item: Item) -> dict[str, float]:
