@@ -195,13 +195,20 @@ def _sentence(item: dict[str, Any], model: Any) -> str:
         return f"unknown key '{key}'; {nearest(str(item['loc'][-1]), model.__pydantic_fields__)}"
     if item["type"] == "value_error" and message.endswith("."):  # a rule that names its settings
         return message
-    held = "missing" if item["type"] == "missing" else shortened(repr(item["input"]), 200)
+    held = "missing" if item["type"] == "missing" else _repr(item["input"])
     said = (f"{key} is {held}; " if key else "") + message[:1].lower() + message[1:]
     if item["type"] == "literal_error":
         choices = re.findall("'([^']*)'", item["ctx"]["expected"])
         if close := difflib.get_close_matches(held, choices, n=1, cutoff=0.3):
             return f"{said}; did you mean '{close[0]}'?"
     return f"{said}."
+
+
+def _repr(value: Any) -> str:
+    try:
+        return shortened(repr(value), 200)
+    except ValueError:  # Python does not print integers of more than 4,300 digits
+        return "a huge number"
 
 
 _UNFINISHED = ".writing-"
