@@ -49,7 +49,8 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 def workers(process: psutil.Process) -> list[psutil.Process]:
     """Processes that train, of a command that does."""
-    return [child for child in process.children() if "resource_tracker" not in " ".join(child.cmdline())]
+    children = filter(is_running, process.children())  # a killed worker stays a zombie for a while
+    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
 
 
 def send_when_trained(runs: str, number: int) -> None:
