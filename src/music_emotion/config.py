@@ -97,8 +97,8 @@ class DataSection(Section):
         train and test.
     embeddings : tuple of str
         CSVs of `music-emotion embed`, or others with a column `id`, whose rows are read beside the
-        statistics of a clip; "{split}" stands for train and test. Columns "family:number" are of that
-        family; other columns of a table are one family.
+        statistics of a clip; "{split}" stands for train and test, "{task}" for emotion and genre. Columns
+        "family:number" are of that family; other columns of a table are one family.
     columns : tuple of str
         Columns of these CSVs to use, as patterns such as "mfcc*_mean_db" or "msd-mean:*"; if empty, all.
     windows : str or None

@@ -97,7 +97,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     is_table = data.statistics is not None
     folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
     files = None if is_table else split_files(folder, split)
-    tables, arrays = tables_of(data, split), None if files is None else pd.Index(files.arrays)
+    tables, arrays = tables_of(data, split, task), None if files is None else pd.Index(files.arrays)
     table = read_tables(tables, data.columns, arrays, data.allow_bad_share)
     known = table.index
     label_file, labels = folder / f"{split}_labels.txt", None
@@ -143,7 +143,7 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
         As `load_clip_set`.
     """
     if data.statistics is not None:
-        has_test = "{split}" in data.statistics and tables_of(data, "test")[""].exists()
+        has_test = "{split}" in data.statistics and tables_of(data, "test", task)[""].exists()
     else:
         has_test = has_split(find_set(Path(data.root), task, data.rate), "test")
     if has_test:
@@ -248,11 +248,16 @@ def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share:
         print(f"left out: {sentence}.")
 
 
-def tables_of(data: DataSection, split: Split) -> dict[str, Path]:
-    """Tables of a split, by the family of their columns without a colon."""
+def tables_of(data: DataSection, split: Split, task: Task = "emotion") -> dict[str, Path]:
+    """Tables of a split of one set, by the family of their columns without a colon."""
     named = {"": data.statistics} if data.statistics is not None else {}
     named |= {f"table{number}": table for number, table in enumerate(data.embeddings, start=1)}
-    return {family: Path(table.replace("{split}", split)) for family, table in named.items()}
+    return {family: Path(in_table_path(table, split, task)) for family, table in named.items()}
+
+
+def in_table_path(path: str, split: Split, task: Task) -> str:
+    """Put the names of a split and a set in place of "{split}" and "{task}"."""
+    return path.replace("{split}", split).replace("{task}", task)
 
 
 def read_tables(

@@ -16,6 +16,7 @@ import pandas as pd
 
 from music_emotion import __version__
 from music_emotion.config import Experiment, experiment_to_dict
+from music_emotion.datasets.clip_set import in_table_path
 from music_emotion.evaluation.blend import read_recipe
 from music_emotion.evaluation.blend_runs import check_current
 from music_emotion.evaluation.scores import fold_numbers, read_folds
@@ -234,7 +235,7 @@ def _add_tables(run: Path, experiment: Experiment, dataset: Path, contents: dict
     for table in (table for table in tables if table not in contents["tables"]):
         name = contents["tables"][table] = f"table{len(contents['tables'])}-{{split}}.csv"
         for split in ("train", "test"):
-            path, placed = (Path(each.replace("{split}", split)) for each in (table, name))
+            path, placed = (Path(in_table_path(each, split, "emotion")) for each in (table, name))
             regular_file(path, f"{run}: the table", "The kernel needs it. Make it again.")
             if split == "train" or not (hearing := hearing_of(path)):
                 shutil.copyfile(path, dataset / placed)
