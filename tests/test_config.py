@@ -73,6 +73,7 @@ TEACHERS = "[pseudo]\nteachers = ['a']\n"
             "augment.equaliser needs normalised rows. Set it to false",
         ),
         ("[data]\nstatistics = 'a'", "data.statistics is one vector per clip, which model.kind 'conv'"),
+        ("[model]\nkind = 'ear'\n[data]\nrate = 'beat'", "'ear' reads the mel rows of full-rate arrays"),
         ("[data]\nembeddings = ['a']", "data.embeddings need a classical.kind"),
         ("[data]\nwindows = 'a'", "data.windows holds genres .* Give the task 'genre'"),
         ("[pseudo]\nteacher = ['a']", r"unknown key 'pseudo.teacher'; did you mean 'teachers'\?"),

@@ -186,8 +186,9 @@ class ModelSection(Section):
 
     Attributes
     ----------
-    kind : {"conv", "lstm", "mlp", "timm"}
-        Configurable ConvNet, LSTM over frames, fully connected layers, or a timm backbone.
+    kind : {"conv", "lstm", "mlp", "timm", "ear"}
+        Configurable ConvNet, LSTM over frames, fully connected layers, a timm backbone, or the pretrained
+        MusiCNN, whose front end does not learn.
     channels : tuple of {"spectrogram", "frequency", "delta"}
         Input channels of conv and timm: the rows, a frequency coordinate from -1 to 1, and the
         difference from the previous frame.
@@ -229,12 +230,13 @@ class ModelSection(Section):
     backbone : str
         Name of the timm model, for the kind "timm".
     weights : str or None
-        Local file with pretrained weights of the timm model; None starts from random weights.
+        Local file with pretrained weights of the timm model, or None for random weights. For the kind "ear"
+        a file that `music-emotion ear` wrote, by default musicnn-msd.safetensors of the user's cache.
     trunk : str or None
         `model.safetensors` of the genre run whose trunk this network starts from.
     """
 
-    kind: Literal["conv", "lstm", "mlp", "timm"] = "conv"
+    kind: Literal["conv", "lstm", "mlp", "timm", "ear"] = "conv"
     channels: Annotated[tuple[Channel, ...], EachOnce] = ("spectrogram", "frequency")
     widths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (32, 64, 128, 256)
     convolutions: Positive = 2
@@ -513,8 +515,9 @@ class Experiment(Section):
 
     @property
     def starts_pretrained(self) -> bool:
-        """Whether the network starts from a pretrained trunk or pretrained timm weights."""
-        return self.model.trunk is not None or self.model.weights is not None
+        """Whether the network starts from a pretrained trunk or pretrained weights."""
+        model = self.model
+        return model.kind == "ear" or model.trunk is not None or model.weights is not None
 
     @model_validator(mode="after")
     def _check_input(self) -> Self:
@@ -530,6 +533,12 @@ class Experiment(Section):
             raise ValueError(
                 f"data.statistics is one vector per clip, which model.kind '{model.kind}' can't read. "
                 f"Give 'mlp' with excerpt.frames 1, or a classical.kind."
+            )
+        reads_mel = data.of_layout and data.rows != "chroma" and data.rate == "full"
+        if model.kind == "ear" and not self.is_classical and not reads_mel:
+            raise ValueError(
+                "model.kind 'ear' reads the mel rows of full-rate arrays. Give data.rows 'mel', data.rate "
+                "'full', and no data.statistics, data.embeddings or data.windows."
             )
         if data.embeddings and (data.windows or not (data.statistics or self.is_classical)):
             raise ValueError("data.embeddings need a classical.kind or data.statistics, and no data.windows.")

@@ -20,7 +20,7 @@ from music_emotion.kaggle import bundle
 from music_emotion.kaggle.bundle import PACKAGE, check_dataset, package, write_package
 from music_emotion.kaggle.metadata import check_metadata, make_metadata
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
-from music_emotion.models.ear import ear_folder
+from music_emotion.models.ear import FILES, ear_folder
 from music_emotion.models.embedding_table import Hearing
 
 PROJECT = Path(__file__).parents[2]
@@ -271,6 +271,7 @@ def experiments() -> None:
         "valence": '[data]\ntargets = ["valence"]',
         "energy": '[data]\ntargets = ["energy"]',
         "pretrained": '[model]\nkind = "timm"\nweights = "resnet18.safetensors"',
+        "tuned": '[model]\nkind = "ear"',
     }
     for name, text in texts.items():
         Path(f"{name}.toml").write_text(f'name = "{name}"\n{text}\n')
@@ -290,21 +291,26 @@ def placed(*names: str) -> dict[str, Experiment]:
 
 
 @pytest.mark.usefixtures("experiments")
-def test_the_files_that_experiments_name_travel_with_them():
+def test_the_files_that_experiments_name_travel_with_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(InputError, match=rf"model.trunk {TRUNK} does not exist\. Name its genre experiment"):
         placed("transfer.toml")
     Path(TRUNK).parent.mkdir(parents=True)
     Path(TRUNK).write_bytes(b"trunk")
     Path("resnet18.safetensors").write_bytes(b"weights")
+    ear_folder().mkdir(parents=True)
+    (ear_folder() / FILES[0]).write_bytes(b"ear")
     Path("set/multitask_dataset").mkdir(parents=True)
     Path("set/multitask_dataset/groups-train.csv").write_text("Id,group\n2,b\n")
-    experiments = placed("multitask", "plain.toml", "transfer.toml", "pretrained.toml", "grouped.toml")
+    named = ("plain", "transfer", "pretrained", "tuned", "grouped")
+    experiments = placed("multitask", *(f"{name}.toml" for name in named))
     data = experiments["plain"].data
     assert (data.root, data.stores) == ("data", "stores")
     for named, name, content in (
         (experiments["transfer"].folds.groups, "transfer-groups.csv", "Id,group\n1,a\n"),
         (experiments["transfer"].model.trunk, "transfer-trunk.safetensors", "trunk"),
         (experiments["pretrained"].model.weights, "pretrained-weights.safetensors", "weights"),
+        (experiments["tuned"].model.weights, "tuned-weights.safetensors", "ear"),
         (experiments["grouped"].folds.groups, "grouped-groups.csv", "Id,group\n2,b\n"),
     ):
         assert named == name

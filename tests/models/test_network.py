@@ -63,7 +63,7 @@ def choices() -> Iterator[tuple[str, Any]]:
 
 READ_BY = {"lstm": {"bidirectional", "head"}, "mlp": {"norm", "head"}, "timm": {"channels"}}  # conv reads all
 COMBINATIONS = [
-    *(("conv", name, value) for name, value in choices()),
+    *(("conv", name, value) for name, value in choices() if value != "ear"),  # which needs its file
     ("conv", "activation", None),
     ("conv", "channels", ("delta", "frequency", "spectrogram")),
     *((kind, name, value) for kind, read in READ_BY.items() for name, value in choices() if name in read),

@@ -53,16 +53,20 @@ def array_bands(fused: np.ndarray, level_db: float) -> np.ndarray:
     np.ndarray [shape=(n_ear_frames, 96)], float32
         As from `ear_bands`, at 62.5 frames per second.
     """
-    power = _mel_to_mel() @ librosa.db_to_power(fused[:N_MELS])
-    frames = np.arange(fused.shape[1])
-    step = (_HOP / RATE_HZ) / (_ARRAYS.hop_length / _ARRAYS.sample_rate_hz)
-    places = np.arange(0, len(frames) - 1 + step / 1000, step)
+    power = mel_to_mel() @ librosa.db_to_power(fused[:N_MELS])
+    frames, places = np.arange(fused.shape[1]), places_in_array(fused.shape[1])
     decibels = [np.interp(places, frames, 10 * np.log10(band)) for band in power]
     return _compress(librosa.db_to_power(np.transpose(decibels) + level_db))
 
 
+def places_in_array(n_frames: int) -> np.ndarray:
+    """Place of each of the ear's frames in an array, in frames of the array [shape=(n_ear_frames,)]."""
+    step = (_HOP / RATE_HZ) / (_ARRAYS.hop_length / _ARRAYS.sample_rate_hz)
+    return np.arange(0, n_frames - 1 + step / 1000, step)
+
+
 @cache
-def _mel_to_mel() -> np.ndarray:
+def mel_to_mel() -> np.ndarray:
     """Matrix from the array's mel power to that of the ear's bands [shape=(96, 128)].
 
     The power of each mel is spread over the Fourier bins of its filter.

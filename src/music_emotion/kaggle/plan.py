@@ -13,6 +13,7 @@ from music_emotion.datasets.splits import groups_file
 from music_emotion.evaluation.blend import Method, Recipe, read_recipe
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, regular_file
+from music_emotion.models.ear import FILES, ear_folder
 from music_emotion.runs import read_experiment
 
 MOST_HOURS = 11.5  # Kaggle ends a run after 12 hours, counted from before the script begins
@@ -164,7 +165,8 @@ def _place(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
 
     model, data, folds = experiment.model, experiment.data, experiment.folds
     groups = copied("folds.groups", groups_file(experiment))
-    weights = copied("model.weights", model.weights)
+    ear = ear_folder() / FILES[0] if model.kind == "ear" else None
+    weights = copied("model.weights", model.weights or ear)
     trunk = _planned_trunk(model.trunk, plan) or copied("model.trunk", model.trunk)
     return experiment.model_copy(
         update={

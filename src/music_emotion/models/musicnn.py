@@ -70,7 +70,7 @@ class MusiCNN(nn.Module):
         self.pool_norm = nn.BatchNorm1d(n_pooled, eps=_EPSILON)
         self.dense = nn.Linear(n_pooled, n_dense)
         self.dense_norm = nn.BatchNorm1d(n_dense, eps=_EPSILON)
-        self.tags = nn.Linear(n_dense, n_tags)
+        self.tags: nn.Module = nn.Linear(n_dense, n_tags)
 
     def forward(self, bands: torch.Tensor, plain: bool = False) -> EarOutputs:
         """Compute the outputs for windows of any length.

@@ -19,6 +19,7 @@ from music_emotion.files import InputError, atomic_path, describe, first_five, r
 from music_emotion.models.augment import SpectrogramAugmentation
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_layers
+from music_emotion.models.musicnn import MusiCNN
 from music_emotion.models.target_scale import TargetScale
 
 _METADATA_KEY = "music_emotion"
@@ -73,7 +74,7 @@ class Network(nn.Module):
     card : ModelCard
         Describes the network, which is built with random weights.
     pretrained : bool, default True
-        Whether a timm backbone loads its weights from the file in `model.weights`.
+        Whether a timm backbone or the ear loads its weights from the file in `model.weights`.
 
     Raises
     ------
@@ -93,6 +94,9 @@ class Network(nn.Module):
         has_mel = experiment.data.of_layout and experiment.data.rows != "chroma"
         varied = experiment.augment.model_dump(exclude={"mixup", "mixup_bandwidth"})
         self.augmentation = SpectrogramAugmentation(min(n_rows, N_MELS) if has_mel else 0, **varied)
+        if experiment.model.kind == "ear" and card.features != FeatureSettings():
+            remedy = "Extract with the defaults."
+            raise InputError(f"model.kind 'ear' can't read arrays of {card.features}. {remedy}")
         self.trunk = build_trunk(experiment, n_rows, pretrained)
         self.head: Any = build_head(experiment, self.trunk.n_features, len(card.outputs))
         self.target_scale = None
@@ -118,7 +122,10 @@ class Network(nn.Module):
 
     def features(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute the trunk's features, the input of the head [shape=(n, n_features)]."""
-        return self.trunk(self.augmentation((frames - self.row_mean) / self.row_deviation), lengths)
+        rows = self.augmentation((frames - self.row_mean) / self.row_deviation)
+        if self.card.experiment.model.kind == "ear":  # which reads dB
+            rows = rows * self.row_deviation + self.row_mean
+        return self.trunk(rows, lengths)
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Predict targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
@@ -140,7 +147,7 @@ def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) ->
     n_rows : int
         Rows of the input.
     pretrained : bool, default True
-        Whether a timm backbone loads its weights from the file in `model.weights`.
+        Whether a timm backbone or the ear loads its weights from the file in `model.weights`.
     """
     model, n_frames = experiment.model, experiment.excerpt.frames
     match model.kind:
@@ -153,6 +160,12 @@ def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) ->
 
             weights = model.weights if pretrained else None
             return TimmBackbone(model.backbone, model.channels, n_rows, n_frames or 256, weights)
+        case "ear":
+            from music_emotion.models.ear import load_ear  # which reads its files with this module
+            from music_emotion.models.ear_trunk import EarTrunk
+
+            weights_file = Path(model.weights) if model.weights else None
+            return EarTrunk(load_ear(weights_file) if pretrained else MusiCNN())
         case "conv":
             settings = model.model_dump(include=set(signature(ConvNet).parameters))
             return ConvNet(n_rows, n_frames or 1, **settings)
