@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import timm
 from accelerate.commands import launch
+from safetensors.torch import save_file
 
 from music_emotion.bench import training
 from music_emotion.cli import COMMANDS, main
 from music_emotion.config import build_experiment
 from music_emotion.experiment_files import experiment_toml, lay_over, read_differences, to_toml
 from music_emotion.files import read_json
+from music_emotion.models.network import read_card
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -30,6 +33,7 @@ COMMAND = re.compile(
 ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
 # Named in a sentence, in need of a cluster or of the demo, or run by the tests of Kaggle and of benchmarks.
 NOT_HERE = re.compile(r"demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage)")
+DEIT = "deit_tiny_patch16_224"
 SHORTER = {
     "--window 8 --hop 1": "--window 1",
     "--train.epochs 120": "--train.epochs 3",
@@ -101,6 +105,7 @@ def folder(tmp_path_factory, competition):
     for split in ("train", "test"):
         embeddings = {"id": range(1000, 1040), "msd-mean:0": rng.normal(size=40)}
         pd.DataFrame(embeddings).to_csv(place / f"ear-{split}.csv", index=False)
+    save_file(timm.create_model(DEIT).state_dict(), place / f"{DEIT}.safetensors")
     for number in range(12):
         sound = rng.normal(0, 0.1, 3 * 22050)
         if number % 2:
@@ -146,7 +151,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 55
+    assert len(said) == 56
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))
@@ -156,6 +161,8 @@ def test_the_commands_run_in_their_order(said, folder):
     for row in pd.read_csv(folder / "runs/representations/table.csv")["row"]:
         names = {path.name for path in (folder / "runs/representations" / row).iterdir()}
         assert {"report.txt", "confusion.csv", "confusion.png"} <= names
+    deit = read_card(folder / "runs/deit/seed0/fold0/model.safetensors").experiment
+    assert (deit.model.backbone, deit.model.weights) == (DEIT, f"{DEIT}.safetensors")
     table = pd.read_csv(folder / "predictions/song.csv")
     assert {"start_seconds", "valence", "energy", "danceability", "genre_Blues"} <= set(table)
     assert (folder / "predictions/song.png").stat().st_size > 10_000
