@@ -459,7 +459,8 @@ class PseudoSection(Section):
     ----------
     teachers : tuple of str
         Directories of finished emotion runs with the same clips, seeds and folds, such as
-        "runs/multitask"; if empty, no second round.
+        "runs/multitask"; if empty, no second round. An estimator may read `data.embeddings`, for "genre"
+        from tables with "{task}" in their names.
     clips : tuple of {"test", "genre"}
         Which clips get pseudo-labels: the emotion set's test split, and all clips of the genre set.
     labelled_repeats : int

@@ -39,11 +39,16 @@ def sets(build) -> tuple[ClipSet, ClipSet]:
 
 @pytest.fixture(scope="module")
 def finished(build, sets, tmp_path_factory) -> Path:
-    """Runs of a first round: a network, and ridge regression."""
-    runs = tmp_path_factory.mktemp("runs")
+    """Runs of a first round: a network, and ridge regression without and with embeddings."""
+    runs = tmp_path_factory.mktemp("first") / "runs"
     for experiment in (build("net"), build("ridge", **RIDGE)):
         folds, test = folds_of_run(experiment, sets[0]), sets[1]
         assert train_folds(experiment, folds, test, make_accelerator(), runs / experiment.name)
+    write_embeddings(runs, sets[0].truth["valence"])
+    ear = build("ear", data={"embeddings": ("runs/{task}-{split}.csv",)}, **RIDGE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(runs.parent)
+        run_experiment(ear, make_accelerator(), Path("runs/ear"))
     return runs
 
 
@@ -94,6 +99,65 @@ def test_a_fold_learns_from_its_own_clips_and_every_unlabelled_one(build, sets, 
             array = np.load(competition / FOLDER_OF[name] / f"{clip_id}.fused.full.npy")
             frames = training.store.frames[start : start + length]
             np.testing.assert_array_equal(frames, array.T.astype(np.float16))
+
+
+def write_embeddings(folder: Path, valence: pd.Series) -> None:
+    """Tables of all sets: 200 columns, each a clip's own number with noise; of labelled clips the valence."""
+    rng = np.random.default_rng(0)
+    numbers = {"emotion-train": valence}
+    for name, first, n in (("emotion-test", 1000, 8), ("genre-train", 1, 32), ("genre-test", 5001, 12)):
+        numbers[name] = pd.Series(rng.random(n), range(first, first + n))
+    for name, number in numbers.items():
+        near = {f"near:{n}": number + rng.normal(0, 0.1, len(number)) for n in range(200)}
+        table = pd.DataFrame(near).rename_axis("id").sample(frac=1, random_state=0)
+        table[sorted(table, reverse="test" in name)].to_csv(folder / f"{name}.csv")
+
+
+def test_an_estimator_that_reads_embeddings_teaches_a_network(build, sets, runs, monkeypatch):
+    monkeypatch.chdir(runs.parent)
+    student = student_of(build, runs, "ear")
+    run_experiment(student, make_accelerator(), runs / "student")
+    for fold in folds_of_run(student, sets[0]):
+        assert (runs / "student" / fold.folder / "model.safetensors").exists()
+        made = pd.read_csv(runs / "student" / fold.folder / PSEUDO_LABELS).set_index(["set", "Id"])
+        told = read_predictions(runs / "ear" / fold.folder / "test.csv").clip(0, 1)
+        pd.testing.assert_frame_equal(made.loc["test"], told, atol=1e-5, rtol=0)
+        for name, n in (("test", 8), ("genre-train", 32), ("genre-test", 12)):
+            table = pd.read_csv(
+                runs / ("emotion-test.csv" if name == "test" else f"{name}.csv"), index_col="id"
+            )
+            assert len(made.loc[name]) == n
+            assert made.loc[name, "valence"].corr(table.mean(axis=1)) > 0.4
+    for fold in taught(student_of(build, runs, "ridge", "ear"), sets[0], runs, name="mixed"):
+        assert fold.training.has_labels
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (remove("runs/genre-test.csv"), r"table runs/genre-test\.csv does not exist"),
+        (
+            lines("runs/genre-train.csv", lambda rows: rows[:-1]),
+            r"genre-train\.csv: 1 of 32 clips have no row",
+        ),
+        (
+            replace("runs/genre-test.csv", "near:7,", "far:7,"),
+            r"test\.csv: 12 of 12 clips have no row with all",
+        ),
+        (
+            replace("runs/ear/experiment.json", "{task}", "emotion"),
+            r"no embeddings of .* runs/emotion-{split}\.csv",
+        ),
+    ],
+)
+def test_a_teacher_without_embeddings_of_every_clip_is_refused(
+    build, sets, runs, monkeypatch, damage, sentence
+):
+    monkeypatch.chdir(runs.parent)
+    damage()
+    with pytest.raises(InputError, match=sentence):
+        taught(student_of(build, runs, "ear"), sets[0], runs)
+    assert not (runs / "student" / FOLD).exists()
 
 
 def swap_folds() -> None:

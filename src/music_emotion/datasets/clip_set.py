@@ -18,6 +18,12 @@ from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import InputError, first_five, regular_file
 
+SOURCES: dict[str, tuple[Task, Split]] = {
+    "train": ("emotion", "train"),
+    "test": ("emotion", "test"),
+    "genre-train": ("genre", "train"),
+    "genre-test": ("genre", "test"),
+}
 _NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
 
 
@@ -177,11 +183,8 @@ def load_unlabelled(
         When a set is missing, or arrays are unusable.
     """
     sets = {}
-    named: dict[str, tuple[Task, Split]] = {
-        **({"test": ("emotion", "test")} if "test" in kinds else {}),
-        **({"genre-train": ("genre", "train"), "genre-test": ("genre", "test")} if "genre" in kinds else {}),
-    }
-    for name, (task, split) in named.items():
+    for name in [name for name in SOURCES if name.partition("-")[0] in kinds]:
+        task, split = SOURCES[name]
         folder = find_set(Path(data.root), task, data.rate)
         if name != "genre-test" or has_split(folder, split):
             store = open_store(split_files(folder, split), Path(data.stores), data.allow_bad_share)

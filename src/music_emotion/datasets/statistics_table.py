@@ -1,6 +1,7 @@
 """Tables of clip statistics, computed from stored arrays or read from files."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +72,13 @@ class Statistics:
         self.data, self.task = data, task
         self._tables: dict[Store, pd.DataFrame] = {}
         self._columns: pd.Index | None = None
+        self._beside: pd.DataFrame | None = None
+
+    def beside(self, table: pd.DataFrame) -> "Statistics":
+        """Also give the embeddings of a table, indexed by `Id`, in place of those of the clip sets."""
+        other = copy(self)  # shares what is computed from arrays
+        other._beside = table
+        return other
 
     def of(self, clips: ClipSet) -> pd.DataFrame:
         """Statistics of clips.
@@ -91,7 +99,7 @@ class Statistics:
         InputError
             When the clips are windows of several frames, or their table lacks columns of the first clips.
         """
-        store, own = clips.store, clips.table
+        store, own = clips.store, clips.table if self._beside is None else self._beside
         if own is not None and not store.is_fused:
             return self._in_order(own).loc[clips.ids]
         if store not in self._tables:

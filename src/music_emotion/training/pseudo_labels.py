@@ -14,11 +14,18 @@ import numpy as np
 import pandas as pd
 from accelerate import Accelerator
 
-from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import ClipSet, join, load_unlabelled
+from music_emotion.config import DataSection, Experiment
+from music_emotion.datasets.clip_set import (
+    SOURCES,
+    ClipSet,
+    join,
+    load_unlabelled,
+    read_tables,
+    tables_of,
+)
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
-from music_emotion.files import InputError, read_predictions, regular_file, write_table
+from music_emotion.files import InputError, first_five, read_predictions, regular_file, write_table
 from music_emotion.runs import open_run, read_experiment
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.predict import predict_with
@@ -56,8 +63,8 @@ def with_pseudo_labels(
     Raises
     ------
     InputError
-        When a teacher is not finished, has other folds or targets, reads other arrays, or selected its
-        epoch on validation clips; or when the directory holds another experiment.
+        When a teacher is not finished, has other folds or targets, reads other arrays, lacks embeddings of
+        clips, or selected its epoch on validation clips; or when the directory holds another experiment.
     """
     waiting = [fold for fold in folds if not (directory / fold.folder / "model.safetensors").exists()]
     if not experiment.pseudo.teachers or not waiting:
@@ -74,7 +81,13 @@ def with_pseudo_labels(
     origin = [pd.DataFrame({"Id": each.ids, "set": name}) for name, each in sets.items()]
     unlabelled = pd.concat(origin, ignore_index=True)
     pool = join([clips, *sets.values()])
-    statistics = Statistics(experiment.data, experiment.task)
+    of_arrays = Statistics(experiment.data, experiment.task)
+    statistics = {
+        path: of_arrays.beside(_embeddings(teacher.data, {"train": clips, **sets}).set_axis(pool.ids))
+        if teacher.data.embeddings
+        else of_arrays
+        for path, teacher in teachers.items()
+    }
     added, taught = np.arange(len(clips), len(pool)), {}
     for fold in waiting:
         own = np.flatnonzero(np.isin(clips.ids, fold.training.ids))
@@ -99,17 +112,37 @@ def _read_teacher(path: Path, student: Experiment) -> Experiment:
     """Read a teacher's experiment, and refuse one whose predictions do not fit or would leak labels."""
     teacher = read_experiment(path)
     data, select = teacher.data, teacher.train.select
-    foreign = data.rate != student.data.rate or not data.of_layout
+    foreign = data.rate != student.data.rate or data.windows or data.statistics
+    untold = [table for table in data.embeddings if "{task}" not in table and "genre" in student.pseudo.clips]
+    lacks = f"has no embeddings of the genre set. Train it with {{task}} in the path {first_five(untold)}"
     selected = f"has chosen its epoch on validation clips (train.select '{select}'). Name a run with 'last'"
     for is_so, problem in (
         (teacher.task != "emotion", f"has the task '{teacher.task}'. Name a run of emotion"),
         (teacher.has_repeats, "is of repeats. Name a run of folds"),
         (foreign, f"does not read arrays of data.rate '{student.data.rate}'. Name a run that does"),
         (teacher.selects_on_validation, selected),
+        (untold, f"{lacks}, or give pseudo.clips ['test']. Name such a run"),
     ):
         if is_so:
             raise InputError(f"The teacher {path} {problem} in pseudo.teachers.")
     return teacher
+
+
+def _embeddings(data: DataSection, sets: Mapping[str, ClipSet]) -> pd.DataFrame:
+    """Read the embeddings of the clips of all sets, in their order."""
+    parts: list[pd.DataFrame] = []
+    for name, clips in sets.items():
+        task, split = SOURCES[name]
+        tables = tables_of(data, split, task)
+        columns = parts[0].columns if parts else None
+        part = read_tables(tables, data.columns).reindex(index=clips.ids, columns=columns)
+        if len(lacking := part.index[part.isna().any(axis=1)]):
+            raise InputError(
+                f"{first_five(tables.values())}: {len(lacking)} of {len(clips)} clips have no row with all "
+                f"columns of the training clips ({first_five(lacking)}). Complete the table for the teacher."
+            )
+        parts.append(part)
+    return pd.concat(parts)
 
 
 def _check_same_fold(path: Path, fold: Fold) -> None:
@@ -131,7 +164,10 @@ def _check_same_fold(path: Path, fold: Fold) -> None:
 
 
 def _mean_prediction(
-    teachers: Mapping[Path, Experiment], fold: Fold, accelerator: Accelerator, statistics: Statistics
+    teachers: Mapping[Path, Experiment],
+    fold: Fold,
+    accelerator: Accelerator,
+    statistics: Mapping[Path, Statistics],
 ) -> pd.DataFrame:
     """Average the teachers' predictions for a fold's unlabelled clips, in the units of the targets.
 
@@ -141,7 +177,7 @@ def _mean_prediction(
     test, tables = fold.sets[2], []
     for path, teacher in teachers.items():
         if teacher.is_classical:
-            (fitted,) = predict_folds(teacher, [fold], test, statistics)
+            (fitted,) = predict_folds(teacher, [fold], test, statistics[path])
             table = fitted.test
         else:
             table = predict_with(path / fold.folder / "model.safetensors", test, accelerator)
