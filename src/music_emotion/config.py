@@ -472,6 +472,29 @@ class PseudoSection(Section):
     labelled_repeats: Positive = 1
 
 
+class DistilSection(Section):
+    """Distillation: the network learns what a pretrained network, such as the ear, makes of its clips.
+
+    Attributes
+    ----------
+    tables : tuple of str
+        CSVs of `music-emotion embed`, or others with a column `id`. "{split}" stands for train and test,
+        "{task}" for emotion and genre. If empty, no distillation.
+    columns : tuple of str
+        Columns to learn, as patterns such as "msd-penultimate:*"; if empty, all.
+    weight : float
+        Weight of the mean squared error of the standardised columns in the loss.
+    labels : bool
+        Whether the labels are learnt, too. If not, `music-emotion pretrain` learns the columns alone, from
+        all arrays of the emotion and the genre set that have a row, whatever their split.
+    """
+
+    tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    weight: AboveZero = 0.5
+    labels: bool = True
+
+
 class Experiment(Section):
     """All settings of a run that are independent of the machine.
 
@@ -498,6 +521,7 @@ class Experiment(Section):
     optim: OptimSection = OptimSection()
     train: TrainSection = TrainSection()
     pseudo: PseudoSection = PseudoSection()
+    distil: DistilSection = DistilSection()
 
     @property
     def is_classical(self) -> bool:
@@ -576,6 +600,13 @@ class Experiment(Section):
                 "be pooled. Give loss.squared a small weight, such as 0.1."
             )
         learns_arrays = self.data.of_layout and not self.is_classical and self.excerpt.frames is not None
+        if not self.distil.labels and not self.distil.tables:
+            raise ValueError("distil.labels is false, so there is nothing to learn. Give distil.tables.")
+        if self.distil.tables and (not (is_emotion and learns_arrays) or loss.genre or self.pseudo.teachers):
+            raise ValueError(
+                "distil.tables are for an emotion network on excerpts of arrays. Give no classical.kind, "
+                "data.windows, data.statistics, data.embeddings, loss.genre or pseudo.teachers beside them."
+            )
         if loss.genre and not (is_emotion and learns_arrays):
             raise ValueError(
                 "loss.genre gives an emotion network a second head for genre excerpts. Set it to 0, or "

@@ -17,7 +17,7 @@ from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import make_network, start_from_trunk
 from music_emotion.training.loop import Trainer
-from music_emotion.training.objectives import PairedExcerpts, load_genres
+from music_emotion.training.objectives import PairedExcerpts, load_second
 
 PLAIN = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
 GENRES = {"loss": {"genre": 0.5}}
@@ -94,13 +94,13 @@ def test_the_gradient_of_the_genre_loss_reaches_the_trunk_and_its_own_head(small
     features = network.features(*both)
     weights = torch.tensor(len(genres) / len(genres.outputs) / genres.values.sum(axis=0))
     truth = batch["genre_values"]
-    expected = torch.nn.functional.cross_entropy(learner.genre_head(features[8:]), truth, weights)
+    expected = torch.nn.functional.cross_entropy(learner.second_head(features[8:]), truth, weights)
     torch.testing.assert_close(losses["genre_loss"], expected)
     expected = trainer.objective.loss(network.head(features[:8]), batch["values"])
     torch.testing.assert_close(losses["train_loss"], expected)
     losses["genre_loss"].backward()
     assert all(weights.grad is None for weights in network.head.parameters())
-    for part in (network.trunk, learner.genre_head):
+    for part in (network.trunk, learner.second_head):
         assert all(weights.grad.abs().sum() > 0 for weights in part.parameters())
 
 
@@ -122,12 +122,12 @@ def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tm
     experiment = small(**GENRES, model={"trunk": str(trunk)}, train=frozen)
     trainer = trainer_of(experiment, set_of(experiment, "genre"), tmp_path)
     start_from_trunk(trainer.network, tmp_path, trainer.accelerator)
-    fresh = [weights.clone() for weights in trainer.learner.genre_head.parameters()]
+    fresh = [weights.clone() for weights in trainer.learner.second_head.parameters()]
     trainer.run()
     after = trainer.network.state_dict()
     for name, weights in before.trunk.state_dict(prefix="trunk.").items():
         assert torch.equal(weights, after[name]), name
-    heads = (fresh, trainer.learner.genre_head.parameters())
+    heads = (fresh, trainer.learner.second_head.parameters())
     assert all((one - other).abs().max() > 1e-4 for one, other in zip(*heads, strict=True))
 
 
@@ -135,5 +135,5 @@ def test_a_missing_genre_set_is_named_with_what_to_do(small, competition, tmp_pa
     shutil.copytree(competition / "multitask_dataset", tmp_path / "data" / "multitask_dataset")
     data = {"root": str(tmp_path / "data")}
     with pytest.raises(InputError, match=r"No folder fma_genre_spectrograms .*set loss\.genre 0\.$"):
-        load_genres(small(**GENRES, data=data), make_accelerator())
-    assert load_genres(small(data=data), make_accelerator()) is None
+        load_second(small(**GENRES, data=data), make_accelerator())
+    assert load_second(small(data=data), make_accelerator()) is None

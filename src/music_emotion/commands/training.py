@@ -54,12 +54,12 @@ def pretrain(
     experiment: ExperimentFlags = Experiment(),  # noqa: B008 (frozen)
     flags: TrainingFlags = TrainingFlags(),
 ) -> None:
-    """Train a genre experiment; emotion experiments start from it with --model.trunk.
+    """Train genres, or embeddings without labels; emotion experiments start from it with --model.trunk.
 
     Parameters
     ----------
     file
-        Name of a built-in genre experiment, such as pretrain, or path of an experiment file.
+        Name of a built-in experiment, such as pretrain or distil, or path of an experiment file.
     experiment
         Settings in place of the file's.
     flags
@@ -67,7 +67,7 @@ def pretrain(
     """
     experiment = experiment_of(file, experiment)
     remedy = "Use `music-emotion train`."
-    if experiment.task != "genre":
+    if experiment.task != "genre" and experiment.distil.labels:
         raise InputError(f"{file} has the task '{experiment.task}'; pretraining needs 'genre'. {remedy}")
     if experiment.has_repeats:
         raise InputError(f"{file} tests on parts of the training split, so it is no pretraining. {remedy}")
@@ -95,6 +95,8 @@ def train(
         Options that are no settings of the experiment.
     """
     experiment = experiment_of(file, experiment)
+    if not experiment.distil.labels:
+        raise InputError(f"{file} learns no labels (distil.labels is false). Use `music-emotion pretrain`.")
     n_folds = 1 if experiment.has_repeats else experiment.folds.n
     if only_fold is not None and not 0 <= only_fold < n_folds:
         raise InputError(f"--only-fold is {only_fold}; the folds are 0 to {n_folds - 1}.")

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from music_emotion.config import DataSection, Task, Unlabelled
+from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
@@ -25,6 +25,13 @@ SOURCES: dict[str, tuple[Task, Split]] = {
     "genre-test": ("genre", "test"),
 }
 _NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
+_PARTS: tuple[tuple[Task, Split], ...] = (
+    ("emotion", "train"),
+    ("emotion", "test"),
+    ("genre", "train"),
+    ("genre", "test"),
+)
+_LEAST_DEVIATION = 1e-5  # of a column, relative to its largest value; less is the rounding of a constant
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,55 @@ def load_unlabelled(
     return sets
 
 
+def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
+    """Load arrays with their embeddings as values, for distillation.
+
+    Parameters
+    ----------
+    data : DataSection
+    distil : DistilSection
+        ``tables`` and ``columns`` are the embeddings. With ``labels``, only the training split of the emotion
+        set is loaded; otherwise every split of both sets that has a table.
+
+    Returns
+    -------
+    ClipSet
+        Columns that do not vary are left out.
+
+    Raises
+    ------
+    InputError
+        When there is no table, a clip has no row, or arrays are unusable.
+    """
+    found: dict[tuple[Path, ...], tuple[Task, Split]] = {}
+    for task, split in _PARTS[: 1 if distil.labels else None]:
+        paths = tuple(Path(in_table_path(table, split, task)) for table in distil.tables)
+        if distil.labels or all(path.exists() for path in paths):
+            found.setdefault(paths, (task, split))
+    if not found:
+        raise InputError(f"{first_five(distil.tables)}: no such tables. Make them with music-emotion embed.")
+    sets, tables = [], []
+    for paths, (task, split) in found.items():
+        files = split_files(find_set(Path(data.root), task, data.rate), split)
+        sets.append(ClipSet.unlabelled(open_store(files, Path(data.stores), data.allow_bad_share)))
+        named = {f"table{number}": path for number, path in enumerate(paths, start=1)}
+        tables.append(read_tables(named, distil.columns, pd.Index(sets[-1].ids)).loc[sets[-1].ids])
+    columns = tables[0].columns
+    for paths, table in zip(found, tables, strict=True):
+        if len(lost := columns.difference(table.columns)):
+            raise InputError(
+                f"{first_five(paths)}: columns of the first table are missing: {first_five(lost)}."
+            )
+    values = np.concatenate([table[columns].to_numpy() for table in tables])
+    varies = values.std(axis=0) > _LEAST_DEVIATION * np.abs(values).max(axis=0)
+    counted = (
+        f"{len(table)} clips of {' '.join(part)}" for table, part in zip(tables, found.values(), strict=True)
+    )
+    print(f"distilled: {varies.sum()} columns, of {', '.join(counted)}.")
+    whole = join(sets)
+    return replace(whole, outputs=tuple(columns[varies]), values=values[:, varies])
+
+
 def join(sets: Sequence[ClipSet]) -> ClipSet:
     """Join clips of several sets without copying their arrays.
 
@@ -312,14 +368,14 @@ def read_tables(
         raise InputError(f"{named} have the same columns: {twice}. Name the families differently.")
     idle = [pattern for pattern in columns if tables and not fitting(whole.columns, pattern)]
     if idle:
-        raise InputError(f"{named} has no columns like {first_five(idle)}. Correct data.columns.")
+        raise InputError(f"{named} has no columns like {first_five(idle)}. Correct the columns.")
     chosen = {name for pattern in columns or ["*"] for name in fitting(whole.columns, pattern)}
     kept = whole[[name for name in whole if name in chosen]]
     numbers = kept.apply(pd.to_numeric, errors="coerce").astype(np.float32)
     bad = numbers.columns[~np.isfinite(numbers.to_numpy()).all(axis=0)]
     if len(bad):
         problem = f"{named}: values that are not finite numbers in {first_five(bad)}."
-        raise InputError(f"{problem} Make the table again, or choose other columns with data.columns.")
+        raise InputError(f"{problem} Make the table again, or choose other columns.")
     return numbers
 
 

@@ -115,7 +115,8 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     """Make one fold per seed for pretraining, which is scored on the test split.
 
     If training keeps the last epoch, it uses all training clips and validates on the test split. If it
-    selects the best epoch, it validates on one held-out fold of the training split.
+    selects the best epoch, it validates on one held-out fold of the training split. If embeddings are learnt
+    without labels, every tenth clip, drawn at random, is held out.
 
     Parameters
     ----------
@@ -132,6 +133,13 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     InputError
         When the test split is missing or has no labels.
     """
+    if not experiment.distil.labels:
+        held_out = {
+            seed: np.random.default_rng(seed).permutation(len(clips)) % 10 == 0 for seed in experiment.seeds
+        }
+        return [
+            Fold(seed, 0, clips.select(~chosen), clips.select(chosen)) for seed, chosen in held_out.items()
+        ]
     if not len(test) or not test.has_labels:
         root = experiment.data.root
         raise InputError(f"{root} has no genre test_labels.txt, which pretraining is scored on.")

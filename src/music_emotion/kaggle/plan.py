@@ -125,6 +125,7 @@ def _check_trainable(plan: Plan) -> None:
             "data.windows": experiment.data.windows,
             "data.statistics": experiment.data.statistics,
             "data.embeddings": experiment.data.embeddings,
+            "distil.tables": experiment.distil.tables,
             "folds.split 'holdout'": experiment.has_repeats,
         }
         if cause := next((key for key, is_set in causes.items() if is_set), None):

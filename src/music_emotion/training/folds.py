@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from music_emotion import files
 from music_emotion.audio.features import FeatureSettings
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_test_set
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedded, load_test_set
 from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
@@ -29,7 +29,7 @@ from music_emotion.training.accelerator import tracking
 from music_emotion.training.checkpoint import STATE
 from music_emotion.training.leaks import check_leaks
 from music_emotion.training.loop import LAST, UNFINISHED, Trainer
-from music_emotion.training.objectives import check_spread, load_genres
+from music_emotion.training.objectives import check_spread, load_second
 from music_emotion.training.predict import predict_with
 
 
@@ -53,7 +53,8 @@ def run_experiment(
     only_fold : int, optional
         Train only this fold of every seed.
     pretraining : bool
-        Train genres on the set's training split, and score them on its test split.
+        Train genres on the set's training split, and score them on its test split; or embeddings without
+        labels, scored on held-out clips.
     jobs : int
         As for `train_folds`.
 
@@ -81,10 +82,17 @@ def run_experiment(
             from music_emotion.training.pseudo_labels import with_pseudo_labels  # imports clip statistics
 
             taught = with_pseudo_labels(experiment, clips, folds, accelerator, directory)
-        check_leaks(experiment, folds, test, accelerator, directory)
+        if experiment.distil.labels:
+            check_leaks(experiment, folds, test, accelerator, directory)
         train_folds(experiment, taught, test, accelerator, directory, jobs=jobs)
         if accelerator.is_main_process:
-            if pretraining:
+            if not experiment.distil.labels:
+                reached = [pd.read_csv(directory / f.folder / "metrics.csv")["score"].iloc[-1] for f in folds]
+                scores = (
+                    f"Spearman correlation of {len(clips.outputs)} columns, {len(folds[0].valid)} clips "
+                    f"held out: {np.mean(reached):.3f}"
+                )
+            elif pretraining:
                 scores = score_run(directory, experiment, test.truth, "test")
             elif experiment.has_repeats:
                 scores = _score_repeats(experiment, directory, folds)
@@ -120,6 +128,9 @@ def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet
     clips, test : ClipSet
     """
     with accelerator.main_process_first():
+        if not experiment.distil.labels:
+            clips = load_embedded(experiment.data, experiment.distil)
+            return clips, clips.select(np.zeros(0, np.int64))
         clips = load_clip_set(experiment.data, experiment.task, "train")
         if experiment.has_repeats:
             return clips, clips.select(np.zeros(0, np.int64))
@@ -177,7 +188,7 @@ def train_folds(
                 fit_folds(experiment, folds, test, directory)
             accelerator.wait_for_everyone()
             return True
-        genres = load_genres(experiment, accelerator)
+        second = load_second(experiment, accelerator)
         if jobs > 1 and experiment.data.windows is None:  # whose arrays would be copied to each process
             from music_emotion.training.side_by_side import train_side_by_side
 
@@ -190,7 +201,7 @@ def train_folds(
             if not (place / "model.safetensors").exists():
                 network = make_network(experiment, fold.training, fold.own_seed)
                 start_from_trunk(network, place, accelerator)
-                if not Trainer(network, fold, accelerator, place, genres).run(deadline):
+                if not Trainer(network, fold, accelerator, place, second).run(deadline):
                     return False
             _predict_test(experiment, fold.test_clips(test), accelerator, place)
         return True

@@ -119,6 +119,8 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
     trunk = Path(experiment.model.trunk)
     origin = read_card(trunk).experiment
     one, other = origin.data, experiment.data
+    if not origin.distil.labels:
+        return
     same_place = Path(one.root).resolve() == Path(other.root).resolve()
     if not (origin.task == experiment.task and one.windows is other.windows is None and same_place):
         return

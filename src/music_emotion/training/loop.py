@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ class Trainer:
         Device, processes, precision and trackers.
     directory : Path
         ``runs/<name>/seed<s>/fold<k>``.
-    genres : ClipSet or None
-        Clips for an auxiliary genre head, whose loss has the weight `loss.genre`. Saved models omit the head.
+    second : ClipSet or None
+        Clips of an auxiliary head, from `load_second`. Its loss has the weight `loss.genre` or
+        `distil.weight`. Saved models omit the head.
 
     Raises
     ------
@@ -55,7 +57,7 @@ class Trainer:
     """
 
     def __init__(
-        self, network: Network, fold: Fold, accelerator: Accelerator, directory: Path, genres: ClipSet | None
+        self, network: Network, fold: Fold, accelerator: Accelerator, directory: Path, second: ClipSet | None
     ):
         self.network, self.valid, self.seed = network, fold.valid, fold.own_seed
         self.accelerator, self.directory = accelerator, directory
@@ -70,13 +72,19 @@ class Trainer:
         self.objective = objectives.make_objective(self.experiment, network.card, fold.training)
         # name of a loss to the prefix of its entries in a batch, and to its objective
         self.heads: dict[str, tuple[str, objectives.Objective]] = {"train_loss": ("", self.objective)}
-        if genres is None:
-            excerpts = TrainingExcerpts(fold.training, data, excerpt, self.seed)
-        else:
-            self.learner = objectives.WithGenreHead(network, len(genres.outputs), self.seed)
-            objective = objectives.GenreObjective(self.experiment.loss, genres)
-            self.heads["genre_loss"] = (objectives.GENRE, objective)
-            excerpts = objectives.PairedExcerpts(fold.training, genres, data, excerpt, self.seed)
+        excerpts = TrainingExcerpts(fold.training, data, excerpt, self.seed)
+        is_paired = bool(self.experiment.loss.genre)
+        if second is not None:
+            self.learner = objectives.WithSecondHead(network, len(second.outputs), self.seed, is_paired)
+            if is_paired:
+                objective = objectives.GenreObjective(self.experiment.loss, second)
+                self.heads["genre_loss"] = (objectives.GENRE, objective)
+                excerpts = objectives.PairedExcerpts(fold.training, second, data, excerpt, self.seed)
+            else:  # the same excerpts have the embeddings as further values
+                known = second.select(np.searchsorted(second.ids, fold.training.ids))
+                self.heads["distil_loss"] = ("", objectives.EmbeddingObjective(known))
+                wide = replace(fold.training, values=np.hstack([fold.training.values, known.values]))
+                excerpts = TrainingExcerpts(wide, data, excerpt, self.seed)
         self.learner.to(accelerator.device)
         self.loader: Any = accelerator.prepare_data_loader(batches(excerpts, train.batch_size))
         optimizer = make_optimizer(self.learner, self.experiment.optim)
@@ -86,7 +94,9 @@ class Trainer:
             ModelEmaV3(self.learner, train.ema, use_warmup=True, warmup_power=0.8) if train.ema else None
         )
         average = self.ema.module if self.ema else self.learner
-        self.averaged: Network = average.network if isinstance(average, objectives.WithGenreHead) else average
+        self.averaged: Network = (
+            average.network if isinstance(average, objectives.WithSecondHead) else average
+        )
         self.members = {"network": self.learner, "averaged": average, "optimizer": optimizer}
         if accelerator.scaler:  # reset the scaler of float16 gradients, which Accelerate shares between folds
             accelerator.scaler.load_state_dict(torch.amp.GradScaler(accelerator.device.type).state_dict())
@@ -99,7 +109,7 @@ class Trainer:
 
         Writes `metrics.csv`, `valid.csv`, `cost.json` and finally `model.safetensors`; also
         `last.safetensors` for an experiment with `train.keep_last`. In `metrics.csv`, `train_loss` and
-        `valid_loss` exclude `genre_loss`.
+        `valid_loss` exclude `genre_loss` and `distil_loss`.
 
         Parameters
         ----------
@@ -192,9 +202,8 @@ class Trainer:
     def _update(self, batch: Batch, frozen: bool) -> dict[str, torch.Tensor]:
         """Update the weights once; return the losses before the update, named as in `metrics.csv`."""
         losses = self._losses(batch)
-        loss = losses["train_loss"]
-        if "genre_loss" in losses:
-            loss = loss + self.experiment.loss.genre * losses["genre_loss"]
+        loss, *second = losses.values()
+        loss = loss + (self.experiment.loss.genre or self.experiment.distil.weight) * sum(second)
         self.accelerator.backward(loss)
         if frozen:
             for parameter in self.network.trunk.parameters():
@@ -208,12 +217,14 @@ class Trainer:
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Compute each head's loss over the whole batch of all processes; mixup never mixes the two sets."""
         augment, mixed = self.experiment.augment, []
-        for prefix, _ in self.heads.values():
+        for prefix in dict.fromkeys(prefix for prefix, _ in self.heads.values()):
             frames, lengths, values = (batch[prefix + name] for name in ("frames", "lengths", "values"))
             mixed.append(mixup(frames, lengths, values, augment.mixup, augment.mixup_bandwidth))
         of_frames, of_lengths, of_values = zip(*mixed, strict=True)
         outputs = self.model(torch.cat(of_frames), torch.cat(of_lengths))
         outputs = outputs if len(self.heads) > 1 else (outputs,)
+        if len(of_values) < len(outputs):  # both heads have read the same excerpts
+            of_values = of_values[0].split([each.shape[1] for each in outputs], dim=1)
         losses = {}
         for (name, (_, objective)), *pair in zip(self.heads.items(), outputs, of_values, strict=True):
             if self.accelerator.num_processes > 1:  # correlations can't be averaged over processes

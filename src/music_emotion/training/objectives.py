@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from music_emotion.config import DataSection, ExcerptSection, Experiment, LossSection
-from music_emotion.datasets.clip_set import ClipSet, load_clip_set
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedded
 from music_emotion.datasets.excerpts import Batch, TrainingExcerpts
 from music_emotion.evaluation.metrics import genre_scores, is_constant, spearman_per_target
 from music_emotion.files import InputError
@@ -175,11 +175,42 @@ class GenreObjective:
         return {"score": scores["macro_f1"], **scores, "constant": constant}
 
 
-Objective = EmotionObjective | GenreObjective
+class EmbeddingObjective:
+    """Squared error of embeddings that are standardised over the training clips.
+
+    Parameters
+    ----------
+    clips : ClipSet
+        Training clips, whose values are the columns of their embeddings.
+    """
+
+    def __init__(self, clips: ClipSet):
+        self.outputs = clips.outputs
+        deviation = clips.values.std(axis=0)
+        deviation[deviation == 0] = 1
+        self.scale = TargetScale(tuple(clips.values.mean(axis=0).tolist()), tuple(deviation.tolist()))
+
+    def loss(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of outputs against embeddings, both [shape=(n, n_columns)]."""
+        return functional.mse_loss(outputs.float(), self.outputs_of(values))
+
+    def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
+        """Standardise embeddings."""
+        return self.scale.to(prediction.device).outputs_of(prediction)
+
+    def scores(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+        """Compute the mean of the columns' Spearman correlations as `score`."""
+        per_column = spearman_per_target(truth, prediction, self.outputs).values()
+        return {"score": float(np.mean(list(per_column))), "constant": 0}
+
+
+Objective = EmotionObjective | GenreObjective | EmbeddingObjective
 
 
 def make_objective(experiment: Experiment, card: ModelCard, training: ClipSet) -> Objective:
-    """Make the objective of an experiment's task."""
+    """Make the objective of what an experiment learns."""
+    if not experiment.distil.labels:
+        return EmbeddingObjective(training)
     if experiment.task == "emotion":
         return EmotionObjective(experiment.loss, card)
     return GenreObjective(experiment.loss, training)
@@ -201,45 +232,48 @@ def check_spread(training: ClipSet) -> None:
         )
 
 
-class WithGenreHead(nn.Module):
-    """An emotion network with an auxiliary genre head on the same trunk.
+class WithSecondHead(nn.Module):
+    """An emotion network with an auxiliary head for genres or embeddings on the same trunk.
 
     Parameters
     ----------
     network : Network
-        The emotion network, without the genre head. It alone is validated and saved.
-    n_classes : int
-        Number of genres.
+        The emotion network, without the second head. It alone is validated and saved.
+    n_outputs : int
+        Number of genres, or of the embeddings' columns.
     seed : int
-        Seed of the genre head's weights.
+        Seed of the second head's weights.
+    paired : bool
+        Whether the second head reads excerpts of its own.
     """
 
-    def __init__(self, network: Network, n_classes: int, seed: int):
+    def __init__(self, network: Network, n_outputs: int, seed: int, paired: bool):
         super().__init__()
-        self.network = network
+        self.network, self.paired = network, paired
         torch.manual_seed(_genre_seed(seed))
         dropout = nn.Dropout(network.card.experiment.model.dropout)
-        self.genre_head = nn.Sequential(dropout, nn.Linear(network.trunk.n_features, n_classes))
+        self.second_head = nn.Sequential(dropout, nn.Linear(network.trunk.n_features, n_outputs))
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the outputs of both heads in one pass through the trunk.
 
         Parameters
         ----------
-        frames : torch.Tensor [shape=(2 * n, n_rows, n_frames)]
-            n excerpts of the emotion set, followed by n of the genre set.
-        lengths : torch.Tensor [shape=(2 * n,)]
+        frames : torch.Tensor [shape=(n, n_rows, n_frames)]
+            Excerpts of the emotion set; if paired, followed by as many of the genre set.
+        lengths : torch.Tensor [shape=(n,)]
             Frames before the padding.
 
         Returns
         -------
         outputs : torch.Tensor [shape=(n, n_targets)]
-            Emotion outputs of the first half, as from `Network`.
-        logits : torch.Tensor [shape=(n, n_classes)]
-            Genre logits of the second half.
+            Outputs as from `Network`; if paired, of the first half.
+        second : torch.Tensor [shape=(n, n_outputs)]
+            Outputs of the second head; if paired, of the second half.
         """
-        of_emotion, of_genres = self.network.features(frames, lengths).chunk(2)
-        return self.network.head(of_emotion), self.genre_head(of_genres)
+        features = self.network.features(frames, lengths)
+        first, second = features.chunk(2) if self.paired else (features, features)
+        return self.network.head(first), self.second_head(second)
 
 
 class PairedExcerpts(TrainingExcerpts):
@@ -274,14 +308,22 @@ class PairedExcerpts(TrainingExcerpts):
         return super().__getitems__(items) | {GENRE + name: values for name, values in of_genres.items()}
 
 
-def load_genres(experiment: Experiment, accelerator: Accelerator) -> ClipSet | None:
-    """Load the genre set's training split for the auxiliary head; None for an experiment without one.
+def load_second(experiment: Experiment, accelerator: Accelerator) -> ClipSet | None:
+    """Load what the auxiliary head learns; None for an experiment without one.
+
+    Returns
+    -------
+    ClipSet or None
+        The genre set's training split, or the emotion set's with its embeddings as values.
 
     Raises
     ------
     InputError
-        As for `load_clip_set`.
+        As for `load_clip_set` and `load_embedded`.
     """
+    if experiment.distil.tables and experiment.distil.labels:
+        with accelerator.main_process_first():
+            return load_embedded(experiment.data, experiment.distil)
     if not experiment.loss.genre:
         return None
     try:
