@@ -15,7 +15,7 @@ from cyclopts import Parameter
 _CLOSED = {errno.EPIPE, errno.EIO, errno.EINVAL}  # Windows has the last
 
 GROUPS = {
-    "bench": "Measure speed, memory and the coverage of intervals.",
+    "bench": "Measure speed, memory, the coverage of intervals, and an outside rival.",
     "embed": "Write one row of the pretrained ear's embeddings per clip.",
     "kaggle": "Package a bundle for Kaggle, and push it.",
     "show": "Draw clips, classes, learning curves, activations and confusion matrices.",
@@ -47,6 +47,7 @@ COMMANDS = {
     "kaggle push": ("kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),
     "bench extract": ("bench.extraction:extract", "Extraction beside librosa's calls."),
     "bench ear": ("bench.ear:ear", "The pretrained ear beside plain PyTorch."),
+    "bench vibenet": ("bench.rival:vibenet", "Predictions and features of the package vibenet."),
     "bench devices": ("bench.training:devices", "Time per epoch on CPU and GPU."),
     "bench train": ("bench.training:train", "Time to reach another experiment's score."),
     "bench memory": ("bench.memory:memory", "Memory of training on a whole competition."),

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios of speed and memory, measured in one run, and the coverage of intervals."""
+"""Benchmarks: ratios of speed and memory in one run, the coverage of intervals, and an outside rival."""

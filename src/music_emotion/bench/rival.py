@@ -1,0 +1,136 @@
+"""Run an outside rival, in an environment of its own, on the clips that this package is measured on."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from music_emotion.datasets.clip_table import read_clips, target_columns
+from music_emotion.datasets.parallel import Item, Workers, items_of, work_through
+from music_emotion.evaluation.intervals import resampled_scores
+from music_emotion.evaluation.scores import summary
+from music_emotion.files import InputError, alone_at, in_turn, remove_unfinished, shortened
+
+RELEASE = "vibenet==0.1.0"
+_CHILD = Path(__file__).with_name("rival_child.py")
+_PREDICTED = [
+    "acousticness",
+    "danceability",
+    "energy",
+    "instrumentalness",
+    "liveness",
+    "speechiness",
+    "valence",
+]
+_N_FEATURES = 1280 + 256  # of the backbone, and of the layer before the predictions
+_COLUMNS = [f"vibenet-prediction:{name}" for name in _PREDICTED]
+_COLUMNS += [f"vibenet-feature:{number}" for number in range(_N_FEATURES)]
+
+
+def vibenet(
+    clips: Path,
+    *,
+    out: Path,
+    audio: Path | None = None,
+    environment: Path | None = None,
+    max_failed: float = 0.01,
+) -> None:
+    """Write what the package vibenet predicts for clips, and its features; score it where labels are given.
+
+    vibenet 0.1.0 (GPL 3) is an EfficientNet that learnt Echo Nest's labels of the Free Music Archive. It is
+    no dependency: pip installs it into an environment of its own, in which a process reads the audio.
+
+    Parameters
+    ----------
+    clips
+        Table or folder of audio, as for extract. Columns named like a prediction, such as valence, are
+        compared with it.
+    out
+        CSV to write: one row per clip with its id, its source, the predictions and the features.
+        data.statistics and data.embeddings read it.
+    audio
+        Folder of <id>.<ending> files for a table without paths.
+    environment
+        Folder of the environment, about 600 MB; by default in the user's cache. It is made once.
+    max_failed
+        Largest share of clips that may fail, 0 to 1.
+    """
+    from platformdirs import user_cache_path
+
+    table, out = read_clips(clips, audio), out.resolve()
+    folder = environment or user_cache_path("music-emotion") / RELEASE
+    with alone_at(out, "give another --out"), closing(_Rival(folder.resolve())) as rival:
+        remove_unfinished(out)
+        outcome = work_through(
+            items_of(table, RELEASE), rival.ask, out, _COLUMNS, Workers(1), rival.start, max_failed
+        )
+    print(outcome)
+    if rated := [name for name in target_columns(table) if name in _PREDICTED]:
+        record = outcome.record[outcome.record["reason"] == ""]
+        predicted = record[[f"vibenet-prediction:{name}" for name in rated]].set_axis(rated, axis=1)
+        predicted.index = record["id"].astype(np.int64)
+        scores = resampled_scores("emotion", table.set_index("id")[rated], predicted)
+        print(summary(RELEASE, {"pooled": scores.intervals()}, "as it ships"))
+    print(f"Predictions and features are in {out}.")
+
+
+class _Rival:
+    """The child process in an environment, which is made at the first start."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.process: Any = None  # a Popen
+
+    def start(self) -> None:
+        """Install vibenet where it is missing, and wait until it is loaded."""
+        places = sysconfig.get_paths("venv", {"base": str(self.folder)})
+        with in_turn(self.folder, f"installs {RELEASE}"):
+            # pip installs what a package needs before the package, and writes this file last
+            if not Path(places["purelib"], "vibenet-0.1.0.dist-info/RECORD").exists():
+                self._install()
+        # -I, so that the folder of the script, with names like memory and training, is not imported from
+        command, pipe = [str(Path(places["scripts"], "python")), "-I", str(_CHILD)], subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8")
+        if not self.process.stdout.readline():
+            status = self.process.wait()
+            problem = f"{RELEASE} in {self.folder} can't be loaded: the process ended with status {status}."
+            raise InputError(f"{problem} Remove that folder, and it is installed anew.")
+
+    def _install(self) -> None:
+        print(f"pip installs {RELEASE} and what it needs (600 MB) into {self.folder} ...", flush=True)
+        make = ["venv", "--without-pip", str(self.folder)]
+        pip = ["pip", "--disable-pip-version-check", "--no-input", "--python", str(self.folder)]
+        for step in (make, [*pip, "install", "--quiet", RELEASE]):
+            command = [sys.executable, "-m", *step]
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+            if done.returncode:
+                said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+                problem = f"{RELEASE} can't be installed in {self.folder} ({shortened(said, 200)})."
+                raise InputError(f"{problem} Connect to the network, or give an --environment that has it.")
+
+    def ask(self, item: Item) -> dict[str, float]:
+        """Predict one clip. A process that a clip has ended is started again for the next."""
+        if self.process.poll() is not None:
+            self.start()
+        print(json.dumps([item.path, item.start_seconds, item.end_seconds]), file=self.process.stdin)
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline() or f'"status {self.process.wait()}"')
+        if isinstance(answer, str):
+            raise InputError(f"{item.path} can't be predicted ({answer}).")
+        predicted, features = answer
+        row = {f"vibenet-prediction:{name}": value for name, value in predicted.items()}
+        row |= {f"vibenet-feature:{number}": value for number, value in enumerate(features)}
+        if not np.isfinite(list(row.values())).all():
+            raise InputError(f"{item.path} has predictions that are not finite numbers.")
+        return row
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
