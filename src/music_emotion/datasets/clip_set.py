@@ -25,12 +25,6 @@ SOURCES: dict[str, tuple[Task, Split]] = {
     "genre-test": ("genre", "test"),
 }
 _NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
-_PARTS: tuple[tuple[Task, Split], ...] = (
-    ("emotion", "train"),
-    ("emotion", "test"),
-    ("genre", "train"),
-    ("genre", "test"),
-)
 _LEAST_DEVIATION = 1e-5  # of a column, relative to its largest value; less is the rounding of a constant
 
 
@@ -220,7 +214,7 @@ def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
         When there is no table, a clip has no row, or arrays are unusable.
     """
     found: dict[tuple[Path, ...], tuple[Task, Split]] = {}
-    for task, split in _PARTS[: 1 if distil.labels else None]:
+    for task, split in list(SOURCES.values())[: 1 if distil.labels else None]:
         paths = tuple(Path(in_table_path(table, split, task)) for table in distil.tables)
         if distil.labels or all(path.exists() for path in paths):
             found.setdefault(paths, (task, split))
