@@ -104,7 +104,8 @@ def folder(tmp_path_factory, competition):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         embeddings = {"id": range(1000, 1040), "msd-mean:0": rng.normal(size=40)}
-        pd.DataFrame(embeddings).to_csv(place / f"ear-{split}.csv", index=False)
+        for name in (f"ear-{split}.csv", f"ear-emotion-{split}.csv"):
+            pd.DataFrame(embeddings).to_csv(place / name, index=False)
     save_file(timm.create_model(DEIT).state_dict(), place / f"{DEIT}.safetensors")
     for number in range(12):
         sound = rng.normal(0, 0.1, 3 * 22050)
@@ -151,7 +152,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 56
+    assert len(said) == 58
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))
