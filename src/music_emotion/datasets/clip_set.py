@@ -362,14 +362,14 @@ def read_tables(
         raise InputError(f"{named} have the same columns: {twice}. Name the families differently.")
     idle = [pattern for pattern in columns if tables and not fitting(whole.columns, pattern)]
     if idle:
-        raise InputError(f"{named} has no columns like {first_five(idle)}. Correct the columns.")
+        raise InputError(f"{named} has no columns like {first_five(idle)}. Correct data.columns.")
     chosen = {name for pattern in columns or ["*"] for name in fitting(whole.columns, pattern)}
     kept = whole[[name for name in whole if name in chosen]]
     numbers = kept.apply(pd.to_numeric, errors="coerce").astype(np.float32)
     bad = numbers.columns[~np.isfinite(numbers.to_numpy()).all(axis=0)]
     if len(bad):
         problem = f"{named}: values that are not finite numbers in {first_five(bad)}."
-        raise InputError(f"{problem} Make the table again, or choose other columns.")
+        raise InputError(f"{problem} Make the table again, or choose other columns with data.columns.")
     return numbers
 
 
