@@ -233,7 +233,7 @@ class ModelSection(Section):
         Local file with pretrained weights of the timm model, or None for random weights. For the kind "ear"
         a file that `music-emotion ear` wrote, by default musicnn-msd.safetensors of the user's cache.
     trunk : str or None
-        `model.safetensors` of the genre run whose trunk this network starts from.
+        `model.safetensors` of the pretraining whose trunk this network starts from.
     """
 
     kind: Literal["conv", "lstm", "mlp", "timm", "ear"] = "conv"

@@ -21,3 +21,11 @@ def train() -> Callable[..., bool]:
         return train_folds(experiment, folds, test, accelerator, directory, **limit)
 
     return first_folds
+
+
+@pytest.fixture(scope="module")
+def exact(own_accelerate):  # noqa: ARG001
+    """Train in float32, whatever the CPU can do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        yield

@@ -19,13 +19,7 @@ from music_emotion.training.objectives import load_second
 SIZES = {("emotion", "train"): 40, ("emotion", "test"): 8, ("genre", "train"): 32, ("genre", "test"): 12}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _exact(request):
-    """Train in float32, whatever the CPU can do."""
-    request.getfixturevalue("own_accelerate")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-        yield
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +82,7 @@ def test_a_trunk_that_learnt_embeddings_starts_a_network_on_the_same_clips(
 
 
 def test_the_second_head_reads_the_same_excerpts_and_its_own_values(small, tables, tmp_path):
-    """The loss of embeddings reaches the trunk, and has the weight of the setting."""
+    """The loss of embeddings reaches the trunk, but not the head of the targets."""
     plain = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup": None}
     experiment = distilling(small, tables, labels=True, augment=plain, model={"dropout": 0})
     clips, _ = load_sets(experiment, make_accelerator())

@@ -23,13 +23,7 @@ PLAIN = {"equaliser": None, "frequency_masks": None, "time_masks": None, "mixup"
 GENRES = {"loss": {"genre": 0.5}}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _exact(request):
-    """Train in float32, whatever the CPU can do."""
-    request.getfixturevalue("own_accelerate")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-        yield
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def set_of(experiment, task: str):

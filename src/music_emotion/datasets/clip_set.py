@@ -213,19 +213,20 @@ def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
     InputError
         When there is no table, a clip has no row, or arrays are unusable.
     """
+    embedded = data.model_copy(update={"statistics": None, "embeddings": distil.tables})
     found: dict[tuple[Path, ...], tuple[Task, Split]] = {}
     for task, split in list(SOURCES.values())[: 1 if distil.labels else None]:
-        paths = tuple(Path(in_table_path(table, split, task)) for table in distil.tables)
+        paths = tuple(tables_of(embedded, split, task).values())
         if distil.labels or all(path.exists() for path in paths):
             found.setdefault(paths, (task, split))
     if not found:
         raise InputError(f"{first_five(distil.tables)}: no such tables. Make them with music-emotion embed.")
     sets, tables = [], []
-    for paths, (task, split) in found.items():
+    for task, split in found.values():
         files = split_files(find_set(Path(data.root), task, data.rate), split)
         sets.append(ClipSet.unlabelled(open_store(files, Path(data.stores), data.allow_bad_share)))
-        named = {f"table{number}": path for number, path in enumerate(paths, start=1)}
-        tables.append(read_tables(named, distil.columns, pd.Index(sets[-1].ids)).loc[sets[-1].ids])
+        named, ids = tables_of(embedded, split, task), sets[-1].ids
+        tables.append(read_tables(named, distil.columns, pd.Index(ids)).loc[ids])
     columns = tables[0].columns
     for paths, table in zip(found, tables, strict=True):
         if len(lost := columns.difference(table.columns)):
