@@ -219,6 +219,10 @@ def test_embeddings_stand_beside_arrays_or_statistics_of_their_ids(tmp_path, dat
         InputError, match=r"ear-test.csv.*: 1 columns of the training split are missing \(msd:1\)"
     ):
         statistics.of(load_test_set(section, "emotion", clips))
+    heard = "id,msd:0,msd:1,settings\n"
+    (tmp_path / "ear-test.csv").write_text(f"{heard}9,1,1,hop 94\n2,1,1,hop 94\n")
+    with pytest.raises(InputError, match=r"ear-test.csv.* was made with other settings .* the same flags"):
+        statistics.of(load_test_set(section, "emotion", clips))
     # one vector for a network
     section = data(statistics=s, embeddings=(mine,), allow_bad_share=0.4)
     clips = load_clip_set(section, "emotion", "train")

@@ -337,7 +337,8 @@ def read_tables(
     Returns
     -------
     pd.DataFrame, float32
-        One column per statistic, indexed by `Id`.
+        One column per statistic, indexed by `Id`. Its attribute ``attrs["settings"]`` tells how each table
+        was made.
 
     Raises
     ------
@@ -367,6 +368,7 @@ def read_tables(
     chosen = {name for pattern in columns or ["*"] for name in fitting(whole.columns, pattern)}
     kept = whole[[name for name in whole if name in chosen]]
     numbers = kept.apply(pd.to_numeric, errors="coerce").astype(np.float32)
+    numbers.attrs["settings"] = [part.attrs.get("settings") for part in parts]
     bad = numbers.columns[~np.isfinite(numbers.to_numpy()).all(axis=0)]
     if len(bad):
         problem = f"{named}: values that are not finite numbers in {first_five(bad)}."
@@ -387,7 +389,9 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} has no column 'id' with one row for each clip. {remedy}")
     if "reason" in table:
         table = table[table["reason"].isna()]
-    return table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
+    known = table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
+    known.attrs["settings"] = sorted(set(table["settings"].astype(str))) if "settings" in table else []
+    return known
 
 
 def load_windows(

@@ -311,7 +311,7 @@ def _as_finished(
 
 @contextmanager
 def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[_Results]:
-    tqdm.write("Preparing. The first time, compiling takes half a minute.")
+    tqdm.write("Preparing, which can take half a minute the first time.")
     prepare()
     if n_jobs == 1:
         yield map

@@ -71,7 +71,7 @@ class Statistics:
     def __init__(self, data: DataSection, task: Task):
         self.data, self.task = data, task
         self._tables: dict[Store, pd.DataFrame] = {}
-        self._columns: pd.Index | None = None
+        self._first: pd.DataFrame | None = None
         self._beside: pd.DataFrame | None = None
 
     def beside(self, table: pd.DataFrame) -> "Statistics":
@@ -109,13 +109,18 @@ class Statistics:
 
     def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
         """Select the columns of the first table, which a table of another split may have in another order."""
-        self._columns = table.columns if self._columns is None else self._columns
-        if len(lost := self._columns.difference(table.columns)):
-            tables = first_five(tables_of(self.data, "test").values())
+        first = self._first = table if self._first is None else self._first
+        named = first_five(tables_of(self.data, "test").values())
+        if len(lost := first.columns.difference(table.columns)):
             raise InputError(
-                f"{tables}: {len(lost)} columns of the training split are missing ({first_five(lost)})."
+                f"{named}: {len(lost)} columns of the training split are missing ({first_five(lost)})."
             )
-        return table[self._columns]
+        if table.attrs.get("settings") != first.attrs.get("settings"):
+            raise InputError(
+                f"{named} was made with other settings than the table of the training split. Make both with "
+                f"the same flags."
+            )
+        return table[first.columns]
 
     def _of_arrays(self, store: Store) -> pd.DataFrame:
         settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
