@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from music_emotion.audio.features import FeatureSettings, row_slice
+from music_emotion.audio.settings import FeatureSettings, row_slice
 from music_emotion.config import build_experiment
 from music_emotion.models.network import ModelCard, Network, build_network
 

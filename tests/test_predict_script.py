@@ -13,7 +13,8 @@ import torch
 from small_networks import small_network
 
 from music_emotion.audio.decode import read_waveform
-from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.features import full_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.synthesis import draw_music, synthesise
 from music_emotion.files import read_json
 from music_emotion.listen.predict import Song, predict_array, read_song

@@ -17,8 +17,8 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.patches import Patch
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from music_emotion.audio.features import N_CHROMA, N_MELS, SILENCE_DB, FeatureSettings, row_slice
-from music_emotion.config import DataSection, Rows
+from music_emotion.audio.settings import SILENCE_DB, FeatureSettings, row_slice
+from music_emotion.config import N_CHROMA, N_MELS, DataSection, Rows
 from music_emotion.failures import drawing
 from music_emotion.files import atomic_path, printable, read_predictions, shortened
 

@@ -6,7 +6,8 @@ import pytest
 import soxr
 
 from music_emotion.audio.ear_input import array_bands, ear_bands
-from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.features import full_features
+from music_emotion.audio.settings import FeatureSettings
 
 SECONDS = 12.0
 

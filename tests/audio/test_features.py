@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as arrays
 from scipy.ndimage import median_filter
 
 from music_emotion.audio import spectrum
-from music_emotion.audio.features import FeatureSettings, beat_frames, full_features, fused_features
+from music_emotion.audio.features import beat_frames, full_features, fused_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.synthesis import draw_music, synthesise
 
 SETTINGS = FeatureSettings()

@@ -15,9 +15,8 @@ import soundfile
 from audio_files import RATE_HZ, encoded
 from matplotlib import image
 
-from music_emotion.audio.decode import read_waveform, recording_seconds
-from music_emotion.audio.features import FeatureSettings
-from music_emotion.datasets.extract import read_clip
+from music_emotion.audio.decode import read_clip, read_waveform, recording_seconds
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.files import InputError
 
 READ, CUT = "read", "read up to the cut"

@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 
 from music_emotion.audio import statistics
 from music_emotion.audio.families import statistic_families
-from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.features import full_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError

@@ -10,7 +10,8 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from music_emotion.audio.decode import read_waveform
-from music_emotion.audio.features import FeatureSettings, fused_features
+from music_emotion.audio.features import fused_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets import extract
 from music_emotion.datasets.clip_table import Windows, read_clips
 from music_emotion.datasets.extract import extract_clips

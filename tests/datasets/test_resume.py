@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import pytest
 
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.files import InputError
 

@@ -8,7 +8,8 @@ from threadpoolctl import threadpool_limits
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.families import statistic_families
-from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.features import full_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set

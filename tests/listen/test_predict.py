@@ -10,8 +10,10 @@ import torch
 from accelerate import Accelerator
 from small_networks import small_network
 
+from music_emotion.audio import spectrum
 from music_emotion.audio.decode import read_waveform
-from music_emotion.audio.features import FeatureSettings, full_features
+from music_emotion.audio.features import full_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import predict as module
@@ -66,7 +68,7 @@ def test_frames_are_those_of_the_extraction_without_borders(tmp_path, monkeypatc
     mel = song.rows[:, :128] - song.rows[:, :128].max()
     np.testing.assert_allclose(np.maximum(mel, -80).T, array[:128], atol=2e-3)  # dB
     np.testing.assert_allclose(song.rows[:, 128:].T, array[128:], atol=5e-3)
-    monkeypatch.setattr(module, "chroma", None)  # not even computed
+    monkeypatch.setattr(spectrum, "chroma", None)  # not even computed
     assert not read_song(path, settings, with_chroma=False).rows[:, 128:].any()
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.stats import norm
 
-from music_emotion.audio.features import FeatureSettings, row_slice
+from music_emotion.audio.settings import FeatureSettings, row_slice
 from music_emotion.config import ModelSection, Task, build_experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store

@@ -7,7 +7,8 @@ from matplotlib import _pylab_helpers
 from matplotlib.image import imread
 
 from music_emotion import plots
-from music_emotion.audio.features import FeatureSettings, beat_frames, mel_power
+from music_emotion.audio.features import beat_frames, mel_power
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.spectrum import short_time_spectrum
 from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.listen.predict import Sliding, Song, Timeline

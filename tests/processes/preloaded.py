@@ -3,7 +3,8 @@
 import gc
 from importlib import import_module
 
-from music_emotion.audio.features import FeatureSettings, compile_ahead
+from music_emotion.audio.features import compile_ahead
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.cli import COMMANDS
 
 for command in ("extract", "pretrain", "train", "blend", "submit", "study", "kaggle package"):

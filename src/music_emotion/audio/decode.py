@@ -25,6 +25,7 @@ from music_emotion.audio.ffmpeg import (
     open_with_ffmpeg,
     survey,
 )
+from music_emotion.audio.settings import N_FFT, FeatureSettings
 from music_emotion.files import InputError, regular_file
 
 _BLOCK_SECONDS = 30
@@ -32,6 +33,8 @@ _MP3_LEAD_SECONDS = 0.2
 _LONGEST_OGG_PAGE = 65307  # bytes
 _CANCELLED = 0.01  # power of the mean of opposite channels, relative to their own power
 _MOST_CANCELLED = 0.1  # share of the power in steps where channels cancel out
+_SILENCE = 2.0**-16  # half a step of 16-bit audio; quieter mel power is below librosa's floor
+_LOUDEST = 1e6  # full scale is 1, but some float files hold unscaled 16-bit values
 _STEP = 1024  # samples
 _SLACK_BYTES = 4096  # some encoders count one chunk too many; 0.02 s of CD audio
 _UNKNOWN_SIZE = 0x7FFF0000  # the header of a wav written to a pipe states about 2 or 4 GB
@@ -81,6 +84,43 @@ def read_waveform(
     if cancels_out:
         with _opened(path) as recording:
             waveform, _ = _decoded(path, recording, start, stop, sample_rate_hz, channel=0)
+    return waveform
+
+
+def read_clip(
+    path: Path, settings: FeatureSettings, start_seconds: float = 0.0, end_seconds: float | None = None
+) -> np.ndarray:
+    """Read the waveform of a clip, and check that it can be analysed.
+
+    Parameters
+    ----------
+    path : Path
+        Audio file.
+    settings : FeatureSettings
+    start_seconds, end_seconds : float
+        The span to read. None reads to the end of the recording.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)], float32
+        Mono, at ``settings.sample_rate_hz``.
+
+    Raises
+    ------
+    InputError
+        When the clip can't be decoded, is shorter than an analysis window, is silent, or has values that are
+        not finite.
+    """
+    waveform = read_waveform(path, settings.sample_rate_hz, start_seconds, end_seconds)
+    clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, N_FFT)
+    if len(waveform) < shortest:
+        found = f"{len(waveform)} samples at {settings.sample_rate_hz} Hz"
+        raise InputError(f"{clip} has {found}; at least {shortest} are needed.")
+    loudest = np.abs(waveform).max()
+    if not loudest < _LOUDEST:
+        raise InputError(f"{clip} holds values that are not finite, or far beyond full scale.")
+    if loudest < _SILENCE:
+        raise InputError(f"{clip} is silent.")
     return waveform
 
 

@@ -5,7 +5,7 @@ from functools import cache
 import librosa
 import numpy as np
 
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.spectrum import short_time_spectrum
 from music_emotion.config import N_MELS
 

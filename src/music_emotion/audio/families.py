@@ -5,9 +5,10 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks, welch
 
-from music_emotion.audio.features import N_MELS, row_slice
+from music_emotion.audio.settings import row_slice
 from music_emotion.audio.spectrum import running_median
 from music_emotion.audio.statistics import MAJOR, MINOR, autocorrelation, checked, likeliest_beat
+from music_emotion.config import N_MELS
 
 _LAGS_SECONDS = 3.0 / 2.0 ** np.arange(7, -1, -1)
 _MODULATION_SECONDS = 6.0  # two periods of the slowest modulation

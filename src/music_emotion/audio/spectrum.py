@@ -13,9 +13,9 @@ import numba
 import numpy as np
 import scipy.fft
 
+from music_emotion.audio.settings import N_FFT
 from music_emotion.config import N_CHROMA
 
-N_FFT = 2048  # librosa's default window for tuning and separation; the hop is a quarter of it
 _BINS_PER_OCTAVE, _N_OCTAVES = 36, 7  # of `librosa.feature.chroma_cqt`, from C1 up
 _N_BINS = _BINS_PER_OCTAVE * _N_OCTAVES
 _SPARSITY = 0.01  # share of each filter's magnitude that librosa sets to zero

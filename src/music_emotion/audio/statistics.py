@@ -7,8 +7,9 @@ import librosa
 import numpy as np
 from scipy.signal import find_peaks
 
-from music_emotion.audio.features import N_CHROMA, N_MELS, N_ROWS, FeatureSettings, row_slice
+from music_emotion.audio.settings import N_ROWS, FeatureSettings, row_slice
 from music_emotion.audio.spectrum import short_time_spectrum
+from music_emotion.config import N_CHROMA, N_MELS
 from music_emotion.files import InputError
 
 _PITCH_CLASSES = ("c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_sharp", "a", "a_sharp", "b")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, validators
 from pydantic import WrapValidator
 
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.experiment_files import lay_over, read_differences
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclopts import Parameter
 
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_table import Windows, read_clips, task_of

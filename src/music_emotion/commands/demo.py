@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.commands.audio import extract
 from music_emotion.commands.evaluation import blend, submit
 from music_emotion.commands.training import TrainingFlags, pretrain, train

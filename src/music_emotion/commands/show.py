@@ -12,10 +12,12 @@ from cyclopts import Parameter
 from matplotlib.figure import Figure
 
 from music_emotion import plots
-from music_emotion.audio.features import FeatureSettings, beat_frames, fused_features
+from music_emotion.audio.decode import read_clip
+from music_emotion.audio.features import beat_frames, fused_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.commands import ExperimentFlags, FeatureFlags, experiment_of
 from music_emotion.config import Experiment, Rate
-from music_emotion.datasets.extract import read_clip, read_settings
+from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from music_emotion.audio.features import silent_rows
+from music_emotion.audio.settings import silent_rows
 from music_emotion.config import DataSection, ExcerptSection
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.files import InputError

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from music_emotion import files
-from music_emotion.audio.decode import read_waveform
-from music_emotion.audio.features import FeatureSettings, compile_ahead, full_features, fused_features
-from music_emotion.audio.spectrum import N_FFT
+from music_emotion.audio.decode import read_clip
+from music_emotion.audio.features import compile_ahead, full_features, fused_features
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
@@ -22,8 +22,6 @@ from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, wo
 from music_emotion.files import InputError, first_five
 
 _ORIGIN = ["id", "path", "start_seconds", "end_seconds", "clip"]
-_SILENCE = 2.0**-16  # half a step of 16-bit audio; quieter mel power is below librosa's floor
-_LOUDEST = 1e6  # full scale is 1, but some float files hold unscaled 16-bit values
 
 
 def extract_clips(
@@ -134,43 +132,6 @@ def read_settings(set_folder: Path) -> FeatureSettings:
     held = files.read_object(path)
     settings = {field.name: held.get(field.name) for field in fields(FeatureSettings)}
     return files.checked(FeatureSettings, settings, path, "Extract the set anew.")
-
-
-def read_clip(
-    path: Path, settings: FeatureSettings, start_seconds: float = 0.0, end_seconds: float | None = None
-) -> np.ndarray:
-    """Read the waveform of a clip, and check that it can be analysed.
-
-    Parameters
-    ----------
-    path : Path
-        Audio file.
-    settings : FeatureSettings
-    start_seconds, end_seconds : float
-        The span to read. None reads to the end of the recording.
-
-    Returns
-    -------
-    np.ndarray [shape=(n_samples,)], float32
-        Mono, at ``settings.sample_rate_hz``.
-
-    Raises
-    ------
-    InputError
-        When the clip can't be decoded, is shorter than an analysis window, is silent, or has values that are
-        not finite.
-    """
-    waveform = read_waveform(path, settings.sample_rate_hz, start_seconds, end_seconds)
-    clip, shortest = f"{path}: the clip from {start_seconds:g} s on", max(settings.n_fft, N_FFT)
-    if len(waveform) < shortest:
-        found = f"{len(waveform)} samples at {settings.sample_rate_hz} Hz"
-        raise InputError(f"{clip} has {found}; at least {shortest} are needed.")
-    loudest = np.abs(waveform).max()
-    if not loudest < _LOUDEST:
-        raise InputError(f"{clip} holds values that are not finite, or far beyond full scale.")
-    if loudest < _SILENCE:
-        raise InputError(f"{clip} is silent.")
-    return waveform
 
 
 def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from music_emotion.audio.families import statistic_families
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import fused_statistics
 from music_emotion.config import N_MELS, DataSection, Task
 from music_emotion.datasets.clip_set import ClipSet, tables_of

@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from music_emotion import files
-from music_emotion.audio.features import N_ROWS, row_slice
+from music_emotion.audio.settings import N_ROWS, row_slice
 from music_emotion.config import Rows
 from music_emotion.datasets.duplicates import FRAMES_PER_STEP, N_BANDS, N_STEPS, fingerprint
 from music_emotion.datasets.layout import SplitFiles, leave_out, rate_of, too_many

@@ -17,19 +17,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from music_emotion.audio.decode import recording_seconds
-from music_emotion.audio.features import SILENCE_DB, FeatureSettings, mel_power, row_slice, silent_rows
-from music_emotion.audio.spectrum import chroma, estimate_tuning, short_time_spectrum
+from music_emotion.audio.decode import read_clip, recording_seconds
+from music_emotion.audio.mel import mel_decibels
+from music_emotion.audio.settings import SILENCE_DB, FeatureSettings, row_slice, silent_rows
 from music_emotion.config import N_MELS, N_ROWS_OF
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.extract import read_clip
 from music_emotion.datasets.store import Store, check_array
 from music_emotion.files import InputError, printable, shortened
 from music_emotion.models.network import Network
@@ -160,21 +158,20 @@ def _blocks(
     rate_hz, n_fft, hop_length = settings.sample_rate_hz, settings.n_fft, settings.hop_length
     n_frames, per_second = 1 + len(waveform) // hop_length, rate_hz / hop_length
     n_per_block, margin = max(1, round(_BLOCK_SECONDS * per_second)), math.ceil(n_fft / hop_length)
-    tuning = 0.0
     if with_chroma:
+        from music_emotion.audio import spectrum  # imports librosa, which mel rows do not need
+
         margin += math.ceil(_CHROMA_MARGIN_SECONDS * per_second)
         first = max(0, (n_frames - round(_CLIP_SECONDS * per_second)) // 2) * hop_length
         middle = waveform[first : first + round(_CLIP_SECONDS * rate_hz)]
-        tuning = estimate_tuning(np.abs(short_time_spectrum(middle)), rate_hz)
+        tuning = spectrum.estimate_tuning(np.abs(spectrum.short_time_spectrum(middle)), rate_hz)
     for first in range(0, n_frames, n_per_block):
         last, start = min(first + n_per_block, n_frames), max(0, first - margin)
         part = waveform[start * hop_length : (last + margin) * hop_length]
-        inner = slice(first - start, last - start)
-        magnitude = np.abs(short_time_spectrum(part, n_fft, hop_length))[:, inner]
-        block = librosa.power_to_db(mel_power(magnitude, settings), top_db=None)
+        block = mel_decibels(part, settings)
         if with_chroma:
-            block = np.concatenate([block, chroma(part, tuning, rate_hz, hop_length)[:, inner]])
-        yield slice(first, last), block.T
+            block = np.concatenate([block, spectrum.chroma(part, tuning, rate_hz, hop_length)])
+        yield slice(first, last), block[:, first - start : last - start].T
 
 
 def predict_song(

@@ -14,8 +14,8 @@ import pandas as pd
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from music_emotion.audio.features import N_MELS, SILENCE_DB
-from music_emotion.config import Task
+from music_emotion.audio.settings import SILENCE_DB
+from music_emotion.config import N_MELS, Task
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.failures import collecting, drawing, raise_collected
 from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from pydantic.dataclasses import dataclass
 
+from music_emotion.audio.decode import read_clip
 from music_emotion.audio.ear_input import N_BANDS, RATE_HZ, array_bands, ear_bands
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import STRICT
-from music_emotion.datasets.extract import read_clip, read_settings
+from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.layout import Split, split_files
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.datasets.store import read_frames

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import N_MELS, STRICT, Experiment
 from music_emotion.files import InputError, atomic_path, describe, first_five, regular_file, shortened
 from music_emotion.models.augment import SpectrogramAugmentation

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from music_emotion import files
-from music_emotion.audio.features import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedded, load_test_set
 from music_emotion.datasets.excerpts import row_statistics
