@@ -106,6 +106,8 @@ def folder(tmp_path_factory, competition):
         embeddings = {"id": range(1000, 1040), "msd-mean:0": rng.normal(size=40)}
         for name in (f"ear-{split}.csv", f"ear-emotion-{split}.csv"):
             pd.DataFrame(embeddings).to_csv(place / name, index=False)
+        spans = pd.DataFrame(embeddings).assign(start_seconds=0.0, end_seconds=1.0)
+        spans.assign(id=1000 * spans["id"]).to_csv(place / f"ear-spans-emotion-{split}.csv", index=False)
     save_file(timm.create_model(DEIT).state_dict(), place / f"{DEIT}.safetensors")
     for number in range(12):
         sound = rng.normal(0, 0.1, 3 * 22050)

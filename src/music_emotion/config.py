@@ -487,12 +487,17 @@ class DistilSection(Section):
     labels : bool
         Whether the labels are learnt, too. If not, `music-emotion pretrain` learns the columns alone, from
         all arrays of the emotion and the genre set that have a row, whatever their split.
+    spans : bool
+        Whether the tables have rows of spans (`music-emotion embed --span`), from which excerpts are then
+        cut, so that an excerpt learns what the pretrained network makes of the same seconds. Needs `labels`
+        false.
     """
 
     tables: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     weight: AboveZero = 0.5
     labels: bool = True
+    spans: bool = False
 
 
 class Experiment(Section):
@@ -600,6 +605,8 @@ class Experiment(Section):
                 "be pooled. Give loss.squared a small weight, such as 0.1."
             )
         learns_arrays = self.data.of_layout and not self.is_classical and self.excerpt.frames is not None
+        if self.distil.spans and self.distil.labels:
+            raise ValueError("distil.spans learns no labels. Give distil.labels false, or no distil.spans.")
         if not self.distil.labels and not self.distil.tables:
             raise ValueError("distil.labels is false, so there is nothing to learn. Give distil.tables.")
         if self.distil.tables and (not (is_emotion and learns_arrays) or loss.genre or self.pseudo.teachers):

@@ -122,7 +122,7 @@ def test_joined_sets_keep_labels_and_arrays_and_no_id_stands_for_two_clips(tmp_p
     others = load_unlabelled(data(), ("test", "genre"), clips.outputs)
     sets = [clips.select(np.array([0, 2])), *others.values()]  # the store holds more than the set
     joined = join(sets)
-    assert joined.ids.tolist() == [3, 100, 101, 118, 119, 500, 700]
+    assert joined.ids.tolist() == [3, 100, 1003, 1020, 1021, 1500, 1700]
     assert joined.store.index.index.tolist() == joined.ids.tolist()
     np.testing.assert_array_equal(joined.values, np.concatenate([each.values for each in sets]))
     for own_id, new_id in zip(np.concatenate([each.ids for each in sets]), joined.ids, strict=True):

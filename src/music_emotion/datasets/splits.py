@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import ClipSet, load_windows
+from music_emotion.datasets.clip_set import SPANS, ClipSet, load_windows
 from music_emotion.datasets.labels import read_groups
 from music_emotion.datasets.layout import find_set
 from music_emotion.files import InputError, first_five
@@ -116,7 +116,7 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
 
     If training keeps the last epoch, it uses all training clips and validates on the test split. If it
     selects the best epoch, it validates on one held-out fold of the training split. If embeddings are learnt
-    without labels, every tenth clip, drawn at random, is held out.
+    without labels, every tenth clip, drawn at random, is held out, with all its spans.
 
     Parameters
     ----------
@@ -134,8 +134,10 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
         When the test split is missing or has no labels.
     """
     if not experiment.distil.labels:
+        _, unit = np.unique(clips.ids // (SPANS if experiment.distil.spans else 1), return_inverse=True)
         held_out = {
-            seed: np.random.default_rng(seed).permutation(len(clips)) % 10 == 0 for seed in experiment.seeds
+            seed: (np.random.default_rng(seed).permutation(unit.max() + 1) % 10 == 0)[unit]
+            for seed in experiment.seeds
         }
         return [
             Fold(seed, 0, clips.select(~chosen), clips.select(chosen)) for seed, chosen in held_out.items()

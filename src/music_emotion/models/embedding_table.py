@@ -15,6 +15,8 @@ from music_emotion.audio.decode import read_clip
 from music_emotion.audio.ear_input import N_BANDS, RATE_HZ, array_bands, ear_bands
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import STRICT
+from music_emotion.datasets.clip_set import SPANS
+from music_emotion.datasets.clip_table import Windows, cut_windows
 from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.layout import Split, split_files
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
@@ -24,7 +26,7 @@ from music_emotion.models.ear import load_ear
 from music_emotion.models.musicnn import WINDOW_FRAMES, embedding
 
 _FRAMES_PER_SECOND = 62.5
-_AUDIO = FeatureSettings(sample_rate_hz=RATE_HZ)
+_ARRAYS, _AUDIO = FeatureSettings(), FeatureSettings(sample_rate_hz=RATE_HZ)
 _load = cache(load_ear)  # once per process
 
 
@@ -142,12 +144,32 @@ def array_clips(set_folder: Path, split: Split) -> pd.DataFrame:
     return pd.DataFrame({"id": list(arrays), "path": [str(path) for path in arrays.values()]})
 
 
+def cut_spans(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
+    """Cut clips, or arrays from `array_clips`, into spans. Span n of clip c has the id 1000 c + n.
+
+    Raises
+    ------
+    InputError
+        As `cut_windows`; also when a clip has more than 1,000 spans.
+    """
+    if clips["path"].str.contains(r"\.npy(?:\.gz)?$").all():
+        frames = np.array([len(read_frames(Path(path))) for path in clips["path"]])
+        clips = clips.assign(end_seconds=frames * _ARRAYS.hop_length / _ARRAYS.sample_rate_hz)
+    cut = cut_windows(clips, windows)
+    number = cut.groupby("clip").cumcount()
+    if number.max() >= SPANS:
+        raise InputError(f"A clip has more than {SPANS} spans. Raise --span-hop.")
+    return cut.assign(id=SPANS * cut["clip"] + number)
+
+
 def _embed_one(ears: tuple[Path, ...], hearing: Hearing, item: Item) -> dict[str, float]:
     path = Path(item.path)
     if not hearing.levels_db:
         waveform = read_clip(path, _AUDIO, item.start_seconds, item.end_seconds)
         return _row(ears, hearing, [ear_bands(waveform)])
-    fused = read_frames(path).T.astype(np.float32)
+    rate = _ARRAYS.sample_rate_hz / _ARRAYS.hop_length
+    first, last = (None if s is None else round(s * rate) for s in (item.start_seconds, item.end_seconds))
+    fused = read_frames(path)[first:last].T.astype(np.float32)
     return _row(ears, hearing, [array_bands(fused, level) for level in hearing.levels_db])
 
 
