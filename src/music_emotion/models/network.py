@@ -1,7 +1,7 @@
 """The network of an experiment (standardisation, augmentation, trunk, head), saved as one file."""
 
 import json
-from dataclasses import field
+from dataclasses import field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -297,7 +297,7 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     Parameters
     ----------
     network : Network
-        Receives the trunk's weights; its head keeps its random weights.
+        Receives the trunk's weights and the normalisation of its input; its head keeps its random weights.
     path : Path
         `model.safetensors` of the other model.
 
@@ -312,7 +312,7 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     InputError
         When any weight of the trunk is missing in the file or has another shape.
     """
-    _, weights = _read_model(path)
+    card, weights = _read_model(path)
     own = network.state_dict()
     here, there = (
         {name: value for name, value in each.items() if name.startswith("trunk.")} for each in (own, weights)
@@ -323,5 +323,10 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
             f"Use the same model section as that run, or no model.trunk."
         )
     network.load_state_dict(there, strict=False)
+    if len(card.row_mean) == len(network.row_mean):  # of the clips that the trunk has learnt from
+        scale = {name: getattr(card, name) for name in ("row_mean", "row_deviation")}
+        network.card = replace(network.card, **scale)
+        for name, values in scale.items():
+            getattr(network, name).copy_(torch.tensor(values)[:, None])
     new, unused = ([name for name in each if name not in there] for each in (own, weights))
     return {"taken": list(here), "new": new, "unused": unused}
