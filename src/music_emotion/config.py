@@ -437,6 +437,9 @@ class TrainSection(Section):
         Also test the weights of the last epoch (`test-last.csv` of every fold). Needs a best epoch.
     frozen_epochs : int
         Number of first epochs in which only the head learns. Needs a trunk or weights.
+    probe : float
+        Linear probing: penalty of the ridge regression on the trunk's features that sets a linear head before
+        training. 0 starts from a random head. Needs a trunk or weights.
     """
 
     epochs: Positive = 60
@@ -447,6 +450,7 @@ class TrainSection(Section):
     patience: Annotated[Positive | None, Off] = None
     keep_last: bool = False
     frozen_epochs: Count = 0
+    probe: NotNegative = 0.0
 
 
 class PseudoSection(Section):
@@ -597,6 +601,11 @@ class Experiment(Section):
             raise ValueError("train.keep_last tests on labelled clips. Give folds.split 'holdout'.")
         if train.frozen_epochs and not self.starts_pretrained:
             raise ValueError("train.frozen_epochs freezes random weights. Give model.trunk or model.weights.")
+        if train.probe and not (self.starts_pretrained and self.model.head == "linear" and is_emotion):
+            raise ValueError(
+                "train.probe sets the linear head of an emotion network on a trained trunk. Give model.trunk "
+                "or model.weights, and model.head 'linear'."
+            )
         if loss.rank_normal and not loss.standardise:
             raise ValueError("loss.rank_normal needs standardised targets. Give loss.standardise true.")
         if is_emotion and loss.squared == 0:

@@ -31,6 +31,7 @@ from music_emotion.training.leaks import check_leaks
 from music_emotion.training.loop import LAST, UNFINISHED, Trainer
 from music_emotion.training.objectives import check_spread, load_second
 from music_emotion.training.predict import predict_with
+from music_emotion.training.probe import probe
 
 
 def run_experiment(
@@ -201,6 +202,8 @@ def train_folds(
             if not (place / "model.safetensors").exists():
                 network = make_network(experiment, fold.training, fold.own_seed)
                 start_from_trunk(network, place, accelerator)
+                if experiment.train.probe and not (place / STATE).exists():
+                    probe(network, fold.training, experiment.train.probe)
                 if not Trainer(network, fold, accelerator, place, second).run(deadline):
                     return False
             _predict_test(experiment, fold.test_clips(test), accelerator, place)
