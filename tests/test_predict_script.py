@@ -20,8 +20,8 @@ from music_emotion.files import read_json
 from music_emotion.listen.predict import Song, predict_array, read_song
 from music_emotion.models.network import load_model, save_model
 
-EMOTION = ["--emotion", "fold0.safetensors", "fold1.safetensors"]
-GENRE = ["--genre", "genre.safetensors"]
+EMOTION = ["--timeline", "--jobs", "1", "--model", "fold0.safetensors", "fold1.safetensors"]
+GENRE = ["--model", "genre.safetensors"]
 GENRES = ("Folk", "Jazz", "Rock")
 COARSE = FeatureSettings(hop_length=1102)
 

@@ -4,6 +4,7 @@ Importing the package loads no heavy library. `docs/design.md` describes its mod
 """
 
 import os
+from typing import Any
 
 __version__ = "0.2.0"
 
@@ -16,3 +17,12 @@ if "NUMBA_CACHE_DIR" not in os.environ and not any(os.access(place, os.W_OK) for
     import tempfile
 
     os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="numba-")
+
+
+def __getattr__(name: str) -> Any:
+    """Load `EmotionModel` when it is asked for, since it imports torch."""
+    if name != "EmotionModel":
+        raise AttributeError(f"module 'music_emotion' has no attribute '{name}'")
+    from music_emotion.listen.model import EmotionModel
+
+    return EmotionModel

@@ -61,7 +61,7 @@ def test_the_picture_holds_genres_targets_and_sound(tmp_path, monkeypatch, n_fra
         genres.iloc[-1:] = values.iloc[-1:] = np.nan  # silence
     path, overview = tmp_path / "picture.png", overview_of_mel(noise(n_frames))
     plots.draw_timeline(
-        path, "a $name_ 曲\udce9\a", Timeline(seconds, spans, values, genres, {}, {}), overview
+        path, "a $name_ 曲\udce9\a", Timeline(seconds, spans, values, genres, {}, {}, np.zeros(0)), overview
     )
     *panels, sound = figures[0].axes
     assert len(panels) == bool(n_genres) + bool(targets)

@@ -1,5 +1,6 @@
 """Commands that start from audio: arrays in the competition's layout, tables of statistics, predictions."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,41 +143,57 @@ def statistics_of_arrays(root: Path, *, out: Path, task: Task = "emotion", split
 
 def predict(
     *paths: Path,
-    emotion: tuple[Path, ...] = (),
-    genre: tuple[Path, ...] = (),
+    model: tuple[Path, ...] = (),
     out: Path = Path("predictions"),
+    timeline: bool = False,
     window: float = 10.0,
     hop: float = 2.0,
     picture: bool = True,
+    jobs: int = -1,
+    scheduler: str | None = None,
 ) -> None:
-    """Predict audio files, and write <name>.csv, .json and .png for each, unless they exist.
-
-    Features are computed with the settings of the clips that the models were trained on.
+    """Predict audio files, and write predictions.csv and predictions.json. A repeated command goes on.
 
     Parameters
     ----------
     paths
         Audio files, and folders of audio.
-    emotion
-        Models of emotion runs: runs/<name>/seed<s>/fold<k>/model.safetensors. Several are averaged.
-    genre
-        Models of genre runs, of the same classes. Several are averaged.
+    model
+        Folders of runs, such as runs/multitask, whose folds are averaged, or model files; several are
+        averaged, and genre runs add genres. By default the model in the package.
     out
         Folder for the results.
+    timeline
+        Also write timelines/<name>.csv, .json and .png of each file: predictions over time.
     window
         Length of the windows over time, in seconds.
     hop
         Seconds from the start of one window to the next.
     picture
-        Draw genres and targets above the spectrogram and the beats.
+        Draw genres and targets over time, above the spectrogram and the beats.
+    jobs
+        Worker processes; -1 for one per core, 1 for the command itself alone.
+    scheduler
+        Address of a Dask scheduler, tcp://..., whose workers then do the work. Songs, model and output must
+        have the same paths on all of them.
     """
-    from music_emotion.listen.predict import Sliding  # imports torch, which extraction does not need
-    from music_emotion.listen.songs import predict_songs
-    from music_emotion.plots import draw_timeline
-    from music_emotion.training.accelerator import make_accelerator
+    from music_emotion.listen.library import predict_library  # imports torch, which extraction does not need
 
-    accelerator = make_accelerator()
-    if accelerator.num_processes > 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
-    draw = draw_timeline if picture else None
-    predict_songs(paths, {"emotion": emotion, "genre": genre}, out, Sliding(window, hop), accelerator, draw)
+    workers = Workers(jobs, scheduler)
+    failed = None
+    try:
+        predict_library(paths, model, out, workers)
+    except InputError as error:
+        if not timeline or not (out / "predictions.csv").exists():
+            raise
+        failed = error
+    if timeline:
+        from music_emotion.listen.predict import Sliding
+        from music_emotion.listen.songs import predict_songs
+        from music_emotion.plots import draw_timeline
+
+        predict_songs(paths, model, out / "timelines", Sliding(window, hop), draw_timeline if picture else None)
+    if failed:
+        raise failed

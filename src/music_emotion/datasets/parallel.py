@@ -147,6 +147,7 @@ def work_through(
     prepare: Callable[[], object],
     max_failed: float,
     outputs: Callable[[int], Sequence[Path]] = lambda _: (),
+    texts: Sequence[str] = (),
 ) -> Outcome:
     """Process the clips that are not yet in a record.
 
@@ -173,6 +174,8 @@ def work_through(
         Largest accepted share of failed clips, 0 to 1.
     outputs : callable, optional
         Maps a clip id to its output files. A clip with a missing file is processed again.
+    texts : sequence of str, optional
+        Those of `columns` that are text, such as titles; the others are numbers.
 
     Returns
     -------
@@ -185,7 +188,7 @@ def work_through(
     OSError
         When the results can't be written, for example on a full disk.
     """
-    record = _read_record(path, columns)
+    record = _read_record(path, columns, texts)
     done = set(record.loc[record["reason"] == "", list(SOURCE_COLUMNS)].itertuples(index=False, name=None))
     missing = [i for i in items if _cells(i) not in done or not all(map(Path.exists, outputs(i.id)))]
     n_kept, n_done = len(items) - len(missing), 0
@@ -206,7 +209,7 @@ def work_through(
                 n_done += result["reason"] == ""
                 if not traceback and (traceback := result.get("traceback", "")):  # of many, one is enough
                     tqdm.write(f"{result['path']}:\n{traceback}", sys.stderr)
-    record = _read_record(path, columns).set_index("id", drop=False)
+    record = _read_record(path, columns, texts).set_index("id", drop=False)
     record = record.loc[[str(item.id) for item in items]].reset_index(drop=True)
     _write_record(path, record)
     part.unlink()
@@ -224,7 +227,7 @@ def _cells(item: Item) -> tuple[str, ...]:
     return tuple("" if value is None else str(value) for value in item)
 
 
-def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _read_record(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pd.DataFrame:
     """Read the last line of each clip from a record and its ``.part`` file, if they exist."""
     names, tables = [*SOURCE_COLUMNS, *columns, "reason"], []
     for place in (path, beside(path, after=".part")):
@@ -235,9 +238,9 @@ def _read_record(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             lines = place.read_text(encoding="utf-8-sig", errors="replace")
             table = pd.read_csv(
                 io.StringIO(lines[: lines.rfind("\n") + 1]),
-                dtype=dict.fromkeys([*SOURCE_COLUMNS, "reason"], str),
+                dtype=dict.fromkeys([*SOURCE_COLUMNS, *texts, "reason"], str),
                 keep_default_na=False,
-                na_values=dict.fromkeys(columns, ""),
+                na_values=dict.fromkeys(set(columns).difference(texts), ""),
                 on_bad_lines="skip",
                 index_col=False,
             )

@@ -108,6 +108,8 @@ class Timeline:
         the task. NaN if a window and the 31 s around it are silent.
     whole_targets, whole_genres : dict of str to float
         Predictions of the whole file.
+    features : np.ndarray [shape=(n_features,)]
+        Mean of the first trunk's features over the whole file.
     """
 
     seconds: float
@@ -116,6 +118,7 @@ class Timeline:
     genres: pd.DataFrame
     whole_targets: dict[str, float]
     whole_genres: dict[str, float]
+    features: np.ndarray
 
     @property
     def likeliest_genre(self) -> str | None:
@@ -146,7 +149,10 @@ def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
     waveform = read_clip(path, settings)
     rows = np.zeros((1 + len(waveform) // settings.hop_length, N_ROWS_OF["fused"]), np.float32)
     blocks = _blocks(waveform, settings, with_chroma)
-    for place, block in tqdm(blocks, shortened(printable(path.name)), leave=False, unit="block"):
+    long = len(waveform) > _BLOCK_SECONDS * settings.sample_rate_hz
+    for place, block in tqdm(
+        blocks, shortened(printable(path.name)), leave=False, unit="block", disable=not long
+    ):
         rows[place, : block.shape[1]] = block
     return Song(recording_seconds(path), rows, settings)
 
@@ -175,7 +181,7 @@ def _blocks(
 
 
 def predict_song(
-    song: Song, networks: Sequence[Network], sliding: Sliding, accelerator: Accelerator
+    song: Song, networks: Sequence[Network], sliding: Sliding | None, accelerator: Accelerator
 ) -> Timeline:
     """Predict a song over time and as a whole.
 
@@ -185,8 +191,9 @@ def predict_song(
         With chroma rows if a network needs them.
     networks : sequence of Network
         Networks on the accelerator's device, trained on full-rate arrays with the feature settings of the
-        song. Predictions of the same output are averaged.
-    sliding : Sliding
+        song. Predictions of the same output are averaged. Those that share a trunk compute it once.
+    sliding : Sliding or None
+        None predicts the file as a whole, without windows.
     accelerator : Accelerator
         Determines the device and, on a GPU, the precision.
 
@@ -194,34 +201,49 @@ def predict_song(
     -------
     Timeline
     """
-    times = sliding.windows(song.seconds)
-    columns: dict[str, dict[str, list[np.ndarray]]] = {"emotion": {}, "genre": {}}
+    times = sliding.windows(song.seconds) if sliding else np.zeros((0, 2))
+    hop_seconds = sliding.hop_seconds if sliding else 1.0
+    alike: dict[tuple[object, ...], list[Network]] = {}
     for network in networks:
-        outputs = _predict_excerpts(song, network, times, sliding.hop_seconds, accelerator)
-        for name, column in zip(network.card.outputs, outputs.T, strict=True):
-            columns[network.card.experiment.task].setdefault(name, []).append(column)
+        excerpt = network.card.experiment.excerpt
+        alike.setdefault((id(network.trunk), excerpt), []).append(network)
+    columns: dict[str, dict[str, list[np.ndarray]]] = {"emotion": {}, "genre": {}}
+    features = []
+    for group in alike.values():
+        outputs, heard = _predict_excerpts(song, group, times, hop_seconds, accelerator)
+        features.append(heard)
+        for network, of_network in zip(group, outputs, strict=True):
+            for name, column in zip(network.card.outputs, of_network.T, strict=True):
+                columns[network.card.experiment.task].setdefault(name, []).append(column)
     targets, genres = (
         pd.DataFrame({name: np.mean(of_networks, axis=0) for name, of_networks in named.items()})
         for named in columns.values()
     )
     spans = pd.DataFrame(times, columns=["start_seconds", "end_seconds"])
     # the last row is the whole file
-    whole = [{str(name): float(table[name].iloc[-1]) for name in table} for table in (targets, genres)]
-    return Timeline(song.seconds, spans, targets.reindex(spans.index), genres.reindex(spans.index), *whole)
+    whole, of_genres = (
+        {str(name): float(table[name].iloc[-1]) for name in table} for table in (targets, genres)
+    )
+    tables = targets.reindex(spans.index), genres.reindex(spans.index)
+    return Timeline(song.seconds, spans, *tables, whole, of_genres, features[0])
 
 
 def _predict_excerpts(
-    song: Song, network: Network, times: np.ndarray, hop_seconds: float, accelerator: Accelerator
-) -> np.ndarray:
+    song: Song, networks: Sequence[Network], times: np.ndarray, hop_seconds: float, accelerator: Accelerator
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Predict every window and, in the last row, the whole file [shape=(n_windows + 1, n_outputs)].
 
-    A prediction is the mean over the excerpts that are not silent; NaN if all are silent.
+    The networks share a trunk, whose mean features over the file are returned, too. A prediction is the mean
+    over the excerpts that are not silent; NaN if all are silent.
     """
+    network = networks[0]
     excerpt, n_frames = network.card.experiment.excerpt, len(song.rows)
     per_second = song.settings.sample_rate_hz / song.settings.hop_length
     clip = max(math.ceil(_CLIP_SECONDS * per_second), excerpt.frames or 0)
     length = min(excerpt.frames or clip, n_frames)
-    starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
+    starts, within = np.empty((0, 1), np.int64), length
+    if len(times):
+        starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
     planned = np.unique(starts) if within == length else np.empty(0, np.int64)
     per_clip = excerpt.test if excerpt.frames else 1
     whole = _starts_in_file(n_frames, length, clip, per_clip, planned)
@@ -231,17 +253,21 @@ def _predict_excerpts(
     first = np.clip(places[:, 0] + places[:, 1] // 2 - clip // 2, 0, max(0, n_frames - clip))
     loudest = song.rows[:, :N_MELS].max(axis=1)
     peaks = np.array([loudest[start : start + clip].max() for start in first])
-    values = np.full((len(places), len(network.card.outputs)), np.nan)
+    sizes = [network.trunk.n_features, *(len(each.card.outputs) for each in networks)]
+    values = np.full((len(places), sum(sizes)), np.nan)
     is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
     batches = [*_batched(places[:, 1], peaks > _SILENT_DB)]
-    for chosen in tqdm(batches, "predict", leave=False, unit="batch"):
+    for chosen in tqdm(batches, "predict", leave=False, unit="batch", disable=not len(times)):
         frames = _excerpts(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
         lengths = torch.from_numpy(places[chosen, 1]).to(accelerator.device)
         with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
-            values[chosen] = network.predict(frames, lengths).cpu().numpy()
+            common = network.features(frames, lengths)
+            predicted = [each.predict_from(common) for each in networks]
+            values[chosen] = torch.cat([common.float(), *predicted], dim=1).cpu().numpy()
     of_windows, of_file = np.split(np.ma.masked_invalid(values)[at], [starts.size])
-    means = of_windows.reshape(*starts.shape, -1).mean(axis=1), of_file.mean(axis=0, keepdims=True)
-    return np.ma.concatenate(means).filled(np.nan)
+    means = of_windows.reshape(*starts.shape, sum(sizes)).mean(axis=1), of_file.mean(axis=0, keepdims=True)
+    features, *outputs = np.split(np.ma.concatenate(means).filled(np.nan), np.cumsum(sizes)[:-1], axis=1)
+    return outputs, features[-1]
 
 
 def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:

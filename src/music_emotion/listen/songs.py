@@ -8,19 +8,17 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from music_emotion.audio.settings import SILENCE_DB
-from music_emotion.config import N_MELS, Task
+from music_emotion.config import N_MELS
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.failures import collecting, drawing, raise_collected
 from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
-from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
-from music_emotion.models.network import Network, load_model
+from music_emotion.listen.model import EmotionModel, name_of, stamp
+from music_emotion.listen.predict import Sliding, Song, Timeline
 
 _MOST_COLUMNS = 1500  # of the spectrogram in the picture
 _LONGEST_WITH_BEATS_SECONDS = 600.0  # in longer songs, beat marks would overlap
@@ -52,10 +50,9 @@ class Overview:
 
 def predict_songs(
     paths: Sequence[Path],
-    models: dict[Task, Sequence[Path]],
+    models: Sequence[Path],
     out: Path,
     sliding: Sliding,
-    accelerator: Accelerator,
     draw: Callable[[Path, str, Timeline, Overview], None] | None = None,
 ) -> None:
     """Predict audio files, and write `<name>.csv`, `.json` and then `.png` for each.
@@ -66,14 +63,12 @@ def predict_songs(
     ----------
     paths : sequence of Path
         Audio files, and folders of audio.
-    models : dict of {"emotion", "genre"} to sequence of Path
-        `model.safetensors` of runs. Predictions of one task are averaged.
+    models : sequence of Path
+        As for `EmotionModel.from_pretrained`.
     out : Path
         Output folder.
     sliding : Sliding
         Length and hop of the windows.
-    accelerator : Accelerator
-        Accelerator of a single process.
     draw : callable, optional
         Draws the picture, like `plots.draw_timeline`. By default, no pictures are drawn.
 
@@ -87,16 +82,14 @@ def predict_songs(
     """
     if not paths:
         raise InputError("There is nothing to predict. Name audio files, or folders of audio.")
-    if not any(models.values()):
-        raise InputError("No model is given. Name model.safetensors of runs with --emotion, --genre or both.")
-    stamps = {task: list(map(_stamp, of_task)) for task, of_task in models.items()}
+    stamps = {"name": name_of(models), "sha256": stamp(models)}
     failures = dict[str, str]()
-    songs = _find_audio(paths, failures)
+    songs = find_audio(paths, failures)
     n_asked = len(songs) + len(failures)
     unfinished, taken = [], set[str]()
     for path in songs:
         with collecting(failures, path):
-            origin = _stamp(path) | {"models": stamps, "settings": asdict(sliding)}
+            origin = _stamp(path) | {"model": stamps, "settings": asdict(sliding)}
             name = _free_name(out, path, taken)
             files = {ending: out / f"{name}.{ending}" for ending in ("json", "csv", "png")}
             card = read_object(files["json"]) if files["json"].exists() and files["csv"].exists() else {}
@@ -105,16 +98,14 @@ def predict_songs(
                 print(f"{_readable(files['csv'])} is there already.")
             else:
                 unfinished.append((path, files, origin))
-    networks = [network.to(accelerator.device) for network in _load_networks(models)] if unfinished else []
-    with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
-    precision = "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision  # "no" is single
+    model = EmotionModel.from_pretrained(*models) if unfinished else None
     for path, files, origin in tqdm(unfinished, "predict", unit="file", disable=len(unfinished) < 2):
         with collecting(failures, path):
-            song = read_song(path, networks[0].card.features, with_chroma)
-            timeline = predict_song(song, networks, sliding, accelerator)
+            assert model is not None
+            song, timeline = model.listen(path, sliding)
             files["json"].unlink(missing_ok=True)  # without it, the results are unfinished
             files["png"].unlink(missing_ok=True)
-            how = {"features": asdict(song.settings), "precision": precision}
+            how = {"features": asdict(song.settings), "precision": model.precision}
             _write_timeline(files, timeline, origin | how)
             if draw:
                 with drawing(files["png"]):
@@ -124,7 +115,7 @@ def predict_songs(
     raise_collected(failures, n_asked, "predicted")
 
 
-def _find_audio(paths: Sequence[Path], failures: dict[str, str]) -> list[Path]:
+def find_audio(paths: Sequence[Path], failures: dict[str, str]) -> list[Path]:
     """List all audio files, without duplicates of the same real path."""
     files: dict[Path, Path] = {}
     for path in paths:
@@ -168,36 +159,14 @@ def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
     return name
 
 
-def _load_networks(models: dict[Task, Sequence[Path]]) -> list[Network]:
-    """Load models. Raise `InputError` for models that are unusable or incompatible with each other."""
-    loaded = [(path, task, load_model(path)) for task, paths in models.items() for path in paths]
-    for path, task, network in loaded:
-        data, own_task = network.card.experiment.data, network.card.experiment.task
-        if own_task != task:
-            raise InputError(f"{path} is a model of the task {own_task}. Give it as --{own_task}.")
-        for name, usable in (("rate", "full"), ("windows", None), ("statistics", None)):
-            if (value := getattr(data, name)) != usable:
-                raise InputError(
-                    f"{path} was trained with data.{name} '{value}', which can't be made of audio here. "
-                    f"Give a model that was trained on full-rate arrays."
-                )
-    classes = {network.card.outputs: path for path, task, network in loaded if task == "genre"}
-    if len(classes) > 1:
-        known = "; ".join(f"{path} knows {', '.join(names)}" for names, path in classes.items())
-        raise InputError(f"Models of different genres can't be averaged: {known}. Give one kind.")
-    kinds = {network.card.features: path for path, _, network in loaded}
-    if len(kinds) > 1:
-        known = "; ".join(f"{path} has {kind!r}" for kind, path in kinds.items())
-        raise InputError(f"Models of different features can't be used at once: {known}. Give one kind.")
-    return [network for _, _, network in loaded]
-
-
 def overview_of(song: Song) -> Overview:
     """Reduce the spectrogram of a song, and track its beats.
 
     Beats are tracked on the onset strength of the full mix. The features use the percussive part instead, but
     extracting it would take longer than everything else.
     """
+    import librosa  # not needed without pictures
+
     settings, decibels, n_frames = song.settings, song.rows[:, :N_MELS], len(song.rows)
     rate: dict[str, Any] = {"sr": settings.sample_rate_hz, "hop_length": settings.hop_length}
     seconds = n_frames * settings.hop_length / settings.sample_rate_hz

@@ -1,6 +1,7 @@
 """The network of an experiment (standardisation, augmentation, trunk, head), saved as one file."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import field, replace
 from inspect import signature
 from pathlib import Path
@@ -23,6 +24,7 @@ from music_emotion.models.musicnn import MusiCNN
 from music_emotion.models.target_scale import TargetScale
 
 _METADATA_KEY = "music_emotion"
+_INPUT = ("row_mean", "row_deviation", "features")  # entries of a card
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -129,7 +131,11 @@ class Network(nn.Module):
 
     def predict(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Predict targets in their own units, or class probabilities [shape=(n, n_outputs)]."""
-        outputs = self(frames, lengths).float()
+        return self.predict_from(self.features(frames, lengths))
+
+    def predict_from(self, features: torch.Tensor) -> torch.Tensor:
+        """Predict as `predict` does, from the trunk's features [shape=(n, n_features)]."""
+        outputs = self.head(features).float()
         return outputs.softmax(dim=1) if self.target_scale is None else self.target_scale.targets_of(outputs)
 
 
@@ -289,6 +295,18 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
     except (TypeError, ValueError, RecursionError) as error:
         reason = f"{shortened(repr(error), 200)}."
     raise InputError(f"{path} describes its network in a way that can't be read. {reason}")
+
+
+def share_trunks(networks: Sequence[Network]) -> None:
+    """Let networks with equal trunks and equal input share one, whose features are then computed once."""
+    for number, network in enumerate(networks):
+        own = network.trunk.state_dict()
+        for other in networks[:number]:
+            same_input = [getattr(network.card, name) == getattr(other.card, name) for name in _INPUT]
+            theirs = other.trunk.state_dict()
+            if all(same_input) and not _misfits(theirs, own) and all(own[k].equal(theirs[k]) for k in own):
+                network.trunk = other.trunk
+                break
 
 
 def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
