@@ -1,11 +1,14 @@
 """Small networks of random weights, for tests that predict with them."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from music_emotion.audio.settings import FeatureSettings, row_slice
 from music_emotion.config import build_experiment
-from music_emotion.models.network import ModelCard, Network, build_network
+from music_emotion.files import prediction_table, write_predictions
+from music_emotion.models.network import ModelCard, Network, build_network, save_model
 
 TARGETS = ("valence", "energy")
 
@@ -27,3 +30,15 @@ def small_network(
     scales = (mean, deviation, (0.0,) * len(outputs), (1.0,) * len(outputs))
     features, experiment = FeatureSettings(hop_length=hop), build_experiment(differences, "test")
     return build_network(ModelCard(experiment, outputs, *scales, features=features)).eval()
+
+
+def small_run(folder: Path, *networks: Network, n_clips: int = 60) -> Path:
+    """A run's folder: a fold per network, labels from 0 to 1, and out-of-fold predictions of them."""
+    for number, network in enumerate(networks):
+        save_model(folder / f"seed0/fold{number}/model.safetensors", network, network.state_dict())
+    rng, outputs = np.random.default_rng(0), networks[0].card.outputs
+    truth = rng.random((n_clips, len(outputs)))
+    guesses = 0.5 + (truth - 0.5) / 2 + rng.normal(0, 0.05, truth.shape)
+    for name, values in (("truth", truth), ("oof", guesses.clip(0, 1))):
+        write_predictions(folder / f"{name}.csv", prediction_table(np.arange(n_clips), values, outputs))
+    return folder

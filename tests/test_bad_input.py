@@ -142,7 +142,7 @@ CASES: dict[str, Case] = {  # docs/FAULTS.md has what each says
     "run-missing": (nothing, ("submit.py", "runs/none")),
     "run-is-a-file": (nothing, ("submit.py", "small.toml")),
     "blend-of-nothing": (nothing, ("ensemble.py",)),
-    "audio-missing": (nothing, ("predict.py", "song.mp3", "--emotion", "m.safetensors")),
+    "audio-missing": (nothing, ("predict.py", "song.mp3", "--model", "m.safetensors")),
     "clips-missing": extract(nothing, "clips.csv"),
     "clips-a-pipe": extract(pipe("c.csv")),
     "clips-column-misspelt": extract(write("c.csv", "path,lable\na.wav,rock\n")),

@@ -18,13 +18,13 @@ BLEND = ["ensemble.py", "runs/one", "--name", "both"]
 SUBMIT = ["submit.py", "runs/both", "--day", "2026-01-02", "--overwrite"]
 PACKAGE = ["package.py", "runs/both", "--owner", "tester", "--competition", "music"]
 EXTRACT = ["extract.py", "clips.csv", "--out", "set", "--jobs", "1"]
-PREDICT = ["predict.py", "a.wav", "--emotion", "runs/one/seed0/fold0/model.safetensors"]
+PREDICT = ["predict.py", "a.wav", "--model", "runs/one", "--timeline", "--jobs", "1"]
 
 
 def results() -> dict[Path, bytes]:
     """What does not depend on the time and the place it was made at."""
     lasting = {".csv", ".npy", ".safetensors"}
-    passing = {"metrics.csv", "extract-train.csv", "ids-train.csv"}
+    passing = {"metrics.csv", "extract-train.csv", "ids-train.csv", "record.csv", "predictions.csv"}
     return {p: c for p, c in contents().items() if p.suffix in lasting and p.name not in passing}
 
 

@@ -6,15 +6,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from dask_cluster import PATIENCE_SECONDS, dask_scheduler, is_busy, wait_until, worker
 from distributed import Client
 
 from music_emotion.datasets import parallel
@@ -25,7 +24,6 @@ from music_emotion.files import InputError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "extract.py"
 N_CLIPS = 30
-PATIENCE_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +54,6 @@ def command(table: Path, root: Path, *flags: str) -> list[str]:
 
 def n_arrays(root: Path) -> int:
     return len(list((root / "multitask_dataset" / "train").glob("[0-9]*.npy")))
-
-
-def wait_until(true: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert process is None or process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def assert_same_set(root: Path, local: Path) -> None:
@@ -177,40 +167,10 @@ def test_an_error_that_concerns_all_clips_ends_the_run(n_jobs, tmp_path):
         work(Workers(n_jobs), tmp_path, _fill)
 
 
-@contextmanager
-def started(*arguments: str, log: Path) -> Iterator[subprocess.Popen]:
-    """A process of Dask's own command line, ended with the block. One lost worker is enough for its blame."""
-    own = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "dask", *arguments]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | own)
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
-
-
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("scheduler")
-    address = folder / "scheduler.json"
-    flags = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(address))
-    with started("scheduler", *flags, log=folder / "log") as process:
-        wait_until(lambda: address.exists() and address.stat().st_size > 0, process)
-        found = re.search(r"tcp://[\d.]+:\d+", address.read_text())
-        assert found is not None
-        yield found[0]
-
-
-@contextmanager
-def worker(scheduler: str, folder: Path, nanny: str = "--no-nanny") -> Iterator[subprocess.Popen]:
-    """A worker process; a nanny starts it again when it dies."""
-    folder.mkdir()
-    flags = ("--name", folder.name, "--nthreads", "1", nanny, "--no-dashboard")
-    place = ("--local-directory", str(folder))
-    with started("worker", scheduler, *flags, *place, log=folder / "log") as process:
-        yield process
+    with dask_scheduler(tmp_path_factory.mktemp("scheduler")) as address:
+        yield address
 
 
 def test_a_cluster_that_loses_a_worker_gives_the_local_result(scheduler, table, local, tmp_path):
@@ -218,13 +178,11 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_result(scheduler, table, 
     with worker(scheduler, tmp_path / "one") as victim, worker(scheduler, tmp_path / "two") as survivor:
         with ThreadPoolExecutor(1) as thread, Client(scheduler) as client:
             client.wait_for_workers(2, timeout=PATIENCE_SECONDS)
-            known = client.scheduler_info()["workers"].items()
-            address = next(address for address, info in known if info["name"] == "one")
             workers = Workers(scheduler=scheduler)
             done = thread.submit(extract_clips, read_clips(table), root, "emotion", "train", workers=workers)
             wait_until(lambda: n_arrays(root) >= N_CLIPS // 3, survivor)
             # the victim has its share of the work when it dies
-            wait_until(lambda: bool(client.processing().get(address)), survivor)
+            wait_until(is_busy(client, "one"), survivor)
             victim.kill()
             outcome = done.result(timeout=300)
             assert (outcome.n_done, outcome.n_failed) == (N_CLIPS, 0)

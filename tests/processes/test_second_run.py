@@ -69,6 +69,7 @@ def test_a_second_run_in_one_directory_is_refused_and_ctrl_c_tells_what_the_firs
         ("layout/fma_genre_spectrograms", ("extract.py", "clips.csv", "--out", "layout")),
         ("table.csv", ("summarise.py", "audio", "clips.csv", "--out", "table.csv")),
         ("demo", ("demo.py", "--clips", "8")),
+        ("predictions/record.csv", ("predict.py", "song.wav", "--model", "runs/short")),
     ],
 )
 def test_other_commands_refuse_to_work_where_another_does(folder, monkeypatch, run_script, place, command):

@@ -15,6 +15,7 @@ from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.store import open_store
+from music_emotion.failures import raise_collected
 from music_emotion.files import InputError, write_table
 
 
@@ -178,22 +179,18 @@ def predict(
         have the same paths on all of them.
     """
     from music_emotion.listen.library import predict_library  # imports torch, which extraction does not need
+    from music_emotion.listen.predict import Sliding
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
-    workers = Workers(jobs, scheduler)
-    failed = None
-    try:
-        predict_library(paths, model, out, workers)
-    except InputError as error:
-        if not timeline or not (out / "predictions.csv").exists():
-            raise
-        failed = error
+    sliding, failures = Sliding(window, hop), dict[str, str]()
+    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures)
+    n_asked = len(table) + len(failures)
     if timeline:
-        from music_emotion.listen.predict import Sliding
         from music_emotion.listen.songs import predict_songs
         from music_emotion.plots import draw_timeline
 
-        predict_songs(paths, model, out / "timelines", Sliding(window, hop), draw_timeline if picture else None)
-    if failed:
-        raise failed
+        draw = draw_timeline if picture else None
+        songs = [Path(song) for song in table["path"]]
+        predict_songs(songs, model, out / "timelines", sliding, draw, failures)
+    raise_collected(failures, n_asked, "predicted")

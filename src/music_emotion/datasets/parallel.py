@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import joblib
@@ -31,6 +31,7 @@ from music_emotion.failures import collecting
 from music_emotion.files import InputError, atomic_path, beside, first_five, telling_what_is_kept
 
 _PATIENCE_SECONDS = 30
+_BYTES: Final = "surrogateescape"  # names of files need not be UTF-8
 _MOST_LOST = 10  # clips that lose their workers before any clip is finished
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -197,9 +198,11 @@ def work_through(
     if missing:
         cluster, folder = workers.scheduler, path.parent
         with (
-            part.open("a", encoding="utf-8", newline="") as file,
+            part.open("a", encoding="utf-8", errors=_BYTES, newline="") as file,
             telling_what_is_kept(lambda: f"{folder}: {n_kept + n_done} of {len(items)} clips are done"),
-            _cluster(cluster, prepare, folder) if cluster else _cores(workers.n_jobs, prepare) as results_of,
+            _cluster(cluster, prepare, folder)
+            if cluster
+            else _cores(workers, prepare, len(missing)) as results_of,
         ):
             lines = csv.DictWriter(file, record.columns, extrasaction="ignore", lineterminator="\n")
             results, traceback = results_of(partial(_call, function), missing), ""
@@ -235,7 +238,7 @@ def _read_record(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pd
             continue
         try:
             # a kill may cut a line inside a character; spreadsheets add a byte order mark
-            lines = place.read_text(encoding="utf-8-sig", errors="replace")
+            lines = place.read_text(encoding="utf-8-sig", errors=_BYTES)
             table = pd.read_csv(
                 io.StringIO(lines[: lines.rfind("\n") + 1]),
                 dtype=dict.fromkeys([*SOURCE_COLUMNS, *texts, "reason"], str),
@@ -243,6 +246,7 @@ def _read_record(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pd
                 na_values=dict.fromkeys(set(columns).difference(texts), ""),
                 on_bad_lines="skip",
                 index_col=False,
+                encoding_errors=_BYTES,
             )
         except (IsADirectoryError, ValueError):  # pandas raises ValueError for malformed tables
             table = pd.DataFrame()
@@ -256,7 +260,7 @@ def _read_record(path: Path, columns: Sequence[str], texts: Sequence[str]) -> pd
 def _write_record(path: Path, record: pd.DataFrame) -> None:
     with atomic_path(path) as temporary:
         # six digits distinguish all clips and keep the table small
-        record.to_csv(temporary, index=False, float_format="%.6g")
+        record.to_csv(temporary, index=False, float_format="%.6g", errors=_BYTES)
 
 
 _Function = Callable[[Any], dict[str, Any]]  # of an Item, or another named tuple with a path
@@ -313,13 +317,13 @@ def _as_finished(
 
 
 @contextmanager
-def _cores(n_jobs: int, prepare: Callable[[], object]) -> Iterator[_Results]:
+def _cores(workers: Workers, prepare: Callable[[], object], n_most: int) -> Iterator[_Results]:
     tqdm.write("Preparing, which can take half a minute the first time.")
     prepare()
-    if n_jobs == 1:
+    if workers.n_jobs == 1:
         yield map
         return
-    with local_workers(joblib.effective_n_jobs(n_jobs)) as results_of:
+    with local_workers(min(joblib.effective_n_jobs(workers.n_jobs), n_most)) as results_of:
         yield results_of
 
 

@@ -1,8 +1,8 @@
 """Predict a library of songs: one table, made by any number of processes, that a second run goes on with."""
 
 import os
-from collections.abc import Sequence
-from functools import cache, partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,28 @@ from typing import Any
 import mutagen
 import pandas as pd
 
-from music_emotion.datasets.parallel import Item, Workers, items_of, work_through
+from music_emotion.datasets.parallel import SOURCE_COLUMNS, Item, Workers, items_of, work_through
 from music_emotion.failures import raise_collected
 from music_emotion.files import alone_at, printable, remove_unfinished, shortened, write_json, write_table
 from music_emotion.listen.model import EmotionModel, name_of, stamp
 from music_emotion.listen.songs import find_audio
 
-_load = cache(EmotionModel.from_pretrained)  # once per process
-_TAGS = ("title", "artist")
+_TAGS = {"title": "TIT2", "artist": "TPE1"}  # the latter in the ID3 tags of wav and aiff
 _TEXTS = (*_TAGS, "genre", "unlike")
 _MOST_SHOWN = 40  # songs on the screen
 
 
 def predict_library(
-    paths: Sequence[Path], models: Sequence[Path], out: Path, workers: Workers
+    paths: Sequence[Path],
+    models: Sequence[Path],
+    out: Path,
+    workers: Workers,
+    failures: dict[str, str],
 ) -> pd.DataFrame:
     """Predict songs, and write `predictions.csv` and `predictions.json`.
 
-    A repeated run predicts only songs that are new, changed or failed, or all if the model is another.
+    A repeated run predicts only songs that are new, changed or failed, or all if the model is another. The
+    tables hold the songs of the last run.
 
     Parameters
     ----------
@@ -38,6 +42,8 @@ def predict_library(
     out : Path
         Folder for the tables, and for `record.csv`, which tells what is done.
     workers : Workers
+    failures : dict of str to str
+        Gets the reasons why songs could not be predicted, as in `collecting`.
 
     Returns
     -------
@@ -47,35 +53,51 @@ def predict_library(
     Raises
     ------
     InputError
-        At the start, when there are no songs, or models are unusable. At the end, when songs could not be
-        predicted; the message names them with reasons.
+        When there are no songs, or models are unusable.
     """
-    failures = dict[str, str]()
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
-    n_asked, places = len(songs) + len(failures), tuple(str(path.absolute()) for path in models)
-    model, columns = {"name": name_of(models), "sha256": stamp(models)}, [*_TAGS, *_load(*places).columns]
+    if not songs:
+        raise_collected(failures, len(failures), "predicted")
+    places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
+    model = {"name": name_of(models), "sha256": stamp(models)}
+    load = partial(_load, model["sha256"], places)
+    columns = [*_TAGS, *load().columns]
     # ids follow from paths, so that a new song leaves those of the others
     ids = [int.from_bytes(sha256(os.fsencode(song)).digest()[:7]) for song in songs]
     items, record = items_of(pd.DataFrame({"id": ids, "path": songs}), model["sha256"]), out / "record.csv"
     with alone_at(record, "give another --out"):
-        remove_unfinished(record)
-        function, texts = partial(_predict_one, places), [name for name in columns if name in _TEXTS]
+        for name in (record.name, "predictions.csv", "predictions.json"):
+            remove_unfinished(out / name)
+        _remove_another(record, model["sha256"])
+        function, texts = partial(_predict_one, load), [name for name in columns if name in _TEXTS]
         outcome = work_through(items, function, record, columns, workers, lambda: None, 1.0, texts=texts)
         table = outcome.record
         failures |= dict.fromkeys(table.loc[table["reason"] != "", "reason"], "")
-        table = table.loc[table["reason"] == "", ["path", *columns]].sort_values("path")
+        table = table.loc[table["reason"] == "", ["path", *columns]].reset_index(drop=True)
+        kinds = dict.fromkeys(columns, float) | {f"{name}_percentile": int for name in load().facts.intervals}
+        table = table.astype({name: kind for name, kind in kinds.items() if name not in texts})
         if "unlike" in table:
             table["unlike"] = table["unlike"] == "True"
-        told = table.assign(model=model["name"], model_sha256=model["sha256"])
-        write_table(out / "predictions.csv", told)
-        write_json(out / "predictions.json", {"model": model, "songs": table.to_dict("records")})
-    print(f"{_shown(table)}\n{outcome} All numbers are in {out / 'predictions.csv'}.")
-    raise_collected(failures, n_asked, "predicted")
+        told = table.assign(path=table["path"].map(printable))
+        model_columns = {"model": model["name"], "model_sha256": model["sha256"]}
+        write_table(out / "predictions.csv", told.assign(**model_columns))
+        write_json(out / "predictions.json", {"model": model, "songs": told.to_dict("records")})
+    print(f"{_shown(table)}{outcome} All numbers are in {out / 'predictions.csv'}.")
     return table
 
 
+def _remove_another(record: Path, digest: str) -> None:
+    """Remove the record of another model, whose columns may differ."""
+    if record.exists():
+        text = record.read_text(encoding="utf-8-sig", errors="replace")
+        if text.startswith(",".join(SOURCE_COLUMNS)) and digest not in text:
+            record.unlink()
+
+
 def _shown(table: pd.DataFrame) -> str:
-    """The first songs as text, with intervals."""
+    """The first songs as lines, with intervals."""
+    if table.empty:
+        return ""
     shown = table.head(_MOST_SHOWN)
     columns = shown[[*_TAGS]].map(lambda text: shortened(text, 30))
     for name in shown.columns.drop(["path", *_TAGS]):
@@ -87,25 +109,36 @@ def _shown(table: pd.DataFrame) -> str:
             columns[name] = shown[name]
     if "unlike" in shown:
         columns["title"] += shown["unlike"].map({True: " *", False: ""})
-    lines = [columns.to_markdown(index=False, tablefmt="simple", floatfmt=".2f")] if len(shown) else []
+    style: dict[str, Any] = {"tablefmt": "simple", "floatfmt": ".2f", "disable_numparse": [0, 1]}
+    lines = [columns.to_markdown(index=False, **style)]
     if len(table) > len(shown):
         lines.append(f"... and {len(table) - len(shown)} more")
     if "unlike" in shown and shown["unlike"].any():
         lines.append("* unlike the training clips, so the numbers may mean nothing")
-    return "\n".join(lines)
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _predict_one(places: tuple[str, ...], item: Item) -> dict[str, Any]:
+@lru_cache(maxsize=1)  # once per process
+def _load(_: str, places: tuple[str, ...]) -> EmotionModel:
+    """Load a model anew when its stamp changes."""
+    return EmotionModel.from_pretrained(*places)
+
+
+def _predict_one(load: Callable[[], EmotionModel], item: Item) -> dict[str, Any]:
     path = Path(item.path)
-    return {**_tags(path), **_load(*places).predict(path)}
+    found = load().predict(path)  # first, since it refuses pipes
+    # six digits, as in the record, so that a song that is kept has the same numbers
+    rounded = {name: float(f"{of:.6g}") if isinstance(of, float) else of for name, of in found.items()}
+    return _tags(path) | rounded
 
 
 def _tags(path: Path) -> dict[str, str]:
     """Title and artist of a file; its name if it has no title."""
     try:
         tags = mutagen.File(path, easy=True) or {}
-        found = {name: ", ".join(map(str, tags.get(name) or [])) for name in _TAGS}
-    except (mutagen.MutagenError, OSError, ValueError, TypeError):  # damaged tags leave the sound readable
+        values = {name: tags.get(name) or tags.get(id3) or [] for name, id3 in _TAGS.items()}
+        found = {name: ", ".join(map(str, of)) for name, of in values.items()}
+    except Exception:  # damaged tags leave the sound readable
         found = dict.fromkeys(_TAGS, "")
-    found["title"] = found["title"] or path.stem
-    return {name: printable(value) for name, value in found.items()}
+    words = {name: printable(" ".join(text.split())) for name, text in found.items()}
+    return words | {"title": words["title"] or printable(path.stem)}

@@ -1,6 +1,7 @@
 """Trained models for use on songs: the one in the package, or those of one's own runs."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from pydantic.dataclasses import dataclass
 from music_emotion import __version__
 from music_emotion.config import STRICT
 from music_emotion.evaluation.conformal import Intervals
-from music_emotion.files import InputError, checked, read_object, read_predictions, sha256
+from music_emotion.files import InputError, checked, read_object, read_predictions, regular_file, sha256
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
-from music_emotion.models.network import Network, load_model, share_trunks
+from music_emotion.models.network import Network, load_model, read_card, share_trunks
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _N_QUANTILES = 101
+_KNOWN = ("truth.csv", "oof.csv")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -62,7 +64,8 @@ class Facts:
     def of(cls, truth: pd.DataFrame, predicted: pd.DataFrame, unlike: Unlike | None = None) -> "Facts":
         """Compute them from labels and out-of-fold predictions of the same clips, one column per target."""
         places = np.linspace(0, 1, _N_QUANTILES)
-        intervals = {str(t): Intervals.fit(truth[t].to_numpy(), predicted[t].to_numpy()) for t in truth}
+        fitted = {str(t): Intervals.fit(truth[t].to_numpy(), predicted[t].to_numpy()) for t in truth}
+        intervals = {t: each for t, each in fitted.items() if math.isfinite(max(each.half_widths))}
         percentiles = {str(t): tuple(np.quantile(predicted[t], places).tolist()) for t in truth}
         return cls(intervals, percentiles, unlike)
 
@@ -71,10 +74,11 @@ class Facts:
         row: dict[str, Any] = dict(timeline.whole_targets)
         for name, value in timeline.whole_targets.items():
             if name in self.intervals:
-                half = self.intervals[name].half_width(np.array([value]))[0]
-                row |= {f"{name}_low": max(0.0, value - half), f"{name}_high": min(1.0, value + half)}
-                rank = np.interp(value, self.percentiles[name], np.linspace(0, 100, _N_QUANTILES))
-                row[f"{name}_percentile"] = round(float(rank))
+                half, known = self.intervals[name].half_width(np.array([value]))[0], self.percentiles[name]
+                least, most = (0, 1) if 0 <= known[0] <= known[-1] <= 1 else (-math.inf, math.inf)
+                ends = np.clip([value - half, value + half], min(least, value), max(most, value))
+                row |= dict(zip((f"{name}_low", f"{name}_high"), ends.tolist(), strict=True))
+                row[f"{name}_percentile"] = round(np.interp(value, known, np.linspace(0, 100, len(known))))
         if self.unlike is not None:
             row["unlike"] = bool(self.unlike.distance(timeline.features) > self.unlike.threshold)
         if timeline.whole_genres:
@@ -154,17 +158,20 @@ class EmotionModel:
         Returns
         -------
         dict
-            Each target from 0 to 1 by its name. With intervals: `<target>_low` and `<target>_high`, between
-            which the truth lies for four songs in five that are like the training clips, and
-            `<target>_percentile` among the predictions of these clips. `unlike`: whether the song is unlike
-            them, so that nothing is promised. `genre` and the probability `genre_<name>` of each class.
+            Each target by its name. With intervals: `<target>_low` and `<target>_high`, between which the
+            truth lies for four songs in five that are like the training clips, and `<target>_percentile`
+            among the predictions of these clips. `unlike`: whether the song is unlike them, so that nothing
+            is promised. `genre` and the probability `genre_<name>` of each class.
 
         Raises
         ------
         InputError
-            When the file can't be read.
+            When the file can't be read, or is too quiet.
         """
-        return self.facts.of_song(self.listen(path, None)[1])
+        heard = self.listen(path, None)[1]
+        if np.isnan([*heard.whole_targets.values(), *heard.whole_genres.values()]).any():
+            raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
+        return self.facts.of_song(heard)
 
     def timeline(
         self, path: str | Path, window_seconds: float = 10.0, hop_seconds: float = 2.0
@@ -207,10 +214,10 @@ def model_files(place: Path) -> list[Path]:
     Raises
     ------
     InputError
-        When there are none.
+        When there is none.
     """
     if not place.is_dir():
-        return [place]
+        return [regular_file(place, "The model file", "Train it first, or correct the path.")]
     found = sorted(place.glob("*.safetensors")) or sorted(place.glob("seed*/fold*/model.safetensors"))
     if not found:
         raise InputError(
@@ -224,12 +231,11 @@ def _facts(places: Sequence[Path]) -> Facts:
     """Facts of the package's model, or of the mean of runs on the same clips; none of anything else."""
     if (path := places[0] / "facts.json").exists():
         return checked(Facts, read_object(path), path, "Install music-emotion again.")
-    tables = [
-        [read_predictions(place / name) for name in ("truth.csv", "oof.csv")]
-        for place in places
-        if (place / "oof.csv").exists() and "Id,truth" not in (place / "truth.csv").read_text()[:20]
-    ]
-    if not tables or any(not table.index.equals(tables[0][0].index) for pair in tables for table in pair):
+    emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
+    if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
+        return Facts({}, {})
+    tables = [[read_predictions(each / name) for name in _KNOWN] for each in emotion]
+    if any(not table.index.equals(tables[0][0].index) for pair in tables for table in pair):
         return Facts({}, {})
     truth, predicted = (pd.concat(each).groupby(level="Id").mean() for each in zip(*tables, strict=True))
     return Facts.of(truth, predicted[list(truth)])
@@ -263,6 +269,8 @@ def name_of(places: Sequence[Path]) -> str:
 
 
 def stamp(places: Sequence[Path]) -> str:
-    """SHA-256 of all model files, which tells whether a prediction is up to date."""
-    digests = [sha256(file) for place in places or [WEIGHTS] for file in model_files(place)]
+    """SHA-256 of all model files and facts, which tells whether a prediction is up to date."""
+    files = [file for place in places or [WEIGHTS] for file in model_files(place)]
+    facts = [place / name for place in places or [WEIGHTS] for name in ("facts.json", *_KNOWN)]
+    digests = [sha256(file) for file in [*files, *filter(Path.exists, facts)]]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from music_emotion.audio.settings import SILENCE_DB
 from music_emotion.config import N_MELS
 from music_emotion.datasets.audio_folder import audio_below
-from music_emotion.failures import collecting, drawing, raise_collected
+from music_emotion.failures import collecting, drawing
 from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
 from music_emotion.listen.model import EmotionModel, name_of, stamp
 from music_emotion.listen.predict import Sliding, Song, Timeline
@@ -49,43 +49,40 @@ class Overview:
 
 
 def predict_songs(
-    paths: Sequence[Path],
+    songs: Sequence[Path],
     models: Sequence[Path],
     out: Path,
     sliding: Sliding,
-    draw: Callable[[Path, str, Timeline, Overview], None] | None = None,
+    draw: Callable[[Path, str, Timeline, Overview], None] | None,
+    failures: dict[str, str],
 ) -> None:
-    """Predict audio files, and write `<name>.csv`, `.json` and then `.png` for each.
+    """Predict audio files over time, and write `<name>.csv`, `.json` and then `.png` for each.
 
     Files with up-to-date results are skipped, also if their picture could not be drawn.
 
     Parameters
     ----------
-    paths : sequence of Path
-        Audio files, and folders of audio.
+    songs : sequence of Path
+        Audio files.
     models : sequence of Path
         As for `EmotionModel.from_pretrained`.
     out : Path
         Output folder.
     sliding : Sliding
         Length and hop of the windows.
-    draw : callable, optional
-        Draws the picture, like `plots.draw_timeline`. By default, no pictures are drawn.
+    draw : callable or None
+        Draws the picture, like `plots.draw_timeline`. None draws no pictures.
+    failures : dict of str to str
+        Gets the reasons why files could not be predicted, as in `collecting`.
 
     Raises
     ------
     InputError
-        At the start, when there are no files, or models are unusable or incompatible with each other. At the
-        end, when files could not be predicted, for any reason; the message lists them with reasons.
+        When models are unusable or incompatible with each other.
     OSError
         When results can't be written, for example on a full disk.
     """
-    if not paths:
-        raise InputError("There is nothing to predict. Name audio files, or folders of audio.")
     stamps = {"name": name_of(models), "sha256": stamp(models)}
-    failures = dict[str, str]()
-    songs = find_audio(paths, failures)
-    n_asked = len(songs) + len(failures)
     unfinished, taken = [], set[str]()
     for path in songs:
         with collecting(failures, path):
@@ -112,11 +109,12 @@ def predict_songs(
                     draw(files["png"], _readable(Path(path.name)), timeline, overview_of(song))
                 if not files["png"].exists():  # so that the next run does not try again
                     write_json(files["json"], read_object(files["json"]) | {"picture": "failed"})
-    raise_collected(failures, n_asked, "predicted")
 
 
 def find_audio(paths: Sequence[Path], failures: dict[str, str]) -> list[Path]:
     """List all audio files, without duplicates of the same real path."""
+    if not paths:
+        raise InputError("There is nothing to predict. Name audio files, or folders of audio.")
     files: dict[Path, Path] = {}
     for path in paths:
         with collecting(failures, path):
