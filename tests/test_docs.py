@@ -38,6 +38,7 @@ SHORTER = {
     "--window 8 --hop 1": "--window 1",
     "--train.epochs 120": "--train.epochs 3",
     "clips.csv --out data": "clips.csv --out own --jobs 1",
+    "predict song.mp3": "predict song.mp3 --jobs 1",
     "bench devices": "bench devices --epochs 1",
 }
 SMALL_AXES = {
@@ -154,7 +155,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 58
+    assert len(said) == 59
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))
@@ -166,9 +167,11 @@ def test_the_commands_run_in_their_order(said, folder):
         assert {"report.txt", "confusion.csv", "confusion.png"} <= names
     deit = read_card(folder / "runs/deit/seed0/fold0/model.safetensors").experiment
     assert (deit.model.backbone, deit.model.weights) == (DEIT, f"{DEIT}.safetensors")
-    table = pd.read_csv(folder / "predictions/song.csv")
+    table = pd.read_csv(folder / "predictions/predictions.csv")
+    assert {"title", "valence", "energy_low", "danceability_percentile", "genre_Blues"} <= set(table)
+    table = pd.read_csv(folder / "predictions/timelines/song.csv")
     assert {"start_seconds", "valence", "energy", "danceability", "genre_Blues"} <= set(table)
-    assert (folder / "predictions/song.png").stat().st_size > 10_000
+    assert (folder / "predictions/timelines/song.png").stat().st_size > 10_000
 
 
 def test_the_comparison_of_the_docs_is_what_the_tracked_runs_give(said):
@@ -181,10 +184,12 @@ def test_the_comparison_of_the_docs_is_what_the_tracked_runs_give(said):
 @pytest.mark.usefixtures("said")
 def test_the_library_lines_of_the_docs_run(folder, competition, monkeypatch):
     monkeypatch.chdir(folder)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGES["predict.md"], re.S)
+    of_songs, code = re.findall(r"```python\n(.*?)```", PAGES["predict.md"], re.S)
+    names: dict = {}
+    exec(of_songs, names)
+    assert names["model"].columns[:4] == ["valence", "energy", "danceability", "valence_low"]
     array = competition / "multitask_dataset/train/1004.fused.full.npy"
     code = code.replace("1004.fused.full.npy", array.as_posix())
-    names: dict = {}
     exec(code.replace("\npredict_array(", "\nprediction = predict_array("), names)
     assert list(names["prediction"]) == ["valence", "energy", "danceability"]
     assert all(map(np.isfinite, names["prediction"].values()))
