@@ -27,7 +27,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
 }
 COMMAND = re.compile(
-    r"music-emotion ((?:train|pretrain|extract|statistics|blend|submit|compare|report|study|show|predict"
+    r"music-emotion ((?:train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show|predict"
     r"|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
@@ -155,7 +155,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 59
+    assert len(said) == 62
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))

@@ -36,6 +36,7 @@ COMMANDS = {
     "ear": ("commands.ear:ear", "Get the pretrained networks that embeddings come from."),
     "embed audio": ("commands.ear:embed_files", "Embeddings of audio files."),
     "embed arrays": ("commands.ear:embed_layout", "Embeddings of the competition's arrays."),
+    "pack": ("commands.evaluation:pack", "Pack the folds of a run into one small model for predict."),
     "predict": ("commands.audio:predict", "Predict genre, valence, energy and danceability of audio files."),
     "show features": ("commands.show:features", "Draw mel and chroma of clips."),
     "show classes": ("commands.show:classes", "Draw how many clips each genre has."),
@@ -103,7 +104,7 @@ def _app() -> cyclopts.App:
 
     app = cyclopts.App(
         "music-emotion",
-        version=__version__,
+        version=f"{__version__}\nmodel in the package: for research and personal use (weights/LICENSE)",
         help="Predict how music feels and its genre; train, evaluate and submit such models.",
         help_format="plaintext",
         default_parameter=Parameter(consume_multiple=True, negative_iterable=""),

@@ -103,6 +103,23 @@ def submit(
     print(f"{path}: {len(predictions)} rows, every rule checked. Its card is {path.with_suffix('.json')}.")
 
 
+def pack(run: Path, *, out: Path) -> None:
+    """Write the folds of a run with 8-bit weights, their intervals and coverage: a model for predict --model.
+
+    Needs the run's data.
+
+    Parameters
+    ----------
+    run
+        Directory of a finished emotion run of a network with one seed, such as runs/multitask.
+    out
+        Folder for the model.
+    """
+    from music_emotion.listen.pack import pack  # imports torch
+
+    print(pack(run, out))
+
+
 def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: bool = False) -> None:
     """Compare two runs or blends: scores and their difference, with paired bootstrap 95 % intervals.
 

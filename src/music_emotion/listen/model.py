@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,29 @@ class Facts:
     percentiles : dict of str to tuple of float
         101 quantiles of the out-of-fold predictions of the training clips.
     unlike : Unlike or None
+    about : dict
+        Scores, coverage and origin, for people.
     """
 
     intervals: dict[str, Intervals]
     percentiles: dict[str, tuple[float, ...]]
     unlike: Unlike | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, truth: pd.DataFrame, predicted: pd.DataFrame, unlike: Unlike | None = None) -> "Facts":
+    def of(
+        cls,
+        truth: pd.DataFrame,
+        predicted: pd.DataFrame,
+        unlike: Unlike | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> "Facts":
         """Compute them from labels and out-of-fold predictions of the same clips, one column per target."""
         places = np.linspace(0, 1, _N_QUANTILES)
         fitted = {str(t): Intervals.fit(truth[t].to_numpy(), predicted[t].to_numpy()) for t in truth}
         intervals = {t: each for t, each in fitted.items() if math.isfinite(max(each.half_widths))}
         percentiles = {str(t): tuple(np.quantile(predicted[t], places).tolist()) for t in truth}
-        return cls(intervals, percentiles, unlike)
+        return cls(intervals, percentiles, unlike, about or {})
 
     def of_song(self, timeline: Timeline) -> dict[str, Any]:
         """Predictions of a song by name, as `EmotionModel.predict` gives them."""

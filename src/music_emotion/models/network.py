@@ -24,6 +24,7 @@ from music_emotion.models.musicnn import MusiCNN
 from music_emotion.models.target_scale import TargetScale
 
 _METADATA_KEY = "music_emotion"
+_STEP = ".step"  # ending of the name of the steps of 8-bit weights
 _INPUT = ("row_mean", "row_deviation", "features")  # entries of a card
 
 
@@ -193,7 +194,7 @@ def build_head(experiment: Experiment, n_features: int, n_outputs: int) -> nn.Mo
     return nn.Sequential(*layers, nn.Linear([n_features, *widths][-1], n_outputs))
 
 
-def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -> None:
+def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor], packed: bool = False) -> None:
     """Write weights, with the card as JSON metadata, to one safetensors file, atomically.
 
     Parameters
@@ -203,9 +204,15 @@ def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor]) -
         Provides the card.
     weights : dict of str to torch.Tensor
         The weights to save, such as the network's own or their EMA.
+    packed : bool, default False
+        Round every row of a matrix, and every filter, to 8 bits of its largest weight.
     """
     card = _CARDS.dump_json(network.card).decode()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    for name, value in list(contiguous.items()) if packed else ():
+        if value.ndim > 1:
+            step = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
+            contiguous |= {name: (value / step).round().to(torch.int8), name + _STEP: step}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(contiguous, metadata={_METADATA_KEY: card}))
 
@@ -289,6 +296,8 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
     if _METADATA_KEY not in metadata:
         raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
     try:
+        for name in [name for name in weights if name + _STEP in weights]:
+            weights[name] = weights[name] * weights.pop(name + _STEP)
         return _CARDS.validate_python(json.loads(metadata[_METADATA_KEY])), weights
     except ValidationError as error:
         reason = describe(error, "The description", ModelCard)
