@@ -7,13 +7,17 @@ import pandas as pd
 import pytest
 import soundfile
 from random_ear import write_random_ear
+from small_networks import small_network
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.audio.ear_input import array_bands, ear_bands
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.store import Store
 from music_emotion.files import InputError, sha256
 from music_emotion.models.ear import load_ear
 from music_emotion.models.embedding_table import hearing_of, make_hearing
 from music_emotion.models.musicnn import embedding
+from music_emotion.models.network import clip_features, save_model
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +80,15 @@ def test_rows_of_arrays_are_averaged_over_levels_and_ears_stand_beside_each_othe
             ours = row.filter(like=f"{name}-{kind}:").astype(float)
             np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
     assert hearing_of(place / "e.csv") == make_hearing([ear, other], 3.0, (10.0, 30.0))
+    own = small_network()
+    save_model(place / "own.safetensors", own, own.state_dict())
+    features = ["--out", "f.csv", "--jobs", "1", "--ear", "own.safetensors"]
+    assert run_script("embed.py", "arrays", ".", "--split", "test", *features, "--max-failed", "0.5")[0] == 0
+    clip = ClipSet.unlabelled(Store.in_memory(fused.T, [150]))
+    ours = pd.read_csv("f.csv", index_col="id").loc[3].filter(like="own:").astype(float)
+    np.testing.assert_allclose(ours, clip_features(own, clip)[0], rtol=1e-4, atol=1e-5)
+    _, _, errors = run_script("embed.py", "audio", "clips.csv", *features)
+    assert "own.safetensors reads arrays. Extract the clips, and give embed arrays." in errors
     (folder / "settings.json").write_text('{"sample_rate_hz": 16000, "n_fft": 2048, "hop_length": 512}')
     status, _, errors = run_script(*command)
     assert (status, "arrays of 16000 Hz / 2048 / 512" in errors) == (2, True)

@@ -8,10 +8,10 @@ from sklearn.preprocessing import StandardScaler
 
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.files import InputError
-from music_emotion.models.network import load_model, save_model
+from music_emotion.models.network import clip_features, load_model, save_model
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment
-from music_emotion.training.predict import clip_features, predict_clips
+from music_emotion.training.predict import predict_clips
 from music_emotion.training.probe import probe
 
 pytestmark = pytest.mark.usefixtures("exact")

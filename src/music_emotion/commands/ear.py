@@ -26,7 +26,8 @@ class EmbedFlags:
     ----------
     ear
         Files of the pretrained networks; by default musicnn-msd.safetensors, which music-emotion ear
-        writes. Several give families beside each other.
+        writes. For arrays also models of runs, whose trunk's features are written. Several give families
+        beside each other.
     tags
         Also write the probabilities of the networks' tags.
     span

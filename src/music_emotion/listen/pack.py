@@ -15,9 +15,8 @@ from music_emotion.evaluation.conformal import coverage
 from music_emotion.evaluation.scores import fold_numbers, read_folds
 from music_emotion.files import InputError, read_object, read_predictions, write_json
 from music_emotion.listen.model import Facts, Unlike, model_files
-from music_emotion.models.network import Network, load_model, save_model, share_trunks
+from music_emotion.models.network import Network, clip_features, load_model, save_model, share_trunks
 from music_emotion.runs import read_experiment
-from music_emotion.training.predict import clip_features
 
 _UNLIKE = 0.95  # share of held-out clips that are not marked
 

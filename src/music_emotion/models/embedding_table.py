@@ -13,21 +13,27 @@ from pydantic.dataclasses import dataclass
 
 from music_emotion.audio.decode import read_clip
 from music_emotion.audio.ear_input import N_BANDS, RATE_HZ, array_bands, ear_bands
-from music_emotion.audio.settings import FeatureSettings
+from music_emotion.audio.settings import FeatureSettings, silent_rows
 from music_emotion.config import STRICT
-from music_emotion.datasets.clip_set import SPANS
+from music_emotion.datasets.clip_set import SPANS, ClipSet
 from music_emotion.datasets.clip_table import Windows, cut_windows
 from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.layout import Split, split_files
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
-from music_emotion.datasets.store import read_frames
+from music_emotion.datasets.store import Store, read_frames
 from music_emotion.files import InputError, alone_at, remove_unfinished, sha256
 from music_emotion.models.ear import load_ear
-from music_emotion.models.musicnn import WINDOW_FRAMES, embedding
+from music_emotion.models.musicnn import WINDOW_FRAMES, MusiCNN, Vgg, embedding
+from music_emotion.models.network import Network, clip_features, is_model, load_model
 
 _FRAMES_PER_SECOND = 62.5
 _ARRAYS, _AUDIO = FeatureSettings(), FeatureSettings(sample_rate_hz=RATE_HZ)
-_load = cache(load_ear)  # once per process
+
+
+@cache  # once per process
+def _load(path: Path) -> MusiCNN | Vgg | Network:
+    """Read a file of the pretrained ear, or a model of this package."""
+    return load_model(path) if is_model(path) else load_ear(path)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -125,7 +131,8 @@ def embed_clips(
     out, ears = out.resolve(), tuple(ear.resolve() for ear in ears)  # workers may be in another folder
     with alone_at(out, "give another --out"):
         remove_unfinished(out)
-        silence = partial(_row, ears, hearing, [np.zeros((WINDOW_FRAMES, N_BANDS), np.float32)])
+        none = [np.zeros((WINDOW_FRAMES, N_BANDS), np.float32)]
+        silence = partial(_row, ears, hearing, none, np.tile(silent_rows()[:, None], 300))
         call, columns = partial(_embed_one, ears, hearing), list(silence())
         return work_through(items_of(clips, hearing), call, out, columns, workers, silence, max_failed)
 
@@ -170,14 +177,26 @@ def _embed_one(ears: tuple[Path, ...], hearing: Hearing, item: Item) -> dict[str
     rate = _ARRAYS.sample_rate_hz / _ARRAYS.hop_length
     first, last = (None if s is None else round(s * rate) for s in (item.start_seconds, item.end_seconds))
     fused = read_frames(path)[first:last].T.astype(np.float32)
-    return _row(ears, hearing, [array_bands(fused, level) for level in hearing.levels_db])
+    is_ear = any(not isinstance(_load(ear), Network) for ear in ears)
+    bands = [array_bands(fused, level) for level in hearing.levels_db] if is_ear else []
+    return _row(ears, hearing, bands, fused)
 
 
-def _row(ears: tuple[Path, ...], hearing: Hearing, inputs: Sequence[np.ndarray]) -> dict[str, float]:
-    """Embed a clip with each ear, averaged over the inputs."""
+def _row(
+    ears: tuple[Path, ...], hearing: Hearing, inputs: Sequence[np.ndarray], fused: np.ndarray | None = None
+) -> dict[str, float]:
+    """Embed a clip with each ear, averaged over the inputs; a model of this package reads the array."""
     row: dict[str, float] = {}
     for ear in ears:
         network, family = _load(ear), ear.stem.removeprefix("musicnn-")
+        if isinstance(network, Network):
+            if fused is None:
+                raise InputError(f"{ear} reads arrays. Extract the clips, and give embed arrays.")
+            clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]))
+            row |= {
+                f"{family}:{n}": value for n, value in enumerate(clip_features(network, clip)[0].tolist())
+            }
+            continue
         parts = [embedding(network, bands, hearing.hop_frames) for bands in inputs]
         for kind in ("mean", "max", "penultimate", *(["tags"] if hearing.tags else [])):
             values = np.mean([part[kind] for part in parts], axis=0).tolist()

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch import nn
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import N_MELS, STRICT, Experiment
+from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.datasets.excerpts import EvenExcerpts, batches
 from music_emotion.files import InputError, atomic_path, describe, first_five, regular_file, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
 from music_emotion.models.conv import ConvNet
@@ -24,6 +27,7 @@ from music_emotion.models.musicnn import MusiCNN
 from music_emotion.models.target_scale import TargetScale
 
 _METADATA_KEY = "music_emotion"
+_EXCERPTS_AT_ONCE = 60
 _STEP = ".step"  # ending of the name of the steps of 8-bit weights
 _INPUT = ("row_mean", "row_deviation", "features")  # entries of a card
 
@@ -304,6 +308,24 @@ def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[
     except (TypeError, ValueError, RecursionError) as error:
         reason = f"{shortened(repr(error), 200)}."
     raise InputError(f"{path} describes its network in a way that can't be read. {reason}")
+
+
+def clip_features(network: Network, clips: ClipSet) -> np.ndarray:
+    """Mean features of the trunk over the evenly spaced excerpts of each clip [shape=(n, n_features)].
+
+    The network is set to evaluation mode.
+    """
+    excerpts = EvenExcerpts(clips, network.card.experiment.data, network.card.experiment.excerpt)
+    loader = batches(excerpts, max(1, _EXCERPTS_AT_ONCE // excerpts.n_excerpts))
+    device = next(network.eval().parameters()).device
+    with torch.inference_mode():
+        parts = [network.features(b["frames"].to(device), b["lengths"].to(device)).float() for b in loader]
+    return torch.cat(parts).unflatten(0, (-1, excerpts.n_excerpts)).mean(dim=1).cpu().numpy()
+
+
+def is_model(path: Path) -> bool:
+    """Whether a file has the card of a model of this package."""
+    return path.is_file() and _METADATA_KEY in read_weights(path, "", with_weights=False)[0]
 
 
 def share_trunks(networks: Sequence[Network]) -> None:

@@ -23,19 +23,6 @@ def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.Dat
     return predict_clips(load_model(path).to(accelerator.device), clips, accelerator)
 
 
-def clip_features(network: Network, clips: ClipSet) -> np.ndarray:
-    """Mean features of the trunk over the evenly spaced excerpts of each clip [shape=(n, n_features)].
-
-    The network is set to evaluation mode.
-    """
-    excerpts = EvenExcerpts(clips, network.card.experiment.data, network.card.experiment.excerpt)
-    loader = batches(excerpts, max(1, _EXCERPTS_AT_ONCE // excerpts.n_excerpts))
-    device = next(network.eval().parameters()).device
-    with torch.inference_mode():
-        parts = [network.features(b["frames"].to(device), b["lengths"].to(device)).float() for b in loader]
-    return torch.cat(parts).unflatten(0, (-1, excerpts.n_excerpts)).mean(dim=1).cpu().numpy()
-
-
 def predict_clips(
     network: Network, clips: ClipSet, accelerator: Accelerator, quick: bool = False
 ) -> pd.DataFrame:

@@ -12,8 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.models.network import Network
-from music_emotion.training.predict import clip_features
+from music_emotion.models.network import Network, clip_features
 
 
 def probe(network: Network, clips: ClipSet, penalty: float) -> None:
