@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import soundfile
@@ -24,6 +25,7 @@ from music_emotion.files import InputError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "extract.py"
 N_CLIPS = 30
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers don't find what it imports
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_windows_ascend_from_the_beginning_to_the_end(seconds, window, hop):
 
 def test_every_window_has_predictions_and_the_whole_file_does_not_depend_on_them(audio):
     sizes, network, whole = [], small_network(widths=(2,)), []
-    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    network.trunk.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     for window, hop in [(10, 3), (3, 20), (0.5, 0.5), (100, 2)]:
         timeline = predict(audio / "25.wav", network, window_seconds=window, hop_seconds=hop)
         assert len(timeline.targets) == len(timeline.times)
