@@ -253,13 +253,12 @@ def load_embedded(data: DataSection, distil: DistilSection) -> ClipSet:
 
 def _spans(clips: ClipSet, path: Path) -> ClipSet:
     """Make a clip of each span in a table, with the id of its row, from the arrays of whole clips."""
-    spans, rate = (
-        _read_table(path, _SPAN_COLUMNS),
-        FeatureSettings().sample_rate_hz / FeatureSettings().hop_length,
-    )
-    if not {*_SPAN_COLUMNS} <= {*spans} or not (clip := spans.index // SPANS).isin(clips.ids).all():
+    rate = FeatureSettings().sample_rate_hz / FeatureSettings().hop_length
+    spans = _read_table(path, _SPAN_COLUMNS)
+    spans = spans[(spans.index // SPANS).isin(clips.ids)]  # as in other tables, other clips may be there
+    if spans.empty or not {*_SPAN_COLUMNS} <= {*spans}:
         raise InputError(f"{path} has no spans of these clips. Make it with music-emotion embed --span.")
-    index = clips.store.index.loc[clip].set_axis(spans.index)
+    index = clips.store.index.loc[spans.index // SPANS].set_axis(spans.index)
     first, last = (np.rint(spans[name] * rate).astype(int) for name in _SPAN_COLUMNS)
     last = np.minimum(last, index["length"])
     index = pd.DataFrame({"start": index["start"] + first, "length": last - first}).sort_index()
