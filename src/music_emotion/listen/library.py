@@ -102,8 +102,8 @@ def _shown(table: pd.DataFrame) -> str:
     columns = shown[[*_TAGS]].map(lambda text: shortened(text, 30))
     for name in shown.columns.drop(["path", *_TAGS]):
         if f"{name}_low" in shown:
-            parts = (shown[part].map("{:.2f}".format) for part in (name, f"{name}_low", f"{name}_high"))
-            value, low, high = parts
+            ends = (name, f"{name}_low", f"{name}_high")
+            value, low, high = (shown[end].map("{:.2f}".format) for end in ends)
             columns[name] = value + " (" + low + " to " + high + ")"
         elif name in ("genre", "valence", "energy", "danceability"):
             columns[name] = shown[name]

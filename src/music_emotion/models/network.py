@@ -27,7 +27,7 @@ from music_emotion.models.musicnn import MusiCNN
 from music_emotion.models.target_scale import TargetScale
 
 _METADATA_KEY = "music_emotion"
-_EXCERPTS_AT_ONCE = 60
+EXCERPTS_AT_ONCE = 60
 _STEP = ".step"  # ending of the name of the steps of 8-bit weights
 _INPUT = ("row_mean", "row_deviation", "features")  # entries of a card
 
@@ -316,7 +316,7 @@ def clip_features(network: Network, clips: ClipSet) -> np.ndarray:
     The network is set to evaluation mode.
     """
     excerpts = EvenExcerpts(clips, network.card.experiment.data, network.card.experiment.excerpt)
-    loader = batches(excerpts, max(1, _EXCERPTS_AT_ONCE // excerpts.n_excerpts))
+    loader = batches(excerpts, max(1, EXCERPTS_AT_ONCE // excerpts.n_excerpts))
     device = next(network.eval().parameters()).device
     with torch.inference_mode():
         parts = [network.features(b["frames"].to(device), b["lengths"].to(device)).float() for b in loader]

@@ -13,9 +13,7 @@ from accelerate.utils import broadcast
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import EvenExcerpts, batches
 from music_emotion.files import prediction_table
-from music_emotion.models.network import Network, load_model
-
-_EXCERPTS_AT_ONCE = 60
+from music_emotion.models.network import EXCERPTS_AT_ONCE, Network, load_model
 
 
 def predict_with(path: Path, clips: ClipSet, accelerator: Accelerator) -> pd.DataFrame:
@@ -55,7 +53,7 @@ def predict_clips(
     card = network.card
     dataset = EvenExcerpts(clips, card.experiment.data, card.experiment.excerpt)
     share = math.ceil(len(dataset) / accelerator.num_processes)
-    per_process = max(1, min(_EXCERPTS_AT_ONCE // dataset.n_excerpts, share))
+    per_process = max(1, min(EXCERPTS_AT_ONCE // dataset.n_excerpts, share))
     loader = accelerator.prepare_data_loader(batches(dataset, per_process * accelerator.num_processes))
     if accelerator.num_processes > 1:  # after training, batch statistics differ
         for tensor in network.state_dict().values():
