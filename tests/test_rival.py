@@ -1,6 +1,7 @@
 """The benchmark of an outside rival, with a small package in its place: no network, but real processes."""
 
 import os
+import re
 import sysconfig
 import venv
 from pathlib import Path
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 
 from music_emotion.bench import rival
+from music_emotion.bench.predict import predict as bench_predict
 from music_emotion.datasets.clip_set import read_tables
+from music_emotion.datasets.synthesis import write_demo
 from music_emotion.files import InputError
 
 PACKAGE = {
@@ -113,3 +116,20 @@ def test_without_the_network_or_with_a_broken_environment_there_is_a_sentence(
     with pytest.raises(InputError, match=r"can't be loaded: the process ended with status 1\. Remove that"):
         rival.vibenet(clips, out=tmp_path / "out.csv", environment=environment)
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the program vibenet is a shell script here")
+def test_prediction_is_timed_in_turns_and_as_whole_processes(environment, tmp_path, capsys):
+    core = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)})) / "vibenet" / "core.py"
+    core.write_text(core.read_text().replace("text = open(path).read()", "text = '1 2'"))
+    program = environment / "bin" / "vibenet"
+    program.write_text(f"#!/bin/sh\necho $# >> {tmp_path}/asked\n")
+    program.chmod(0o755)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    write_demo(tmp_path / "demo", (2, 1, 1, 1), seconds=4.0, seed=0)
+    bench_predict(tmp_path / "demo/emotion_train.csv", files=1, rounds=1, songs=2, environment=environment)
+    assert (tmp_path / "asked").read_text().split() == ["5", "5", "5", "5", "4", "4"]
+    said = capsys.readouterr().out
+    assert len(re.findall(r"  times_as_fast +[\d.]+ \([\d.]+ to [\d.]+\), n = 1\n", said)) == 5
+    assert len(re.findall(r"  decoding +[\d.]+ ", said)) == 2
+    assert allowed is None or os.sched_getaffinity(0) == allowed

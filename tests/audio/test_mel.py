@@ -29,6 +29,7 @@ def test_filters_and_decibels_are_librosas(settings):
 
 
 def test_prediction_starts_without_librosa_and_timm():
-    code = "import sys, music_emotion.listen.predict; print({'librosa', 'timm', 'numba'} & set(sys.modules))"
+    heavy = "{'librosa', 'timm', 'numba', 'matplotlib', 'sklearn'}"
+    code = f"import sys, music_emotion.commands.predict; print({heavy} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

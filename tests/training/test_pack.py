@@ -28,7 +28,7 @@ def test_the_packed_folds_predict_as_their_mean_does(small, tmp_path, is_probe):
     said = pack(run, out)
     n_folds = len(model_files(run))
     files = sorted(path.name for path in out.iterdir())
-    assert files == ["facts.json", *(f"fold{k}.safetensors" for k in range(1 if is_probe else n_folds))]
+    assert files == ["facts.json", *(f"emotion{k}.safetensors" for k in range(1 if is_probe else n_folds))]
     assert f"{len(files) - 1} networks, " in said
     clips, _ = load_sets(experiment, make_accelerator())
     networks = [load_model(file) for file in model_files(run)]
@@ -46,7 +46,7 @@ def test_the_packed_folds_predict_as_their_mean_does(small, tmp_path, is_probe):
     facts = EmotionModel.from_pretrained(out).facts
     assert facts.unlike.threshold > 0
     assert set(facts.intervals) == {"valence", "energy", "danceability"}
-    assert facts.about["scores"] == read_object(run / "scores.json")["pooled"]
+    assert facts.about["scores"]["emotion"] == read_object(run / "scores.json")["pooled"]
     assert {row["third"] for row in facts.about["coverage"]} == {"overall", "low", "middle", "high"}
 
 

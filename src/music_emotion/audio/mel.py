@@ -9,6 +9,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import N_MELS
 
 _LINEAR_HZ, _LINEAR_MELS, _STEP = 1000.0, 15.0, np.log(6.4) / 27  # Slaney's scale: linear up to 1 kHz
+_AT_ONCE = 16  # filters that are applied together
 _LEAST_POWER = 1e-10  # -100 dB, the floor of `librosa.power_to_db`
 
 
@@ -29,11 +30,24 @@ def mel_decibels(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     n_fft, window = settings.n_fft, torch.hann_window(settings.n_fft)
     samples = torch.nn.functional.pad(torch.from_numpy(waveform), (n_fft // 2, n_fft // 2))
     spectrum = torch.fft.rfft(samples.unfold(0, n_fft, settings.hop_length) * window)
-    power = mel_filters(settings) @ (spectrum.real.square() + spectrum.imag.square()).T
-    return (10 * power.clamp(min=_LEAST_POWER).log10()).numpy()
+    power = spectrum.real.square() + spectrum.imag.square()
+    mel = [
+        filters @ power[:, first : first + filters.shape[1]].T for first, filters in _mel_filters(settings)
+    ]
+    return (10 * torch.cat(mel).clamp(min=_LEAST_POWER).log10()).numpy()
 
 
 @lru_cache
+def _mel_filters(settings: FeatureSettings) -> list[tuple[int, torch.Tensor]]:
+    """Groups of neighbouring filters, each with the first bin that it reads, since most weights are 0."""
+    groups = []
+    for filters in mel_filters(settings).split(_AT_ONCE):
+        read = filters.any(dim=0).nonzero()
+        first, last = int(read[0]), int(read[-1])
+        groups.append((first, filters[:, first : last + 1].contiguous()))
+    return groups
+
+
 def mel_filters(settings: FeatureSettings) -> torch.Tensor:
     """Triangular filters of equal area on Slaney's mel scale [shape=(128, 1 + n_fft // 2)], float32.
 

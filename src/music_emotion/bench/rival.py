@@ -60,11 +60,8 @@ def vibenet(
     max_failed
         Largest share of clips that may fail, 0 to 1.
     """
-    from platformdirs import user_cache_path
-
     table, out = read_clips(clips, audio), out.resolve()
-    folder = environment or user_cache_path("music-emotion") / RELEASE
-    with alone_at(out, "give another --out"), closing(_Rival(folder.resolve())) as rival:
+    with alone_at(out, "give another --out"), closing(Rival(environment)) as rival:
         remove_unfinished(out)
         outcome = work_through(
             items_of(table, RELEASE), rival.ask, out, _COLUMNS, Workers(1), rival.start, max_failed
@@ -79,22 +76,25 @@ def vibenet(
     print(f"Predictions and features are in {out}.")
 
 
-class _Rival:
-    """The child process in an environment, which is made at the first start."""
+class Rival:
+    """The child process in an environment, by default in the user's cache. The first start makes it."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, environment: Path | None):
+        from platformdirs import user_cache_path
+
+        self.folder = (environment or user_cache_path("music-emotion") / RELEASE).resolve()
+        self.scripts = Path(sysconfig.get_path("scripts", "venv", {"base": str(self.folder)}))
         self.process: Any = None  # a Popen
 
     def start(self) -> None:
         """Install vibenet where it is missing, and wait until it is loaded."""
-        places = sysconfig.get_paths("venv", {"base": str(self.folder)})
+        packages = sysconfig.get_path("purelib", "venv", {"base": str(self.folder)})
         with in_turn(self.folder, f"installs {RELEASE}"):
             # pip installs what a package needs before the package, and writes this file last
-            if not Path(places["purelib"], "vibenet-0.1.0.dist-info/RECORD").exists():
+            if not Path(packages, "vibenet-0.1.0.dist-info/RECORD").exists():
                 self._install()
         # -I, so that the folder of the script, with names like memory and training, is not imported from
-        command, pipe = [str(Path(places["scripts"], "python")), "-I", str(_CHILD)], subprocess.PIPE
+        command, pipe = [str(self.scripts / "python"), "-I", str(_CHILD)], subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, encoding="utf-8")
         if not self.process.stdout.readline():
             status = self.process.wait()
@@ -134,3 +134,4 @@ class _Rival:
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
+            self.process = None

@@ -1,6 +1,5 @@
-"""Commands that start from audio: arrays in the competition's layout, tables of statistics, predictions."""
+"""Commands that start from audio: arrays in the competition's layout, and tables of statistics."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.store import open_store
-from music_emotion.failures import raise_collected
 from music_emotion.files import InputError, write_table
 
 
@@ -140,57 +138,3 @@ def statistics_of_arrays(root: Path, *, out: Path, task: Task = "emotion", split
     table = array_statistics(store, store.index.index.to_numpy(), read_settings(folder))
     write_table(out, table.rename_axis("id").reset_index())
     print(f"{len(table)} clips: {out}")
-
-
-def predict(
-    *paths: Path,
-    model: tuple[Path, ...] = (),
-    out: Path = Path("predictions"),
-    timeline: bool = False,
-    window: float = 10.0,
-    hop: float = 2.0,
-    picture: bool = True,
-    jobs: int = -1,
-    scheduler: str | None = None,
-) -> None:
-    """Predict audio files, and write predictions.csv and predictions.json. A repeated command goes on.
-
-    Parameters
-    ----------
-    paths
-        Audio files, and folders of audio.
-    model
-        Folders of runs, such as runs/multitask, whose folds are averaged, or model files; several are
-        averaged, and genre runs add genres. By default the model in the package.
-    out
-        Folder for the results.
-    timeline
-        Also write timelines/<name>.csv, .json and .png of each file: predictions over time.
-    window
-        Length of the windows over time, in seconds.
-    hop
-        Seconds from the start of one window to the next.
-    picture
-        Draw genres and targets over time, above the spectrogram and the beats.
-    jobs
-        Worker processes; -1 for one per core, 1 for the command itself alone.
-    scheduler
-        Address of a Dask scheduler, tcp://..., whose workers then do the work. Songs, model and output must
-        have the same paths on all of them.
-    """
-    from music_emotion.listen.library import predict_library  # imports torch, which extraction does not need
-    from music_emotion.listen.predict import Sliding
-
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
-    sliding, failures = Sliding(window, hop), dict[str, str]()
-    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures)
-    n_asked = len(table) + len(failures)
-    if timeline:
-        from music_emotion.listen.songs import predict_songs
-        from music_emotion.plots import draw_timeline
-
-        draw = draw_timeline if picture else None
-        songs = [Path(song) for song in table["path"]]
-        predict_songs(songs, model, out / "timelines", sliding, draw, failures)
-    raise_collected(failures, n_asked, "predicted")

@@ -103,10 +103,10 @@ def submit(
     print(f"{path}: {len(predictions)} rows, every rule checked. Its card is {path.with_suffix('.json')}.")
 
 
-def pack(run: Path, *, out: Path) -> None:
-    """Write the folds of a run with 8-bit weights, their intervals and coverage: a model for predict --model.
+def pack(run: Path, *, out: Path, genres: Path | None = None) -> None:
+    """Write the folds of runs with 8-bit weights, their intervals and coverage: a model for predict --model.
 
-    Needs the run's data.
+    Needs the first run's data.
 
     Parameters
     ----------
@@ -114,10 +114,12 @@ def pack(run: Path, *, out: Path) -> None:
         Directory of a finished emotion run of a network with one seed, such as runs/multitask.
     out
         Folder for the model.
+    genres
+        Directory of a genre run, if the model is to predict genres, too.
     """
     from music_emotion.listen.pack import pack  # imports torch
 
-    print(pack(run, out))
+    print(pack(run, out, genres))
 
 
 def compare(one: Path, other: Path, *, headline: tuple[str, ...] = (), common: bool = False) -> None:

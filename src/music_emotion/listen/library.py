@@ -19,6 +19,7 @@ from music_emotion.listen.songs import find_audio
 _TAGS = {"title": "TIT2", "artist": "TPE1"}  # the latter in the ID3 tags of wav and aiff
 _TEXTS = (*_TAGS, "genre", "unlike")
 _MOST_SHOWN = 40  # songs on the screen
+_FEW = 20  # songs that are predicted before further processes would have started
 
 
 def predict_library(
@@ -58,6 +59,8 @@ def predict_library(
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
     if not songs:
         raise_collected(failures, len(failures), "predicted")
+    if workers == Workers() and len(songs) < _FEW:
+        workers = Workers(1)
     places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
     model = {"name": name_of(models), "sha256": stamp(models)}
     load = partial(_load, model["sha256"], places)

@@ -21,15 +21,18 @@ from music_emotion.runs import read_experiment
 _UNLIKE = 0.95  # share of held-out clips that are not marked
 
 
-def pack(run: Path, out: Path) -> str:
-    """Write the folds of a finished run with 8-bit weights, and what is known of their predictions.
+def pack(run: Path, out: Path, genres: Path | None = None) -> str:
+    """Write the folds of finished runs with 8-bit weights, and what is known of their predictions.
 
     Parameters
     ----------
     run : Path
         ``runs/<name>`` of an emotion network with one seed, whose data is still there.
     out : Path
-        Folder for `fold<k>.safetensors` and `facts.json`. Linear heads on one trunk become one network.
+        Folder for `emotion<k>.safetensors`, `genre<k>.safetensors` and `facts.json`. Linear heads on one
+        trunk become one network.
+    genres : Path, optional
+        A run of a genre network with one seed.
 
     Returns
     -------
@@ -39,26 +42,31 @@ def pack(run: Path, out: Path) -> str:
     Raises
     ------
     InputError
-        When the run is not finished, or not of an emotion network.
+        When a run is not finished, or not of such a network.
     """
-    experiment = read_experiment(run)
-    if experiment.task != "emotion" or experiment.has_repeats or len(experiment.seeds) > 1:
-        raise InputError(f"{run} is not an emotion run of folds with one seed. Name such a run.")
+    runs = {"emotion": run} | ({"genre": genres} if genres else {})
+    experiments = {task: read_experiment(each) for task, each in runs.items()}
+    for task, experiment in experiments.items():
+        if experiment.task != task or experiment.has_repeats or len(experiment.seeds) > 1:
+            article = "an" if task == "emotion" else "a"
+            raise InputError(f"{runs[task]} is not {article} {task} run of folds with one seed. Name one.")
     truth, predicted = (read_predictions(run / name) for name in ("truth.csv", "oof.csv"))
-    networks = _merged([load_model(file) for file in model_files(run)])
-    for number, network in enumerate(networks):
-        save_model(out / f"fold{number}.safetensors", network, network.state_dict(), packed=True)
+    packed = {task: _merged([load_model(file) for file in model_files(each)]) for task, each in runs.items()}
+    for task, networks in packed.items():
+        for number, network in enumerate(networks):
+            save_model(out / f"{task}{number}.safetensors", network, network.state_dict(), packed=True)
     shares = coverage(truth, predicted, fold_numbers(read_folds(run, "valid")[experiment.seeds[0]]))
     about = {
         "run": run.name,
         "clips": len(truth),
-        "scores": read_object(run / "scores.json")["pooled"],
+        "scores": {task: read_object(each / "scores.json")["pooled"] for task, each in runs.items()},
         "coverage": shares.round(3).to_dict("records"),
     }
-    facts = Facts.of(truth, predicted, _unlike(networks[0], experiment), about)
+    facts = Facts.of(truth, predicted, _unlike(packed["emotion"][0], experiments["emotion"]), about)
     write_json(out / "facts.json", TypeAdapter(Facts).dump_python(facts, mode="json"))
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
-    return f"{shares.round(3).to_markdown(index=False)}\n{out}: {len(networks)} networks, {size:.1f} MB."
+    n_networks = sum(map(len, packed.values()))
+    return f"{shares.round(3).to_markdown(index=False)}\n{out}: {n_networks} networks, {size:.1f} MB."
 
 
 def _unlike(network: Network, experiment: Experiment) -> Unlike:
