@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from beets import ui
+from beets.dbcore.query import NumericQuery
 from beets.dbcore.types import NullFloat
+from beets.library import Item
 from beets.plugins import BeetsPlugin
 from mediafile import ASFStorageStyle, MediaField, MP3DescStorageStyle, MP4StorageStyle, StorageStyle
 from tqdm import tqdm
@@ -18,10 +20,26 @@ from tqdm import tqdm
 _FIELDS = ("valence", "energy", "danceability")
 
 
+class _PresentQuery(NumericQuery):
+    """A range of numbers, which a missing number is never in."""
+
+    def match(self, obj: Item) -> bool:
+        return obj.get(self.field_name) is not None and super().match(obj)
+
+
+class _Prediction(NullFloat):
+    """A float, or None for an item that is not predicted."""
+
+    query = _PresentQuery
+
+    def format(self, value: float | None) -> str:
+        return "" if value is None else super().format(value)
+
+
 class MusicEmotionPlugin(BeetsPlugin):
     """Predicts how the items of a library feel."""
 
-    item_types = dict.fromkeys(_FIELDS, NullFloat(3))  # where 0 is not missing
+    item_types = dict.fromkeys(_FIELDS, _Prediction(3))
 
     def __init__(self):
         super().__init__()
@@ -32,6 +50,7 @@ class MusicEmotionPlugin(BeetsPlugin):
             others = (style(tag, float_places=3) for style in (StorageStyle, ASFStorageStyle))
             mp3 = MP3DescStorageStyle(tag, float_places=3)
             self.add_media_field(name, MediaField(mp3, mp4, *others, out_type=float))
+        Item._media_tag_fields.update(_FIELDS)  # what `beet write` looks at
         if self.config["auto"].get(bool):
             self.import_stages = [lambda _, task: self.predict(task.imported_items())]
 

@@ -98,37 +98,39 @@ def _retag(song: Path, values: Mapping[str, float]) -> bool:
             file.load(real, translate=False, load_v1=file.tags.version < (2,))
         elif file.tags is None:
             file.add_tags()
-        changed = [_set(file.tags, name.upper(), value) for name, value in values.items()]
-        if any(changed):
-            _replace(real, file, status)
-        return any(changed)
-    except (OSError, mutagen.MutagenError, ValueError) as error:
+        if changed := _set(file.tags, values):
+            _replace(real, file, values, status)
+        return changed
+    except Exception as error:  # mutagen raises errors of any kind for damaged files
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
         raise InputError(f"{song}: its tags can't be changed ({reason}). The file is as before.") from None
 
 
-def _set(tags: Any, name: str, value: float) -> bool:
-    """Set or remove one tag; returns whether this changed the tags."""
-    key, wanted = name, [] if pd.isna(value) else [f"{value:.3f}"]
-    fresh: Any = wanted
-    if isinstance(tags, ID3):
-        key, fresh = f"TXXX:{name}", TXXX(encoding=3, desc=name, text=wanted)
-    elif isinstance(tags, MP4Tags):
-        key, fresh = f"----:com.apple.iTunes:{name}", [MP4FreeForm(text.encode()) for text in wanted]
-    old = [each.decode() if isinstance(each, bytes) else str(each) for each in tags.get(key, [])]
-    is_of_others = not all(re.fullmatch(r"-?\d*\.?\d+", text) for text in old)
-    if is_of_others and wanted:
-        raise ValueError(f"another program's tag {name} is {old[0]!r}")
-    if is_of_others or old == wanted:
-        return False
-    if wanted:
-        tags[key] = fresh
-    else:
-        del tags[key]
-    return True
+def _set(tags: Any, values: Mapping[str, float]) -> bool:
+    """Set or remove tags; returns whether this changed any."""
+    changed = False
+    for name, value in values.items():
+        key, wanted = name.upper(), [] if pd.isna(value) else [f"{value:.3f}"]
+        fresh: Any = wanted
+        if isinstance(tags, ID3):
+            fresh, key = TXXX(encoding=3, desc=key, text=wanted), f"TXXX:{key}"
+        elif isinstance(tags, MP4Tags):
+            fresh, key = [MP4FreeForm(text.encode()) for text in wanted], f"----:com.apple.iTunes:{key}"
+        old = [each.decode() if isinstance(each, bytes) else str(each) for each in tags.get(key, [])]
+        is_of_others = not all(re.fullmatch(r"-?\d*\.?\d+", text) for text in old)
+        if is_of_others and wanted:
+            raise ValueError(f"another program's {key} is {old[0]!r}")
+        if is_of_others or old == wanted:
+            continue
+        changed = True
+        if wanted:
+            tags[key] = fresh
+        else:
+            del tags[key]
+    return changed
 
 
-def _replace(real: Path, file: Any, status: os.stat_result) -> None:
+def _replace(real: Path, file: Any, values: Mapping[str, float], status: os.stat_result) -> None:
     """Put a copy with other tags in the place of a file."""
     if not (os.access(real, os.W_OK) and status.st_mode & 0o222):
         raise ValueError("it is read-only")
@@ -145,6 +147,9 @@ def _replace(real: Path, file: Any, status: os.stat_result) -> None:
                 if (last := old.read()).startswith(b"TAG"):
                     new.seek(-_ID3V1_BYTES, os.SEEK_END)
                     new.write(last)
+        saved = mutagen.File(copy)
+        if saved.info.length != file.info.length or _set(saved.tags or {}, values):
+            raise ValueError("they would be lost, since its header is wrong")
         with suppress(OSError, AttributeError):  # another's file, or Windows
             os.chown(copy, status.st_uid, status.st_gid)
         shutil.copystat(real, copy)
