@@ -23,7 +23,7 @@ _FIELDS = ("valence", "energy", "danceability")
 class _PresentQuery(NumericQuery):
     """A range of numbers, which a missing number is never in."""
 
-    def match(self, obj: Item) -> bool:
+    def match(self, obj: Any) -> bool:
         return obj.get(self.field_name) is not None and super().match(obj)
 
 
@@ -45,11 +45,10 @@ class MusicEmotionPlugin(BeetsPlugin):
         super().__init__()
         self.config.add({"auto": True, "force": False, "model": ""})
         for name in _FIELDS:
-            tag = name.upper()
-            mp4 = MP4StorageStyle(f"----:com.apple.iTunes:{tag}", float_places=3)
-            others = (style(tag, float_places=3) for style in (StorageStyle, ASFStorageStyle))
-            mp3 = MP3DescStorageStyle(tag, float_places=3)
-            self.add_media_field(name, MediaField(mp3, mp4, *others, out_type=float))
+            of_all, of_mp4 = name.upper(), f"----:com.apple.iTunes:{name.upper()}"
+            kinds = {MP3DescStorageStyle: of_all, MP4StorageStyle: of_mp4, StorageStyle: of_all}
+            styles = [kind(tag, float_places=3) for kind, tag in {**kinds, ASFStorageStyle: of_all}.items()]
+            self.add_media_field(name, MediaField(*styles, out_type=float))
         Item._media_tag_fields.update(_FIELDS)  # what `beet write` looks at
         if self.config["auto"].get(bool):
             self.import_stages = [lambda _, task: self.predict(task.imported_items())]
@@ -58,8 +57,8 @@ class MusicEmotionPlugin(BeetsPlugin):
         """Give beets the command `emotion`."""
         command = ui.Subcommand("emotion", help="predict valence, energy and danceability")
         command.parser.add_option("-f", "--force", action="store_true", help="predict items again")
-        command.func = lambda library, options, query: self.predict(
-            library.items(query), options.force, ui.should_write()
+        command.func = lambda library, flags, query: self.predict(
+            library.items(query), flags.force, ui.should_write()
         )
         return [command]
 

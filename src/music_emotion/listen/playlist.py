@@ -90,7 +90,7 @@ def write_playlist(path: Path, table: pd.DataFrame, where: str | None, failures:
             raise InputError(f"--where {where!r} can't be applied: {error}. {_EXAMPLE}") from None
         if str(getattr(meets, "dtype", "")) != "bool":
             raise InputError(f"--where {where!r} is no condition on the songs. {_EXAMPLE}")
-        table = table[meets]
+        table = pd.DataFrame(table[meets])
     lines, folder = ["#EXTM3U"], path.absolute().parent
     songs = table.sort_values("path")[["path", "title", "artist"]]
     for song, title, artist in songs.itertuples(index=False):

@@ -57,13 +57,10 @@ def update_tags(values: pd.DataFrame, record: Path, failures: dict[str, str]) ->
     OSError
         When the record can't be written.
     """
-    known, n_changed = pd.DataFrame(columns=["path"]), 0
-    with alone_at(record, "give another --out") if record.exists() else nullcontext():
-        if record.exists():  # as text that need not be UTF-8, as names of files
-            known = pd.read_csv(
-                record, dtype=object, keep_default_na=False, encoding_errors="surrogateescape"
-            )
-        known = known.set_index("path", drop=False)
+    text: dict[str, Any] = {"dtype": object, "keep_default_na": False, "encoding_errors": "surrogateescape"}
+    n_changed, is_there = 0, record.exists()
+    with alone_at(record, "give another --out") if is_there else nullcontext():
+        known = pd.read_csv(record, **text).set_index("path", drop=False) if is_there else pd.DataFrame()
         try:
             for song, row in tqdm(values.to_dict("index").items(), "tags", unit="song"):
                 with collecting(failures, song):
@@ -81,7 +78,7 @@ def update_tags(values: pd.DataFrame, record: Path, failures: dict[str, str]) ->
 
 def _version(song: str) -> list[str]:
     """Size and time of a file, as in a record."""
-    status = regular_file(Path(song)).stat()
+    status = regular_file(Path(song), remedy="Correct the path.").stat()
     return [str(status.st_size), str(status.st_mtime_ns)]
 
 
@@ -137,10 +134,8 @@ def _replace(real: Path, file: Any, values: Mapping[str, float], status: os.stat
     remove_unfinished(real)
     with atomic_path(real, may_copy=False) as copy:
         shutil.copyfile(real, copy)
-        options: dict[str, Any] = {}
-        if isinstance(file.tags, ID3):
-            options = {"v2_version": 3 if (2,) < file.tags.version < (2, 4) else 4, "v23_sep": None}
-        file.save(copy, **options)
+        is_old = isinstance(file.tags, ID3) and (2,) < file.tags.version < (2, 4)
+        file.save(copy, **({"v2_version": 3, "v23_sep": None} if is_old else {}))
         if isinstance(file, ID3FileType):  # the oldest kind of tags, at the end, stays
             with real.open("rb") as old, copy.open("r+b") as new:
                 old.seek(-_ID3V1_BYTES, os.SEEK_END)
