@@ -31,40 +31,34 @@ def beet(tmp_path, monkeypatch, capsys):
     return run
 
 
-def song(path: Path, loudness: float = 1) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    file = mutagen.File(written(path, loudness * noise(2)), easy=True)
-    if file.tags is None:
-        file.add_tags()
-    file["title"] = path.stem
-    file.save()
-    return path
-
-
 def test_a_library_gets_fields_that_its_files_keep(beet, tmp_path):
-    songs = [song(tmp_path / f"music/{name}") for name in ("a.mp3", "b.flac", "c.m4a")]
-    model, expected, shown = EmotionModel.from_pretrained(), [], ("ls", "-f", "$title $valence $energy")
+    (tmp_path / "music").mkdir()
+    songs = [written(tmp_path / f"music/{name}", noise(2)) for name in ("a.mp3", "b.flac", "c.m4a")]
+    model, expected, shown = (
+        EmotionModel.from_pretrained(),
+        [],
+        ("ls", "-f", "$path $valence $energy", "path+"),
+    )
     for path in songs:
         found = model.predict(path)
-        expected.append(f"{path.stem} {found['valence']:.3f} {found['energy']:.3f}")
-    quiet = song(tmp_path / "music/d.flac", 0)
+        expected.append(f"{path} {found['valence']:.3f} {found['energy']:.3f}")
+    quiet = written(tmp_path / "music/d.flac", 0 * noise(2))
     log = beet("import", "-A", "-q", str(tmp_path / "music"))[1]
     assert f"{quiet}: the clip from 0 s on is silent." in log
-    assert beet(*shown, "title::[abc]")[0] == expected
+    assert beet(*shown)[0][:3] == expected
     assert not any("VALENCE" in str(mutagen.File(path).tags).upper() for path in songs)
     beet("write")
     for path, line in zip(songs, expected, strict=True):
-        tags = {str(key).upper(): value for key, value in mutagen.File(path).tags.items()}
-        (text,) = next(value for key, value in tags.items() if key.endswith("VALENCE"))
-        assert (text.decode() if isinstance(text, bytes) else text) == line.split()[1]
+        (text,) = next(of for key, of in mutagen.File(path).tags.items() if key.upper().endswith("VALENCE"))
+        assert (text.decode() if isinstance(text, bytes) else text) == line.split()[-2]
     for path in (*songs, quiet):
         os.utime(path, (2e9, 2e9))
     beet("update")
-    assert beet(*shown, "title::[abc]")[0] == expected
+    assert beet(*shown)[0][:3] == expected
     assert len(beet("ls", "valence:..2")[0]) == 3  # a song without a prediction is in no range
     assert beet("write")[0] == []
     log = beet("emotion")[1]
     assert (str(quiet) in log, str(songs[0]) in log, "song/s" in log) == (True, False, False)
-    song(quiet)
+    written(quiet, noise(2))
     assert "4/4" in beet("emotion", "-f")[1]
-    assert mutagen.File(quiet)["valence"] == beet("ls", "-f", "$valence", "title:d")[0]
+    assert mutagen.File(quiet)["valence"] == beet("ls", "-f", "$valence", f"path:{quiet}")[0]

@@ -35,14 +35,14 @@ WRONG = {
 
 def test_a_playlist_holds_the_songs_that_meet_a_condition(tmp_path):
     table = pd.DataFrame([(f"{tmp_path}/{row[0]}", *row[1:]) for row in ROWS], columns=COLUMNS)
-    for path in map(Path, table["path"]):
+    for path in map(Path, table["path"][:3]):
         path.parent.mkdir(exist_ok=True)
         written(path, noise(1.6))
     failures, lists = dict[str, str](), tmp_path / "in"
     assert write_playlist(lists / "all.m3u8", table, None, failures) == 3
     lines = ["#EXTM3U", "#EXTINF:2,One", "./#1 ü.flac", "#EXTINF:-1,X, Y - A", "a.webm"]
     expected = "\n".join([*lines, "#EXTINF:2,Björk - B", f"{tmp_path}/out/b.wav", ""])
-    assert (lists / "all.m3u8").read_bytes().decode() == expected
+    assert (lists / "all.m3u8").read_text(encoding="utf-8") == expected
     assert ["line\\nend.wav': a playlist can't hold this name" in reason for reason in failures] == [True]
     for where, names in CHOSEN.items():
         assert write_playlist(lists / "some.m3u8", table, where, {}) == len(names)

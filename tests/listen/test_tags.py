@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 from pathlib import Path
 
 import mutagen
@@ -14,6 +13,7 @@ from mutagen import flac, id3
 from music_emotion.audio.decode import read_waveform
 from music_emotion.listen.tags import update_tags
 
+resource = pytest.importorskip("resource")  # not on Windows
 pytestmark = pytest.mark.usefixtures("own_accelerate")
 CODECS = {"wma": "wmav2", "wv": "wavpack"}
 KEYS = {"aiff": "TXXX:{}", "mp3": "TXXX:{}", "wav": "TXXX:{}", "m4a": "----:com.apple.iTunes:{}"}
