@@ -1,7 +1,6 @@
 """The plugin of beets, in beets itself, on a small library."""
 
 import os
-from pathlib import Path
 
 import mutagen
 import pytest
