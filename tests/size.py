@@ -31,8 +31,8 @@ def main() -> None:
     rooms: dict[str, list[tuple[int, int, Path]]] = {}
     for top in ("src", "scripts", "kaggle", "tests"):
         for path in sorted((ROOT / top).rglob("*.py")):
-            parts = path.relative_to(ROOT / "src/music_emotion" if top == "src" else ROOT).parts
-            room = top if top != "src" else parts[0] if len(parts) > 1 else "music_emotion"
+            parts = path.relative_to(ROOT / top).parts
+            room = top if top != "src" else parts[1] if len(parts) > 2 else parts[0]
             rooms.setdefault(room, []).append((*measure(path), path))
     print(f"{'room':<16}{'lines':>7}{'files':>7}{'statements':>12}")
     for room, files in rooms.items():

@@ -155,7 +155,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 62
+    assert len(said) == 65
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))

@@ -215,13 +215,15 @@ _UNFINISHED = ".writing-"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, may_copy: bool = True) -> Iterator[Path]:
     """Yield a temporary name to write to, and rename it to `path` when the block ends without an error.
 
     Parameters
     ----------
     path : Path
         The file to write. Missing parent folders are created.
+    may_copy : bool
+        Copy over the file where the disk refuses to rename, which a kill could cut short.
 
     Yields
     ------
@@ -233,7 +235,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with naming_refusals(path):
             yield temporary
-            _replace(temporary, path)
+            (_replace if may_copy else os.replace)(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+import pandas as pd
+
 from music_emotion.datasets.parallel import Workers
 from music_emotion.failures import raise_collected
 from music_emotion.files import InputError
 from music_emotion.listen.library import predict_library
+from music_emotion.listen.playlist import check_playlist, write_playlist
 from music_emotion.listen.predict import Sliding
+from music_emotion.listen.songs import find_audio
+from music_emotion.listen.tags import targets_of, update_tags
 
 
 def predict(
@@ -18,6 +23,10 @@ def predict(
     window: float = 10.0,
     hop: float = 2.0,
     picture: bool = True,
+    playlist: Path | None = None,
+    where: str | None = None,
+    write_tags: bool = False,
+    remove_tags: bool = False,
     jobs: int = -1,
     scheduler: str | None = None,
 ) -> None:
@@ -40,6 +49,15 @@ def predict(
         Seconds from the start of one window to the next.
     picture
         Draw genres and targets over time, above the spectrogram and the beats.
+    playlist
+        Write an M3U playlist of the songs, such as happy.m3u8.
+    where
+        Condition for the songs in the playlist, such as "valence > .6 and energy > .5", on columns of
+        predictions.csv.
+    write_tags
+        Also write the targets into the tags of the audio files, such as VALENCE.
+    remove_tags
+        Remove these tags from the audio files, and predict nothing.
     jobs
         Worker processes; 1 for the command itself alone. By default one per core, or 1 for few songs.
     scheduler
@@ -48,14 +66,32 @@ def predict(
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
-    sliding, failures = Sliding(window, hop), dict[str, str]()
+    sliding, failures, record = Sliding(window, hop), dict[str, str](), out / "record.csv"
+    check_playlist(playlist, where, model)
+    targets = targets_of(model) if write_tags or remove_tags else []
+    if remove_tags:
+        if timeline or write_tags or playlist:
+            raise InputError("--remove-tags predicts nothing. Give it without other work.")
+        songs = [str(path.absolute()) for path in find_audio(paths, failures)]
+        names = dict.fromkeys(["valence", "energy", "danceability", *targets])
+        n_asked = len(songs) + len(failures)
+        n_changed = update_tags(pd.DataFrame(names, songs, dtype=float), record, failures)
+        print(f"{n_changed} of {n_asked} files had tags of predictions, which are removed.")
+        raise_collected(failures, n_asked, "freed of tags")
+        return
     table = predict_library(paths, model, out, Workers(jobs, scheduler), failures)
     n_asked = len(table) + len(failures)
+    if playlist:
+        print(f"{playlist} has {write_playlist(playlist, table, where, failures)} of {len(table)} songs.")
+    if write_tags:
+        n_changed = update_tags(table.set_index("path")[targets], record, failures)
+        print(f"{n_changed} of {len(table)} songs have new tags ({', '.join(targets) or 'no targets'}).")
     if timeline:
         from music_emotion.listen.songs import predict_songs
         from music_emotion.plots import draw_timeline
 
         draw = draw_timeline if picture else None
-        songs = [Path(song) for song in table["path"]]
-        predict_songs(songs, model, out / "timelines", sliding, draw, failures)
-    raise_collected(failures, n_asked, "predicted")
+        predict_songs(
+            [Path(song) for song in table["path"]], model, out / "timelines", sliding, draw, failures
+        )
+    raise_collected(failures, n_asked, "predicted or tagged" if write_tags else "predicted")
