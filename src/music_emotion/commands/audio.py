@@ -146,6 +146,7 @@ def predict(
     *paths: Path,
     model: tuple[Path, ...] = (),
     out: Path = Path("predictions"),
+    page: Path | None = None,
     timeline: bool = False,
     window: float = 10.0,
     hop: float = 2.0,
@@ -164,6 +165,8 @@ def predict(
         averaged, and genre runs add genres. By default the model in the package.
     out
         Folder for the results.
+    page
+        Also write this HTML file, which shows all songs and their time lines in a browser.
     timeline
         Also write timelines/<name>.csv, .json and .png of each file: predictions over time.
     window
@@ -184,7 +187,7 @@ def predict(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
     sliding, failures = Sliding(window, hop), dict[str, str]()
-    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures)
+    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures, page)
     n_asked = len(table) + len(failures)
     if timeline:
         from music_emotion.listen.songs import predict_songs
