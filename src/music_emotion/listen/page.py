@@ -4,7 +4,7 @@ import json
 import os
 import re
 from base64 import b64encode
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from urllib.parse import quote
 
@@ -59,7 +59,7 @@ def write_page(path: Path, songs: pd.DataFrame, curves: pd.Series, model: Emotio
         Name of the model.
     """
     shown = ["title", "artist", "genre", "unlike"]
-    shown += [f"{name}{end}" for name in model.targets for end in ("", "_low", "_high", "_percentile")]
+    shown += [f"{target}{end}" for target in model.targets for end in ("", "_low", "_high", "_percentile")]
     columns = songs[[column for column in shown if column in songs]].round(4).astype(object)
     columns = columns.assign(
         curves=curves, href=[_link(song, path.absolute().parent) for song in songs["path"]]
@@ -67,7 +67,7 @@ def write_page(path: Path, songs: pd.DataFrame, curves: pd.Series, model: Emotio
     about = model.facts.about
     facts = {
         "model": name,
-        "made": datetime.now(UTC).astimezone().date().isoformat(),
+        "made": date.today().isoformat(),
         "targets": model.targets,
         "scores": {
             target: score for target, score in about.get("scores", {}).items() if target in model.targets
