@@ -54,7 +54,7 @@ def raise_collected(failures: dict[str, str], n_all: int, done: str) -> None:
 
 
 @contextmanager
-def drawing(picture: Path) -> Iterator[None]:
+def drawing(picture: Path, kind: str = "picture") -> Iterator[None]:
     """Turn an error while a picture is drawn into a warning; the caller has written what it shows already.
 
     Parameters
@@ -62,9 +62,11 @@ def drawing(picture: Path) -> Iterator[None]:
     picture : Path
         The file to draw. After an error, an older picture there is removed. A full or read-only disk is
         still an error.
+    kind : str
+        Word for the file in the warning.
     """
     failures = dict[str, str]()
-    with collecting(failures, f"the picture {picture}", picture.parent):
+    with collecting(failures, f"the {kind} {picture}", picture.parent):
         yield
     for reason in failures:
         picture.unlink(missing_ok=True)

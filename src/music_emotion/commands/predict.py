@@ -19,6 +19,7 @@ def predict(
     *paths: Path,
     model: tuple[Path, ...] = (),
     out: Path = Path("predictions"),
+    page: Path | None = None,
     timeline: bool = False,
     window: float = 10.0,
     hop: float = 2.0,
@@ -41,6 +42,8 @@ def predict(
         averaged, and genre runs add genres. By default the model in the package.
     out
         Folder for the results.
+    page
+        Also write this HTML file, which shows all songs and their time lines in a browser.
     timeline
         Also write timelines/<name>.csv, .json and .png of each file: predictions over time.
     window
@@ -70,7 +73,7 @@ def predict(
     check_playlist(playlist, where, model)
     targets = targets_of(model) if write_tags or remove_tags else []
     if remove_tags:
-        if timeline or write_tags or playlist:
+        if timeline or write_tags or playlist or page:
             raise InputError("--remove-tags predicts nothing. Give it without other work.")
         songs = [str(path.absolute()) for path in find_audio(paths, failures)]
         names = dict.fromkeys(["valence", "energy", "danceability", *targets])
@@ -79,7 +82,7 @@ def predict(
         print(f"{n_changed} of {n_asked} files had tags of predictions, which are removed.")
         raise_collected(failures, n_asked, "freed of tags")
         return
-    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures)
+    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures, page)
     n_asked = len(table) + len(failures)
     if playlist:
         print(f"{playlist} has {write_playlist(playlist, table, where, failures)} of {len(table)} songs.")

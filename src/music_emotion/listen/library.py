@@ -1,5 +1,6 @@
 """Predict a library of songs: one table, made by any number of processes, that a second run goes on with."""
 
+import csv
 import os
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -11,13 +12,24 @@ import mutagen
 import pandas as pd
 
 from music_emotion.datasets.parallel import SOURCE_COLUMNS, Item, Workers, items_of, work_through
-from music_emotion.failures import raise_collected
-from music_emotion.files import alone_at, printable, remove_unfinished, shortened, write_json, write_table
+from music_emotion.failures import drawing, raise_collected
+from music_emotion.files import (
+    InputError,
+    alone_at,
+    printable,
+    remove_unfinished,
+    shortened,
+    write_json,
+    write_table,
+)
 from music_emotion.listen.model import EmotionModel, name_of, stamp
+from music_emotion.listen.page import packed_curves, write_page
+from music_emotion.listen.predict import Sliding
 from music_emotion.listen.songs import find_audio
 
 _TAGS = {"title": "TIT2", "artist": "TPE1"}  # the latter in the ID3 tags of wav and aiff
-_TEXTS = (*_TAGS, "genre", "unlike")
+_TEXTS = (*_TAGS, "genre", "unlike", "curves")
+_OF_PAGE = Sliding(10.0, 1.0)
 _MOST_SHOWN = 40  # songs on the screen
 _FEW = 20  # songs that are predicted before further processes would have started
 
@@ -28,6 +40,7 @@ def predict_library(
     out: Path,
     workers: Workers,
     failures: dict[str, str],
+    page: Path | None = None,
 ) -> pd.DataFrame:
     """Predict songs, and write `predictions.csv` and `predictions.json`.
 
@@ -45,6 +58,9 @@ def predict_library(
     workers : Workers
     failures : dict of str to str
         Gets the reasons why songs could not be predicted, as in `collecting`.
+    page : Path, optional
+        HTML page of the library to write, too. It needs time lines, which `record.csv` keeps; later runs in
+        the same folder make them for new songs also without a page.
 
     Returns
     -------
@@ -54,8 +70,10 @@ def predict_library(
     Raises
     ------
     InputError
-        When there are no songs, or models are unusable.
+        When there are no songs, the page is a folder, or models are unusable.
     """
+    if page and page.is_dir():
+        raise InputError(f"--page {page} is a folder. Name a file, such as {page / 'library.html'}.")
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
     if not songs:
         raise_collected(failures, len(failures), "predicted")
@@ -64,15 +82,18 @@ def predict_library(
     places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
     model = {"name": name_of(models), "sha256": stamp(models)}
     load = partial(_load, model["sha256"], places)
-    columns = [*_TAGS, *load().columns]
+    columns = [*_TAGS, *load().columns, "curves"]
     # ids follow from paths, so that a new song leaves those of the others
     ids = [int.from_bytes(sha256(os.fsencode(song)).digest()[:7]) for song in songs]
-    items, record = items_of(pd.DataFrame({"id": ids, "path": songs}), model["sha256"]), out / "record.csv"
+    record = out / "record.csv"
     with alone_at(record, "give another --out"):
         for name in (record.name, "predictions.csv", "predictions.json"):
             remove_unfinished(out / name)
-        _remove_another(record, model["sha256"])
-        function, texts = partial(_predict_one, load), [name for name in columns if name in _TEXTS]
+        settings, sliding = model["sha256"], None
+        if _has_curves(record, settings, columns) or page:
+            settings, sliding = f"{settings} with curves", _OF_PAGE
+        items = items_of(pd.DataFrame({"id": ids, "path": songs}), settings)
+        function, texts = partial(_predict_one, load, sliding), [name for name in columns if name in _TEXTS]
         outcome = work_through(items, function, record, columns, workers, lambda: None, 1.0, texts=texts)
         table = outcome.record
         failures |= dict.fromkeys(table.loc[table["reason"] != "", "reason"], "")
@@ -81,20 +102,27 @@ def predict_library(
         table = table.astype({name: kind for name, kind in kinds.items() if name not in texts})
         if "unlike" in table:
             table["unlike"] = table["unlike"] == "True"
+        curves = table.pop("curves")
         told = table.assign(path=table["path"].map(printable))
         model_columns = {"model": model["name"], "model_sha256": model["sha256"]}
         write_table(out / "predictions.csv", told.assign(**model_columns))
         write_json(out / "predictions.json", {"model": model, "songs": told.to_dict("records")})
     print(f"{_shown(table)}{outcome} All numbers are in {out / 'predictions.csv'}.")
+    if page:
+        with drawing(page, "page"):
+            write_page(page, table, curves, load(), model["name"])
+            print(f"The page is {page}. Open it in a browser.")
     return table
 
 
-def _remove_another(record: Path, digest: str) -> None:
-    """Remove the record of another model, whose columns may differ."""
-    if record.exists():
-        text = record.read_text(encoding="utf-8-sig", errors="replace")
-        if text.startswith(",".join(SOURCE_COLUMNS)) and digest not in text:
-            record.unlink()
+def _has_curves(record: Path, digest: str, columns: Sequence[str]) -> bool:
+    """Whether a record holds time lines. Remove one of another model or of other columns."""
+    text = record.read_text(encoding="utf-8-sig", errors="replace") if record.exists() else ""
+    header = next(csv.reader(text.splitlines()[:1]), [])
+    is_record, is_ours = header[: len(SOURCE_COLUMNS)] == [*SOURCE_COLUMNS], digest in text
+    if is_record and not (is_ours and header == [*SOURCE_COLUMNS, *columns, "reason"]):
+        record.unlink()
+    return f"{digest} with curves" in text
 
 
 def _shown(table: pd.DataFrame) -> str:
@@ -127,12 +155,13 @@ def _load(_: str, places: tuple[str, ...]) -> EmotionModel:
     return EmotionModel.from_pretrained(*places)
 
 
-def _predict_one(load: Callable[[], EmotionModel], item: Item) -> dict[str, Any]:
+def _predict_one(load: Callable[[], EmotionModel], sliding: Sliding | None, item: Item) -> dict[str, Any]:
     path = Path(item.path)
-    found = load().predict(path)  # first, since it refuses pipes
+    heard = load().heard(path, sliding)  # first, since it refuses pipes
+    found = load().facts.of_song(heard)
     # six digits, as in the record, so that a song that is kept has the same numbers
     rounded = {name: float(f"{of:.6g}") if isinstance(of, float) else of for name, of in found.items()}
-    return _tags(path) | rounded
+    return _tags(path) | rounded | {"curves": packed_curves(heard) if sliding else ""}
 
 
 def _tags(path: Path) -> dict[str, str]:

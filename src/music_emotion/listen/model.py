@@ -120,6 +120,12 @@ class EmotionModel:
         self.with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
 
     @property
+    def targets(self) -> list[str]:
+        """Names of the targets; none of a model that knows genres alone."""
+        emotion = [each.card for each in self.networks if each.card.experiment.task == "emotion"]
+        return list(dict.fromkeys(name for card in emotion for name in card.outputs))
+
+    @property
     def columns(self) -> list[str]:
         """Keys of what `predict` returns."""
         targets, genres = (
@@ -178,10 +184,14 @@ class EmotionModel:
         InputError
             When the file can't be read, or is too quiet.
         """
-        heard = self.listen(path, None)[1]
+        return self.facts.of_song(self.heard(path, None))
+
+    def heard(self, path: str | Path, sliding: Sliding | None) -> Timeline:
+        """Predict as `listen` does. Raise `InputError` also for a file that is too quiet."""
+        heard = self.listen(path, sliding)[1]
         if np.isnan([*heard.whole_targets.values(), *heard.whole_genres.values()]).any():
             raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
-        return self.facts.of_song(heard)
+        return heard
 
     def timeline(
         self, path: str | Path, window_seconds: float = 10.0, hop_seconds: float = 2.0

@@ -244,9 +244,8 @@ def _predict_excerpts(
     starts, within = np.empty((0, 1), np.int64), length
     if len(times):
         starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
-    planned = np.unique(starts) if within == length else np.empty(0, np.int64)
     per_clip = excerpt.test if excerpt.frames else 1
-    whole = _starts_in_file(n_frames, length, clip, per_clip, planned)
+    whole = _starts_in_file(n_frames, length, per_clip * math.ceil(n_frames / clip))
     wanted = [(start, within) for start in starts.ravel()] + [(start, length) for start in whole]
     places, at = np.unique(np.array(wanted), axis=0, return_inverse=True)  # first frame and length
     # first frame of the clip around each excerpt
@@ -257,7 +256,7 @@ def _predict_excerpts(
     values = np.full((len(places), sum(sizes)), np.nan)
     is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
     batches = [*_batched(places[:, 1], peaks > _SILENT_DB)]
-    for chosen in tqdm(batches, "predict", leave=False, unit="batch", disable=not len(times)):
+    for chosen in tqdm(batches, "predict", leave=False, unit="batch", disable=len(batches) < 100):
         frames = _excerpts(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
         lengths = torch.from_numpy(places[chosen, 1]).to(accelerator.device)
         with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
@@ -297,19 +296,10 @@ def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int
     return np.clip(starts, 0, n_frames - within).astype(np.int64), within
 
 
-def _starts_in_file(n_frames: int, length: int, clip: int, per_clip: int, planned: np.ndarray) -> np.ndarray:
-    """First frames of evenly spaced excerpts of a file, like those of `EvenExcerpts`.
-
-    In a file longer than a clip, an excerpt moves to the nearest excerpt of a window (`planned`), which is
-    predicted anyway. It moves by at most a quarter of its length.
-    """
-    n = per_clip * math.ceil(n_frames / clip)
+def _starts_in_file(n_frames: int, length: int, n: int) -> np.ndarray:
+    """First frames of `n` evenly spaced excerpts of a file, like those of `EvenExcerpts`."""
     shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
-    wanted = np.rint((n_frames - length) * shares).astype(np.int64)
-    if n_frames <= clip or not len(planned):
-        return wanted
-    nearest = planned[pd.Index(planned).get_indexer(wanted, method="nearest")]
-    return np.where(np.abs(nearest - wanted) <= length // 4, nearest, wanted)
+    return np.rint((n_frames - length) * shares).astype(np.int64)
 
 
 def _batched(lengths: np.ndarray, is_heard: np.ndarray) -> Iterator[np.ndarray]:
