@@ -178,10 +178,7 @@ class EmotionModel:
         InputError
             When the file can't be read, or is too quiet.
         """
-        heard = self.listen(path, None)[1]
-        if np.isnan([*heard.whole_targets.values(), *heard.whole_genres.values()]).any():
-            raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
-        return self.facts.of_song(heard)
+        return self.facts.of_song(self.listen(path, None)[1])
 
     def timeline(
         self, path: str | Path, window_seconds: float = 10.0, hop_seconds: float = 2.0
@@ -210,7 +207,11 @@ class EmotionModel:
     def listen(self, path: str | Path, sliding: Sliding | None) -> tuple[Song, Timeline]:
         """Read an audio file, and predict it as a whole and, with `sliding`, over time."""
         song = read_song(Path(path), self.networks[0].card.features, self.with_chroma)
-        return song, predict_song(song, self.networks, sliding, self.accelerator)
+        heard = predict_song(song, self.networks, sliding, self.accelerator)
+        whole = [*heard.whole_targets.values(), *heard.whole_genres.values()]
+        if sliding is None and np.isnan(whole).any():
+            raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
+        return song, heard
 
     @property
     def precision(self) -> str:
