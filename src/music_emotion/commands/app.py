@@ -10,12 +10,10 @@ from cyclopts import Parameter, validators
 
 from music_emotion.files import InputError, telling_what_is_kept
 
+Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
-def app(
-    *,
-    model: tuple[Path, ...] = (),
-    port: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))] = 7860,
-) -> None:
+
+def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
     """Serve a page on this machine: drop or record a song, see its numbers. Needs the extra app.
 
     Parameters
@@ -29,18 +27,18 @@ def app(
     from music_emotion.listen.model import EmotionModel
 
     with (
-        TemporaryDirectory(prefix="music-emotion-") as folder,
-        telling_what_is_kept(lambda: "the page is gone"),
+        TemporaryDirectory(prefix="music-emotion-") as uploads,
+        telling_what_is_kept(lambda: "the page ended"),
     ):
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads end with the command
+        os.environ["GRADIO_TEMP_DIR"] = uploads
         page = build_app(EmotionModel.from_pretrained(*model))
         here = {"server_name": "127.0.0.1", "server_port": port, "share": False, "quiet": True}
         try:
             page.launch(**here, max_file_size=LARGEST_UPLOAD, footer_links=[], prevent_thread_lock=True)
         except OSError:
             raise InputError(f"Port {port} is taken. Give another --port.") from None
-        print(f"The page is at http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
         try:
+            print(f"The page is at http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
             threading.Event().wait()
         finally:
             page.close(verbose=False)

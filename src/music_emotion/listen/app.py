@@ -43,31 +43,31 @@ def build_app(model: EmotionModel) -> "gradio.Blocks":
 
     def hear(song: str | None) -> tuple[Any, ...]:
         """Sentence, table, curves and genres of a song; a sentence alone if it can't be predicted."""
-        failures = dict[str, str]()
-        if song is not None:
-            name = printable(Path(song).name)
-            with collecting(failures, song):
-                row, heard = model.predict(song), model.listen(song, Sliding())[1]
-                words = {True: " It is unlike the training clips, so the numbers may mean nothing."}
-                ends = ("", "_low", "_high", "_percentile")
-                rounded = {key: round(of, 2) if isinstance(of, float) else of for key, of in row.items()}
-                table = [[of, *(rounded.get(f"{of}{end}") for end in ends)] for of in heard.targets]
-                curves = heard.targets.assign(seconds=heard.times.mean(axis=1))
-                curves = curves.melt("seconds", var_name="target").dropna()
-                said = f"{name}: {heard.seconds:.1f} seconds.{words.get(row.get('unlike'), '')}"
-                return said, table, curves, heard.whole_genres or None
+        hidden, failures = gradio.update(visible=False), dict[str, str]()
+        if song is None:
+            return "", hidden, hidden, hidden
+        name = printable(Path(song).name)
+        with collecting(failures, song):
+            row, heard = model.predict(song), model.listen(song, Sliding())[1]
+            rounded = {key: round(of, 2) if isinstance(of, float) else of for key, of in row.items()}
+            ends = ("", "_low", "_high", "_percentile")
+            numbers = [[of, *(rounded.get(f"{of}{end}") for end in ends)] for of in heard.targets]
+            over_time = heard.targets.assign(seconds=heard.times.mean(axis=1))
+            over_time = over_time.melt("seconds", var_name="target").dropna()
+            said = f"{name}: {heard.seconds:.1f} seconds."
+            if row.get("unlike"):
+                said += " It is unlike the training clips, so the numbers may mean nothing."
+            shown = [gradio.update(value=of, visible=bool(len(of))) for of in (numbers, over_time)]
+            return said, *shown, gradio.update(value=heard.whole_genres, visible=bool(heard.whole_genres))
         print(*failures.values(), end="", file=sys.stderr)
-        return "".join(failures).replace(str(song), name if song else ""), None, None, None
+        return "".join(failures).replace(song, name), hidden, hidden, hidden
 
-    has_genres = "genre" in model.columns
     with gradio.Blocks(title="music-emotion", analytics_enabled=False, delete_cache=_DELETION) as app:
-        gradio.Markdown(
-            "# How a song feels\nThe song goes to the machine that runs this app, and no further."
-        )
+        gradio.Markdown("# How a song feels\nA song goes only to the machine that runs this app.")
         song = gradio.Audio(label="Song", type="filepath", editable=False, buttons=[])
         said = gradio.Textbox(label="Result", interactive=False)
-        table = gradio.Dataframe(headers=_COLUMNS, label="With 80 % intervals", wrap=True)
-        curves = gradio.LinePlot(x="seconds", y="value", color="target", label="Over time")
-        genres = gradio.Label(label="Genre", visible=has_genres)
+        table = gradio.Dataframe(headers=_COLUMNS, label="With 80 % intervals", visible=False)
+        curves = gradio.LinePlot(x="seconds", y="value", color="target", label="Over time", visible=False)
+        genres = gradio.Label(label="Genre", visible=False)
         song.change(hear, song, [said, table, curves, genres], api_visibility="private")
     return app
