@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +18,8 @@ from playwright.sync_api import sync_playwright
 from music_emotion import EmotionModel
 
 PORT = 7987
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-]
-FLAGS += ["--disable-component-update", "--disable-sync"]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
 # Python runs it at its start: addresses that are not of this machine, and modules that are slow to import
 WATCH = """
 import atexit, sys
@@ -116,6 +111,10 @@ def test_a_song_goes_in_and_its_numbers_come_out_and_nothing_leaves_the_machine(
 
 def test_a_missing_extra_and_a_taken_port_get_a_sentence(monkeypatch, run_script):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    status, _, errors = run_script("app.py")
-    assert status == 2
-    assert errors == "error: Gradio is not installed. Try pip install music-emotion[app].\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, _, errors = run_script("app.py", "--port", port)
+    said = f"error: Port {port} can't be used (Address already in use). Give another --port.\n"
+    assert (status, errors) == (2, said)
+    status, _, errors = run_script("app.py", "--port", port)
+    assert (status, errors) == (2, "error: Gradio is not installed. Try pip install music-emotion[app].\n")

@@ -1,6 +1,7 @@
-"""The command that serves the app. It imports no librosa, which takes seconds."""
+"""The command that serves the app, apart from those that import librosa."""
 
 import os
+import socket
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,17 +27,18 @@ def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
     from music_emotion.listen.app import LARGEST_UPLOAD, build_app
     from music_emotion.listen.model import EmotionModel
 
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise InputError(f"Port {port} can't be used ({error.strerror}). Give another --port.") from None
     with (
-        TemporaryDirectory(prefix="music-emotion-") as uploads,
+        TemporaryDirectory(prefix="music-emotion-") as folder,
         telling_what_is_kept(lambda: "the page ended"),
     ):
-        os.environ["GRADIO_TEMP_DIR"] = uploads
+        os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
         page = build_app(EmotionModel.from_pretrained(*model))
         here = {"server_name": "127.0.0.1", "server_port": port, "share": False, "quiet": True}
-        try:
-            page.launch(**here, max_file_size=LARGEST_UPLOAD, footer_links=[], prevent_thread_lock=True)
-        except OSError:
-            raise InputError(f"Port {port} is taken. Give another --port.") from None
+        page.launch(**here, max_file_size=LARGEST_UPLOAD, footer_links=[], prevent_thread_lock=True)
         try:
             print(f"The page is at http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
             threading.Event().wait()

@@ -28,9 +28,10 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
     """Measure the effect of every patch of a song on its prediction.
 
     A patch is a second (of songs above a minute, a sixtieth) in eight mel rows, a second in all rows, or
-    eight rows in the whole song. To hide it, what is louder there than the median of its row over the song becomes
-    as loud as the median. Its effect is the prediction of the song minus that with the patch hidden, from the
-    excerpts and with the maxima of `EmotionModel.predict`. What is quieter than the median has no effect.
+    eight rows in the whole song. To hide it, what is louder there than the median of its row over the song
+    becomes as loud as the median. Its effect is the prediction of the song minus that with the patch hidden,
+    from the excerpts and with the maxima of `EmotionModel.predict`. What is quieter than the median has no
+    effect.
 
     Parameters
     ----------
