@@ -18,7 +18,7 @@ GROUPS = {
     "bench": "Measure speed, memory, the coverage of intervals, and an outside rival.",
     "embed": "Write one row of the pretrained ear's embeddings per clip.",
     "kaggle": "Package a bundle for Kaggle, and push it.",
-    "show": "Draw clips, classes, learning curves, activations and confusion matrices.",
+    "show": "Draw clips, classes, learning curves, activations, confusion matrices and effects.",
     "statistics": "Write one row of named statistics per clip.",
 }
 # A module loads when its command runs, so that `--help` answers at once.

@@ -33,7 +33,7 @@ def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
         raise InputError(f"Port {port} can't be used ({error.strerror}). Give another --port.") from None
     with (
         TemporaryDirectory(prefix="music-emotion-") as folder,
-        telling_what_is_kept(lambda: "the page ended"),
+        telling_what_is_kept(lambda: "the page"),
     ):
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
         page = build_app(EmotionModel.from_pretrained(*model))
