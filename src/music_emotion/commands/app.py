@@ -31,11 +31,9 @@ def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise InputError(f"Port {port} can't be used ({error.strerror}). Give another --port.") from None
-    with (
-        TemporaryDirectory(prefix="music-emotion-") as folder,
-        telling_what_is_kept(lambda: "the page"),
-    ):
-        os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads
+    ended = telling_what_is_kept(lambda: "the page is closed and the songs are deleted")
+    with ended, TemporaryDirectory(prefix="music-emotion-") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads
         page = build_app(EmotionModel.from_pretrained(*model))
         here = {"server_name": "127.0.0.1", "server_port": port, "share": False, "quiet": True}
         page.launch(**here, max_file_size=LARGEST_UPLOAD, footer_links=[], prevent_thread_lock=True)

@@ -84,12 +84,14 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
 def _effects(song: Song, hidden: Song, network: Network, patches: np.ndarray) -> np.ndarray:
     """Effect of each patch (first and last frame, first and last row) [shape=(n_patches, n_outputs)]."""
     places = places_in_file(song, network, np.empty(0, np.int64))
+    places, n_equal = np.unique(places, axis=0, return_counts=True)  # in a short song, all are
     peaks = peaks_around(song, network, places)
-    places, peaks = places[peaks > SILENT_DB], peaks[peaks > SILENT_DB]
+    places, peaks, n_equal = (of[peaks > SILENT_DB] for of in (places, peaks, n_equal))
     device, n_outputs = next(network.parameters()).device, len(network.card.outputs)
     whole, quiet = (excerpts_at(each, network, places, peaks).to(device) for each in (song, hidden))
     effects = np.zeros((len(patches), n_outputs))
-    for (start, length), loud, low in zip(tqdm(places, "hide", leave=False), whole, quiet, strict=True):
+    excerpts = zip(places, n_equal / n_equal.sum(), whole, quiet, strict=True)
+    for (start, length), weight, loud, low in tqdm(excerpts, "hide", len(places), leave=False):
         reached = np.flatnonzero((patches[:, 0] < start + length) & (patches[:, 1] > start))
         lengths = torch.full((AT_ONCE,), length, device=device)
         with torch.inference_mode():
@@ -99,5 +101,6 @@ def _effects(song: Song, hidden: Song, network: Network, patches: np.ndarray) ->
                 for frames, (first, last, lowest, highest) in zip(batch, patches[chosen], strict=True):
                     part = slice(lowest, highest), slice(max(0, first - start), last - start)
                     frames[part] = low[part]
-                effects[chosen] += (intact - network.predict(batch, lengths[: len(chosen)])).cpu().numpy()
-    return effects / len(places)
+                change = intact - network.predict(batch, lengths[: len(chosen)])
+                effects[chosen] += weight * change.cpu().numpy()
+    return effects
