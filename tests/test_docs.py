@@ -28,11 +28,11 @@ PAGES = {
 }
 COMMAND = re.compile(
     r"music-emotion ((?:train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show|predict"
-    r"|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear)"
+    r"|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
-# Named in a sentence, in need of a cluster or of the demo, or run by the tests of Kaggle and of benchmarks.
-NOT_HERE = re.compile(r"demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage)")
+# Named in a sentence, in need of a cluster, or run by the tests of the app, Kaggle and benchmarks.
+NOT_HERE = re.compile(r"app|demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage)")
 DEIT = "deit_tiny_patch16_224"
 SHORTER = {
     "--window 8 --hop 1": "--window 1",
@@ -157,7 +157,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 66
+    assert len(said) == 67
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))

@@ -18,7 +18,7 @@ GROUPS = {
     "bench": "Measure speed, memory, the coverage of intervals, and an outside rival.",
     "embed": "Write one row of the pretrained ear's embeddings per clip.",
     "kaggle": "Package a bundle for Kaggle, and push it.",
-    "show": "Draw clips, classes, learning curves, activations and confusion matrices.",
+    "show": "Draw clips, classes, learning curves, activations, confusion matrices and effects.",
     "statistics": "Write one row of named statistics per clip.",
 }
 # A module loads when its command runs, so that `--help` answers at once.
@@ -38,11 +38,13 @@ COMMANDS = {
     "embed arrays": ("commands.ear:embed_layout", "Embeddings of the competition's arrays."),
     "pack": ("commands.evaluation:pack", "Pack the folds of a run into one small model for predict."),
     "predict": ("commands.predict:predict", "Predict valence, energy, danceability, genre of audio."),
+    "app": ("commands.app:app", "Serve a page on this machine that predicts dropped or recorded songs."),
     "show features": ("commands.show:features", "Draw mel and chroma of clips."),
     "show classes": ("commands.show:classes", "Draw how many clips each genre has."),
     "show curves": ("commands.show:curves", "Draw the learning curves of runs."),
     "show activations": ("commands.show:activations", "Draw the first layers' response to a clip."),
     "show confusion": ("commands.show:confusion", "Draw the confusion matrices of genre runs."),
+    "show why": ("commands.show:why", "Draw which seconds and bands of a song change its prediction."),
     "demo": ("commands.demo:demo", "Run the whole pipeline on synthesised music."),
     "kaggle package": ("kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
     "kaggle push": ("kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),

@@ -22,7 +22,19 @@ from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames
 from music_emotion.failures import collecting, raise_collected
-from music_emotion.files import InputError, file_name, first_five, nearest, read_json, regular_file, shortened
+from music_emotion.files import (
+    InputError,
+    file_name,
+    first_five,
+    nearest,
+    read_json,
+    regular_file,
+    shortened,
+    write_table,
+)
+from music_emotion.listen.model import EmotionModel
+from music_emotion.listen.songs import overview_of
+from music_emotion.listen.why import explain
 from music_emotion.models.layer_outputs import activations as layer_activations
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_experiment
@@ -158,6 +170,29 @@ def confusion(runs: list[Path], *, out: Path = Path("pictures")) -> None:
     figure = plots.confusion_figure([saved_confusion(run) for run in runs])
     names = [run.resolve().name for run in runs]
     print(f"confusion matrices: {save_picture(figure, out, 'confusion', names)}")
+
+
+def why(song: Path, *, model: tuple[Path, ...] = (), out: Path = Path("pictures")) -> None:
+    """Draw which seconds and bands of a song raise or lower each target, and write the numbers as CSV.
+
+    Parameters
+    ----------
+    song
+        An audio file.
+    model
+        Folders of runs, or model files, as for predict. By default the model in the package.
+    out
+        Folder for the picture and the table.
+    """
+    loaded = EmotionModel.from_pretrained(*model)
+    heard, timeline = loaded.listen(song, None)
+    effects = explain(heard, loaded.networks)
+    table = out / file_name(f"why-{song.stem}", ".csv")
+    write_table(table, effects)
+    figure = plots.why_figure(
+        song.name, timeline.whole_targets, effects, overview_of(heard, with_beats=False)
+    )
+    print(f"{song.name}: {save_picture(figure, out, 'why', [song.stem])} and {table}")
 
 
 def save_picture(figure: Figure, folder: Path, kind: str, names: Sequence[str]) -> Path:

@@ -157,7 +157,7 @@ def _load(_: str, places: tuple[str, ...]) -> EmotionModel:
 
 def _predict_one(load: Callable[[], EmotionModel], sliding: Sliding | None, item: Item) -> dict[str, Any]:
     path = Path(item.path)
-    heard = load().heard(path, sliding)  # first, since it refuses pipes
+    heard = load().listen(path, sliding)[1]  # first, since it refuses pipes
     found = load().facts.of_song(heard)
     # six digits, as in the record, so that a song that is kept has the same numbers
     rounded = {name: float(f"{of:.6g}") if isinstance(of, float) else of for name, of in found.items()}

@@ -184,14 +184,7 @@ class EmotionModel:
         InputError
             When the file can't be read, or is too quiet.
         """
-        return self.facts.of_song(self.heard(path, None))
-
-    def heard(self, path: str | Path, sliding: Sliding | None) -> Timeline:
-        """Predict as `listen` does. Raise `InputError` also for a file that is too quiet."""
-        heard = self.listen(path, sliding)[1]
-        if np.isnan([*heard.whole_targets.values(), *heard.whole_genres.values()]).any():
-            raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
-        return heard
+        return self.facts.of_song(self.listen(path, None)[1])
 
     def timeline(
         self, path: str | Path, window_seconds: float = 10.0, hop_seconds: float = 2.0
@@ -218,9 +211,19 @@ class EmotionModel:
         return pd.concat([heard.times, heard.targets, heard.genres.add_prefix("genre_")], axis=1)
 
     def listen(self, path: str | Path, sliding: Sliding | None) -> tuple[Song, Timeline]:
-        """Read an audio file, and predict it as a whole and, with `sliding`, over time."""
+        """Read an audio file, and predict it as a whole and, with `sliding`, over time.
+
+        Raises
+        ------
+        InputError
+            When the file can't be read, or is too quiet.
+        """
         song = read_song(Path(path), self.networks[0].card.features, self.with_chroma)
-        return song, predict_song(song, self.networks, sliding, self.accelerator)
+        heard = predict_song(song, self.networks, sliding, self.accelerator)
+        whole = [*heard.whole_targets.values(), *heard.whole_genres.values()]
+        if np.isnan(whole).any():
+            raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
+        return song, heard
 
     @property
     def precision(self) -> str:

@@ -34,10 +34,10 @@ from music_emotion.models.network import Network
 from music_emotion.training.predict import predict_clips
 
 _CLIP_SECONDS = 31.0  # longest training clips: 30 s and the padding of mp3
-_SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
+SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
 _BLOCK_SECONDS = 60.0
 _CHROMA_MARGIN_SECONDS = 3.0  # twice the reach of the longest filter
-_AT_ONCE = 8  # excerpts in a batch; activations of a layer then fit into the CPU cache
+AT_ONCE = 8  # excerpts in a batch; activations of a layer then fit into the CPU cache
 
 
 @dataclass(frozen=True)
@@ -239,25 +239,20 @@ def _predict_excerpts(
     network = networks[0]
     excerpt, n_frames = network.card.experiment.excerpt, len(song.rows)
     per_second = song.settings.sample_rate_hz / song.settings.hop_length
-    clip = max(math.ceil(_CLIP_SECONDS * per_second), excerpt.frames or 0)
-    length = min(excerpt.frames or clip, n_frames)
+    length = min(excerpt.frames or _clip_frames(song, network), n_frames)
     starts, within = np.empty((0, 1), np.int64), length
     if len(times):
         starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
-    per_clip = excerpt.test if excerpt.frames else 1
-    whole = _starts_in_file(n_frames, length, per_clip * math.ceil(n_frames / clip))
-    wanted = [(start, within) for start in starts.ravel()] + [(start, length) for start in whole]
-    places, at = np.unique(np.array(wanted), axis=0, return_inverse=True)  # first frame and length
-    # first frame of the clip around each excerpt
-    first = np.clip(places[:, 0] + places[:, 1] // 2 - clip // 2, 0, max(0, n_frames - clip))
-    loudest = song.rows[:, :N_MELS].max(axis=1)
-    peaks = np.array([loudest[start : start + clip].max() for start in first])
+    of_spans = np.stack([starts.ravel(), np.full(starts.size, within)], axis=1)
+    wanted = np.concatenate([of_spans, places_in_file(song, network)])
+    places, at = np.unique(wanted, axis=0, return_inverse=True)
+    peaks = peaks_around(song, network, places)
     sizes = [network.trunk.n_features, *(len(each.card.outputs) for each in networks)]
     values = np.full((len(places), sum(sizes)), np.nan)
     is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
-    batches = [*_batched(places[:, 1], peaks > _SILENT_DB)]
+    batches = [*_batched(places[:, 1], peaks > SILENT_DB)]
     for chosen in tqdm(batches, "predict", leave=False, unit="batch", disable=len(batches) < 100):
-        frames = _excerpts(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
+        frames = excerpts_at(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
         lengths = torch.from_numpy(places[chosen, 1]).to(accelerator.device)
         with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
             common = network.features(frames, lengths)
@@ -269,7 +264,21 @@ def _predict_excerpts(
     return outputs, features[-1]
 
 
-def _excerpts(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:
+def _clip_frames(song: Song, network: Network) -> int:
+    """Frames of the clips that the mel rows of an excerpt are relative to."""
+    n_frames = math.ceil(_CLIP_SECONDS * song.settings.sample_rate_hz / song.settings.hop_length)
+    return max(n_frames, network.card.experiment.excerpt.frames or 0)
+
+
+def peaks_around(song: Song, network: Network, places: np.ndarray) -> np.ndarray:
+    """Maximum in dB of the clip around each of the `places` [shape=(n,)]."""
+    n_frames, clip = len(song.rows), _clip_frames(song, network)
+    first = np.clip(places[:, 0] + places[:, 1] // 2 - clip // 2, 0, max(0, n_frames - clip))
+    loudest = song.rows[:, :N_MELS].max(axis=1)
+    return np.array([loudest[start : start + clip].max() for start in first])
+
+
+def excerpts_at(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:
     """Excerpts in dB relative to the given peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
     experiment = network.card.experiment
     padding = silent_rows() if experiment.excerpt.padding == "silence" else 0 * silent_rows()
@@ -296,17 +305,21 @@ def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int
     return np.clip(starts, 0, n_frames - within).astype(np.int64), within
 
 
-def _starts_in_file(n_frames: int, length: int, n: int) -> np.ndarray:
-    """First frames of `n` evenly spaced excerpts of a file, like those of `EvenExcerpts`."""
+def places_in_file(song: Song, network: Network) -> np.ndarray:
+    """First frame and length of evenly spaced excerpts of a file, like those of `EvenExcerpts`."""
+    excerpt, n_frames, clip = network.card.experiment.excerpt, len(song.rows), _clip_frames(song, network)
+    length = min(excerpt.frames or clip, n_frames)
+    n = (excerpt.test if excerpt.frames else 1) * math.ceil(n_frames / clip)
     shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
-    return np.rint((n_frames - length) * shares).astype(np.int64)
+    starts = np.rint((n_frames - length) * shares).astype(np.int64)
+    return np.stack([starts, np.full(n, length)], axis=1)
 
 
 def _batched(lengths: np.ndarray, is_heard: np.ndarray) -> Iterator[np.ndarray]:
     """Yield indices of excerpts that are not silent, in batches of equal length, to avoid padding."""
     for length in np.unique(lengths):
         chosen = np.flatnonzero((lengths == length) & is_heard)
-        yield from (chosen[first : first + _AT_ONCE] for first in range(0, len(chosen), _AT_ONCE))
+        yield from (chosen[first : first + AT_ONCE] for first in range(0, len(chosen), AT_ONCE))
 
 
 def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:

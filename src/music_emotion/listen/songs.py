@@ -157,7 +157,7 @@ def _free_name(folder: Path, path: Path, taken: set[str]) -> str:
     return name
 
 
-def overview_of(song: Song) -> Overview:
+def overview_of(song: Song, with_beats: bool = True) -> Overview:
     """Reduce the spectrogram of a song, and track its beats.
 
     Beats are tracked on the onset strength of the full mix. The features use the percussive part instead, but
@@ -172,7 +172,7 @@ def overview_of(song: Song) -> Overview:
     starts = np.flatnonzero(np.diff(columns, prepend=-1))
     mean = (np.add.reduceat(decibels, starts, axis=0) / np.bincount(columns)[:, None]).T
     beats = np.empty(0)
-    if seconds <= _LONGEST_WITH_BEATS_SECONDS:
+    if with_beats and seconds <= _LONGEST_WITH_BEATS_SECONDS:
         audible = np.maximum(decibels, _QUIETEST_ONSET_DB).T
         onsets = librosa.onset.onset_strength(S=audible, n_fft=settings.n_fft, **rate)
         beats = librosa.beat.beat_track(onset_envelope=onsets, units="time", **rate)[1]
