@@ -75,7 +75,8 @@ def titles(page: Page) -> list[str]:
 
 
 def test_a_click_on_a_point_tells_plays_and_draws_the_song(made, opened):
-    page, table = opened(made), pd.read_csv(made.parents[1] / "out/predictions.csv")
+    page, model = opened(made), EmotionModel.from_pretrained()
+    table = pd.read_csv(made.parents[1] / "out/predictions.csv")
     for row in table.itertuples():
         x, y = page.evaluate("at => plane.convertToPixel({gridIndex: 0}, at)", [row.valence, row.energy])
         page.locator("#plane").hover(position={"x": x, "y": y})
@@ -86,7 +87,7 @@ def test_a_click_on_a_point_tells_plays_and_draws_the_song(made, opened):
         assert ends in page.locator("#values").inner_text()
         page.evaluate("audio.load()")
         page.wait_for_function("() => audio.duration")
-        timeline = EmotionModel.from_pretrained().timeline(row.path, 10, 1)
+        timeline = model.timeline(row.path, 10, 1)
         assert page.evaluate("audio.duration") == pytest.approx(timeline["end_seconds"].iloc[-1], abs=0.1)
         for series in page.evaluate("line.getOption().series.map(({name, data}) => [name, data])"):
             seconds, values = np.array(series[1], float).T
