@@ -30,7 +30,9 @@ def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
-        raise InputError(f"Port {port} can't be used ({error.strerror}). Give another --port.") from None
+        raise InputError(
+            f"Port {port} can't be used ({os.strerror(error.errno)}). Give another --port."
+        ) from None
     ended = telling_what_is_kept(lambda: "the page is closed and the songs are deleted")
     with ended, TemporaryDirectory(prefix="music-emotion-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
