@@ -414,33 +414,29 @@ def why_figure(
     overview : Overview
         Of the same song.
     """
-    targets = [str(name) for name in effects.columns[4:]]
-    figure = Figure(figsize=(12, 2.2 + 3.2 * len(targets)))
-    figure.suptitle(_title(f"What raises and lowers the prediction of {name}"))
-    shape: dict[str, Any] = {"width_ratios": (7, 1), "height_ratios": (1.3, *(0.6, 1.4) * len(targets))}
-    panels = figure.subplots(1 + 2 * len(targets), 2, sharex="col", **shape)
-    _draw_sound(panels[0, 0], overview)
     n_spans, n_bands = effects["start_seconds"].nunique(), effects["low_hz"].nunique()
-    edges = np.append(effects["start_seconds"].unique(), effects["end_seconds"].max())
-    heights = np.linspace(0, N_MELS, n_bands + 1)
-    for (top, corner), (map_, side), target in zip(panels[1::2], panels[2::2], targets, strict=True):
+    edges = np.append(effects["start_seconds"].unique(), overview.seconds)
+    figure = Figure(figsize=(12, 2.2 + 3.2 * len(predicted)))
+    figure.suptitle(_title(f"What raises and lowers the prediction of {name}"))
+    shape: dict[str, Any] = {"width_ratios": (7, 1), "height_ratios": (1.3, *(0.6, 1.4) * len(predicted))}
+    panels = figure.subplots(1 + 2 * len(predicted), 2, sharex="col", **shape)
+    _draw_sound(panels[0, 0], overview)
+    for top, (middle, side), target in zip(panels[1::2, 0], panels[2::2], predicted, strict=True):
         cells, of_seconds, of_bands = np.split(effects[target].to_numpy(), [n_spans * n_bands, -n_bands])
         top.stairs(of_seconds, edges, fill=True)
-        top.set_ylabel("effect")
-        values, largest = cells.reshape(n_spans, n_bands).T, np.abs(cells).max()
-        look: dict[str, Any] = {"cmap": "RdBu_r", "clim": (-largest, largest)}
-        image = map_.imshow(values, extent=(0, edges[-1], 0, N_MELS), **look, **_IMAGE)
-        side.stairs(of_bands, heights, orientation="horizontal", fill=True)
-        for panel in (map_, side):
-            panel.set_yticks(list(overview.ticks.values()), list(map(str, overview.ticks)))
-        map_.set_ylabel("Hz")
         top.set_title(f"{_label(target)}: {predicted[target]:.2f}", fontsize=11)
+        largest, extent = np.abs(cells).max(), (0, overview.seconds, 0, N_MELS)
+        look: dict[str, Any] = {"cmap": "RdBu_r", "clim": (-largest, largest), "extent": extent, **_IMAGE}
+        image = middle.imshow(cells.reshape(n_spans, n_bands).T, **look)
+        middle.set_yticks(list(overview.ticks.values()), list(map(str, overview.ticks)))
+        middle.set_ylabel("Hz")
+        side.stairs(of_bands, np.linspace(0, N_MELS, n_bands + 1), orientation="horizontal", fill=True)
+        side.set(ylim=(0, N_MELS), yticks=[])
         figure.colorbar(image, ax=side, label="effect")
-        side.locator_params(axis="x", nbins=2)
+    for corner in panels[[0, *range(1, len(panels), 2)], 1]:
         corner.remove()
-    panels[0, 1].remove()
-    panels[-1, 0].set(xlim=(0, edges[-1]), xlabel="seconds")
-    panels[-1, 1].set_xlabel("effect")
+    panels[-1, 0].set(xlim=(0, overview.seconds), xlabel="seconds")
+    panels[-1, 1].locator_params(axis="x", nbins=2)
     return figure
 
 

@@ -17,7 +17,6 @@ from playwright.sync_api import sync_playwright
 
 from music_emotion import EmotionModel
 
-PORT = 7987
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
 # Python runs it at its start: addresses that are not of this machine, and modules that are slow to import
@@ -51,9 +50,11 @@ def test_a_song_goes_in_and_its_numbers_come_out_and_nothing_leaves_the_machine(
     soundfile.write(song, noise(12) * np.linspace(0.1, 1, 12 * RATE_HZ), RATE_HZ)
     soundfile.write(silent, np.zeros(RATE_HZ), RATE_HZ)
     text.write_text("no sound")
-    process, elsewhere, errors = start(tmp_path, PORT), [], []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process, elsewhere, errors = start(tmp_path, port), [], []
     try:
-        assert process.stdout.readline() == f"The page is at http://127.0.0.1:{PORT}. Ctrl-C ends it.\n"
+        assert process.stdout.readline() == f"The page is at http://127.0.0.1:{port}. Ctrl-C ends it.\n"
         listening = psutil.Process(process.pid).net_connections(kind="tcp")
         assert {each.laddr.ip for each in listening if each.status == "LISTEN"} == {"127.0.0.1"}
         with sync_playwright() as playwright:
@@ -61,7 +62,7 @@ def test_a_song_goes_in_and_its_numbers_come_out_and_nothing_leaves_the_machine(
             page = browser.new_page()
 
             def check(route, request):
-                is_here = request.url.startswith((f"http://127.0.0.1:{PORT}/", "blob:", "data:"))
+                is_here = request.url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:"))
                 if not is_here:
                     elsewhere.append(request.url)
                 (route.continue_ if is_here else route.abort)()
@@ -69,7 +70,7 @@ def test_a_song_goes_in_and_its_numbers_come_out_and_nothing_leaves_the_machine(
             page.route("**/*", check)
             page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
             page.on("pageerror", lambda error: errors.append(str(error)))
-            page.goto(f"http://127.0.0.1:{PORT}/")
+            page.goto(f"http://127.0.0.1:{port}/")
 
             def result_of(file: Path) -> str:
                 page.locator("input[type=file]").first.set_input_files(file)

@@ -5,7 +5,7 @@ import socket
 import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
@@ -30,13 +30,15 @@ def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
-        raise InputError(f"Port {port} can't be used ({error.strerror}). Give another --port.") from None
+        reason = os.strerror(error.errno or 0)
+        raise InputError(f"Port {port} can't be used ({reason}). Give another --port.") from None
     ended = telling_what_is_kept(lambda: "the page is closed and the songs are deleted")
     with ended, TemporaryDirectory(prefix="music-emotion-") as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         page = build_app(EmotionModel.from_pretrained(*model))
-        here = {"server_name": "127.0.0.1", "server_port": port, "share": False, "quiet": True}
-        page.launch(**here, max_file_size=LARGEST_UPLOAD, footer_links=[], prevent_thread_lock=True)
+        where: dict[str, Any] = {"server_name": "127.0.0.1", "server_port": port, "share": False}
+        how: dict[str, Any] = {"prevent_thread_lock": True, "quiet": True, "footer_links": []}
+        page.launch(**where, **how, max_file_size=LARGEST_UPLOAD)
         try:
             print(f"The page is at http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
             threading.Event().wait()

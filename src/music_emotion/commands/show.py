@@ -11,7 +11,7 @@ import pandas as pd
 from cyclopts import Parameter
 from matplotlib.figure import Figure
 
-from music_emotion import plots
+from music_emotion import files, plots
 from music_emotion.audio.decode import read_clip
 from music_emotion.audio.features import beat_frames, fused_features
 from music_emotion.audio.settings import FeatureSettings
@@ -22,16 +22,7 @@ from music_emotion.datasets.labels import map_genres, read_genres, read_targets
 from music_emotion.datasets.layout import Split, Task, find_set, split_files
 from music_emotion.datasets.store import read_frames
 from music_emotion.failures import collecting, raise_collected
-from music_emotion.files import (
-    InputError,
-    file_name,
-    first_five,
-    nearest,
-    read_json,
-    regular_file,
-    shortened,
-    write_table,
-)
+from music_emotion.files import InputError, file_name, first_five, nearest, read_json, regular_file, shortened
 from music_emotion.listen.model import EmotionModel
 from music_emotion.listen.songs import overview_of
 from music_emotion.listen.why import explain
@@ -188,10 +179,9 @@ def why(song: Path, *, model: tuple[Path, ...] = (), out: Path = Path("pictures"
     heard, timeline = loaded.listen(song, None)
     effects = explain(heard, loaded.networks)
     table = out / file_name(f"why-{song.stem}", ".csv")
-    write_table(table, effects)
-    figure = plots.why_figure(
-        song.name, timeline.whole_targets, effects, overview_of(heard, with_beats=False)
-    )
+    files.write_table(table, effects)
+    predicted = {str(name): timeline.whole_targets[str(name)] for name in effects.columns[4:]}
+    figure = plots.why_figure(song.name, predicted, effects, overview_of(heard, with_beats=False))
     print(f"{song.name}: {save_picture(figure, out, 'why', [song.stem])} and {table}")
 
 

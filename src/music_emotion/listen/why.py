@@ -64,7 +64,7 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
     n_spans = max(1, min(_MOST_SPANS, round(song.seconds)))
     spans = np.unique(np.rint(np.linspace(0, n_frames, n_spans + 1)).astype(int))
     times, rows = (np.stack([of[:-1], of[1:]], axis=1) for of in (spans, _BANDS))
-    everywhere, all_rows = [[0, n_frames]], [[0, N_MELS]]
+    everywhere, all_rows = np.array([[0, n_frames]]), np.array([[0, N_MELS]])
     pairs = [(times, rows), (times, all_rows), (everywhere, rows)]
     patches = np.array([[*span, *band] for of_time, of_rows in pairs for span in of_time for band in of_rows])
     hidden = song.rows.copy()
