@@ -137,7 +137,8 @@ def test_predict_writes_and_removes_tags_and_predicts_no_song_again(tmp_path, ru
 
     with monkeypatch.context() as patch:  # Ctrl-C at the last moment
         patch.setattr(os, "replace", replace)
-        assert run_script(*command, "--write-tags")[0] == 130
+        first = run_script(*command, "--write-tags")
+        assert first[0] == 130, first
     assert not [*tmp_path.rglob(".writing-*")]
     left = elsewhere.with_name(f".writing-0123456789ab-{elsewhere.name}")  # of a killed run
     left.touch()

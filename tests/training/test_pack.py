@@ -28,7 +28,7 @@ def test_the_packed_folds_predict_as_their_mean_does(small, tmp_path, is_probe):
     said = pack(run, out)
     n_folds = len(model_files(run))
     files = sorted(path.name for path in out.iterdir())
-    assert files == ["facts.json", *(f"emotion{k}.safetensors" for k in range(1 if is_probe else n_folds))]
+    assert files == [*(f"emotion{k}.safetensors" for k in range(1 if is_probe else n_folds)), "facts.json"]
     assert f"{len(files) - 1} networks, " in said
     clips, _ = load_sets(experiment, make_accelerator())
     networks = [load_model(file) for file in model_files(run)]
