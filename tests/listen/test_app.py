@@ -60,6 +60,7 @@ def test_a_song_goes_in_and_its_numbers_come_out_and_nothing_leaves_the_machine(
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             page = browser.new_page()
+            page.set_default_timeout(90_000)  # on a busy machine
 
             def check(route, request):
                 is_here = request.url.startswith((f"http://127.0.0.1:{port}/", "blob:", "data:"))
@@ -82,19 +83,21 @@ def test_a_song_goes_in_and_its_numbers_come_out_and_nothing_leaves_the_machine(
 
             assert result_of(song).startswith("song.wav: 12.0 seconds.")
             page.locator("canvas, svg.marks").first.wait_for()  # the curves
-            cells = page.locator("tbody tr").all_inner_texts()
+            table = page.locator(".table-wrap, table").filter(has_text="danceability")
+            table.first.wait_for()
+            words = table.first.inner_text().split()
             expected = EmotionModel.from_pretrained().predict(song)
             for name in ("valence", "energy", "danceability"):
                 ends = [expected[f"{name}{end}"] for end in ("", "_low", "_high", "_percentile")]
-                (row,) = [text.split() for text in cells if text.split()[:1] == [name]]
-                assert [float(number) for number in row[1:]] == pytest.approx(ends, abs=0.0051)
+                shown = [float(word) for word in words[words.index(name) + 1 :][:4]]
+                assert shown == pytest.approx(ends, abs=0.0051)
             assert errors == []
             for file, sentence in ((silent, "is silent"), (text, "the audio can't be decoded")):
                 page.get_by_label("Clear").first.click()
                 said = result_of(file)
                 assert said.startswith(file.name)
                 assert sentence in said
-                assert page.locator("tbody tr").count() == 0
+                table.first.wait_for(state="hidden")
             browser.close()
         uploads = list(tmp_path.glob("music-emotion-*/**/song.wav"))
         assert len(uploads) == 1
