@@ -9,10 +9,11 @@ from music_emotion.datasets.parallel import Workers
 from music_emotion.failures import raise_collected
 from music_emotion.files import InputError
 from music_emotion.listen.library import predict_library
+from music_emotion.listen.model import EmotionModel
 from music_emotion.listen.playlist import check_playlist, write_playlist
 from music_emotion.listen.predict import Sliding
 from music_emotion.listen.songs import find_audio
-from music_emotion.listen.tags import targets_of, update_tags
+from music_emotion.listen.tags import update_tags
 
 
 def predict(
@@ -71,14 +72,14 @@ def predict(
         raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
     sliding, failures, record = Sliding(window, hop), dict[str, str](), out / "record.csv"
     check_playlist(playlist, where, model)
-    targets = targets_of(model) if write_tags or remove_tags else []
+    targets = EmotionModel.from_pretrained(*model).targets if write_tags or remove_tags else []
     if remove_tags:
         if timeline or write_tags or playlist or page:
             raise InputError("--remove-tags predicts nothing. Give it without other work.")
-        songs = [str(path.absolute()) for path in find_audio(paths, failures)]
+        found = [str(path.absolute()) for path in find_audio(paths, failures)]
         names = dict.fromkeys(["valence", "energy", "danceability", *targets])
-        n_asked = len(songs) + len(failures)
-        n_changed = update_tags(pd.DataFrame(names, songs, dtype=float), record, failures)
+        n_asked = len(found) + len(failures)
+        n_changed = update_tags(pd.DataFrame(names, found, dtype=float), record, failures)
         print(f"{n_changed} of {n_asked} files had tags of predictions, which are removed.")
         raise_collected(failures, n_asked, "freed of tags")
         return
@@ -93,8 +94,6 @@ def predict(
         from music_emotion.listen.songs import predict_songs
         from music_emotion.plots import draw_timeline
 
-        draw = draw_timeline if picture else None
-        predict_songs(
-            [Path(song) for song in table["path"]], model, out / "timelines", sliding, draw, failures
-        )
+        draw, songs = draw_timeline if picture else None, [*map(Path, table["path"])]
+        predict_songs(songs, model, out / "timelines", sliding, draw, failures)
     raise_collected(failures, n_asked, "predicted or tagged" if write_tags else "predicted")

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,8 @@ from tqdm import tqdm
 
 from music_emotion.failures import collecting
 from music_emotion.files import InputError, alone_at, atomic_path, regular_file, remove_unfinished
-from music_emotion.listen.model import WEIGHTS, model_files
-from music_emotion.models.network import read_card
 
 _VERSION, _ID3V1_BYTES = ["bytes", "modified_ns"], 128
-
-
-def targets_of(models: Sequence[Path]) -> list[str]:
-    """Names of what emotion models predict; none is the model in the package."""
-    cards = [read_card(file) for place in models or [WEIGHTS] for file in model_files(place)]
-    return list({name: None for card in cards if card.experiment.task == "emotion" for name in card.outputs})
 
 
 def update_tags(values: pd.DataFrame, record: Path, failures: dict[str, str]) -> int:
