@@ -95,6 +95,7 @@ def _one_by_one(rival: Rival, paths: Sequence[Path], rounds: int) -> pd.DataFram
         rival.close()
         rival.start()  # on this core, too
         with threadpool_limits(1):
+            _in_turns(ways, [0])  # what only the first file needs
             return _in_turns(ways, [*range(len(paths))] * rounds)
     finally:
         if cores:
@@ -116,15 +117,15 @@ _run = partial(subprocess.run, check=True, capture_output=True)
 
 
 def _in_turns(ways: dict[str, Callable[[int], object]], turns: Sequence[int]) -> pd.DataFrame:
-    """Seconds of every way in every turn; the first turn is not timed, but taken twice."""
+    """Seconds of every way in every turn."""
     rows: list[dict[str, float]] = []
-    for turn in tqdm([turns[0], *turns], leave=False):
+    for turn in tqdm(turns, leave=False):
         rows.append(seconds := {})
         for name, way in ways.items():
             started = time.perf_counter()
             way(turn)
             seconds[name] = time.perf_counter() - started
-    return pd.DataFrame(rows[1:])
+    return pd.DataFrame(rows)
 
 
 def _tell(seconds: pd.DataFrame) -> None:
