@@ -43,8 +43,10 @@ class InferenceResult:
 """,
     "onnxruntime.py": r"""
 import numpy as np
+class SessionOptions:
+    pass
 class InferenceSession:
-    def __init__(self, model):
+    def __init__(self, model, options):
         assert model == b"weights\x3a\x10\x62\x06\x0a\x04view\x62\x06\x0a\x04gelu"
     def run(self, _, given):
         mean = given["x"].mean()

@@ -189,10 +189,12 @@ def _decoded(
 
     try:
         for channels in recording.blocks(start, stop + 2 * further):
-            mono = channels.mean(axis=1) if channel is None else channels[:, channel]
-            if channels.shape[1] > 1 and channel is None:
+            n_channels = channels.shape[1]
+            shares = np.full(n_channels, 1 / n_channels, np.float32)  # np.mean is slow over so short an axis
+            mono = channels @ shares if channel is None else channels[:, channel]
+            if n_channels > 1 and channel is None:
                 steps = np.arange(0, len(mono), _STEP)
-                of_channels = np.add.reduceat((channels**2).mean(axis=1), steps)
+                of_channels = np.add.reduceat(channels**2 @ shares, steps)
                 cancelled += of_channels[np.add.reduceat(mono**2, steps) < _CANCELLED * of_channels].sum()
                 power += of_channels.sum()
             n_written += write(mono[: max(kept - n_decoded, 0)])

@@ -6,6 +6,7 @@ the output is empty, and says that vibenet is loaded.
 """
 
 import json
+import os
 import signal
 import sys
 from importlib.resources import files
@@ -24,7 +25,10 @@ def main() -> None:
     # 7, graph) with further outputs (field 12) that have a name (field 1).
     outputs = b"".join(bytes([0x62, len(name) + 2, 0x0A, len(name)]) + name for name in _LAYERS)
     weights = files("vibenet").joinpath("artifacts/efficientnet_model.onnx").read_bytes()
-    network = onnxruntime.InferenceSession(weights + bytes([0x3A, len(outputs)]) + outputs)
+    options = onnxruntime.SessionOptions()
+    if hasattr(os, "sched_getaffinity"):  # by itself, it takes cores that this process may not use
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    network = onnxruntime.InferenceSession(weights + bytes([0x3A, len(outputs)]) + outputs, options)
     print(file=answers, flush=True)
     for line in sys.stdin:
         path, start, end = json.loads(line)
