@@ -63,7 +63,7 @@ def predict(
     remove_tags
         Remove these tags from the audio files, and predict nothing.
     jobs
-        Worker processes; 1 for the command itself alone. By default one per core, or 1 for few songs.
+        Worker processes; 1 for the command itself alone. By default it has one thread per core.
     scheduler
         Address of a Dask scheduler, tcp://..., whose workers then do the work. Songs, model and output must
         have the same paths on all of them.

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -48,6 +48,8 @@ class Workers:
     scheduler : str, optional
         Address of a Dask scheduler, for example ``tcp://10.0.0.5:8786``. Its workers need this package and
         must see the same folders under the same paths. None runs on this machine.
+    in_threads : bool
+        Work in threads of this process, which start at once, in place of processes. A crash ends them all.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Workers:
 
     n_jobs: int = -1
     scheduler: str | None = None
+    in_threads: bool = False
 
     def __post_init__(self) -> None:
         if self.n_jobs == 0:
@@ -323,8 +326,19 @@ def _cores(workers: Workers, prepare: Callable[[], object], n_most: int) -> Iter
     if workers.n_jobs == 1:
         yield map
         return
-    with local_workers(min(joblib.effective_n_jobs(workers.n_jobs), n_most)) as results_of:
-        yield results_of
+    n = min(joblib.effective_n_jobs(workers.n_jobs), n_most)
+    if not workers.in_threads:
+        with local_workers(n) as results_of:
+            yield results_of
+        return
+    with threadpool_limits(1), ThreadPoolExecutor(n) as executor:
+        try:
+            yield lambda call, items: (
+                future.result() for future in as_completed([executor.submit(call, item) for item in items])
+            )
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager

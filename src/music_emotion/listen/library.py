@@ -16,6 +16,7 @@ from music_emotion.failures import drawing, raise_collected
 from music_emotion.files import (
     InputError,
     alone_at,
+    beside,
     printable,
     remove_unfinished,
     shortened,
@@ -31,7 +32,6 @@ _TAGS = {"title": "TIT2", "artist": "TPE1"}  # the latter in the ID3 tags of wav
 _TEXTS = (*_TAGS, "genre", "unlike", "curves")
 _OF_PAGE = Sliding(10.0, 1.0)
 _MOST_SHOWN = 40  # songs on the screen
-_FEW = 20  # songs that are predicted before further processes would have started
 
 
 def predict_library(
@@ -77,8 +77,6 @@ def predict_library(
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
     if not songs:
         raise_collected(failures, len(failures), "predicted")
-    if workers == Workers() and len(songs) < _FEW:
-        workers = Workers(1)
     places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
     model = {"name": name_of(models), "sha256": stamp(models)}
     load = partial(_load, model["sha256"], places)
@@ -86,6 +84,8 @@ def predict_library(
     # ids follow from paths, so that a new song leaves those of the others
     ids = [int.from_bytes(sha256(os.fsencode(song)).digest()[:7]) for song in songs]
     record = out / "record.csv"
+    if workers == Workers():  # after a run that was cut short, processes, since a song may have crashed it
+        workers = Workers(in_threads=not beside(record, after=".part").exists())
     with alone_at(record, "give another --out"):
         for name in (record.name, "predictions.csv", "predictions.json"):
             remove_unfinished(out / name)
