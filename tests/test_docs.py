@@ -32,7 +32,9 @@ COMMAND = re.compile(
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
 # Named in a sentence, in need of a cluster, or run by the tests of the app, Kaggle and benchmarks.
-NOT_HERE = re.compile(r"app|demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage|predict)")
+NOT_HERE = re.compile(
+    r"app|demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage|predict)"
+)
 DEIT = "deit_tiny_patch16_224"
 SHORTER = {
     "--window 8 --hop 1": "--window 1",

@@ -17,7 +17,7 @@ from mutagen.id3 import TIT2, TPE1
 from small_networks import small_network, small_run
 
 from music_emotion.datasets.parallel import Workers
-from music_emotion.files import read_json
+from music_emotion.files import InputError, read_json
 from music_emotion.listen.library import predict_library
 from music_emotion.listen.model import EmotionModel
 from music_emotion.models.network import save_model
@@ -93,6 +93,14 @@ def test_tables_hold_titles_as_text_and_what_the_model_predicts(predict, music, 
         assert found == pytest.approx(model.predict(song["path"]), rel=1e-5)
     numbers = pd.read_csv(tmp_path / "out/predictions.csv")
     pd.testing.assert_frame_equal(numbers[model.columns], table[model.columns])
+
+
+def test_a_wrong_path_leaves_the_tables_of_other_songs(predict, music, tmp_path):
+    predict(music)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(InputError, match=r"nowhere\.mp3 does not exist\. Correct its path"):
+        predict(tmp_path / "nowhere.mp3")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_a_second_run_reads_no_song_again_and_writes_the_same(predict, music, tmp_path, monkeypatch):

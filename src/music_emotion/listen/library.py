@@ -75,7 +75,8 @@ def predict_library(
     if page and page.is_dir():
         raise InputError(f"--page {page} is a folder. Name a file, such as {page / 'library.html'}.")
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
-    if not songs:
+    if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs
+        failures |= {f"The audio file {song} does not exist. Correct its path.": "" for song in songs}
         raise_collected(failures, len(failures), "predicted")
     places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
     model = {"name": name_of(models), "sha256": stamp(models)}
