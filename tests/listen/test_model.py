@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from audio_files import noise
+from accelerate.state import AcceleratorState
+from audio_files import noise, written
 from pydantic import TypeAdapter
 from small_networks import small_network, small_run
 
@@ -150,3 +151,9 @@ def test_what_is_too_quiet_for_a_prediction_gets_a_sentence(run, tmp_path):
     soundfile.write(tmp_path / "a.wav", click, 22050, subtype="FLOAT")
     with pytest.raises(InputError, match=r"a\.wav is too quiet throughout"):
         EmotionModel.from_pretrained(run).predict(tmp_path / "a.wav")
+
+
+def test_a_model_outlives_a_reset_of_accelerates_state(tmp_path):
+    model = EmotionModel([small_network()], Facts({}, {}))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert set(model.predict(written(tmp_path / "song.wav", noise(2)))) == {"valence", "energy"}

@@ -75,13 +75,15 @@ def predict_library(
     if page and page.is_dir():
         raise InputError(f"--page {page} is a folder. Name a file, such as {page / 'library.html'}.")
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
-    if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs
-        failures |= {f"The audio file {song} does not exist. Correct its path.": "" for song in songs}
+    if not songs:
         raise_collected(failures, len(failures), "predicted")
     places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
     model = {"name": name_of(models), "sha256": stamp(models)}
     load = partial(_load, model["sha256"], places)
     columns = [*_TAGS, *load().columns, "curves"]
+    if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs
+        failures |= {f"The audio file {song} does not exist. Correct its path.": "" for song in songs}
+        raise_collected(failures, len(failures), "predicted")
     # ids follow from paths, so that a new song leaves those of the others
     ids = [int.from_bytes(sha256(os.fsencode(song)).digest()[:7]) for song in songs]
     record = out / "record.csv"

@@ -115,9 +115,14 @@ class EmotionModel:
 
     def __init__(self, networks: Sequence[Network], facts: Facts):
         share_trunks(networks)
-        self.accelerator, self.facts = Accelerator(), facts
+        self.facts = facts
         self.networks = [network.to(self.accelerator.device).eval() for network in networks]
         self.with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The device. It is asked for anew, since Accelerate's state may be reset meanwhile."""
+        return Accelerator()
 
     @property
     def targets(self) -> list[str]:
