@@ -12,12 +12,13 @@ import mutagen
 import pandas as pd
 
 from music_emotion.datasets.parallel import SOURCE_COLUMNS, Item, Workers, items_of, work_through
-from music_emotion.failures import drawing, raise_collected
+from music_emotion.failures import collecting, drawing, raise_collected
 from music_emotion.files import (
     InputError,
     alone_at,
     beside,
     printable,
+    regular_file,
     remove_unfinished,
     shortened,
     write_json,
@@ -82,7 +83,9 @@ def predict_library(
     load = partial(_load, model["sha256"], places)
     columns = [*_TAGS, *load().columns, "curves"]
     if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs
-        failures |= {f"The audio file {song} does not exist. Correct its path.": "" for song in songs}
+        for song in songs:
+            with collecting(failures, song):
+                regular_file(Path(song), "The audio file", "Correct its path.")
         raise_collected(failures, len(failures), "predicted")
     # ids follow from paths, so that a new song leaves those of the others
     ids = [int.from_bytes(sha256(os.fsencode(song)).digest()[:7]) for song in songs]

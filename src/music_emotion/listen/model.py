@@ -127,23 +127,18 @@ class EmotionModel:
     @property
     def targets(self) -> list[str]:
         """Names of the targets; none of a model that knows genres alone."""
-        emotion = [each.card for each in self.networks if each.card.experiment.task == "emotion"]
-        return list(dict.fromkeys(name for card in emotion for name in card.outputs))
+        return self._outputs("emotion")
 
     @property
     def columns(self) -> list[str]:
         """Keys of what `predict` returns."""
-        targets, genres = (
-            {
-                name: 0.5
-                for each in self.networks
-                if each.card.experiment.task == task
-                for name in each.card.outputs
-            }
-            for task in ("emotion", "genre")
-        )
+        targets, genres = (dict.fromkeys(self._outputs(task), 0.5) for task in ("emotion", "genre"))
         features, none = np.zeros(self.networks[0].trunk.n_features), pd.DataFrame()
         return list(self.facts.of_song(Timeline(0.0, none, none, none, targets, genres, features)))
+
+    def _outputs(self, task: str) -> list[str]:
+        cards = [each.card for each in self.networks if each.card.experiment.task == task]
+        return list(dict.fromkeys(name for card in cards for name in card.outputs))
 
     @classmethod
     def from_pretrained(cls, *paths: str | Path) -> "EmotionModel":
