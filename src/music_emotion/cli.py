@@ -23,6 +23,7 @@ GROUPS = {
 }
 # A module loads when its command runs, so that `--help` answers at once.
 COMMANDS = {
+    "dataset": ("commands.dataset:dataset", "Read a public data set's folder into a table of clips."),
     "extract": ("commands.audio:extract", "Turn audio into arrays of mel spectrograms and chroma."),
     "statistics audio": ("commands.audio:statistics_of_audio", "Statistics of audio files."),
     "statistics arrays": ("commands.audio:statistics_of_arrays", "Statistics of the competition's arrays."),

@@ -82,11 +82,12 @@ def with_pseudo_labels(
     unlabelled = pd.concat(origin, ignore_index=True)
     pool = join([clips, *sets.values()])
     of_arrays = Statistics(experiment.data, experiment.task)
+    all_labelled = all((directory / fold.folder / PSEUDO_LABELS).exists() for fold in waiting)
     statistics = {
         path: of_arrays.beside(_embeddings(teacher.data, {"train": clips, **sets}).set_axis(pool.ids))
         if teacher.data.embeddings
         else of_arrays
-        for path, teacher in teachers.items()
+        for path, teacher in ({} if all_labelled else teachers).items()
     }
     added, taught = np.arange(len(clips), len(pool)), {}
     for fold in waiting:
