@@ -156,9 +156,12 @@ class FoldSection(Section):
 
     Attributes
     ----------
-    split : {"folds", "holdout"}
+    split : {"folds", "holdout", "published"}
         "folds" is cross-validation. "holdout" draws a random split into 70 % training, 15 % validation and
-        15 % test clips for each seed. Windows keep the splits they come in.
+        15 % test clips for each seed. "published" is the split of the set's clip table (`splits.csv`): every
+        seed trains on the same clips, and is scored on the set's test clips. If the set has no validation
+        clips, each seed draws a tenth of the training clips (whole groups, if there are groups) for
+        validation and does not train on them. Windows keep the splits they come in.
     n : int
         Number of folds.
     groups : str or None
@@ -166,7 +169,7 @@ class FoldSection(Section):
         reads the groups that `music-emotion extract` wrote beside the set, such as the recordings.
     """
 
-    split: Literal["folds", "holdout"] = "folds"
+    split: Literal["folds", "holdout", "published"] = "folds"
     n: Annotated[int, Field(ge=2)] = 5
     groups: Place = None
 
@@ -540,7 +543,7 @@ class Experiment(Section):
     @property
     def has_repeats(self) -> bool:
         """Whether each seed has one training, validation and test split instead of folds."""
-        return self.folds.split == "holdout" or self.data.windows is not None
+        return self.folds.split != "folds" or self.data.windows is not None
 
     @property
     def selects_on_validation(self) -> bool:

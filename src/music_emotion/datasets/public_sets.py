@@ -13,13 +13,13 @@ import pandas as pd
 
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.datasets.clip_table import OWN_COLUMNS
+from music_emotion.datasets.layout import SPLITS
 from music_emotion.files import InputError, first_five, nearest, write_json, write_table
 
 NAMES = (
     *("deam", "emomusic", "pmemo", "fma", "jamendo"),
     *("emotify", "gtzan", "4q", "merge", "soundtracks"),
 )
-SPLITS = ("train", "validation", "test")
 
 
 class Source:
@@ -224,7 +224,7 @@ def write_dataset(
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
     clips = known.read(source)
-    targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio", "split")]
+    targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
     clips = _with_audio(source, clips)
@@ -253,7 +253,7 @@ def write_dataset(
     if source.curves is not None:
         curves = source.curves[source.curves["id"].isin(clips["id"])]
         write_table(out.with_name(f"{out.stem}-curves.csv"), curves)
-    write_table(out, clips[[*(c for c in (*OWN_COLUMNS, "split") if c in clips), *targets]])
+    write_table(out, clips[[*(c for c in OWN_COLUMNS if c in clips), *targets]])
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
     write_json(
