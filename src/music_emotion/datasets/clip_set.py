@@ -13,8 +13,16 @@ import pandas as pd
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
-from music_emotion.datasets.labels import map_genres, read_genres, read_targets
-from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
+from music_emotion.datasets.labels import map_genres, read_genres, read_splits, read_targets
+from music_emotion.datasets.layout import (
+    SPLIT_FILE,
+    Split,
+    find_set,
+    has_split,
+    leave_out,
+    split_files,
+    too_many,
+)
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import InputError, first_five, nearest, read_object, regular_file
@@ -116,6 +124,9 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
     files = None if is_table else split_files(folder, split)
     tables, arrays = tables_of(data, split, task), None if files is None else pd.Index(files.arrays)
+    if is_table and "{split}" not in str(data.statistics) and (folder / SPLIT_FILE).exists():
+        parts = read_splits(folder / SPLIT_FILE)  # the table may be of all clips
+        arrays = parts.index[(parts == "test") == (split == "test")]
     table = read_tables(tables, data.columns, arrays, data.allow_bad_share)
     known = table.index
     label_file, labels = folder / f"{split}_labels.txt", None
@@ -330,16 +341,20 @@ def _load_several(data: DataSection) -> ClipSet:
     for wrong, names in ((set(data.map) - others, others), (set(data.targets) - set(known), known)):
         if wrong:
             key = "data.map" if names is others else "data.targets"
-            raise InputError(f"{key}: no such set has {first_five(sorted(wrong))}; {nearest(min(wrong), names)}")
+            raise InputError(
+                f"{key}: no such set has {first_five(sorted(wrong))}; {nearest(min(wrong), names)}"
+            )
     outputs, first = data.targets or tuple(known), dict[str, pd.Series]()
     for number, (root, truth) in enumerate(zip(roots, truths, strict=True)):
         taken = [name for name in outputs if name in truth]
         if not taken:
-            raise InputError(f"{root} has none of the targets {', '.join(outputs)}. Leave it out of data.more.")
+            raise InputError(
+                f"{root} has none of the targets {', '.join(outputs)}. Leave it out of data.more."
+            )
         for name in taken:
+            if truth[name].nunique() < 2:
+                raise InputError(f"{root}: all labels of {name} are the same. Leave it out of the sets.")
             if name in first and data.scales:
-                if truth[name].nunique() < 2:
-                    raise InputError(f"{root}: all labels of {name} are the same. Leave it out of data.more.")
                 truth[name] = _SCALES[data.scales](truth[name], first[name])
             first.setdefault(name, truth[name])
         values = truth.reindex(columns=list(outputs)).to_numpy(np.float32)

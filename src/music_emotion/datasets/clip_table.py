@@ -80,10 +80,10 @@ def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence
         A table that `read_cells` can read, or a folder of audio with one sub-folder per class or none. A
         table has a column `path` (relative to the table) or, with `audio_folder`, a column `id`. Optional
         columns are `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre), `group` and
-        `split` (train, validation or test).
-        Aliases are `file` for `path`, `genre` for `label`, and names like `song_id` or `trackId` for `id`, if
-        one such column holds different whole numbers. Case does not matter. Every other numeric column is a
-        target, unless its name says that it numbers or describes clips, such as `index`, `year` or `key`.
+        `split` (train, validation or test). Aliases are `file` for `path`, `genre` for `label`, and names
+        like `song_id` or `trackId` for `id`, if one such column holds different whole numbers. Case of column
+        names does not matter. Every other numeric column is a target, unless its name says that it numbers or
+        describes clips, such as `index`, `year` or `key`.
     audio_folder : Path, optional
         Folder with files ``<id>.<ending>`` for rows without a path.
     targets : sequence of str
@@ -93,9 +93,9 @@ def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence
     -------
     pd.DataFrame
         `id` (int64), `path` (absolute) and, if given, `start_seconds` and `end_seconds` (float64, NaN for
-        an empty cell), `label`, `group`, `split` and targets (float64). Without given ids, the ids count from 1. In a
-        flat folder, ids are the file names if these are distinct whole numbers. If several clips come from
-        one recording and the table has no groups, each recording becomes a group.
+        an empty cell), `label`, `group`, `split` and targets (float64). Without given ids, the ids count
+        from 1. In a flat folder, ids are the file names if these are distinct whole numbers. If several clips
+        come from one recording and the table has no groups, each recording becomes a group.
 
     Raises
     ------
@@ -360,9 +360,9 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     -------
     pd.DataFrame
         `id` (counted from 1), `path`, `start_seconds`, `end_seconds`, `clip` (id of the original clip),
-        `label`, `split` and targets. `group` is the original clip by default. A recording that is shorter than a
-        window or can't be opened keeps one row; the extraction reports why it fails. If `windows` has no
-        length, the table is returned unchanged.
+        `label`, `split` and targets. `group` is the original clip by default. A recording that is shorter
+        than a window or can't be opened keeps one row; the extraction reports why it fails. If `windows` has
+        no length, the table is returned unchanged.
 
     Raises
     ------

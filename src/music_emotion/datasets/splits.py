@@ -104,7 +104,9 @@ def _published_folds(experiment: Experiment, clips: ClipSet) -> list[Fold]:
         raise InputError(f"{folder} {lacking}. Extract a table in which they have a label.")
     test = load_clip_set(data, experiment.task, "test", clips.outputs)
     held_out = np.isin(clips.ids, known.index[known == "validation"])
-    print(f"published split: {(~held_out).sum()} training, {held_out.sum()} validation, {len(test)} test clips.")
+    print(
+        f"published split: {(~held_out).sum()} training, {held_out.sum()} validation, {len(test)} test clips."
+    )
     paths = [folder / f"groups-{split}.csv" for split in ("train", "test")]
     if all(path.exists() for path in paths):
         learnt, tested = (read_groups(path) for path in paths)
@@ -222,8 +224,8 @@ def groups_file(experiment: Experiment, root: str | None = None) -> Path | None:
 def group_names(experiment: Experiment, clips: ClipSet) -> pd.Series | None:
     """Read the table of groups, indexed by `Id`; None without groups.
 
-    With ``data.more`` and the sets' own groups, a group belongs to one set, and a clip of a set without groups
-    is its own group.
+    With ``data.more`` and the sets' own groups, a group belongs to one set. A clip of a set without groups is
+    its own group.
     """
     data, of_set = experiment.data, experiment.folds.groups == "set"
     if clips.origin is None or not (data.more and of_set):
@@ -255,10 +257,11 @@ def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
     return groups.to_numpy()
 
 
-def _shares(values: np.ndarray) -> np.ndarray:
-    """Share of known values below each, per column, where half of the equal ones count; 0.5 if unknown."""
-    ranks = rankdata(values, axis=0, nan_policy="omit")
-    return np.nan_to_num((ranks - 0.5) / np.isfinite(values).sum(axis=0), nan=0.5)
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank the known values of each column, scaled to the number of all; unknown ones get the mean rank."""
+    n, n_known = len(values), np.isfinite(values).sum(axis=0)
+    ranks = rankdata(values, axis=0, nan_policy="omit") * (n / np.maximum(n_known, 1))
+    return np.nan_to_num(ranks, nan=(n + 1) / 2)
 
 
 def target_strata(values: np.ndarray) -> np.ndarray:
@@ -276,10 +279,10 @@ def target_strata(values: np.ndarray) -> np.ndarray:
         For more than three targets, the quantile bin of the mean rank. Unknown values (NaN) count as average.
     """
     if values.shape[1] > _MOST_CROSSED:  # with more, almost every clip would be its own stratum
-        values = _shares(values).mean(axis=1, keepdims=True)
-    n_targets = values.shape[1]
+        values = _ranks(values).mean(axis=1, keepdims=True)
+    n, n_targets = values.shape
     n_bins = max(2, round(_N_STRATA ** (1 / n_targets)))
-    bins = np.floor(_shares(values) * n_bins).astype(np.int64)
+    bins = np.floor((_ranks(values) - 0.5) / n * n_bins).astype(np.int64)
     return bins @ (n_bins ** np.arange(n_targets))
 
 
