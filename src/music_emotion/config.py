@@ -597,6 +597,8 @@ class Experiment(Section):
                 "data.more and data.map join sets of emotion arrays. Give the task 'emotion', data.more, and "
                 "no data.statistics, data.embeddings or data.windows."
             )
+        if len({data.root, *data.more}) <= len(data.more):
+            raise ValueError("data.root and data.more name a set twice. Give each once.")
         if data.more and (self.is_classical or self.pseudo.teachers or self.distil.tables):
             raise ValueError(
                 "data.more is for networks that learn labels alone. Give no classical.kind, pseudo.teachers "

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
@@ -133,7 +134,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     if label_file.exists():
         is_genre, targets = task == "genre", () if data.more else outputs or data.targets
         raw = read_genres(label_file) if is_genre else read_targets(label_file, targets, data.target_range)
-        if data.more and not is_genre:  # the set may lack targets of the others
+        if data.more and isinstance(raw, pd.DataFrame):  # the set may lack targets of the others
             raw = raw.reindex(columns=list(outputs or raw))
         _check_match(label_file, raw.index, known, data.allow_bad_share)
         labels = _one_hot(raw, data, outputs, label_file) if isinstance(raw, pd.Series) else raw
@@ -325,58 +326,59 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
 
 def _load_several(data: DataSection) -> ClipSet:
     """Load and join the training splits of several emotion sets, with targets on the scale of the first."""
-    roots, truths, sets = (data.root, *data.more), list[pd.DataFrame](), list[ClipSet]()
+    roots, sets = (data.root, *data.more), list[ClipSet]()
+    labels, called = list[dict[str, np.ndarray]](), list[dict[str, str]]()
     features = [_feature_settings(find_set(Path(root), "emotion", data.rate)) for root in roots]
-    for root, found in zip(roots, features, strict=True):
+    for number, (root, found) in enumerate(zip(roots, features, strict=True)):
         if found != features[0]:
             differ = f"{root} has arrays of {found}, but {data.root} of {features[0]}"
             raise InputError(f"{differ}. Extract both with the same settings.")
         alone = data.model_copy(update={"root": root, "more": (), "targets": ()})
-        sets.append(load_clip_set(alone, "emotion", "train"))
-        truths.append(sets[-1].truth.rename(columns=data.map if len(sets) > 1 else {}))
-        if (twice := truths[-1].columns[truths[-1].columns.duplicated()]).size:
-            raise InputError(f"{root} has {twice[0]} twice after data.map. Correct data.map.")
+        clips = load_clip_set(alone, "emotion", "train")
+        names = [data.map.get(name, name) if number else name for name in clips.outputs]
+        if len(set(names)) < len(names):
+            raise InputError(
+                f"data.map gives two targets of {root} one name: {first_five(names)}. Correct it."
+            )
+        sets.append(clips)
+        called.append(dict(zip(names, clips.outputs, strict=True)))
+        labels.append(dict(zip(names, clips.values.T.astype(np.float64), strict=True)))
     others = {name for clips in sets[1:] for name in clips.outputs}
-    known = list(dict.fromkeys(name for truth in truths for name in truth))
-    for wrong, names in ((set(data.map) - others, others), (set(data.targets) - set(known), known)):
-        if wrong:
-            key = "data.map" if names is others else "data.targets"
-            raise InputError(
-                f"{key}: no such set has {first_five(sorted(wrong))}; {nearest(min(wrong), names)}"
-            )
-    outputs, first = data.targets or tuple(known), dict[str, pd.Series]()
-    for number, (root, truth) in enumerate(zip(roots, truths, strict=True)):
-        taken = [name for name in outputs if name in truth]
+    known = tuple(dict.fromkeys(name for table in labels for name in table))
+    for key, asked, held in (("map", set(data.map), others), ("targets", set(data.targets), known)):
+        if lacking := sorted(asked.difference(held)):
+            raise InputError(f"data.{key}: no set has {first_five(lacking)}; {nearest(lacking[0], held)}")
+    outputs, first = data.targets or known, dict[str, np.ndarray]()
+    for number, (root, table) in enumerate(zip(roots, labels, strict=True)):
+        taken = [name for name in outputs if name in table]
         if not taken:
-            raise InputError(
-                f"{root} has none of the targets {', '.join(outputs)}. Leave it out of data.more."
-            )
+            raise InputError(f"{root} has no target of {', '.join(outputs)}. Leave it out of data.more.")
+        if constant := [name for name in taken if np.ptp(table[name]) == 0]:
+            raise InputError(f"{root}: all labels of {constant[0]} are the same. Leave it out of data.more.")
         for name in taken:
-            if truth[name].nunique() < 2:
-                raise InputError(f"{root}: all labels of {name} are the same. Leave it out of the sets.")
             if name in first and data.scales:
-                truth[name] = _SCALES[data.scales](truth[name], first[name])
-            first.setdefault(name, truth[name])
-        values = truth.reindex(columns=list(outputs)).to_numpy(np.float32)
-        sets[number] = replace(sets[number], outputs=tuple(outputs), values=values)
+                table[name] = _SCALES[data.scales](table[name], first[name])
+            first.setdefault(name, table[name])
+        unknown = np.full(len(sets[number]), np.nan)
+        values = np.column_stack([table.get(name, unknown) for name in outputs]).astype(np.float32)
+        sets[number] = replace(sets[number], outputs=outputs, values=values)
     joined = join(sets)
-    for number, (root, clips) in enumerate(zip(roots, sets, strict=True)):
-        ids = joined.ids[joined.origin["set"] == number]
-        names = [own for own, is_known in zip(outputs, np.isfinite(clips.values[0]), strict=True) if is_known]
-        renamed = [f"{own} as {name}" for own, name in data.map.items() if number and name in names]
-        said = f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {', '.join(names)}"
-        print(f"{said}{f' ({first_five(renamed)})' if renamed else ''}.")
+    borders = np.cumsum([len(clips) for clips in sets])[:-1]
+    for root, ids, names_of in zip(roots, np.split(joined.ids, borders), called, strict=True):
+        taken = ((name, own) for name, own in names_of.items() if name in outputs)
+        said = ", ".join(name if name == own else f"{own} as {name}" for name, own in taken)
+        print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
     return joined
 
 
-def _affine(values: pd.Series, first: pd.Series) -> pd.Series:
+def _affine(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Give values the mean and the standard deviation of the first set."""
-    return (values - values.mean()) / values.std() * first.std() + first.mean()
+    return np.asarray((values - values.mean()) / values.std() * first.std() + first.mean())
 
 
-def _by_rank(values: pd.Series, first: pd.Series) -> np.ndarray:
+def _by_rank(values: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Give each value the quantile of the first set at its rank; ties share their mean rank."""
-    return np.quantile(first, (values.rank() - 0.5) / len(values), method="hazen")
+    return np.quantile(first, (rankdata(values) - 0.5) / len(values), method="hazen")
 
 
 _SCALES = {"affine": _affine, "rank": _by_rank}

@@ -100,15 +100,15 @@ def run_experiment(
             else:
                 scores = score_run(directory, experiment, clips.truth)
             if clips.origin is not None and experiment.data.more:
-                scores += _scores_of_sets(experiment, directory, clips)
+                scores += _scores_of_sets(experiment, directory, clips, clips.origin)
         accelerator.wait_for_everyone()
     return scores
 
 
-def _scores_of_sets(experiment: Experiment, directory: Path, clips: ClipSet) -> str:
+def _scores_of_sets(experiment: Experiment, directory: Path, clips: ClipSet, origin: pd.DataFrame) -> str:
     """Write `sets.csv`, which set each id is of, and score the out-of-fold predictions of each set alone."""
     roots = (experiment.data.root, *experiment.data.more)
-    places = clips.origin.loc[clips.ids].assign(set=lambda table: table["set"].map(dict(enumerate(roots))))
+    places = origin.loc[clips.ids].assign(set=origin["set"].map(dict(enumerate(roots))))
     files.write_table(directory / "sets.csv", places.reset_index())
     lines = []
     if not experiment.has_repeats:
