@@ -202,7 +202,8 @@ def write_dataset(
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
     Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
+    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`. For
+    another set, an earlier file of that name is removed.
 
     Parameters
     ----------
@@ -270,12 +271,14 @@ def write_dataset(
             "Ids are counted from 1, since the set's own are not numbers; paths tell which clip is which."
         )
     counts = {split: int((clips["split"] == split).sum()) for split in SPLITS} if "split" in clips else {}
-    if source.curves is not None:
+    file = out.with_name(f"{out.stem}-curves.csv")
+    if source.curves is None:
+        file.unlink(missing_ok=True)  # of another set
+    else:
         curves = source.curves[source.curves["id"].isin(clips["id"])].sort_values(["id", "seconds"])
         right = curves[targets].ge(0).all(axis=1) & curves[targets].le(1).all(axis=1)
         if n := int((~right).sum()):
             source.say(f"{n} labels over time are empty or outside their scale, and are left out.")
-        file = out.with_name(f"{out.stem}-curves.csv")
         write_table(file, curves[right])
         source.say(f"{file}: {right.sum()} labels over time of {curves['id'][right].nunique()} clips.")
     write_table(out, clips[[*(c for c in (*OWN_COLUMNS, "split") if c in clips), *targets]])

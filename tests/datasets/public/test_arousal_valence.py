@@ -118,11 +118,8 @@ def test_deam(tmp_path, capsys, is_padded, blank):
     assert "1 of 30 clips have no audio file and are left out: MEMD_audio/111." in printed
     assert "of the 15 songs up to id 1000 were exchanged: corrected" in printed
     # the labels over time and emoMusic's agree with the correction
-    assert printed.count("valence and arousal 1.000") == 1 + printed.count("emoMusic's (")
-    assert (
-        "Songs from 1001, published labels and means over time (n = 14): arousal and arousal r = 0.998"
-        in printed
-    )
+    assert printed.count("valence with arousal 1.000") == 2
+    assert "labels against the means over time (n = 14): r of arousal with arousal 0.998" in printed
     assert "warning" not in printed
     notes = json.loads((tmp_path / "dataset.json").read_text())["notes"]
     assert any("emoMusic's (" in note and "n = 12" in note for note in notes)
@@ -141,15 +138,16 @@ def test_deam_as_published_and_by_year(tmp_path, capsys):
 
 
 def test_deam_that_is_right_already_is_told(tmp_path, capsys):
-    """A copy without the fault, and without its second table and its metadata."""
+    """A copy without the fault, and without its second table and most of its metadata."""
     folder = deam(tmp_path / "DEAM", is_exchanged=False)
-    for name in ("static_annotations_averaged_songs_2000_2058.csv", "metadata_2013.csv"):
-        next(folder.rglob(name)).unlink()
+    for name in ("static_annotations*2058", "metadata_2013", "metadata_2014", "metadata_2015"):
+        next(folder.rglob(f"{name}.csv")).unlink()
     write_dataset("deam", folder, tmp_path / "clips.csv")
     printed = capsys.readouterr().out
     assert printed.count("warning: That contradicts the correction") == 1
     assert "2000_2058.csv is missing" in printed
     assert "metadata_2013.csv is missing" in printed
+    assert read(tmp_path / "clips.csv")["group"][[2, 1001]].tolist() == ["song 2", "song 1001"]
 
 
 INFO = (
@@ -255,6 +253,7 @@ def pmemo(root: Path, form: str) -> Path:
 @pytest.mark.parametrize("form", ["2018", "2019", "Music2Emotion"])
 def test_pmemo(tmp_path, capsys, form):
     folder, out = pmemo(tmp_path / "PMEmo", form), tmp_path / "clips.csv"
+    text(tmp_path / "clips-curves.csv", "of another set")
     write_dataset("pmemo", folder, out)
     clips, printed = read(out), capsys.readouterr().out
     assert clips["arousal"].to_dict() == pytest.approx({1: 0.4, 4: 0.2625, 644: 0.74, 645: 0.60})
@@ -263,7 +262,9 @@ def test_pmemo(tmp_path, capsys, form):
     assert "1 clips have no label and are left out: 11." in printed
     assert "1 songs were annotated under two ids" in printed
     assert "644/645" in printed
-    if form == "2019":
+    if form != "2019":
+        assert not (tmp_path / "clips-curves.csv").exists()
+    else:
         assert pd.read_csv(tmp_path / "clips-curves.csv").to_numpy() == pytest.approx(
             np.array([[1, 15, 0.4376625, 0.559975], [1, 15.5, 0.5, 0.56]])
         )

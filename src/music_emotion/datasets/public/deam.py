@@ -33,7 +33,7 @@ def _read(source: Source) -> pd.DataFrame:
     source.curves = curves(source, arousal="arousal.csv", valence="valence.csv")
     _compare(source, published)
     first = published.index <= 1000
-    clips = pd.concat([published[first].rename(columns=_EXCHANGED), published[~first]])
+    clips = pd.concat([published[~first], published[first].rename(columns=_EXCHANGED)])
     if source.as_published:
         clips = published
     said = "kept as published" if source.as_published else "corrected, and --as-published keeps it"
@@ -54,9 +54,9 @@ def _compare(source: Source, published: pd.DataFrame) -> None:
                 continue
             r = part.corr().to_numpy()[:2, 2:]  # a row per published column, a column per other label
             source.say(
-                f"Songs {'up to 1000' if first else 'from 1001'}, published labels and {name} "
-                f"(n = {len(part)}): arousal and arousal r = {r[0, 0]:.3f}, valence and valence "
-                f"{r[1, 1]:.3f}, arousal and valence {r[0, 1]:.3f}, valence and arousal {r[1, 0]:.3f}."
+                f"Songs {'up to 1000' if first else 'from 1001'}, published labels against {name} "
+                f"(n = {len(part)}): r of arousal with arousal {r[0, 0]:.3f}, valence with valence {r[1, 1]:.3f}, "
+                f"arousal with valence {r[0, 1]:.3f}, valence with arousal {r[1, 0]:.3f}."
             )
             if (r[0, 1] + r[1, 0] > r[0, 0] + r[1, 1]) != first and not source.as_published:
                 source.say(
@@ -68,7 +68,7 @@ def _compare(source: Source, published: pd.DataFrame) -> None:
 def _references(source: Source) -> Iterator[tuple[str, pd.DataFrame]]:
     """DEAM's own labels over time, and emoMusic's if its folder is in DEAM's or beside it."""
     if source.curves is not None:
-        yield "means over time", source.curves.groupby("id")[["arousal", "valence"]].mean()
+        yield "the means over time", source.curves.groupby("id")[["arousal", "valence"]].mean()
     file, beside = "static_annotations.csv", source.folder.resolve().parent
     for path in (source.find(file), *beside.glob(f"*/{file}"), *beside.glob(f"*/*/{file}")):
         if path and "mean_arousal" in path.read_text(encoding="utf-8", errors="replace"):  # not PMEmo's
