@@ -202,8 +202,8 @@ def write_dataset(
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
     Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`. For
-    another set, an earlier file of that name is removed.
+    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
+    For another set, an earlier file of that name is removed.
 
     Parameters
     ----------

@@ -55,8 +55,8 @@ def _compare(source: Source, published: pd.DataFrame) -> None:
             r = part.corr().to_numpy()[:2, 2:]  # a row per published column, a column per other label
             source.say(
                 f"Songs {'up to 1000' if first else 'from 1001'}, published labels against {name} "
-                f"(n = {len(part)}): r of arousal with arousal {r[0, 0]:.3f}, valence with valence {r[1, 1]:.3f}, "
-                f"arousal with valence {r[0, 1]:.3f}, valence with arousal {r[1, 0]:.3f}."
+                f"(n = {len(part)}): r of arousal with arousal {r[0, 0]:.3f}, valence with valence "
+                f"{r[1, 1]:.3f}, arousal with valence {r[0, 1]:.3f}, valence with arousal {r[1, 0]:.3f}."
             )
             if (r[0, 1] + r[1, 0] > r[0, 0] + r[1, 1]) != first and not source.as_published:
                 source.say(
