@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -38,7 +38,8 @@ class Source:
     notes : list of str
         Sentences about what was found, left out and corrected.
     curves : pd.DataFrame or None
-        Labels over time: `id`, `seconds` and one column per target, in the set's own scale.
+        Labels over time: `id`, `seconds` (where a sample of half a second starts in the clip) and one column
+        per target, which the reader scales to 0 to 1.
     """
 
     def __init__(self, folder: Path, variant: str = "", as_published: bool = False):
@@ -108,13 +109,26 @@ class Source:
             for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
         """
         found: dict[str, str] = {}
-        for name in audio_below(self.folder):
+        for name in self._recordings:
             *folders, file = name.split("/")
             if not below or below in (self.folder.name, *folders):
                 key = audio_key(re.sub(r"\.low$", "", os.path.splitext(file)[0]))
                 for each in (key, "/".join([*folders[-1:], key])):
                     found.setdefault(each, name)
         return found
+
+    @cached_property
+    def _recordings(self) -> list[str]:
+        return audio_below(self.folder)
+
+    def keys(self, ids: Iterable[object], *folders: str) -> list[str]:
+        """Keys of `audio` for ids: in the first of these folders that is there, or else in any folder.
+
+        A folder of several sets may hold a ``2.mp3`` of each.
+        """
+        there = {key.rpartition("/")[0] for key in self.audio()}
+        below = next((f"{folder}/" for folder in folders if folder in there), "")
+        return [f"{below}{each}" for each in ids]
 
 
 def audio_key(name: str) -> str:
@@ -188,7 +202,8 @@ def write_dataset(
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
     Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets.
+    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
+    For another set, an earlier file of that name is removed.
 
     Parameters
     ----------
@@ -211,7 +226,7 @@ def write_dataset(
     Raises
     ------
     InputError
-        When the folder does not hold the set, a label is outside its scale, or there is no audio.
+        When the folder does not hold the set, a table or a label is not as expected, or there is no audio.
     """
     known = public_set(name)
     if variant is not None and variant not in known.variants:
@@ -223,7 +238,13 @@ def write_dataset(
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
-    clips = known.read(source)
+    try:
+        clips = known.read(source)
+    except InputError:
+        raise
+    except (KeyError, ValueError) as error:
+        problem = f"{folder}: a table of {known.title} is not as its reader expects: {error!r}."
+        raise InputError(f"{problem} Download it again.") from None
     targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio", "split")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
@@ -250,9 +271,16 @@ def write_dataset(
             "Ids are counted from 1, since the set's own are not numbers; paths tell which clip is which."
         )
     counts = {split: int((clips["split"] == split).sum()) for split in SPLITS} if "split" in clips else {}
-    if source.curves is not None:
-        curves = source.curves[source.curves["id"].isin(clips["id"])]
-        write_table(out.with_name(f"{out.stem}-curves.csv"), curves)
+    file = out.with_name(f"{out.stem}-curves.csv")
+    if source.curves is None:
+        file.unlink(missing_ok=True)  # of another set
+    else:
+        curves = source.curves[source.curves["id"].isin(clips["id"])].sort_values(["id", "seconds"])
+        right = curves[targets].ge(0).all(axis=1) & curves[targets].le(1).all(axis=1)
+        if n := int((~right).sum()):
+            source.say(f"{n} labels over time are empty or outside their scale, and are left out.")
+        write_table(file, curves[right])
+        source.say(f"{file}: {right.sum()} labels over time of {curves['id'][right].nunique()} clips.")
     write_table(out, clips[[*(c for c in (*OWN_COLUMNS, "split") if c in clips), *targets]])
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
