@@ -617,7 +617,7 @@ def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ..
     return pd.DataFrame(np.asarray(values, dtype=np.float64), index, list(columns)).sort_index()
 
 
-def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
+def check_predictions(table: pd.DataFrame, place: str, may_lack: bool = False) -> pd.DataFrame:
     """Refuse a prediction table with repeated ids or values that are not finite.
 
     Parameters
@@ -626,6 +626,8 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
         Indexed by `Id`.
     place : str
         Source of the table, for the message.
+    may_lack : bool, default False
+        Accept NaN: the table is the truth of several sets, and a clip may lack a target.
 
     Returns
     -------
@@ -640,7 +642,8 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
     repeated = table.index[table.index.duplicated()].unique()
     if len(repeated):
         raise InputError(f"{place}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
-    broken = table.index[~np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1)]
+    values = (table.fillna(0.0) if may_lack else table).to_numpy(dtype=np.float64)
+    broken = table.index[~np.isfinite(values).all(axis=1)]
     if len(broken):
         raise InputError(
             f"{place}: {len(broken)} clips have predictions that are not finite numbers: "
@@ -649,14 +652,14 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
     return table
 
 
-def write_predictions(path: Path, table: pd.DataFrame) -> None:
+def write_predictions(path: Path, table: pd.DataFrame, may_lack: bool = False) -> None:
     """Check a prediction table and write it atomically as CSV."""
-    check_predictions(table, str(path))
+    check_predictions(table, str(path), may_lack)
     write_table(path, table.reset_index())
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read and check a prediction table.
+def read_predictions(path: Path, may_lack: bool = False) -> pd.DataFrame:
+    """Read and check a prediction table; `may_lack` is that of `check_predictions`.
 
     Raises
     ------
@@ -676,7 +679,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
     except (ValueError, OverflowError) as error:
         reason = f"{shortened(str(error), 200)}. Run the command that writes it again."
         raise InputError(f"{path} is not a table of predictions: {reason}") from None
-    return check_predictions(numbers, str(path))
+    return check_predictions(numbers, str(path), may_lack)
 
 
 def package_data(name: Literal["experiments", "kaggle"]) -> Path:

@@ -99,7 +99,9 @@ def draw_scores(directory: Path) -> None:
             save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
     if not matrices and (directory / "oof.csv").exists():
         with drawing(picture):
-            truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
+            truth, predictions = (
+                read_predictions(directory / f"{name}.csv", name == "truth") for name in ("truth", "oof")
+            )
             save_figure(picture, out_of_fold_figure(truth, predictions))
 
 

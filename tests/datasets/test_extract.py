@@ -179,6 +179,39 @@ def test_windows_are_clips_of_their_own(audio, tmp_path):
 
 
 @pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("cells", [("valence", "0.5", "1", "0"), ("label", "Jazz", "Jazz", "Folk")])
+def test_a_table_with_splits_is_extracted_in_one_call(audio, tmp_path, cells, run_script):
+    """Windows keep the split of their clip; another split can't be given beside the column."""
+    text = THREE.format(
+        f"split,{cells[0]}",
+        *(f"{s},{c}" for s, c in zip(("train", "validation", "test"), cells[1:], strict=True)),
+    )
+    table, root = tmp_path / "clips.csv", tmp_path / "root"
+    table.write_text(text.replace("AUDIO", str(audio)))
+    call = ["extract.py", str(table), "--out", str(root), "--jobs", "1", "--window", "1", "--beats"]
+    status, _, errors = run_script(*call, "--split", "test")
+    assert (status, "has a column 'split'. Remove it, or leave out --split test" in errors) == (2, True)
+    assert not root.exists()
+    status, out, _ = run_script(*call)
+    assert (status, "9 clips: 9 done" in out) == (0, True)
+    for folder in root.iterdir():
+        counts = {name: len(list((folder / name).iterdir())) for name in ("train", "test")}
+        assert counts == {"train": 6, "test": 3}
+        splits = pd.read_csv(folder / "splits.csv")
+        assert splits["Id"].tolist() == list(range(1, 10))
+        assert splits["split"].tolist() == ["train"] * 3 + ["validation"] * 3 + ["test"] * 3
+        labels = (folder / "test_labels.txt").read_text().splitlines()
+        assert len(labels) == 4
+        assert labels[1].endswith(cells[3].replace("0", "0.0"))
+        groups = pd.read_csv(folder / "groups-test.csv")
+        assert groups["Id"].tolist() == [7, 8, 9]
+    assert "9 clips: 0 done, 9 already there" in run_script(*call)[1]
+    table.write_text(table.read_text().replace(",test,", ",train,"))
+    status, _, errors = run_script(*call)
+    assert (status, "test holds arrays of 3 clips that are not in the table" in errors) == (2, True)
+
+
+@pytest.mark.usefixtures("_fast")
 def test_settings_of_a_run_that_made_nothing_bind_nobody(audio, tmp_path):
     clips, nowhere = clips_of(audio, tmp_path, RATED), Workers(scheduler="nonsense")
     with pytest.raises(InputError, match="nonsense"):

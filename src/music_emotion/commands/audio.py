@@ -55,7 +55,7 @@ def extract(
     clips: Path,
     *,
     out: Path,
-    split: Split = "train",
+    split: Split | None = None,
     task: Task | None = None,
     beats: bool = False,
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
@@ -72,7 +72,8 @@ def extract(
     out
         Root folder of the layout to write.
     split
-        The split the clips belong to.
+        The split the clips belong to, by default train; not for a table with a column `split`
+        (train, validation, test), whose parts are all extracted.
     task
         Needed only when the table has neither labels nor targets.
     beats

@@ -12,6 +12,8 @@ from music_emotion.files import InputError, first_five
 
 Split = Literal["train", "test"]
 
+SPLITS = ("train", "validation", "test")  # of clip tables, and of `SPLIT_FILE` beside the label files
+SPLIT_FILE = "splits.csv"
 SET_NAMES: dict[Task, str] = {"emotion": "multitask_dataset", "genre": "fma_genre_spectrograms"}
 _RATE_SUFFIX: dict[Rate, str] = {"full": "", "beat": "_beat"}
 _ALL_SETS = {name + suffix for name in SET_NAMES.values() for suffix in _RATE_SUFFIX.values()}

@@ -13,13 +13,13 @@ import pandas as pd
 
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.datasets.clip_table import OWN_COLUMNS
+from music_emotion.datasets.layout import SPLITS
 from music_emotion.files import InputError, first_five, nearest, write_json, write_table
 
 NAMES = (
     *("deam", "emomusic", "pmemo", "fma", "jamendo"),
     *("emotify", "gtzan", "4q", "merge", "soundtracks"),
 )
-SPLITS = ("train", "validation", "test")
 
 
 class Source:
@@ -245,7 +245,7 @@ def write_dataset(
     except (KeyError, ValueError) as error:
         problem = f"{folder}: a table of {known.title} is not as its reader expects: {error!r}."
         raise InputError(f"{problem} Download it again.") from None
-    targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio", "split")]
+    targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
     clips = _with_audio(source, clips)
@@ -281,7 +281,7 @@ def write_dataset(
             source.say(f"{n} labels over time are empty or outside their scale, and are left out.")
         write_table(file, curves[right])
         source.say(f"{file}: {right.sum()} labels over time of {curves['id'][right].nunique()} clips.")
-    write_table(out, clips[[*(c for c in (*OWN_COLUMNS, "split") if c in clips), *targets]])
+    write_table(out, clips[[*(c for c in OWN_COLUMNS if c in clips), *targets]])
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
     write_json(

@@ -95,6 +95,10 @@ def _read_members(
         for path, each in seeds.items()
     }
     truth = members[0] / "truth.csv"
+    if read_predictions(truth, may_lack=True).isna().any(axis=None):
+        raise InputError(
+            f"{truth}: clips of data.more lack targets. Blend runs of sets with the same targets."
+        )
     *_, known = blend.aligned({**runs, str(truth): read_predictions(truth)})
     return runs, known, scores.fold_numbers(seeds[members[0]][0])
 

@@ -136,11 +136,14 @@ def _correlations(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     The ranks in a resample are computed from the counts of each clip, so clips are sorted only once.
     """
     n = len(truth)
-    columns = [(_tied(known), _tied(guessed)) for known, guessed in zip(truth.T, prediction.T, strict=True)]
+    columns = []
+    for known, guessed in zip(truth.T, prediction.T, strict=True):
+        there = ~np.isnan(known)  # clips whose target is unknown don't count for it
+        columns.append((slice(None) if there.all() else there, _tied(known[there]), _tied(guessed[there])))
     n_chunk = max(1, _RANKS_AT_ONCE // n)
     drawn = np.concatenate(
         [
-            np.stack([_rank_correlation(counts, *pair) for pair in columns], axis=1)
+            np.stack([_rank_correlation(counts[there], *pair) for there, *pair in columns], axis=1)
             for rows in resamples(n)
             for start in range(0, len(rows), n_chunk)
             for counts in [_counts(rows[start : start + n_chunk], n).T.astype(np.float64)]
@@ -166,7 +169,7 @@ def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_arra
     ranks = []
     for tied in (truth, prediction):
         drawn = tied @ counts
-        mean_ranks = np.cumsum(drawn, axis=0) - (drawn + len(counts)) / 2  # centred
+        mean_ranks = np.cumsum(drawn, axis=0) - (drawn + counts.sum(axis=0)) / 2  # centred
         ranks.append(tied.T @ mean_ranks)
     both, ours, others = (
         np.einsum("ij,ij,ij->j", counts, ranks[i], ranks[j]) for i, j in ((0, 1), (0, 0), (1, 1))

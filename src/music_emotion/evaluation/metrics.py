@@ -74,7 +74,8 @@ def spearman_per_target(
     Parameters
     ----------
     truth, prediction : np.ndarray [shape=(n, n_targets)]
-        Target values and predictions of the same clips in the same order.
+        Target values and predictions of the same clips in the same order. Clips whose target is unknown (NaN)
+        don't count for it.
     targets : sequence of str
         Names of the columns.
 
@@ -91,7 +92,7 @@ def spearman_per_target(
     scores = {}
     for name, known, predicted in zip(targets, truth.T, prediction.T, strict=True):
         try:
-            scores[name] = spearman(known, predicted)
+            scores[name] = spearman(known[~np.isnan(known)], predicted[~np.isnan(known)])
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     return scores

@@ -228,7 +228,7 @@ def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.Dat
         return pd.DataFrame(), pd.DataFrame()
     predictions = read_predictions(oof)
     columns = file.classes or [name for name in file.pooled if name != "mean"]
-    truth = read_classes(known, columns) if file.classes else read_predictions(known)
+    truth = read_classes(known, columns) if file.classes else read_predictions(known, may_lack=True)
     if not truth.index.equals(predictions.index) or not set(truth) == set(predictions) == set(columns):
         raise InputError(f"{oof}, truth.csv and scores.json are not of the same clips and columns. {_AGAIN}")
     predictions, truth = predictions[columns], truth[columns]

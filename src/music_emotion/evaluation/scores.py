@@ -161,7 +161,7 @@ def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFra
 def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
     """Write labels: target values as a prediction table, one-hot classes as a column `Genre`."""
     if task == "emotion":
-        files.write_predictions(path, truth)
+        files.write_predictions(path, truth, may_lack=True)
     else:
         files.write_table(path, truth.idxmax(axis=1).rename_axis("Id").rename("Genre").reset_index())
 

@@ -74,7 +74,11 @@ class Facts:
     ) -> "Facts":
         """Compute them from labels and out-of-fold predictions of the same clips, one column per target."""
         places = np.linspace(0, 1, _N_QUANTILES)
-        fitted = {str(t): Intervals.fit(truth[t].to_numpy(), predicted[t].to_numpy()) for t in truth}
+        known = {str(t): truth[t].notna() for t in truth}  # a clip of one of several sets may lack a target
+        fitted = {
+            t: Intervals.fit(truth[t][there].to_numpy(), predicted[t][there].to_numpy())
+            for t, there in known.items()
+        }
         intervals = {t: each for t, each in fitted.items() if math.isfinite(max(each.half_widths))}
         percentiles = {str(t): tuple(np.quantile(predicted[t], places).tolist()) for t in truth}
         return cls(intervals, percentiles, unlike, about or {})
@@ -257,7 +261,7 @@ def _facts(places: Sequence[Path]) -> Facts:
     emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
     if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
         return Facts({}, {})
-    tables = [[read_predictions(each / name) for name in _KNOWN] for each in emotion]
+    tables = [[read_predictions(each / name, name == _KNOWN[0]) for name in _KNOWN] for each in emotion]
     if any(not table.index.equals(tables[0][0].index) for pair in tables for table in pair):
         return Facts({}, {})
     truth, predicted = (pd.concat(each).groupby(level="Id").mean() for each in zip(*tables, strict=True))
