@@ -27,6 +27,8 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+GROUP = "group"  # column of `truth.csv`
+
 
 class InputError(ValueError):
     """Invalid input from the user, such as a file, a setting or a flag.
@@ -655,8 +657,14 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
     write_table(path, table.reset_index())
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
+def read_predictions(path: Path, but: str | None = None) -> pd.DataFrame:
     """Read and check a prediction table.
+
+    Parameters
+    ----------
+    path : Path
+    but : str, optional
+        A column to leave out.
 
     Raises
     ------
@@ -665,6 +673,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         `check_predictions`.
     """
     cells = read_cells(path, ",")
+    cells = cells.loc[:, cells.iloc[0] != but]
     names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
     if names[0] != "Id" or len(names) == 1 or not all(names) or len(set(names)) < len(names):
         raise InputError(
@@ -677,6 +686,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
         reason = f"{shortened(str(error), 200)}. Run the command that writes it again."
         raise InputError(f"{path} is not a table of predictions: {reason}") from None
     return check_predictions(numbers, str(path))
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """Read the target values of a run's `truth.csv`, without the groups. See `read_predictions`."""
+    return read_predictions(path, GROUP)
 
 
 def package_data(name: Literal["experiments", "kaggle"]) -> Path:

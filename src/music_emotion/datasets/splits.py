@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import SPANS, ClipSet, load_windows
 from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.layout import find_set, read_scales, set_name
 from music_emotion.files import InputError, first_five
 
 _N_STRATA = 10
@@ -189,6 +190,16 @@ def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
         named = first_five(missing)
         raise InputError(f"{len(missing)} clips have no group in the group file ({named}). Add them to it.")
     return groups.to_numpy()
+
+
+def known_for_scores(experiment: Experiment, clips: ClipSet) -> dict[str, Any]:
+    """What `score_run` takes beside the labels: ``groups`` of the clips, and ``scales`` of their targets."""
+    groups, data = groups_of(experiment, clips), experiment.data
+    folder = find_set(Path(data.root), experiment.task, "full" if data.statistics else data.rate)
+    return {
+        "groups": None if groups is None else pd.Series(groups, clips.ids),
+        "scales": read_scales(folder.with_name(set_name(experiment.task, "full"))),
+    }
 
 
 def target_strata(values: np.ndarray) -> np.ndarray:
