@@ -13,7 +13,7 @@ from music_emotion.datasets.clip_set import ClipSet, load_clip_set
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.evaluation.conformal import coverage
 from music_emotion.evaluation.scores import fold_numbers, read_folds
-from music_emotion.files import InputError, read_object, read_predictions, write_json
+from music_emotion.files import InputError, read_object, read_predictions, read_truth, write_json
 from music_emotion.listen.model import Facts, Unlike, model_files
 from music_emotion.models.network import Network, clip_features, load_model, save_model, share_trunks
 from music_emotion.runs import read_experiment
@@ -50,7 +50,7 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
         if experiment.task != task or experiment.has_repeats or len(experiment.seeds) > 1:
             article = "an" if task == "emotion" else "a"
             raise InputError(f"{runs[task]} is not {article} {task} run of folds with one seed. Name one.")
-    truth, predicted = (read_predictions(run / name) for name in ("truth.csv", "oof.csv"))
+    truth, predicted = read_truth(run / "truth.csv"), read_predictions(run / "oof.csv")
     clips = load_clip_set(experiments["emotion"].data, "emotion", "train")
     packed = {
         task: _merged([load_model(file) for file in model_files(each)], clips) for task, each in runs.items()
