@@ -1,6 +1,8 @@
 """Folders of public data sets as people unpack them, traps included; labels and sounds are invented."""
 
+import io
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +17,22 @@ def put(path: Path, text: str, encoding: str = "utf-8") -> None:
     path.write_bytes(text.encode(encoding))
 
 
-def sounds(root: Path, names: Iterable[str], seconds: float = 2) -> None:
-    """Write a short different sound under each name."""
+def sounds(root: Path, names: Iterable[str]) -> None:
+    """Write a short sound under each name, another for each."""
     for number, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng(number)
-        sound = rng.normal(0, 0.1, round(seconds * RATE_HZ)) + 0.2 * np.sin(
-            (1 + number % 3) * 0.03 * np.arange(round(seconds * RATE_HZ))
-        )
-        soundfile.write(path, sound.clip(-1, 1), RATE_HZ)
+        path.write_bytes(sound(number))
+
+
+@cache
+def sound(number: int) -> bytes:
+    """An MP3 of two seconds: a tone and noise."""
+    time = np.arange(2 * RATE_HZ) / RATE_HZ
+    noise = np.random.default_rng(number).normal(0, 0.1, len(time))
+    file = io.BytesIO()
+    soundfile.write(file, 0.2 * np.sin(2 * np.pi * 110 * (1 + number) * time) + noise, RATE_HZ, format="mp3")
+    return file.getvalue()
 
 
 def emotify(root: Path) -> Path:

@@ -275,7 +275,8 @@ def write_dataset(
         clips[target] = (clips[target] - low) / (high - low)
     clips = clips if "id" in clips else clips.assign(id=clips.index)
     if "group" in clips:
-        names = clips["group"].fillna("").astype(str).str.casefold().str.replace(r"^the\s+", "", regex=True)
+        names = clips["group"].astype(object).fillna("").astype(str).str.casefold()
+        names = names.str.replace(r"^the\s+", "", regex=True)
         clips["group"] = names.where(names != "", "clip " + clips["id"].astype(str))
     counts = {split: int((clips["split"] == split).sum()) for split in SPLITS} if "split" in clips else {}
     if source.curves is not None:

@@ -60,8 +60,8 @@ def _audio(source: Source, name: str, ids: pd.Index) -> pd.Series:
 SET = PublicSet(
     title="Soundtracks",
     read=_read,
-    about="360 (set 1) or 110 (set 2) excerpts of film music of 15 s; valence, energy, tension, five emotions, "
-    "in set 2 also beauty and liking",
+    about="360 (set 1) or 110 (set 2) excerpts of film music of 15 s; valence, energy, tension and five "
+    "emotions, in set 2 also beauty and liking",
     licence="CC BY 4.0 as deposited; excerpts of commercial film music, for research",
     citation="Eerola and Vuoskoski, 2011, A comparison of the discrete and dimensional models of emotion in "
     "music, Psychology of Music 39(1)",
