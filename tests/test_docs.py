@@ -28,13 +28,14 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
 }
 COMMAND = re.compile(
-    r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show|predict"
-    r"|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
+    r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show"
+    r"|predict|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "datasets.md", "predict.md", "results.md")
-# Named in a sentence, in need of a cluster, or run by the tests of public sets, the app, Kaggle and benchmarks.
+# Named in a sentence, in need of a cluster, or run by tests of public sets, the app, Kaggle and benchmarks.
 NOT_HERE = re.compile(
-    r"dataset --list|app|demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage|predict)"
+    r"dataset --list|app|demo|predict demo|kaggle|extract --beats|.* --scheduler"
+    r"|bench (extract|coverage|predict)"
 )
 DEIT = "deit_tiny_patch16_224"
 SHORTER = {

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -38,7 +38,8 @@ class Source:
     notes : list of str
         Sentences about what was found, left out and corrected.
     curves : pd.DataFrame or None
-        Labels over time: `id`, `seconds` and one column per target, in the set's own scale.
+        Labels over time: `id`, `seconds` (where a sample of half a second starts in the clip) and one column
+        per target, which the reader scales to 0 to 1.
     tables : list of Path
         Tables that were read.
     """
@@ -57,10 +58,6 @@ class Source:
     @cached_property
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
-
-    @cached_property
-    def _sounds(self) -> list[str]:
-        return audio_below(self.folder)
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of these names that is anywhere below the folder; the nearest of several.
@@ -121,13 +118,26 @@ class Source:
             "audio/pop/0007.mp3" for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
         """
         found: dict[str, str] = {}
-        for name in self._sounds:
+        for name in self._recordings:
             *folders, file = name.split("/")
             if any(re.fullmatch(below or ".*", each, re.I) for each in (self.folder.name, *folders)):
                 key = audio_key(re.sub(r"\.low$", "", os.path.splitext(file)[0]))
                 for each in (key, "/".join([*folders[-1:], key]), name):
                     found.setdefault(each, name)
         return found
+
+    @cached_property
+    def _recordings(self) -> list[str]:
+        return audio_below(self.folder)
+
+    def keys(self, ids: Iterable[object], *folders: str) -> list[str]:
+        """Keys of `audio` for ids: in the first of these folders that is there, or else in any folder.
+
+        A folder of several sets may hold a ``2.mp3`` of each.
+        """
+        there = {key.rpartition("/")[0] for key in self.audio()}
+        below = next((f"{folder}/" for folder in folders if folder in there), "")
+        return [f"{below}{each}" for each in ids]
 
 
 def audio_key(name: str) -> str:
@@ -202,7 +212,8 @@ def write_dataset(
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
     Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets.
+    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
+    For another set, an earlier file of that name is removed.
 
     Parameters
     ----------
@@ -225,8 +236,8 @@ def write_dataset(
     Raises
     ------
     InputError
-        When the folder does not hold the set, a label is outside its scale, or there is no audio. When `out`
-        is a table of the set.
+        When the folder does not hold the set, a table or a label is not as expected, there is no audio, or
+        `out` is a table of the set.
     """
     known = public_set(name)
     if variant is not None and variant not in known.variants:
@@ -244,9 +255,8 @@ def write_dataset(
         raise
     except (LookupError, TypeError, ValueError) as error:
         read = first_five(source.tables) or folder
-        raise InputError(
-            f"{read}: this is not {known.title} as it is published ({error!r}). Download it again."
-        ) from error
+        problem = f"{read}: a table of {known.title} is not as its reader expects: {error!r}."
+        raise InputError(f"{problem} Download it again.") from error
     if out.resolve() in [path.resolve() for path in source.tables]:
         raise InputError(f"{out} is a table of {known.title}. Give --out another name.")
     targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio", "split")]
@@ -279,9 +289,16 @@ def write_dataset(
         names = names.str.replace(r"^the\s+", "", regex=True)
         clips["group"] = names.where(names != "", "clip " + clips["id"].astype(str))
     counts = {split: int((clips["split"] == split).sum()) for split in SPLITS} if "split" in clips else {}
-    if source.curves is not None:
-        curves = source.curves[source.curves["id"].isin(clips["id"])]
-        write_table(out.with_name(f"{out.stem}-curves.csv"), curves)
+    file = out.with_name(f"{out.stem}-curves.csv")
+    if source.curves is None:
+        file.unlink(missing_ok=True)  # of another set
+    else:
+        curves = source.curves[source.curves["id"].isin(clips["id"])].sort_values(["id", "seconds"])
+        right = curves[targets].ge(0).all(axis=1) & curves[targets].le(1).all(axis=1)
+        if n := int((~right).sum()):
+            source.say(f"{n} labels over time are empty or outside their scale, and are left out.")
+        write_table(file, curves[right])
+        source.say(f"{file}: {right.sum()} labels over time of {curves['id'][right].nunique()} clips.")
     write_table(out, clips[[*(c for c in (*OWN_COLUMNS, "split") if c in clips), *targets]])
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}

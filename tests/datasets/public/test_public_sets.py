@@ -116,7 +116,7 @@ ROW = "003,2.03,2.03,"
         (lambda f: replace(f, RATINGS, "003,", "002,"), "1 ids occur more than once: 2."),
         (
             lambda f: replace(f, RATINGS, "003,", "three,"),
-            f"{RATINGS}: this is not Soundtracks as it is publ",
+            f"{RATINGS}: a table of Soundtracks is not as",
         ),
         (lambda f: replace(f, RATINGS, "number,", "excerpt,"), "(KeyError('number'))"),
         (lambda f: put(f / RATINGS, "number,é\n", "latin-1"), "can't be read as a table"),
