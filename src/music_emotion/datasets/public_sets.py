@@ -40,12 +40,15 @@ class Source:
     curves : pd.DataFrame or None
         Labels over time: `id`, `seconds` (where a sample of half a second starts in the clip) and one column
         per target, which the reader scales to 0 to 1.
+    tables : list of Path
+        Tables that were read.
     """
 
     def __init__(self, folder: Path, variant: str = "", as_published: bool = False):
         self.folder, self.variant, self.as_published = folder, variant, as_published
         self.notes: list[str] = []
         self.curves: pd.DataFrame | None = None
+        self.tables: list[Path] = []
 
     def say(self, sentence: str) -> None:
         """Print a sentence, and keep it for `dataset.json`."""
@@ -69,6 +72,8 @@ class Source:
     def table(self, *names: str, separator: str = ",", **options: Any) -> pd.DataFrame:
         """Read the table that `find` finds as text, with names and cells stripped of blanks.
 
+        Rows without any text are left out.
+
         Parameters
         ----------
         names : str
@@ -88,32 +93,36 @@ class Source:
                 f"{self.folder} holds no {' or '.join(names)}, there or below (it holds: {held}). "
                 f"Give the folder that the set was unpacked into."
             )
+        self.tables.append(path)
+        if "header" not in options:
+            options = {"index_col": False} | options  # rows may be longer than the header
         try:
             cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
-        return cells.rename(columns=str.strip).apply(lambda column: column.str.strip())
+        cells = cells.rename(columns=str.strip).apply(lambda column: column.str.strip())
+        return cells[(cells != "").any(axis=1)]
 
     def audio(self, below: str = "") -> dict[str, str]:
-        """Audio files relative to the folder, by their names and by their names with their folder's.
+        """Audio files relative to the folder, by names, names with their folder's, and whole paths.
 
         Parameters
         ----------
         below : str
-            Name of the folder to look in, anywhere below the set's.
+            Pattern of the name of a folder to look in, the set's or one below. Case does not matter.
 
         Returns
         -------
         dict of str to str
-            Names have no ending, no ".low" and, if they are numbers, no leading zeros: both "7" and "pop/7"
-            for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
+            Names have no ending, no ".low" and, if they are numbers, no leading zeros: "7", "pop/7" and
+            "audio/pop/0007.mp3" for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
         """
         found: dict[str, str] = {}
         for name in self._recordings:
             *folders, file = name.split("/")
-            if not below or below in (self.folder.name, *folders):
+            if any(re.fullmatch(below or ".*", each, re.I) for each in (self.folder.name, *folders)):
                 key = audio_key(re.sub(r"\.low$", "", os.path.splitext(file)[0]))
-                for each in (key, "/".join([*folders[-1:], key])):
+                for each in (key, "/".join([*folders[-1:], key]), name):
                     found.setdefault(each, name)
         return found
 
@@ -158,7 +167,8 @@ class PublicSet:
     read : callable
         Takes a `Source` and returns a table that is indexed by the set's own ids. Its columns are the targets
         in the set's own scale, or `label`; and optionally `audio` (a key of `Source.audio`; by default the
-        id), `group`, `split`, `start_seconds` and `end_seconds`. A clip without labels has NaN.
+        id), `group`, `split`, `start_seconds` and `end_seconds`. A clip without labels has NaN, one in no
+        split too. Groups that differ by case or a leading "The" are one; an empty one is a clip's own.
     about : str
         Number of clips and labels, for a list.
     licence, citation, url : str
@@ -226,7 +236,8 @@ def write_dataset(
     Raises
     ------
     InputError
-        When the folder does not hold the set, a table or a label is not as expected, or there is no audio.
+        When the folder does not hold the set, a table or a label is not as expected, there is no audio, or
+        `out` is a table of the set.
     """
     known = public_set(name)
     if variant is not None and variant not in known.variants:
@@ -239,20 +250,29 @@ def write_dataset(
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
     try:
-        clips = known.read(source)
+        clips = known.read(source).sort_index()
     except InputError:
         raise
-    except (KeyError, ValueError) as error:
-        problem = f"{folder}: a table of {known.title} is not as its reader expects: {error!r}."
-        raise InputError(f"{problem} Download it again.") from None
+    except (LookupError, TypeError, ValueError) as error:
+        read = first_five(source.tables) or folder
+        problem = f"{read}: a table of {known.title} is not as its reader expects: {error!r}."
+        raise InputError(f"{problem} Download it again.") from error
+    if out.resolve() in [path.resolve() for path in source.tables]:
+        raise InputError(f"{out} is a table of {known.title}. Give --out another name.")
     targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
+    if not pd.api.types.is_integer_dtype(clips.index):
+        clips = clips.assign(id=range(1, len(clips) + 1))
+        source.say("Ids count the set's own from 1, which are not numbers; paths tell which clip is which.")
     clips = _with_audio(source, clips)
+    if "split" in clips and (n := int((outside := clips["split"].isna()).sum())):
+        source.say(f"{n} clips are in no split and are left out: {first_five(clips.index[outside])}.")
+        clips = clips[~outside]
     labelled = clips[["label"] if "label" in clips else targets].notna().all(axis=1)
     if n := int((~labelled).sum()):
         source.say(f"{n} clips have no label and are left out: {first_five(clips.index[~labelled])}.")
-    clips = clips[labelled].sort_index()
+    clips = clips[labelled]
     if clips.empty:
         raise InputError(f"{folder}: no labelled clip of {known.title} has audio there.")
     scales = {target: known.scales.get(target, (0.0, 1.0)) for target in targets}
@@ -263,13 +283,11 @@ def write_dataset(
                 f"{folder}: {problem}, of the clips {first_five(wrong)}. Download the labels again."
             )
         clips[target] = (clips[target] - low) / (high - low)
-    if pd.api.types.is_integer_dtype(clips.index):
-        clips.insert(0, "id", clips.index)
-    else:
-        clips.insert(0, "id", range(1, len(clips) + 1))
-        source.say(
-            "Ids are counted from 1, since the set's own are not numbers; paths tell which clip is which."
-        )
+    clips = clips if "id" in clips else clips.assign(id=clips.index)
+    if "group" in clips:
+        names = clips["group"].astype(object).fillna("").astype(str).str.casefold()
+        names = names.str.replace(r"^the\s+", "", regex=True)
+        clips["group"] = names.where(names != "", "clip " + clips["id"].astype(str))
     counts = {split: int((clips["split"] == split).sum()) for split in SPLITS} if "split" in clips else {}
     file = out.with_name(f"{out.stem}-curves.csv")
     if source.curves is None:
@@ -292,7 +310,8 @@ def write_dataset(
     said = ", ".join(f"{n} {split}" for split, n in counts.items()) or "no published split"
     return (
         f"{out}: {len(clips)} clips of {known.title} ({said}); "
-        f"{'labels: genre' if 'label' in clips else 'targets: ' + ', '.join(targets)}.\n"
+        f"{'labels: ' + ', '.join(sorted(clips['label'].unique())) if 'label' in clips else ''}"
+        f"{'targets: ' + ', '.join(targets) if targets else ''}.\n"
         f"Licence: {known.licence}\nCite: {known.citation}"
     )
 

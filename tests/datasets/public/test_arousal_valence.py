@@ -108,7 +108,7 @@ def test_deam(tmp_path, capsys, is_padded, blank):
         )
     assert clips.loc[2001, ["arousal", "valence"]].tolist() == pytest.approx([3.6 / 8, 2.2 / 8])
     assert clips["group"][[2, 5, 1000, 1001, 2031, 100]].tolist() == [
-        *("mr. & mrs. smith", "aaron dunn", "aaron dunn", "mr. & mrs. smith", "no", "song 100")
+        *("mr. & mrs. smith", "aaron dunn", "aaron dunn", "mr. & mrs. smith", "no", "clip 100")
     ]
     curves = pd.read_csv(tmp_path / "clips-curves.csv")
     assert curves[curves["id"] == 2001].to_numpy() == pytest.approx(
@@ -147,7 +147,7 @@ def test_deam_that_is_right_already_is_told(tmp_path, capsys):
     assert printed.count("warning: That contradicts the correction") == 1
     assert "2000_2058.csv is missing" in printed
     assert "metadata_2013.csv is missing" in printed
-    assert read(tmp_path / "clips.csv")["group"][[2, 1001]].tolist() == ["song 2", "song 1001"]
+    assert read(tmp_path / "clips.csv")["group"][[2, 1001]].tolist() == ["clip 2", "clip 1001"]
 
 
 INFO = (
@@ -195,7 +195,7 @@ def test_emomusic(tmp_path, is_renamed):
     # "mtrhead" are 9, 6 and 0 as decimal numbers
     assert clips["split"].tolist() == ["validation", "train", "test", "train"]
     assert clips["group"].tolist() == [
-        *("the new mystikal troubadours", "aaron dunn", "kevin macleod", "mötörhead!")
+        *("new mystikal troubadours", "aaron dunn", "kevin macleod", "mötörhead!")
     ]
     assert "start_seconds" not in clips
     curves = pd.read_csv(tmp_path / "clips-curves.csv")

@@ -35,10 +35,8 @@ def curves(source: Source, **files: str) -> pd.DataFrame | None:
 
 
 def artist_groups(artists: pd.Series) -> pd.Series:
-    """Artists in lower case up to a dash, since titles follow some; a song without one is its own group."""
-    cut = artists.fillna("").str.casefold().str.split().str.join(" ")
-    cut = cut.str.replace("(?<=.) ?-.*", "", regex=True)
-    return cut.mask(cut == "", artists.index.to_series().astype(str).radd("song "))
+    """Artists up to a dash, since titles follow some."""
+    return artists.astype(object).str.split().str.join(" ").str.replace("(?<=.) ?-.*", "", regex=True)
 
 
 def _is_held_out(artist: str) -> bool:

@@ -36,7 +36,7 @@ def _read(source: Source) -> pd.DataFrame:
         songs = _table(source, "metadata.csv")
         clips = clips.reindex(clips.index.union(songs.index))
         artists = songs["artist"].str.casefold()
-        clips["group"] = artists.reindex(clips.index, fill_value="unknown")
+        clips["group"] = artists.reindex(clips.index)
         same = artists.index.to_series().astype(str).groupby([songs["title"].str.casefold(), artists])
         if len(pairs := same.agg("/".join)[same.size() > 1]):
             source.say(
