@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,16 +53,25 @@ class Source:
         print(sentence)
 
     @cached_property
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+    def _files(self) -> dict[str, list[Path]]:
+        files = defaultdict(list)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            files[_plain(path.name)].append(path)
+        return files
+
+    @cached_property
+    def _audio(self) -> list[str]:
+        return audio_below(self.folder)
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of these names that is anywhere below the folder; the nearest of several.
 
-        Case and the difference of blanks, hyphens and underscores don't matter.
+        A name may have its folder before it, as in "split-0/test.tsv". Case and the difference of blanks,
+        hyphens and underscores don't matter.
         """
         for wanted in map(_plain, names):
-            if found := [path for path in self._files if _plain(path.name) == wanted]:
+            named = self._files.get(wanted.rpartition("/")[2], [])
+            if found := [path for path in named if f"/{_plain(path.as_posix())}".endswith(f"/{wanted}")]:
                 return min(found, key=lambda path: len(path.parts))
         return None
 
@@ -91,7 +101,7 @@ class Source:
             cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
-        return cells.rename(columns=str.strip).apply(lambda column: column.str.strip())
+        return cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
 
     def audio(self, below: str = "") -> dict[str, str]:
         """Audio files relative to the folder, by their names and by their names with their folder's.
@@ -108,7 +118,7 @@ class Source:
             for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
         """
         found: dict[str, str] = {}
-        for name in audio_below(self.folder):
+        for name in self._audio:
             *folders, file = name.split("/")
             if not below or below in (self.folder.name, *folders):
                 key = audio_key(re.sub(r"\.low$", "", os.path.splitext(file)[0]))
@@ -144,7 +154,8 @@ class PublicSet:
     read : callable
         Takes a `Source` and returns a table that is indexed by the set's own ids. Its columns are the targets
         in the set's own scale, or `label`; and optionally `audio` (a key of `Source.audio`; by default the
-        id), `group`, `split`, `start_seconds` and `end_seconds`. A clip without labels has NaN.
+        id) or `path` (relative to the folder), `group`, `split`, `start_seconds` and `end_seconds`. A clip
+        without labels or path has NaN.
     about : str
         Number of clips and labels, for a list.
     licence, citation, url : str
@@ -223,7 +234,14 @@ def write_dataset(
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
-    clips = known.read(source)
+    try:
+        clips = known.read(source)
+    except InputError:
+        raise
+    except (KeyError, ValueError) as error:  # a column is missing, or text is where a number should be
+        raise InputError(
+            f"{folder}: its tables are not those of {known.title} ({error}). Download them again."
+        ) from None
     targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio", "split")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
@@ -271,9 +289,8 @@ def write_dataset(
 
 def _with_audio(source: Source, clips: pd.DataFrame) -> pd.DataFrame:
     """Add absolute paths, and leave out and name clips without a file."""
-    found = source.audio()
     keys = clips["audio"] if "audio" in clips else clips.index.to_series().astype(str)
-    names = keys.map(audio_key).map(found)
+    names = clips["path"] if "path" in clips else keys.map(audio_key).map(source.audio())
     if n := int(names.isna().sum()):
         lost = first_five(keys[names.isna()])
         source.say(f"{n} of {len(clips)} clips have no audio file and are left out: {lost}.")
