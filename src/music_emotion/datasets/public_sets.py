@@ -104,7 +104,7 @@ class Source:
         return cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
 
     def audio(self, below: str = "") -> dict[str, str]:
-        """Audio files relative to the folder, by their names and by their names with their folder's.
+        """Audio files relative to the folder, by names, names with their folder's, and whole paths.
 
         Parameters
         ----------
@@ -114,15 +114,15 @@ class Source:
         Returns
         -------
         dict of str to str
-            Names have no ending, no ".low" and, if they are numbers, no leading zeros: both "7" and "pop/7"
-            for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
+            Names have no ending, no ".low" and, if they are numbers, no leading zeros: "7", "pop/7" and
+            "audio/pop/0007.mp3" for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
         """
         found: dict[str, str] = {}
         for name in self._audio:
             *folders, file = name.split("/")
             if not below or below in (self.folder.name, *folders):
                 key = audio_key(re.sub(r"\.low$", "", os.path.splitext(file)[0]))
-                for each in (key, "/".join([*folders[-1:], key])):
+                for each in (key, "/".join([*folders[-1:], key]), name):
                     found.setdefault(each, name)
         return found
 
@@ -154,8 +154,7 @@ class PublicSet:
     read : callable
         Takes a `Source` and returns a table that is indexed by the set's own ids. Its columns are the targets
         in the set's own scale, or `label`; and optionally `audio` (a key of `Source.audio`; by default the
-        id) or `path` (relative to the folder), `group`, `split`, `start_seconds` and `end_seconds`. A clip
-        without labels or path has NaN.
+        id), `group`, `split`, `start_seconds` and `end_seconds`. A clip without labels has NaN.
     about : str
         Number of clips and labels, for a list.
     licence, citation, url : str
@@ -290,7 +289,7 @@ def write_dataset(
 def _with_audio(source: Source, clips: pd.DataFrame) -> pd.DataFrame:
     """Add absolute paths, and leave out and name clips without a file."""
     keys = clips["audio"] if "audio" in clips else clips.index.to_series().astype(str)
-    names = clips["path"] if "path" in clips else keys.map(audio_key).map(source.audio())
+    names = keys.map(audio_key).map(source.audio())
     if n := int(names.isna().sum()):
         lost = first_five(keys[names.isna()])
         source.say(f"{n} of {len(clips)} clips have no audio file and are left out: {lost}.")

@@ -32,16 +32,16 @@ def _read(source: Source) -> pd.DataFrame:
         audio |= source.audio(f"fma_{subset}")
     keys = pd.Series([f"{track // 1000:03d}/{track}" for track in clips.index], clips.index)
     broken = clips.index.isin(list(_BROKEN))
-    clips["path"] = keys.map(audio).mask(broken, keys.map(whole))
-    if n := int(clips["path"].isin(set(whole.values())).sum()):
+    names = keys.map(audio).mask(broken, keys.map(whole))
+    if n := int(names.isin(set(whole.values())).sum()):
         source.say(f"{n} clips are the whole songs of fma_full; the other sets have the middle 30 s.")
-    lost = broken & clips["path"].isna()
+    lost = broken & names.isna()
     if lost.any():
         source.say(
             f"{lost.sum()} tracks are left out, since their audio is known to be broken except in fma_full: "
             f"{first_five(clips.index[lost])}."
         )
-    return clips[~lost]
+    return clips.assign(audio=names.fillna(keys))[~lost]
 
 
 def _table(source: Source, name: str, *columns: str) -> pd.DataFrame:
