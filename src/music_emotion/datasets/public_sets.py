@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,16 +57,21 @@ class Source:
         print(sentence)
 
     @cached_property
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+    def _files(self) -> dict[str, list[Path]]:
+        files = defaultdict(list)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            files[_plain(path.name)].append(path)
+        return files
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of these names that is anywhere below the folder; the nearest of several.
 
-        Case and the difference of blanks, hyphens and underscores don't matter.
+        A name may have its folder before it, as in "split-0/test.tsv". Case and the difference of blanks,
+        hyphens and underscores don't matter.
         """
         for wanted in map(_plain, names):
-            if found := [path for path in self._files if _plain(path.name) == wanted]:
+            named = self._files.get(wanted.rpartition("/")[2], [])
+            if found := [path for path in named if f"/{_plain(path.as_posix())}".endswith(f"/{wanted}")]:
                 return min(found, key=lambda path: len(path.parts))
         return None
 
@@ -100,7 +106,7 @@ class Source:
             cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
-        cells = cells.rename(columns=str.strip).apply(lambda column: column.str.strip())
+        cells = cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
         return cells[(cells != "").any(axis=1)]
 
     def audio(self, below: str = "") -> dict[str, str]:
@@ -318,9 +324,8 @@ def write_dataset(
 
 def _with_audio(source: Source, clips: pd.DataFrame) -> pd.DataFrame:
     """Add absolute paths, and leave out and name clips without a file."""
-    found = source.audio()
     keys = clips["audio"] if "audio" in clips else clips.index.to_series().astype(str)
-    names = keys.map(audio_key).map(found)
+    names = keys.map(audio_key).map(source.audio())
     if n := int(names.isna().sum()):
         lost = first_five(keys[names.isna()])
         source.say(f"{n} of {len(clips)} clips have no audio file and are left out: {lost}.")
