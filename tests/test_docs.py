@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import timm
 from accelerate.commands import launch
+from public_folders import soundtracks
 from safetensors.torch import save_file
 
 from music_emotion.bench import training
@@ -27,19 +28,21 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
 }
 COMMAND = re.compile(
-    r"music-emotion ((?:train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show|predict"
-    r"|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
+    r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show"
+    r"|predict|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
 )
-ORDER = ("README.md", "experiments.md", "audio.md", "predict.md", "results.md")
-# Named in a sentence, in need of a cluster, or run by the tests of the app, Kaggle and benchmarks.
+ORDER = ("README.md", "experiments.md", "audio.md", "datasets.md", "predict.md", "results.md")
+# Named in a sentence, in need of a cluster, or run by tests of public sets, the app, Kaggle and benchmarks.
 NOT_HERE = re.compile(
-    r"app|demo|predict demo|kaggle|extract --beats|.* --scheduler|bench (extract|coverage|predict)"
+    r"dataset --list|app|demo|predict demo|kaggle|extract --beats|.* --scheduler"
+    r"|bench (extract|coverage|predict)"
 )
 DEIT = "deit_tiny_patch16_224"
 SHORTER = {
     "--window 8 --hop 1": "--window 1",
     "--train.epochs 120": "--train.epochs 3",
     "clips.csv --out data": "clips.csv --out own --jobs 1",
+    "soundtracks/clips.csv --out soundtracks": "soundtracks/clips.csv --out soundtracks --jobs 1",
     "predict song.mp3": "predict song.mp3 --jobs 1",
     "predict Music": "predict Music --jobs 1",
     "bench devices": "bench devices --epochs 1",
@@ -124,6 +127,7 @@ def folder(tmp_path_factory, competition):
     clips = {"path": [f"recording{n}.wav" for n in range(12)], "label": ["bright", "dark"] * 6}
     pd.DataFrame(clips).to_csv(place / "clips.csv", index=False)
     (place / "Music").symlink_to("folder")
+    soundtracks(place / "Soundtracks")
     soundfile.write(place / "song.mp3", rng.normal(0, 0.1, (4 * 44100, 2)), 44100, format="mp3")
     for split, n in (("train", 40), ("val", 12), ("test", 12)):
         windows = place / "given" / split / "mfccs"
@@ -159,7 +163,12 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 67
+    assert len(said) == 70
+    assert pd.read_csv(folder / "runs/soundtracks/oof.csv").columns[1:].tolist() == [
+        "valence",
+        "energy",
+        "tension",
+    ]
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))

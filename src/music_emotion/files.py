@@ -27,6 +27,8 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+GROUP = "group"  # column of `truth.csv`
+
 
 class InputError(ValueError):
     """Invalid input from the user, such as a file, a setting or a flag.
@@ -652,14 +654,26 @@ def check_predictions(table: pd.DataFrame, place: str, may_lack: bool = False) -
     return table
 
 
-def write_predictions(path: Path, table: pd.DataFrame, may_lack: bool = False) -> None:
+def write_predictions(path: Path, table: pd.DataFrame) -> None:
     """Check a prediction table and write it atomically as CSV."""
-    check_predictions(table, str(path), may_lack)
+    check_predictions(table, str(path))
     write_table(path, table.reset_index())
 
 
-def read_predictions(path: Path, may_lack: bool = False) -> pd.DataFrame:
-    """Read and check a prediction table; `may_lack` is that of `check_predictions`.
+def read_predictions(path: Path, is_truth: bool = False) -> pd.DataFrame:
+    """Read and check a prediction table.
+
+    Parameters
+    ----------
+    path : Path
+    is_truth : bool
+        Whether these are labels, which may be missing, beside groups, which are left out.
+
+    Parameters
+    ----------
+    path : Path
+    but : str, optional
+        A column to leave out.
 
     Raises
     ------
@@ -668,6 +682,7 @@ def read_predictions(path: Path, may_lack: bool = False) -> pd.DataFrame:
         `check_predictions`.
     """
     cells = read_cells(path, ",")
+    cells = cells.loc[:, cells.iloc[0] != GROUP] if is_truth else cells
     names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
     if names[0] != "Id" or len(names) == 1 or not all(names) or len(set(names)) < len(names):
         raise InputError(
@@ -679,7 +694,12 @@ def read_predictions(path: Path, may_lack: bool = False) -> pd.DataFrame:
     except (ValueError, OverflowError) as error:
         reason = f"{shortened(str(error), 200)}. Run the command that writes it again."
         raise InputError(f"{path} is not a table of predictions: {reason}") from None
-    return check_predictions(numbers, str(path), may_lack)
+    return check_predictions(numbers, str(path), is_truth)
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """Read the target values of a run's `truth.csv`, without the groups. See `read_predictions`."""
+    return read_predictions(path, is_truth=True)
 
 
 def package_data(name: Literal["experiments", "kaggle"]) -> Path:

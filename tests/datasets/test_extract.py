@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from command_line import call
 from threadpoolctl import threadpool_limits
 
 from music_emotion.audio.decode import read_waveform
@@ -15,6 +16,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets import extract
 from music_emotion.datasets.clip_table import Windows, read_clips
 from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.layout import read_scales
 from music_emotion.datasets.parallel import Outcome, Workers
 from music_emotion.files import InputError, read_json, write_json
 
@@ -71,6 +73,16 @@ def test_exactly_the_competitions_layout_is_written(audio, tmp_path):
     assert written["path"].tolist() == [str(path) for path in paths]
     assert written["bytes"].tolist() == [path.stat().st_size for path in paths]
     assert written["seconds"].tolist() == record["seconds"].tolist()
+
+
+def test_what_is_known_of_a_public_set_stays_with_its_arrays(audio, tmp_path):
+    clips_of(audio, tmp_path, RATED)
+    known = {"name": "deam", "scales": {"valence": [1, 9]}}
+    write_json(tmp_path / "dataset.json", known)
+    assert call("extract.py", tmp_path / "clips.csv", "--out", tmp_path / "root", "--jobs", "1") == 0
+    folder = tmp_path / "root" / "multitask_dataset"
+    assert read_json(folder / "dataset.json") == known
+    assert read_scales(folder) == {"valence": (1, 9)}
 
 
 def features_of(waveform: np.ndarray, _: FeatureSettings | None = None) -> tuple[np.ndarray, np.ndarray]:

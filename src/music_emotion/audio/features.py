@@ -133,6 +133,7 @@ def compile_ahead(settings: FeatureSettings) -> None:
     settings : FeatureSettings
         Settings that the processes will use.
     """
+    print("Preparing, which can take half a minute the first time.", flush=True)
     clicks = np.arange(0.25, 3, 0.5)
     waveform = librosa.clicks(times=clicks, sr=settings.sample_rate_hz, length=3 * settings.sample_rate_hz)
     fused_features(waveform.astype(np.float32), settings)

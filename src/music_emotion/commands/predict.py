@@ -1,19 +1,26 @@
-"""The command that predicts songs. It starts without what only extraction and training need."""
+"""The commands that predict songs. They start without what only extraction and training need."""
 
 import os
+import socket
+import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import pandas as pd
+from cyclopts import Parameter, validators
 
 from music_emotion.datasets.parallel import Workers
 from music_emotion.failures import raise_collected
-from music_emotion.files import InputError
+from music_emotion.files import InputError, telling_what_is_kept
 from music_emotion.listen.library import predict_library
 from music_emotion.listen.model import EmotionModel
 from music_emotion.listen.playlist import check_playlist, write_playlist
 from music_emotion.listen.predict import Sliding
 from music_emotion.listen.songs import find_audio
 from music_emotion.listen.tags import update_tags
+
+Port = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=65535))]
 
 
 def predict(
@@ -97,3 +104,34 @@ def predict(
         draw, songs = draw_timeline if picture else None, [*map(Path, table["path"])]
         predict_songs(songs, model, out / "timelines", sliding, draw, failures)
     raise_collected(failures, n_asked, "predicted or tagged" if write_tags else "predicted")
+
+
+def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
+    """Serve a page on this machine: drop or record a song, see its numbers. Needs the extra app.
+
+    Parameters
+    ----------
+    model
+        Folders of runs, or model files, as for predict. By default the model in the package.
+    port
+        The page is at http://127.0.0.1:<port>, for this machine alone.
+    """
+    from music_emotion.listen.app import LARGEST_UPLOAD, build_app
+
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise InputError(f"Port {port} can't be used ({reason}). Give another --port.") from None
+    ended = telling_what_is_kept(lambda: "the page is closed and the songs are deleted")
+    with ended, TemporaryDirectory(prefix="music-emotion-") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads
+        page = build_app(EmotionModel.from_pretrained(*model))
+        where: dict[str, Any] = {"server_name": "127.0.0.1", "server_port": port, "share": False}
+        how: dict[str, Any] = {"prevent_thread_lock": True, "quiet": True, "footer_links": []}
+        page.launch(**where, **how, max_file_size=LARGEST_UPLOAD)
+        try:
+            print(f"The page is at http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
+            threading.Event().wait()
+        finally:
+            page.close(verbose=False)

@@ -26,7 +26,7 @@ from music_emotion.datasets.layout import (
 )
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
-from music_emotion.files import InputError, first_five, nearest, read_object, regular_file
+from music_emotion.files import GROUP, InputError, first_five, nearest, read_object, regular_file
 
 SOURCES: dict[str, tuple[Task, Split]] = {
     "train": ("emotion", "train"),
@@ -147,7 +147,9 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     if labels is None:
         clips = ClipSet.unlabelled(store, outputs)
     else:
-        _check_names(label_file, map(str, labels), ("Id", "truth" if task == "genre" else "mean"))
+        _check_names(
+            label_file, map(str, labels), ("Id", "truth") if task == "genre" else ("Id", "mean", GROUP)
+        )
         labels = labels[labels.index.isin(store.index.index)].sort_index()
         values = labels.to_numpy(np.float32)
         clips = ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), values)
@@ -405,7 +407,8 @@ def _check_names(path: Path, names: Iterable[str], taken: tuple[str, ...]) -> No
     """Raise `InputError` for targets or classes that can't be columns of predictions and scores."""
     wrong = [name for name in names if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)]
     if wrong:
-        rule = f"Give other names than {' and '.join(taken)}, without line breaks, and blanks only inside."
+        named = f"{', '.join(taken[:-1])} and {taken[-1]}"
+        rule = f"Give other names than {named}, without line breaks, and blanks only inside."
         raise InputError(f"{path}: {first_five(map(repr, wrong))} can't name a target or class. {rule}")
 
 

@@ -321,7 +321,6 @@ def _as_finished(
 
 @contextmanager
 def _cores(workers: Workers, prepare: Callable[[], object], n_most: int) -> Iterator[_Results]:
-    tqdm.write("Preparing, which can take half a minute the first time.")
     prepare()
     if workers.n_jobs == 1:
         yield map

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -38,13 +39,17 @@ class Source:
     notes : list of str
         Sentences about what was found, left out and corrected.
     curves : pd.DataFrame or None
-        Labels over time: `id`, `seconds` and one column per target, in the set's own scale.
+        Labels over time: `id`, `seconds` (where a sample of half a second starts in the clip) and one column
+        per target, which the reader scales to 0 to 1.
+    tables : list of Path
+        Tables that were read.
     """
 
     def __init__(self, folder: Path, variant: str = "", as_published: bool = False):
         self.folder, self.variant, self.as_published = folder, variant, as_published
         self.notes: list[str] = []
         self.curves: pd.DataFrame | None = None
+        self.tables: list[Path] = []
 
     def say(self, sentence: str) -> None:
         """Print a sentence, and keep it for `dataset.json`."""
@@ -52,21 +57,28 @@ class Source:
         print(sentence)
 
     @cached_property
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+    def _files(self) -> dict[str, list[Path]]:
+        files = defaultdict(list)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            files[_plain(path.name)].append(path)
+        return files
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of these names that is anywhere below the folder; the nearest of several.
 
-        Case and the difference of blanks, hyphens and underscores don't matter.
+        A name may have its folder before it, as in "split-0/test.tsv". Case and the difference of blanks,
+        hyphens and underscores don't matter.
         """
         for wanted in map(_plain, names):
-            if found := [path for path in self._files if _plain(path.name) == wanted]:
+            named = self._files.get(wanted.rpartition("/")[2], [])
+            if found := [path for path in named if f"/{_plain(path.as_posix())}".endswith(f"/{wanted}")]:
                 return min(found, key=lambda path: len(path.parts))
         return None
 
     def table(self, *names: str, separator: str = ",", **options: Any) -> pd.DataFrame:
         """Read the table that `find` finds as text, with names and cells stripped of blanks.
+
+        Rows without any text are left out.
 
         Parameters
         ----------
@@ -87,34 +99,51 @@ class Source:
                 f"{self.folder} holds no {' or '.join(names)}, there or below (it holds: {held}). "
                 f"Give the folder that the set was unpacked into."
             )
+        self.tables.append(path)
+        if "header" not in options:
+            options = {"index_col": False} | options  # rows may be longer than the header
         try:
             cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
-        return cells.rename(columns=str.strip).apply(lambda column: column.str.strip())
+        cells = cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
+        return cells[(cells != "").any(axis=1)]
 
     def audio(self, below: str = "") -> dict[str, str]:
-        """Audio files relative to the folder, by their names and by their names with their folder's.
+        """Audio files relative to the folder, by names, names with their folder's, and whole paths.
 
         Parameters
         ----------
         below : str
-            Name of the folder to look in, anywhere below the set's.
+            Pattern of the name of a folder to look in, the set's or one below. Case does not matter.
 
         Returns
         -------
         dict of str to str
-            Names have no ending, no ".low" and, if they are numbers, no leading zeros: both "7" and "pop/7"
-            for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
+            Names have no ending, no ".low" and, if they are numbers, no leading zeros: "7", "pop/7" and
+            "audio/pop/0007.mp3" for ``audio/pop/0007.mp3``. Of several files of one name, the first is taken.
         """
         found: dict[str, str] = {}
-        for name in audio_below(self.folder):
+        for name in self._recordings:
             *folders, file = name.split("/")
-            if not below or below in (self.folder.name, *folders):
+            if any(re.fullmatch(below or ".*", each, re.I) for each in (self.folder.name, *folders)):
                 key = audio_key(re.sub(r"\.low$", "", os.path.splitext(file)[0]))
-                for each in (key, "/".join([*folders[-1:], key])):
+                for each in (key, "/".join([*folders[-1:], key]), name):
                     found.setdefault(each, name)
         return found
+
+    @cached_property
+    def _recordings(self) -> list[str]:
+        return audio_below(self.folder)
+
+    def keys(self, ids: Iterable[object], *folders: str) -> list[str]:
+        """Keys of `audio` for ids: in the first of these folders that is there, or else in any folder.
+
+        A folder of several sets may hold a ``2.mp3`` of each.
+        """
+        there = {key.rpartition("/")[0] for key in self.audio()}
+        below = next((f"{folder}/" for folder in folders if folder in there), "")
+        return [f"{below}{each}" for each in ids]
 
 
 def audio_key(name: str) -> str:
@@ -144,7 +173,8 @@ class PublicSet:
     read : callable
         Takes a `Source` and returns a table that is indexed by the set's own ids. Its columns are the targets
         in the set's own scale, or `label`; and optionally `audio` (a key of `Source.audio`; by default the
-        id), `group`, `split`, `start_seconds` and `end_seconds`. A clip without labels has NaN.
+        id), `group`, `split`, `start_seconds` and `end_seconds`. A clip without labels has NaN, one in no
+        split too. Groups that differ by case or a leading "The" are one; an empty one is a clip's own.
     about : str
         Number of clips and labels, for a list.
     licence, citation, url : str
@@ -188,7 +218,8 @@ def write_dataset(
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
     Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets.
+    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
+    For another set, an earlier file of that name is removed.
 
     Parameters
     ----------
@@ -211,7 +242,8 @@ def write_dataset(
     Raises
     ------
     InputError
-        When the folder does not hold the set, a label is outside its scale, or there is no audio.
+        When the folder does not hold the set, a table or a label is not as expected, there is no audio, or
+        `out` is a table of the set.
     """
     known = public_set(name)
     if variant is not None and variant not in known.variants:
@@ -223,15 +255,30 @@ def write_dataset(
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
-    clips = known.read(source)
+    try:
+        clips = known.read(source).sort_index()
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError) as error:
+        read = first_five(source.tables) or folder
+        problem = f"{read}: a table of {known.title} is not as its reader expects: {error!r}."
+        raise InputError(f"{problem} Download it again.") from error
+    if out.resolve() in [path.resolve() for path in source.tables]:
+        raise InputError(f"{out} is a table of {known.title}. Give --out another name.")
     targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
+    if not pd.api.types.is_integer_dtype(clips.index):
+        clips = clips.assign(id=range(1, len(clips) + 1))
+        source.say("Ids count the set's own from 1, which are not numbers; paths tell which clip is which.")
     clips = _with_audio(source, clips)
+    if "split" in clips and (n := int((outside := clips["split"].isna()).sum())):
+        source.say(f"{n} clips are in no split and are left out: {first_five(clips.index[outside])}.")
+        clips = clips[~outside]
     labelled = clips[["label"] if "label" in clips else targets].notna().all(axis=1)
     if n := int((~labelled).sum()):
         source.say(f"{n} clips have no label and are left out: {first_five(clips.index[~labelled])}.")
-    clips = clips[labelled].sort_index()
+    clips = clips[labelled]
     if clips.empty:
         raise InputError(f"{folder}: no labelled clip of {known.title} has audio there.")
     scales = {target: known.scales.get(target, (0.0, 1.0)) for target in targets}
@@ -242,17 +289,22 @@ def write_dataset(
                 f"{folder}: {problem}, of the clips {first_five(wrong)}. Download the labels again."
             )
         clips[target] = (clips[target] - low) / (high - low)
-    if pd.api.types.is_integer_dtype(clips.index):
-        clips.insert(0, "id", clips.index)
-    else:
-        clips.insert(0, "id", range(1, len(clips) + 1))
-        source.say(
-            "Ids are counted from 1, since the set's own are not numbers; paths tell which clip is which."
-        )
+    clips = clips if "id" in clips else clips.assign(id=clips.index)
+    if "group" in clips:
+        names = clips["group"].astype(object).fillna("").astype(str).str.casefold()
+        names = names.str.replace(r"^the\s+", "", regex=True)
+        clips["group"] = names.where(names != "", "clip " + clips["id"].astype(str))
     counts = {split: int((clips["split"] == split).sum()) for split in SPLITS} if "split" in clips else {}
-    if source.curves is not None:
-        curves = source.curves[source.curves["id"].isin(clips["id"])]
-        write_table(out.with_name(f"{out.stem}-curves.csv"), curves)
+    file = out.with_name(f"{out.stem}-curves.csv")
+    if source.curves is None:
+        file.unlink(missing_ok=True)  # of another set
+    else:
+        curves = source.curves[source.curves["id"].isin(clips["id"])].sort_values(["id", "seconds"])
+        right = curves[targets].ge(0).all(axis=1) & curves[targets].le(1).all(axis=1)
+        if n := int((~right).sum()):
+            source.say(f"{n} labels over time are empty or outside their scale, and are left out.")
+        write_table(file, curves[right])
+        source.say(f"{file}: {right.sum()} labels over time of {curves['id'][right].nunique()} clips.")
     write_table(out, clips[[*(c for c in OWN_COLUMNS if c in clips), *targets]])
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
@@ -264,16 +316,16 @@ def write_dataset(
     said = ", ".join(f"{n} {split}" for split, n in counts.items()) or "no published split"
     return (
         f"{out}: {len(clips)} clips of {known.title} ({said}); "
-        f"{'labels: genre' if 'label' in clips else 'targets: ' + ', '.join(targets)}.\n"
+        f"{'labels: ' + ', '.join(sorted(clips['label'].unique())) if 'label' in clips else ''}"
+        f"{'targets: ' + ', '.join(targets) if targets else ''}.\n"
         f"Licence: {known.licence}\nCite: {known.citation}"
     )
 
 
 def _with_audio(source: Source, clips: pd.DataFrame) -> pd.DataFrame:
     """Add absolute paths, and leave out and name clips without a file."""
-    found = source.audio()
     keys = clips["audio"] if "audio" in clips else clips.index.to_series().astype(str)
-    names = keys.map(audio_key).map(found)
+    names = keys.map(audio_key).map(source.audio())
     if n := int(names.isna().sum()):
         lost = first_five(keys[names.isna()])
         source.say(f"{n} of {len(clips)} clips have no audio file and are left out: {lost}.")

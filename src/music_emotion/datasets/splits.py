@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import SPANS, ClipSet, load_clip_set, load_windows
 from music_emotion.datasets.labels import read_groups, read_splits
-from music_emotion.datasets.layout import SPLIT_FILE, find_set
+from music_emotion.datasets.layout import SPLIT_FILE, find_set, read_scales, set_name
 from music_emotion.files import InputError, first_five
 
 _N_STRATA = 10
@@ -262,6 +263,20 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     n, n_known = len(values), np.isfinite(values).sum(axis=0)
     ranks = rankdata(values, axis=0, nan_policy="omit") * (n / np.maximum(n_known, 1))
     return np.nan_to_num(ranks, nan=(n + 1) / 2)
+
+
+def known_for_scores(experiment: Experiment, clips: ClipSet) -> dict[str, Any]:
+    """What `score_run` takes beside the labels: ``groups`` of the clips, and ``scales`` of their targets."""
+    groups, data = groups_of(experiment, clips), experiment.data
+    folder = find_set(Path(data.root), experiment.task, "full" if data.statistics else data.rate)
+    known = None if groups is None else pd.Series(groups, clips.ids)
+    if known is not None and experiment.folds.split == "published":
+        of_test = folder / "groups-test.csv"
+        known = pd.concat([known, read_groups(of_test)]) if of_test.exists() else None
+    return {
+        "groups": known,
+        "scales": read_scales(folder.with_name(set_name(experiment.task, "full"))),
+    }
 
 
 def target_strata(values: np.ndarray) -> np.ndarray:

@@ -15,13 +15,21 @@ from pydantic.dataclasses import dataclass
 from music_emotion import __version__
 from music_emotion.config import STRICT
 from music_emotion.evaluation.conformal import Intervals
-from music_emotion.files import InputError, checked, read_object, read_predictions, regular_file, sha256
+from music_emotion.files import (
+    InputError,
+    checked,
+    read_object,
+    read_predictions,
+    read_truth,
+    regular_file,
+    sha256,
+)
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model, read_card, share_trunks
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _N_QUANTILES = 101
-_KNOWN = ("truth.csv", "oof.csv")
+_KNOWN = {"truth.csv": read_truth, "oof.csv": read_predictions}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -261,7 +269,7 @@ def _facts(places: Sequence[Path]) -> Facts:
     emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
     if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
         return Facts({}, {})
-    tables = [[read_predictions(each / name, name == _KNOWN[0]) for name in _KNOWN] for each in emotion]
+    tables = [[read(each / name) for name, read in _KNOWN.items()] for each in emotion]
     if any(not table.index.equals(tables[0][0].index) for pair in tables for table in pair):
         return Facts({}, {})
     truth, predicted = (pd.concat(each).groupby(level="Id").mean() for each in zip(*tables, strict=True))

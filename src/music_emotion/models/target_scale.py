@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.special import ndtri
 from torch import nn
 
 _LARGEST_SCORE, _N_KNOTS = 3.0, 101
@@ -35,6 +34,8 @@ def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...]:
+    from scipy.special import ndtri  # prediction starts sooner without it
+
     scores, deviation = np.linspace(-_LARGEST_SCORE, _LARGEST_SCORE, _N_KNOTS), values.std()
     distinct, counts = np.unique(values, return_counts=True)
     mean_ranks = counts.cumsum() - (counts - 1) / 2

@@ -19,7 +19,7 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedded, load_test_set
 from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
+from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, known_for_scores
 from music_emotion.evaluation.metrics import is_constant, table_scores
 from music_emotion.evaluation.scores import score_repeats, score_run
 from music_emotion.models.network import ModelCard, Network, build_network, load_trunk
@@ -96,9 +96,9 @@ def run_experiment(
             elif pretraining:
                 scores = score_run(directory, experiment, test.truth, "test")
             elif experiment.has_repeats:
-                scores = _score_repeats(experiment, directory, folds)
+                scores = _score_repeats(experiment, directory, folds, clips)
             else:
-                scores = score_run(directory, experiment, clips.truth)
+                scores = score_run(directory, experiment, clips.truth, **known_for_scores(experiment, clips))
             if clips.origin is not None and experiment.data.more:
                 scores += _scores_of_sets(experiment, directory, clips, clips.origin)
         accelerator.wait_for_everyone()
@@ -122,13 +122,14 @@ def _scores_of_sets(experiment: Experiment, directory: Path, clips: ClipSet, ori
     return "".join(lines)
 
 
-def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold]) -> str:
+def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold], clips: ClipSet) -> str:
     truth = {}
     for number, split in ((1, "valid"), (2, "test")):
         joined = pd.concat([fold.sets[number].truth for fold in folds])
         # a published split may lack targets of other sets
         truth[split] = joined[~joined.index.duplicated()].sort_index().dropna(axis=1, how="all")
-    return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds])
+    known = known_for_scores(experiment, clips) if experiment.task == "emotion" else {}
+    return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds], **known)
 
 
 def run_pretraining(
