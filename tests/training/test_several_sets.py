@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import folds_of_run, groups_of
-from music_emotion.files import InputError, read_json, read_predictions
+from music_emotion.files import InputError, read_json, read_predictions, read_truth
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment
 from music_emotion.training.leaks import find_leaks
@@ -44,7 +44,7 @@ def test_two_sets_are_trained_and_each_target_scored_over_the_clips_that_have_it
     said = run_experiment(experiment, make_accelerator(), directory)
     assert f"{other}: 24 clips, ids 2000 to 2023, of arousal as energy, tension." in capsys.readouterr().out
     truth, oof = (
-        read_predictions(directory / "truth.csv", may_lack=True),
+        read_truth(directory / "truth.csv"),
         read_predictions(directory / "oof.csv"),
     )
     assert truth.notna().sum().to_dict() == {"valence": 40, "energy": 64, "danceability": 40, "tension": 24}
