@@ -52,6 +52,7 @@ def test_two_sets_are_trained_and_each_target_scored_over_the_clips_that_have_it
     pooled = read_json(directory / "scores.json")["pooled"]
     for name, known in truth.items():
         known = known.dropna()
+        assert pooled[name]["n"] == len(known)
         assert pooled[name]["value"] == pytest.approx(spearmanr(known, oof.loc[known.index, name]).statistic)
         assert pooled[name]["low"] <= pooled[name]["value"] <= pooled[name]["high"]
     sets = pd.read_csv(directory / "sets.csv", index_col="Id")

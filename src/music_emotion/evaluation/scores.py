@@ -140,6 +140,9 @@ def score_folds(
         scores["folds"] = {str(seed): list(tables) for seed, tables in folds.items()}
         per_fold["mean"] = pd.DataFrame([row["scores"] for row in rows]).mean().to_dict()
     scores["pooled"] = resampled_scores(task, truth, pooled, groups).intervals()
+    if task == "emotion":  # clips of several sets may lack a target
+        for name, n in truth.loc[pooled.index].count().items():
+            scores["pooled"][str(name)]["n"] = int(n)
     scores["per_seed"] = {str(seed): table_scores(task, truth, table) for seed, table in of_seeds.items()}
     scores["per_fold"] = per_fold
     spreads = {name: spread_of(scores, [name]) for name in scores["pooled"]}
