@@ -103,7 +103,9 @@ class Source:
         if "header" not in options:
             options = {"index_col": False} | options  # rows may be longer than the header
         try:
-            cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
+            cells: pd.DataFrame = pd.read_csv(
+                path, sep=separator, dtype=str, keep_default_na=False, **options
+            )
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
         cells = cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
