@@ -78,6 +78,16 @@ class DataSection(Section):
     ----------
     root : str
         Folder with the competition's folders, directly or a few levels below.
+    more : tuple of str
+        Roots of further emotion sets, whose training clips are joined to those of `root`, for networks. Their
+        ids are shifted by thousands; `sets.csv` of the run lists them. A target that a set lacks is left out
+        of the loss and the scores of its clips.
+    map : dict of str to str
+        Names of targets of the further sets to the names that are learnt, such as "arousal" to "energy".
+        Other names are kept, so targets of different names are different targets.
+    scales : {"affine", "rank"} or None
+        How a target of a further set is brought to the scale of the first set that has it: to the same mean
+        and standard deviation, or to the quantiles at the same ranks. None leaves the values as they are.
     stores : str
         Folder of the packed arrays.
     rate : {"full", "beat"}
@@ -110,6 +120,9 @@ class DataSection(Section):
     """
 
     root: str = "data"
+    more: tuple[str, ...] = ()
+    map: dict[str, str] = {}
+    scales: Annotated[Literal["affine", "rank"] | None, Off] = "affine"
     stores: str = "stores"
     rate: Rate = "full"
     rows: Rows = "mel"
@@ -156,9 +169,12 @@ class FoldSection(Section):
 
     Attributes
     ----------
-    split : {"folds", "holdout"}
+    split : {"folds", "holdout", "published"}
         "folds" is cross-validation. "holdout" draws a random split into 70 % training, 15 % validation and
-        15 % test clips for each seed. Windows keep the splits they come in.
+        15 % test clips for each seed. "published" is the split of the set's clip table (`splits.csv`): every
+        seed trains on the same clips, and is scored on the set's test clips. If the set has no validation
+        clips, each seed draws a tenth of the training clips (whole groups, if there are groups) for
+        validation and does not train on them. Windows keep the splits they come in.
     n : int
         Number of folds.
     groups : str or None
@@ -166,7 +182,7 @@ class FoldSection(Section):
         reads the groups that `music-emotion extract` wrote beside the set, such as the recordings.
     """
 
-    split: Literal["folds", "holdout"] = "folds"
+    split: Literal["folds", "holdout", "published"] = "folds"
     n: Annotated[int, Field(ge=2)] = 5
     groups: Place = None
 
@@ -540,7 +556,7 @@ class Experiment(Section):
     @property
     def has_repeats(self) -> bool:
         """Whether each seed has one training, validation and test split instead of folds."""
-        return self.folds.split == "holdout" or self.data.windows is not None
+        return self.folds.split != "folds" or self.data.windows is not None
 
     @property
     def selects_on_validation(self) -> bool:
@@ -576,6 +592,22 @@ class Experiment(Section):
             )
         if data.embeddings and (data.windows or not (data.statistics or self.is_classical)):
             raise ValueError("data.embeddings need a classical.kind or data.statistics, and no data.windows.")
+        if (data.more or data.map) and not (self.task == "emotion" and data.of_layout and data.more):
+            raise ValueError(
+                "data.more and data.map join sets of emotion arrays. Give the task 'emotion', data.more, and "
+                "no data.statistics, data.embeddings or data.windows."
+            )
+        if len({data.root, *data.more}) <= len(data.more):
+            raise ValueError("data.root and data.more name a set twice. Give each once.")
+        if data.more and (self.is_classical or self.pseudo.teachers or self.distil.tables):
+            raise ValueError(
+                "data.more is for networks that learn labels alone. Give no classical.kind, pseudo.teachers "
+                "or distil.tables."
+            )
+        if data.more and self.augment.mixup_bandwidth:
+            raise ValueError(
+                "augment.mixup_bandwidth needs all targets of all clips. Set it to false beside data.more."
+            )
         if data.windows is not None and self.task != "genre":
             raise ValueError("data.windows holds genres in labels.npy. Give the task 'genre'.")
         if whole and (model.kind == "mlp" or (model.kind == "conv" and model.readout == "flatten")):
@@ -598,7 +630,9 @@ class Experiment(Section):
                 f"train.{name} needs train.select 'best-score' or 'best-loss'. Give one of them."
             )
         if train.keep_last and not self.has_repeats:
-            raise ValueError("train.keep_last tests on labelled clips. Give folds.split 'holdout'.")
+            raise ValueError(
+                "train.keep_last tests on labelled clips. Give folds.split 'holdout' or 'published'."
+            )
         if train.frozen_epochs and not self.starts_pretrained:
             raise ValueError("train.frozen_epochs freezes random weights. Give model.trunk or model.weights.")
         if train.probe and not (self.starts_pretrained and self.model.head == "linear" and is_emotion):

@@ -27,6 +27,8 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+GROUP = "group"  # column of `truth.csv`
+
 
 class InputError(ValueError):
     """Invalid input from the user, such as a file, a setting or a flag.
@@ -617,7 +619,7 @@ def prediction_table(ids: np.ndarray, values: np.ndarray, columns: tuple[str, ..
     return pd.DataFrame(np.asarray(values, dtype=np.float64), index, list(columns)).sort_index()
 
 
-def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
+def check_predictions(table: pd.DataFrame, place: str, may_lack: bool = False) -> pd.DataFrame:
     """Refuse a prediction table with repeated ids or values that are not finite.
 
     Parameters
@@ -626,6 +628,8 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
         Indexed by `Id`.
     place : str
         Source of the table, for the message.
+    may_lack : bool, default False
+        Accept NaN: the table is the truth of several sets, and a clip may lack a target.
 
     Returns
     -------
@@ -640,7 +644,8 @@ def check_predictions(table: pd.DataFrame, place: str) -> pd.DataFrame:
     repeated = table.index[table.index.duplicated()].unique()
     if len(repeated):
         raise InputError(f"{place}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
-    broken = table.index[~np.isfinite(table.to_numpy(dtype=np.float64)).all(axis=1)]
+    values = (table.fillna(0.0) if may_lack else table).to_numpy(dtype=np.float64)
+    broken = table.index[~np.isfinite(values).all(axis=1)]
     if len(broken):
         raise InputError(
             f"{place}: {len(broken)} clips have predictions that are not finite numbers: "
@@ -655,8 +660,20 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
     write_table(path, table.reset_index())
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
+def read_predictions(path: Path, is_truth: bool = False) -> pd.DataFrame:
     """Read and check a prediction table.
+
+    Parameters
+    ----------
+    path : Path
+    is_truth : bool
+        Whether these are labels, which may be missing, beside groups, which are left out.
+
+    Parameters
+    ----------
+    path : Path
+    but : str, optional
+        A column to leave out.
 
     Raises
     ------
@@ -665,6 +682,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         `check_predictions`.
     """
     cells = read_cells(path, ",")
+    cells = cells.loc[:, cells.iloc[0] != GROUP] if is_truth else cells
     names, rows = cells.iloc[0].tolist(), cells.iloc[1:]
     if names[0] != "Id" or len(names) == 1 or not all(names) or len(set(names)) < len(names):
         raise InputError(
@@ -676,7 +694,12 @@ def read_predictions(path: Path) -> pd.DataFrame:
     except (ValueError, OverflowError) as error:
         reason = f"{shortened(str(error), 200)}. Run the command that writes it again."
         raise InputError(f"{path} is not a table of predictions: {reason}") from None
-    return check_predictions(numbers, str(path))
+    return check_predictions(numbers, str(path), is_truth)
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """Read the target values of a run's `truth.csv`, without the groups. See `read_predictions`."""
+    return read_predictions(path, is_truth=True)
 
 
 def package_data(name: Literal["experiments", "kaggle"]) -> Path:

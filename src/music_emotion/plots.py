@@ -20,7 +20,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 from music_emotion.audio.settings import SILENCE_DB, FeatureSettings, row_slice
 from music_emotion.config import N_CHROMA, N_MELS, DataSection, Rows
 from music_emotion.failures import drawing
-from music_emotion.files import atomic_path, printable, read_predictions, shortened
+from music_emotion.files import atomic_path, printable, read_predictions, read_truth, shortened
 
 if TYPE_CHECKING:
     from music_emotion.commands.show import ClipArrays
@@ -99,7 +99,7 @@ def draw_scores(directory: Path) -> None:
             save_figure(path.with_suffix(".png"), confusion_figure([(title, counts)]))
     if not matrices and (directory / "oof.csv").exists():
         with drawing(picture):
-            truth, predictions = (read_predictions(directory / f"{name}.csv") for name in ("truth", "oof"))
+            truth, predictions = read_truth(directory / "truth.csv"), read_predictions(directory / "oof.csv")
             save_figure(picture, out_of_fold_figure(truth, predictions))
 
 

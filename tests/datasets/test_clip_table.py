@@ -172,7 +172,9 @@ def test_clips_of_one_recording_are_a_group(table):
     assert "group" not in read_clips(table("path\nlong.wav\none.wav\n"))
 
 
-COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label, group nor a numeric targ"
+COLUMN = (
+    "An unknown column, neither id, path, start_seconds, end_seconds, label, group, split nor a numeric targ"
+)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,7 @@ COLUMN = "An unknown column, neither id, path, start_seconds, end_seconds, label
         ("id,path\n99999999999999999999,one.wav\n", "An id is not a whole number from 0 up: line 2"),
         ("path\none.wav\n./one.wav\n", r"A row has the audio and the span of an earlier one: line 3 \(one"),
         ("path,start_seconds,x\nlong.wav,0,1\nlong.wav,,2\n", "audio and the span of an earlier one: line 3"),
+        ("path,split\none.wav,dev\n", r"A split is not train, validation, test: line 2 \('dev'\)"),
         ("path,start_seconds\none.wav,x\n", r"A time is not a number: line 2 \(start_seconds: 'x'\)"),
         ("path,start_seconds\none.wav,-0.5\n", r"A start is negative: line 2 \(-0.5 s\)"),
         ("path,start_seconds,end_seconds\none.wav,5,5\n", r"end is not after the start: line 2 \(5 s to 5 s"),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from command_line import call
 from threadpoolctl import threadpool_limits
 
 from music_emotion.audio.decode import read_waveform
@@ -15,6 +16,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets import extract
 from music_emotion.datasets.clip_table import Windows, read_clips
 from music_emotion.datasets.extract import extract_clips
+from music_emotion.datasets.layout import read_scales
 from music_emotion.datasets.parallel import Outcome, Workers
 from music_emotion.files import InputError, read_json, write_json
 
@@ -71,6 +73,16 @@ def test_exactly_the_competitions_layout_is_written(audio, tmp_path):
     assert written["path"].tolist() == [str(path) for path in paths]
     assert written["bytes"].tolist() == [path.stat().st_size for path in paths]
     assert written["seconds"].tolist() == record["seconds"].tolist()
+
+
+def test_what_is_known_of_a_public_set_stays_with_its_arrays(audio, tmp_path):
+    clips_of(audio, tmp_path, RATED)
+    known = {"name": "deam", "scales": {"valence": [1, 9]}}
+    write_json(tmp_path / "dataset.json", known)
+    assert call("extract.py", tmp_path / "clips.csv", "--out", tmp_path / "root", "--jobs", "1") == 0
+    folder = tmp_path / "root" / "multitask_dataset"
+    assert read_json(folder / "dataset.json") == known
+    assert read_scales(folder) == {"valence": (1, 9)}
 
 
 def features_of(waveform: np.ndarray, _: FeatureSettings | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +188,39 @@ def test_windows_are_clips_of_their_own(audio, tmp_path):
     assert groups["group"].tolist() == [230] * 5 + [4] * 5 + [17] * 5
     origin = pd.read_csv(root / "multitask_dataset" / "ids-train.csv")
     assert origin.columns.tolist() == ["id", "path", "start_seconds", "end_seconds", "clip"]
+
+
+@pytest.mark.usefixtures("_fast")
+@pytest.mark.parametrize("cells", [("valence", "0.5", "1", "0"), ("label", "Jazz", "Jazz", "Folk")])
+def test_a_table_with_splits_is_extracted_in_one_call(audio, tmp_path, cells, run_script):
+    """Windows keep the split of their clip; another split can't be given beside the column."""
+    text = THREE.format(
+        f"split,{cells[0]}",
+        *(f"{s},{c}" for s, c in zip(("train", "validation", "test"), cells[1:], strict=True)),
+    )
+    table, root = tmp_path / "clips.csv", tmp_path / "root"
+    table.write_text(text.replace("AUDIO", str(audio)))
+    call = ["extract.py", str(table), "--out", str(root), "--jobs", "1", "--window", "1", "--beats"]
+    status, _, errors = run_script(*call, "--split", "test")
+    assert (status, "has a column 'split'. Remove it, or leave out --split test" in errors) == (2, True)
+    assert not root.exists()
+    status, out, _ = run_script(*call)
+    assert (status, "9 clips: 9 done" in out) == (0, True)
+    for folder in root.iterdir():
+        counts = {name: len(list((folder / name).iterdir())) for name in ("train", "test")}
+        assert counts == {"train": 6, "test": 3}
+        splits = pd.read_csv(folder / "splits.csv")
+        assert splits["Id"].tolist() == list(range(1, 10))
+        assert splits["split"].tolist() == ["train"] * 3 + ["validation"] * 3 + ["test"] * 3
+        labels = (folder / "test_labels.txt").read_text().splitlines()
+        assert len(labels) == 4
+        assert labels[1].endswith(cells[3].replace("0", "0.0"))
+        groups = pd.read_csv(folder / "groups-test.csv")
+        assert groups["Id"].tolist() == [7, 8, 9]
+    assert "9 clips: 0 done, 9 already there" in run_script(*call)[1]
+    table.write_text(table.read_text().replace(",test,", ",train,"))
+    status, _, errors = run_script(*call)
+    assert (status, "test holds arrays of 3 clips that are not in the table" in errors) == (2, True)
 
 
 @pytest.mark.usefixtures("_fast")

@@ -41,6 +41,12 @@ def genres(truth):
 
 
 @pytest.fixture(scope="session")
+def artists(truth) -> pd.Series:
+    """Artists of these clips, each of up to four clips; names need quotes, or are numbers."""
+    return pd.Series([f'{n}, "the {n}"' if n % 3 else f"{n}" for n in np.arange(60) ** 2 // 240], truth.index)
+
+
+@pytest.fixture(scope="session")
 def folds(truth) -> pd.Series:
     return pd.Series(np.arange(len(truth)) % 5, truth.index)
 
@@ -54,8 +60,8 @@ def cell(score: dict, sign: str = "") -> str:
 def cells():
     """Two scores, their difference, and how often it is positive: `cells(task, truth, pair, names)`."""
 
-    def of_pair(task, truth, pair, names) -> list[str]:
-        ours, others = (resampled_scores(task, truth, table) for table in pair)
+    def of_pair(task, truth, pair, names, groups=None) -> list[str]:
+        ours, others = (resampled_scores(task, truth, table, groups) for table in pair)
         apart = ours.difference(others, names)
         scores = [cell(each.interval(names)) for each in (ours, others)]
         return [*scores, cell(apart, "+"), f"{100 * apart['above']:.1f} %"]
@@ -67,7 +73,7 @@ def cells():
 def leave_in():
     """Leave a scored run: `leave_in(runs, "one", truth, {0: predictions}, {"train": {"epochs": 3}})`."""
 
-    def leave_run(runs, name, truth, predictions, settings=None, only=range(5), n_folds=5):
+    def leave_run(runs, name, truth, predictions, settings=None, only=range(5), n_folds=5, groups=None):
         data, seeds = {"root": "data/own"}, list(predictions)
         experiment = build_experiment({"data": data, "seeds": seeds, **(settings or {}), "name": name}, name)
         write_json(runs / name / "experiment.json", experiment_to_dict(experiment))
@@ -77,7 +83,7 @@ def leave_in():
             write_predictions(place / "valid.csv", table.loc[(table.index - 100) % n_folds == fold])
             write_predictions(place / "test.csv", table.iloc[:10])  # so that it can be blended
             write_cost(place, Cost(90.0, "cpu", 2, 1, 1_540_000_000 + fold, None, "bf16", 100, 1_234_567))
-        score_run(runs / name, experiment, truth)
+        score_run(runs / name, experiment, truth, groups=groups)
         return runs / name
 
     return leave_run

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from music_emotion.evaluation.blend_runs import vote
 from music_emotion.evaluation.compare import compare_runs
 from music_emotion.files import InputError, read_json, write_json
 
@@ -36,6 +37,22 @@ def test_every_row_has_both_scores_and_their_difference(leave, truth, noisy, gen
     assert "in macro_f1" in text
     with pytest.raises(InputError, match=r"both runs predict genres\. Leave it out"):
         compare_runs(*voters, ["energy"])
+
+
+def test_groups_of_either_run_are_resampled(leave, runs, truth, noisy, artists, genres, cells):
+    pair = noisy(0.25, 1), noisy(0.35, 2)
+    one = leave("one", truth, {0: pair[0]}, groups=artists)
+    two = leave("two", truth, {0: pair[1]})
+    for first, second, tables in ((one, two, pair), (two, one, pair[::-1])):
+        text = compare_runs(first, second)
+        assert ", out of fold, groups resampled, n=60:" in text
+        assert read_rows(text)["energy"] == cells("emotion", truth, tables, ["energy"], artists)
+    assert read_rows(text)["energy"] != cells("emotion", truth, tables, ["energy"])
+    voters = [leave(f"g{k}", genres()[0], {0: genres(k)[1]}, GENRE, groups=artists) for k in (1, 2)]
+    text = vote(voters, runs / "vote")
+    assert f"vote (out-of-fold, intervals over {artists.nunique()} groups):" in text
+    assert (runs / "vote" / "truth.csv").read_text() == (voters[0] / "truth.csv").read_text()
+    assert "groups resampled" in compare_runs(voters[0], runs / "vote")
 
 
 def test_the_text_says_whether_it_is_beyond_chance_and_what_to_keep_in_mind(leave, truth, noisy):

@@ -1,28 +1,41 @@
 """Intervals and paired differences against ones computed otherwise, from the same draws."""
 
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from music_emotion.evaluation.intervals import resampled_scores
-from music_emotion.evaluation.metrics import genre_scores, table_scores
+from music_emotion.bench.coverage import artists as clips_of_artists
+from music_emotion.evaluation import intervals
+from music_emotion.evaluation.intervals import resampled_measures, resampled_scores
+from music_emotion.evaluation.metrics import genre_scores, research_scores, table_scores
 
 
-def draws(n: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, n, (2000, n))
+def draws(n: int, groups: pd.Series | None = None) -> list[np.ndarray]:
+    """Row numbers of resamples of clips, or of groups in the order of their names."""
+    rows_of = (
+        np.arange(n)[:, None] if groups is None else list(groups.reset_index().groupby(0).groups.values())
+    )
+    drawn = np.random.default_rng(0).integers(0, len(rows_of), (2000, len(rows_of)))
+    return [np.concatenate([rows_of[k] for k in each]) for each in drawn[:40]]
+
+
+@pytest.fixture(params=[False, True], ids=["clips", "groups"])
+def groups(request, artists) -> pd.Series | None:
+    return artists if request.param else None
 
 
 @pytest.mark.parametrize("decimals", [1, 6], ids=["many ties", "no ties"])
-def test_resampled_scores_are_scipys_on_the_same_draws(truth, noisy, decimals):
+def test_resampled_scores_are_scipys_on_the_same_draws(truth, noisy, decimals, groups):
     one, other = truth.round(decimals), noisy(0.3).round(decimals)
-    found = resampled_scores("emotion", one, other)
+    found = resampled_scores("emotion", one, other, groups)
     by_hand = [
         table_scores(
             "emotion", one.iloc[rows].reset_index(drop=True), other.iloc[rows].reset_index(drop=True)
         )
-        for rows in draws(60)[:20]
+        for rows in draws(60, groups)[:20]
     ]
     np.testing.assert_allclose(found.drawn[:20], pd.DataFrame(by_hand))
     assert dict(found.values) == table_scores("emotion", one, other)
@@ -30,6 +43,52 @@ def test_resampled_scores_are_scipys_on_the_same_draws(truth, noisy, decimals):
     value = found.values["mean"]
     assert found.intervals()["mean"] == {"value": value, "low": low, "high": high, "n": 60}
     assert found.interval(["valence", "energy"]) == pytest.approx(found.intervals()["mean"])
+
+
+def test_resampled_measures_are_sklearns_on_the_same_draws(truth, noisy, groups, monkeypatch):
+    monkeypatch.setattr(intervals, "N_RESAMPLES", 40)
+    known, guessed = (each.round(1).assign(energy=0.5, dark=each["energy"]) for each in (truth, noisy(0.3)))
+    known["dark"], known["energy"] = (
+        (known["dark"] > 0.7).astype(float),
+        truth["energy"],
+    )  # guessed is constant
+    found = resampled_measures(known, guessed, groups, {"valence": (1, 9), "other": (0, 5)})
+    assert list(found) == ["r2", "pearson", "ccc", "rmse", "rmse_own_scale", "roc_auc", "pr_auc"]
+    own = found.pop("rmse_own_scale")
+    assert own["valence"] == own["mean"]
+    for part in ("value", "low", "high"):
+        assert own["valence"][part] == pytest.approx(8 * found["rmse"]["valence"][part])
+    of_table = partial(research_scores, targets=list(known))
+    whole = of_table(known.to_numpy(), guessed.to_numpy())
+    resampled = [of_table(known.to_numpy()[rows], guessed.to_numpy()[rows]) for rows in draws(60, groups)]
+    for measure, scores in found.items():
+        assert set(scores) == set(whole[measure])
+        for name, score in scores.items():
+            ends = np.quantile([each[measure][name] for each in resampled], [0.025, 0.975])
+            expected = {"value": whole[measure][name], "low": ends[0], "high": ends[1], "n": 60}
+            assert score == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_tag_that_a_resample_lacks_is_a_guess():
+    known, guessed = (pd.DataFrame({"rare": values}) for values in ([1.0, 0, 0], [0.9, 0.5, 0.5]))
+    found = resampled_measures(known, guessed)
+    assert (found["roc_auc"]["rare"]["low"], found["pr_auc"]["rare"]["low"]) == (0.5, 0)
+    assert (found["roc_auc"]["rare"]["high"], found["pr_auc"]["rare"]["high"]) == (1, 1)
+
+
+def test_groups_widen_the_intervals_of_clips_that_are_alike_and_groups_of_one_clip_change_nothing():
+    clips = clips_of_artists(np.random.default_rng(1), 600)
+    alone = pd.Series(range(600), clips.truth.index)
+    plain, single, grouped = (
+        resampled_scores("emotion", clips.truth, clips.one, groups) for groups in (None, alone, clips.groups)
+    )
+    pd.testing.assert_frame_equal(plain.drawn, single.drawn, check_exact=True)
+    assert (grouped.drawn.std() > 1.02 * plain.drawn.std()).all()
+    measures = [resampled_measures(clips.truth, clips.one, groups) for groups in (None, clips.groups)]
+    for measure in ("r2", "pearson", "ccc", "rmse"):
+        narrow, wide = (each[measure]["mean"] for each in measures)
+        assert wide["value"] == narrow["value"]
+        assert wide["high"] - wide["low"] > 1.02 * (narrow["high"] - narrow["low"])
 
 
 def test_a_paired_difference_is_that_of_the_same_draws(truth, noisy):
@@ -46,12 +105,13 @@ def test_a_paired_difference_is_that_of_the_same_draws(truth, noisy):
     assert (same["high"], same["above"]) == (0, 0.5)
 
 
-def test_resampled_genre_scores_are_those_of_the_same_draws():
+def test_resampled_genre_scores_are_those_of_the_same_draws(groups):
     rng = np.random.default_rng(5)
-    truth = rng.integers(0, 6, 80)  # the last class is never guessed, as a rare one may be
-    likely = rng.random((80, 7))[:, :6] + np.eye(6)[truth] * (truth[:, None] < 5)
-    found = resampled_scores("genre", pd.DataFrame(np.eye(6)[truth]), pd.DataFrame(likely))
-    by_hand = [genre_scores(truth[rows], likely[rows], range(6)) for rows in draws(80)[:20]]
+    truth = rng.integers(0, 6, 60)  # the last class is never guessed, as a rare one may be
+    likely = rng.random((60, 7))[:, :6] + np.eye(6)[truth] * (truth[:, None] < 5)
+    tables = (pd.DataFrame(values, range(100, 160)) for values in (np.eye(6)[truth], likely))
+    found = resampled_scores("genre", *tables, groups)
+    by_hand = [genre_scores(truth[rows], likely[rows], range(6)) for rows in draws(60, groups)[:20]]
     np.testing.assert_allclose(found.drawn[:20], pd.DataFrame(by_hand))
 
 

@@ -74,16 +74,15 @@ def page(runs_of_all_kinds):
     )
 
 
+def read_rows(text: str) -> list[dict[str, str]]:
+    lines = [re.split(r"\s+\| ", line[2:-2].strip()) for line in text.splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]] if lines else []
+
+
 def tables(text: str) -> dict[str, list[dict[str, str]]]:
-    """The rows of every table of a page by heading, as they would be read."""
-    found = {}
-    for part in text.split("\n## ")[1:]:
-        title, _, rest = part.partition("\n")
-        lines = [
-            re.split(r"\s+\| ", line[2:-2].strip()) for line in rest.splitlines() if line.startswith("|")
-        ]
-        found[title] = [dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]] if lines else []
-    return found
+    """The rows of every first table of a page by heading, as they would be read."""
+    parts = [part.partition("\n") for part in text.split("\n## ")[1:]]
+    return {title: read_rows(rest.partition("\nOther measures")[0]) for title, _, rest in parts}
 
 
 def row(rows: list[dict[str, str]], name: str) -> dict[str, str]:
@@ -253,6 +252,27 @@ def test_a_run_is_called_by_its_files_comment_or_by_its_settings(write, runs, tm
     }
     moved = shutil.copytree(runs, tmp_path / "elsewhere" / "folder")  # the page tells nothing of the place
     assert page_of(moved, experiments) == text
+
+
+def test_other_measures_have_a_table_and_groups_are_resampled(write, runs, truth, noisy, artists, cells):
+    write("usual", 0.4)
+    write("grouped", 0.1, {"train": {"epochs": 3}}, groups=artists)
+    text = page_of(runs)
+    difference = cells("emotion", truth, (noisy(0.1), noisy(0.4)), BOTH, artists)[2]
+    assert unsigned(difference) in row(tables(text)[TITLE], "grouped")["difference to `usual`"]
+    scores = {name: read_json(runs / name / "scores.json") for name in ("usual", "grouped")}
+    rows = read_rows(text.partition("\nOther measures")[2].partition("\n## ")[0])
+    assert [(each["run"], each["target"]) for each in rows] == [
+        (f"`{name}`", target) for name in ("grouped", "usual") for target in (*BOTH, "mean")
+    ]
+    for each in rows:
+        known = {m: s[each["target"]] for m, s in scores[each["run"].strip("`")]["measures"].items()}
+        for title, measure in {"R²": "r2", "Pearson": "pearson", "CCC": "ccc", "RMSE": "rmse"}.items():
+            assert each[title] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**known[measure])
+    for name, held in scores.items():
+        del held["measures"]  # as of earlier versions
+        write_json(runs / name / "scores.json", held)
+    assert "Other measures" not in page_of(runs)
 
 
 def test_marks_of_markdown_in_names_are_text():

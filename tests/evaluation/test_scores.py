@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from music_emotion.config import Experiment
-from music_emotion.evaluation.intervals import resampled_scores
+from music_emotion.evaluation.intervals import resampled_measures, resampled_scores
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.evaluation.scores import read_classes, score_folds, score_run, summary
 from music_emotion.files import InputError, read_json, write_predictions
@@ -43,8 +43,30 @@ def test_scores_are_given_pooled_per_seed_and_per_fold(truth, noisy, folds, spli
     assert (spread["n_seeds"], spread["n_folds"]) == (3, 5)
     assert spread["over_seeds"]["energy"] == pytest.approx(over)
     assert spread["over_folds"]["energy"] == pytest.approx(within)
-    (line,) = [line for line in summary("run", scores).splitlines() if "energy" in line]
+    line = next(line for line in summary("run", scores).splitlines() if "energy" in line)
     assert line.endswith(f"n=60  ± {over:.3f} (3 seeds), ± {within:.3f} (5 folds)")
+
+
+def test_measures_are_of_the_pooled_predictions_and_of_groups(truth, noisy, split, artists):
+    tables, scale = {0: noisy(0.3), 1: noisy(0.4, 2)}, {"energy": (1.0, 9.0)}
+    scores = score_folds("emotion", truth, {k: split(t) for k, t in tables.items()}, artists, scale)
+    pooled = (tables[0] + tables[1]) / 2
+    assert scores["groups"] == artists.nunique()
+    assert scores["scales"] == scale
+    for found, expected in (
+        (scores["pooled"], resampled_scores("emotion", truth, pooled, artists).intervals()),
+        *(
+            (scores["measures"][name], each)
+            for name, each in resampled_measures(truth, pooled, artists, scale).items()
+        ),
+    ):
+        assert {name: pytest.approx(score) for name, score in expected.items()} == found
+    heading, *lines = summary("run", scores).splitlines()
+    assert heading == f"run (out-of-fold, intervals over {artists.nunique()} groups):"
+    assert lines[3].split() == ["R²", "Pearson", "CCC", "RMSE", "RMSE,", "own", "scale"]
+    found = scores["measures"]["rmse_own_scale"]["energy"]
+    assert lines[5].startswith("  energy ")
+    assert lines[5].endswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**found))
 
 
 def test_the_spread_of_one_seed_or_one_fold_is_unknown(truth, noisy, split):

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import r2_score
 
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.evaluation.metrics import genre_scores
+from music_emotion.evaluation.report import read_report
+from music_emotion.evaluation.report_tables import make_page
 from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
@@ -87,6 +90,16 @@ def test_emotion_repeats_are_scored_on_their_own_test_clips(small, tmp_path):
     for fold in folds_of_run(experiment, clips):
         table = read_predictions(tmp_path / "run" / fold.folder / "test.csv")
         assert table.index.tolist() == sorted(fold.test.ids)
+    assert "measures" not in scores  # of other clips each
+    measures = run(experiment.model_copy(update={"seeds": (1,)}), tmp_path / "runs" / "one")["measures"]
+    known = fold.test.truth["energy"]
+    assert measures["r2"]["energy"]["value"] == pytest.approx(
+        r2_score(known, table.loc[known.index, "energy"])
+    )
+    assert measures["r2"]["energy"]["n"] == len(table)
+    page = make_page(read_report(tmp_path / "runs", tmp_path), "report", tmp_path)
+    shown = "{value:.3f} [{low:.3f}, {high:.3f}]".format(**measures["r2"]["energy"])
+    assert shown in page.partition("Other measures")[2]
 
 
 @pytest.mark.parametrize("settings", [{"classical": {"kind": "svm"}}, {"train": {"epochs": 1}}])

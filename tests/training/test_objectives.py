@@ -21,8 +21,10 @@ from music_emotion.training.objectives import (
 TARGETS = ("valence", "energy")
 
 
-def card(outputs=TARGETS, mean=(0.0, 0.0), deviation=(1.0, 1.0)):
-    return ModelCard(build_experiment({}, "test"), outputs, (0.0,), (1.0,), mean, deviation)
+def card(outputs=TARGETS, mean=(0.0, 0.0), deviation=(1.0, 1.0), more=()):
+    return ModelCard(
+        build_experiment({"data": {"more": more}}, "test"), outputs, (0.0,), (1.0,), mean, deviation
+    )
 
 
 def clips_of(counts):
@@ -87,6 +89,30 @@ def test_every_term_has_its_weight_and_every_target_its_own():
     order = 0.3 * pairwise_error(outputs, values) + 0.4 * soft_rank_error(outputs, values)
     per_target = 0.1 * squared + 0.2 * pearson + order
     assert mixed.item() == pytest.approx((2 * per_target[0] + per_target[1]).item(), rel=1e-5)
+
+
+def test_a_target_that_clips_lack_counts_by_those_that_have_it_and_nothing_changes_without_such():
+    generator, loss = torch.Generator().manual_seed(0), LossSection(pearson=0.2, pairwise=0.3, soft_rank=0.4)
+    outputs, values = torch.randn(2, 9, 2, generator=generator)
+    alone, several = EmotionObjective(loss, card()), EmotionObjective(loss, card(more=("b",)))
+    assert several.loss(outputs, values).item() == alone.loss(outputs, values).item()
+    there, values[6:, 1] = slice(0, 6), torch.nan
+    outputs.requires_grad_()
+    first, second = (
+        EmotionObjective(loss, card(("v",), (0.0,), (1.0,))).loss(
+            outputs[rows, k : k + 1], values[rows, k : k + 1]
+        )
+        for k, rows in enumerate((slice(9), there))
+    )
+    mixed = several.loss(outputs, values)
+    assert mixed.item() == pytest.approx((0.5 * first + 0.5 * second * 6 / 9).item(), rel=1e-6)
+    (gradient,) = torch.autograd.grad(mixed, outputs)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[6:, 1] == 0).all()
+    values[:, 1] = torch.nan
+    assert several.loss(outputs, values).item() == pytest.approx(0.5 * first.item(), rel=1e-6)
+    scores = several.scores(values.numpy(), outputs.detach().numpy())
+    assert list(scores) == ["score", "valence", "constant"]
 
 
 def test_normal_scores_are_learnt_in_place_of_standardised_targets():

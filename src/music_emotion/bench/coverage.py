@@ -42,12 +42,15 @@ class Sample(NamedTuple):
         Scores of the population. For targets: the correlation of `one` per target, the ``mean``, and its
         ``difference`` from the mean of `other`. For genres: accuracy and F1 of `one`, and the same names
         with ``_ahead`` for the lead over `other`.
+    groups : pd.Series or None
+        Group of every clip, if they have any.
     """
 
     truth: pd.DataFrame
     one: pd.DataFrame
     other: pd.DataFrame
     known: Scores
+    groups: pd.Series | None = None
 
 
 class Case(NamedTuple):
@@ -64,7 +67,9 @@ class Case(NamedTuple):
         Further true values to compare with the intervals, by name. The name "" replaces those of the
         samples.
     independent : bool
-        Whether clips are independent, as the bootstrap assumes.
+        Whether clips are independent.
+    by_group : bool
+        Whether groups are resampled instead of clips.
     """
 
     what: str
@@ -72,6 +77,7 @@ class Case(NamedTuple):
     draw: Callable[[np.random.Generator, int], Sample]
     known: dict[str, Scores] = {}  # noqa: RUF012 (never changed)
     independent: bool = True
+    by_group: bool = False
 
 
 def coverage(*, simulations: int = 1000, seed: int = 0, jobs: int = -1) -> None:
@@ -119,6 +125,7 @@ def cases() -> list[Case]:
         Case("folds with offsets of their own", 600, folds, recipe),
         *(Case("genres of eight classes", n, genres) for n in (100, 600)),
         Case("clips of artists", 600, artists, independent=False),
+        Case("clips of artists, artists resampled", 600, artists, independent=False, by_group=True),
     ]
 
 
@@ -140,7 +147,10 @@ def _contained(case: Case, random: np.random.Generator) -> dict[str, dict[str, b
     """Whether the intervals of one simulation contain the true values, by name and score."""
     sample = case.draw(random, case.n)
     task: Task = "genre" if "accuracy" in sample.known else "emotion"
-    one, other = (resampled_scores(task, sample.truth, table) for table in (sample.one, sample.other))
+    one, other = (
+        resampled_scores(task, sample.truth, table, sample.groups if case.by_group else None)
+        for table in (sample.one, sample.other)
+    )
     names = {f"{name}_ahead": name for name in one.drawn} if task == "genre" else {"difference": "mean"}
     found = one.intervals() | {pair: one.difference(other, [name]) for pair, name in names.items()}
     return {
@@ -157,13 +167,14 @@ def normal(random: np.random.Generator, n: int) -> Sample:
 def artists(random: np.random.Generator, n: int) -> Sample:
     """Draw clips by artists as in the bench set; truth and errors correlate within an artist."""
     of_clip = np.repeat(np.arange(len(_ARTISTS)), _ARTISTS)[:n]
-    return _sample(
+    sample = _sample(
         *(
             np.sqrt(share) * _targets(random, len(_ARTISTS))[of_clip]
             + np.sqrt(1 - share) * _targets(random, len(of_clip))
             for share in _OF_ARTIST
         )
     )
+    return sample._replace(groups=pd.Series(of_clip, sample.truth.index))
 
 
 def steps(random: np.random.Generator, n: int) -> Sample:

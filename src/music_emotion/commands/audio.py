@@ -10,11 +10,11 @@ from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_table import Windows, read_clips, task_of
 from music_emotion.datasets.extract import extract_clips, read_settings, summarise_clips
-from music_emotion.datasets.layout import Split, Task, find_set, split_files
+from music_emotion.datasets.layout import Split, Task, find_set, set_name, split_files
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.store import open_store
-from music_emotion.files import InputError, write_table
+from music_emotion.files import InputError, read_object, write_json, write_table
 
 
 @Parameter(name="*")
@@ -55,7 +55,7 @@ def extract(
     clips: Path,
     *,
     out: Path,
-    split: Split = "train",
+    split: Split | None = None,
     task: Task | None = None,
     beats: bool = False,
     features: FeatureFlags = FeatureSettings(),  # noqa: B008 (frozen)
@@ -72,7 +72,8 @@ def extract(
     out
         Root folder of the layout to write.
     split
-        The split the clips belong to.
+        The split the clips belong to, by default train; not for a table with a column `split`
+        (train, validation, test), whose parts are all extracted.
     task
         Needed only when the table has neither labels nor targets.
     beats
@@ -88,6 +89,8 @@ def extract(
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
     print(extract_clips(table, out, task, split, features, windows, beats, workers, flags.max_failed))
+    if (card := clips.with_name("dataset.json")).exists():  # of music-emotion dataset
+        write_json(out / set_name(task, "full") / card.name, read_object(card))
     print(f"The layout is in {out}.")
 
 

@@ -3,21 +3,30 @@
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
-from music_emotion.datasets.labels import map_genres, read_genres, read_targets
-from music_emotion.datasets.layout import Split, find_set, has_split, leave_out, split_files, too_many
+from music_emotion.datasets.labels import map_genres, read_genres, read_splits, read_targets
+from music_emotion.datasets.layout import (
+    SPLIT_FILE,
+    Split,
+    find_set,
+    has_split,
+    leave_out,
+    split_files,
+    too_many,
+)
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
-from music_emotion.files import InputError, first_five, regular_file
+from music_emotion.files import GROUP, InputError, first_five, nearest, read_object, regular_file
 
 SOURCES: dict[str, tuple[Task, Split]] = {
     "train": ("emotion", "train"),
@@ -49,6 +58,9 @@ class ClipSet:
     table : pd.DataFrame or None
         Named values of these clips, and possibly of others, indexed by `Id`: `data.statistics` and
         `data.embeddings`.
+    origin : pd.DataFrame or None
+        For joined sets: number of the `set` and `id` there of these clips, and possibly of others, indexed by
+        `Id`.
     """
 
     ids: np.ndarray
@@ -56,6 +68,7 @@ class ClipSet:
     outputs: tuple[str, ...]
     values: np.ndarray
     table: pd.DataFrame | None = None
+    origin: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +108,8 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     Returns
     -------
     ClipSet
-        With `data.statistics`, a clip has one frame, and its rows are the statistics.
+        With `data.statistics`, a clip has one frame, and its rows are the statistics. With `data.more`, the
+        training split is that of all sets, and labels that a set lacks are NaN.
 
     Raises
     ------
@@ -105,16 +119,23 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     """
     if data.windows is not None:
         return load_windows(data, split, outputs)
+    if data.more and task == "emotion" and split == "train":
+        return _load_several(data)
     is_table = data.statistics is not None
     folder = find_set(Path(data.root), task, "full" if is_table else data.rate)
     files = None if is_table else split_files(folder, split)
     tables, arrays = tables_of(data, split, task), None if files is None else pd.Index(files.arrays)
+    if is_table and "{split}" not in str(data.statistics) and (folder / SPLIT_FILE).exists():
+        parts = read_splits(folder / SPLIT_FILE)  # the table may be of all clips
+        arrays = parts.index[(parts == "test") == (split == "test")]
     table = read_tables(tables, data.columns, arrays, data.allow_bad_share)
     known = table.index
     label_file, labels = folder / f"{split}_labels.txt", None
     if label_file.exists():
-        is_genre, targets = task == "genre", outputs or data.targets
+        is_genre, targets = task == "genre", () if data.more else outputs or data.targets
         raw = read_genres(label_file) if is_genre else read_targets(label_file, targets, data.target_range)
+        if data.more and isinstance(raw, pd.DataFrame):  # the set may lack targets of the others
+            raw = raw.reindex(columns=list(outputs or raw))
         _check_match(label_file, raw.index, known, data.allow_bad_share)
         labels = _one_hot(raw, data, outputs, label_file) if isinstance(raw, pd.Series) else raw
     elif split == "train":
@@ -126,7 +147,9 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     if labels is None:
         clips = ClipSet.unlabelled(store, outputs)
     else:
-        _check_names(label_file, map(str, labels), ("Id", "truth" if task == "genre" else "mean"))
+        _check_names(
+            label_file, map(str, labels), ("Id", "truth") if task == "genre" else ("Id", "mean", GROUP)
+        )
         labels = labels[labels.index.isin(store.index.index)].sort_index()
         values = labels.to_numpy(np.float32)
         clips = ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), values)
@@ -276,8 +299,8 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
     Returns
     -------
     ClipSet
-        Clips in the given order. The first set keeps its ids. The ids of each later set are shifted by
-        thousands above the ids of the sets before it.
+        Clips in the given order, with their `origin`. The first set keeps its ids. The ids of each later set
+        are shifted by thousands above the ids of the sets before it.
     """
     ids: list[np.ndarray] = []
     indexes, n_frames = [], 0
@@ -289,8 +312,85 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
         indexes.append(index.assign(start=index["start"] + n_frames))
         n_frames += len(clips.store.frames)
     frames = JoinedFrames([clips.store.frames for clips in sets])
-    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused)
-    return ClipSet(np.concatenate(ids), store, sets[0].outputs, np.concatenate([c.values for c in sets]))
+    prints = [
+        clips.store.fingerprints[clips.store.index.index.get_indexer(pd.Index(clips.ids))]
+        for clips in sets
+        if clips.store.fingerprints is not None
+    ]
+    fingerprints = np.concatenate(prints) if len(prints) == len(sets) else None
+    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused, fingerprints)
+    numbers = np.repeat(np.arange(len(sets)), [len(clips) for clips in sets])
+    places = {"set": numbers, "id": np.concatenate([clips.ids for clips in sets])}
+    origin = pd.DataFrame(places, store.index.index)
+    values = np.concatenate([clips.values for clips in sets])
+    return ClipSet(np.concatenate(ids), store, sets[0].outputs, values, origin=origin)
+
+
+def _load_several(data: DataSection) -> ClipSet:
+    """Load and join the training splits of several emotion sets, with targets on the scale of the first."""
+    roots, sets = (data.root, *data.more), list[ClipSet]()
+    labels, called = list[dict[str, np.ndarray]](), list[dict[str, str]]()
+    features = [_feature_settings(find_set(Path(root), "emotion", data.rate)) for root in roots]
+    for number, (root, found) in enumerate(zip(roots, features, strict=True)):
+        if found != features[0]:
+            differ = f"{root} has arrays of {found}, but {data.root} of {features[0]}"
+            raise InputError(f"{differ}. Extract both with the same settings.")
+        alone = data.model_copy(update={"root": root, "more": (), "targets": ()})
+        clips = load_clip_set(alone, "emotion", "train")
+        names = [data.map.get(name, name) if number else name for name in clips.outputs]
+        if len(set(names)) < len(names):
+            raise InputError(
+                f"data.map gives two targets of {root} one name: {first_five(names)}. Correct it."
+            )
+        sets.append(clips)
+        called.append(dict(zip(names, clips.outputs, strict=True)))
+        labels.append(dict(zip(names, clips.values.T.astype(np.float64), strict=True)))
+    others = {name for clips in sets[1:] for name in clips.outputs}
+    known = tuple(dict.fromkeys(name for table in labels for name in table))
+    for key, asked, held in (("map", set(data.map), others), ("targets", set(data.targets), known)):
+        if lacking := sorted(asked.difference(held)):
+            raise InputError(f"data.{key}: no set has {first_five(lacking)}; {nearest(lacking[0], held)}")
+    outputs, first = data.targets or known, dict[str, np.ndarray]()
+    for number, (root, table) in enumerate(zip(roots, labels, strict=True)):
+        taken = [name for name in outputs if name in table]
+        if not taken:
+            raise InputError(f"{root} has no target of {', '.join(outputs)}. Leave it out of data.more.")
+        if constant := [name for name in taken if np.ptp(table[name]) == 0]:
+            raise InputError(f"{root}: all labels of {constant[0]} are the same. Leave it out of data.more.")
+        for name in taken:
+            if name in first and data.scales:
+                table[name] = _SCALES[data.scales](table[name], first[name])
+            first.setdefault(name, table[name])
+        unknown = np.full(len(sets[number]), np.nan)
+        values = np.column_stack([table.get(name, unknown) for name in outputs]).astype(np.float32)
+        sets[number] = replace(sets[number], outputs=outputs, values=values)
+    joined = join(sets)
+    borders = np.cumsum([len(clips) for clips in sets])[:-1]
+    for root, ids, names_of in zip(roots, np.split(joined.ids, borders), called, strict=True):
+        taken = ((name, own) for name, own in names_of.items() if name in outputs)
+        said = ", ".join(name if name == own else f"{own} as {name}" for name, own in taken)
+        print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
+    return joined
+
+
+def _affine(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Give values the mean and the standard deviation of the first set."""
+    return np.asarray((values - values.mean()) / values.std() * first.std() + first.mean())
+
+
+def _by_rank(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Give each value the quantile of the first set at its rank; ties share their mean rank."""
+    return np.quantile(first, (rankdata(values) - 0.5) / len(values), method="hazen")
+
+
+_SCALES = {"affine": _affine, "rank": _by_rank}
+
+
+def _feature_settings(folder: Path) -> dict[str, Any]:
+    """Feature settings of a set, without the import of decoders."""
+    path = folder / "settings.json"
+    held = read_object(path) if path.exists() else {}
+    return {name: held.get(name, value) for name, value in asdict(FeatureSettings()).items()}
 
 
 def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path) -> pd.DataFrame:
@@ -307,7 +407,8 @@ def _check_names(path: Path, names: Iterable[str], taken: tuple[str, ...]) -> No
     """Raise `InputError` for targets or classes that can't be columns of predictions and scores."""
     wrong = [name for name in names if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)]
     if wrong:
-        rule = f"Give other names than {' and '.join(taken)}, without line breaks, and blanks only inside."
+        named = f"{', '.join(taken[:-1])} and {taken[-1]}"
+        rule = f"Give other names than {named}, without line breaks, and blanks only inside."
         raise InputError(f"{path}: {first_five(map(repr, wrong))} can't name a target or class. {rule}")
 
 

@@ -17,10 +17,11 @@ from tqdm import tqdm
 from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
 from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
+from music_emotion.datasets.layout import SPLITS
 from music_emotion.failures import collecting
 from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, regular_file
 
-OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group")
+OWN_COLUMNS = ("id", "path", "start_seconds", "end_seconds", "label", "group", "split")
 _ALIASES = {"genre": "label", "file": "path"}
 # Names of the ids of clips, by their letters in lower case: musicId, Track_ID.
 _ID = re.compile("(audio|clip|excerpt|file|item|music|recording|sample|song|sound|track)id")
@@ -78,10 +79,11 @@ def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence
     source : Path
         A table that `read_cells` can read, or a folder of audio with one sub-folder per class or none. A
         table has a column `path` (relative to the table) or, with `audio_folder`, a column `id`. Optional
-        columns are `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre) and `group`.
-        Aliases are `file` for `path`, `genre` for `label`, and names like `song_id` or `trackId` for `id`, if
-        one such column holds different whole numbers. Case does not matter. Every other numeric column is a
-        target, unless its name says that it numbers or describes clips, such as `index`, `year` or `key`.
+        columns are `id` (whole numbers), `start_seconds`, `end_seconds`, `label` (a genre), `group` and
+        `split` (train, validation or test). Aliases are `file` for `path`, `genre` for `label`, and names
+        like `song_id` or `trackId` for `id`, if one such column holds different whole numbers. Case of column
+        names does not matter. Every other numeric column is a target, unless its name says that it numbers or
+        describes clips, such as `index`, `year` or `key`.
     audio_folder : Path, optional
         Folder with files ``<id>.<ending>`` for rows without a path.
     targets : sequence of str
@@ -91,9 +93,9 @@ def read_clips(source: Path, audio_folder: Path | None = None, targets: Sequence
     -------
     pd.DataFrame
         `id` (int64), `path` (absolute) and, if given, `start_seconds` and `end_seconds` (float64, NaN for
-        an empty cell), `label`, `group` and targets (float64). Without given ids, the ids count from 1. In a
-        flat folder, ids are the file names if these are distinct whole numbers. If several clips come from
-        one recording and the table has no groups, each recording becomes a group.
+        an empty cell), `label`, `group`, `split` and targets (float64). Without given ids, the ids count
+        from 1. In a flat folder, ids are the file names if these are distinct whole numbers. If several clips
+        come from one recording and the table has no groups, each recording becomes a group.
 
     Raises
     ------
@@ -133,6 +135,10 @@ def _clips_of_table(path: Path, audio_folder: Path | None, targets: Sequence[str
         clips[column] = cells[column]
         if column in ("label", "group"):
             faults.find(f"A {column} is empty", cells[column] == "")
+            continue
+        if column == "split":
+            wrong = ~cells[column].isin(SPLITS)
+            faults.find(f"A split is not {', '.join(SPLITS)}", wrong, "'{}'", cells[column])
             continue
         clips[column], kind = numbers(cells[column]), "time" if column in OWN_COLUMNS else "target"
         wrong = clips[column].isna() & ((cells[column] != "") | (kind == "target"))
@@ -354,9 +360,9 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     -------
     pd.DataFrame
         `id` (counted from 1), `path`, `start_seconds`, `end_seconds`, `clip` (id of the original clip),
-        `label` and targets. `group` is the original clip by default. A recording that is shorter than a
-        window or can't be opened keeps one row; the extraction reports why it fails. If `windows` has no
-        length, the table is returned unchanged.
+        `label`, `split` and targets. `group` is the original clip by default. A recording that is shorter
+        than a window or can't be opened keeps one row; the extraction reports why it fails. If `windows` has
+        no length, the table is returned unchanged.
 
     Raises
     ------

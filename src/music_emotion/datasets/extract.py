@@ -1,7 +1,7 @@
 """Extract features of audio files into the competition's layout or into a table of statistics."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
-from music_emotion.datasets.layout import Split, array_name, leading_id, set_name
+from music_emotion.datasets.layout import SPLIT_FILE, Split, array_name, leading_id, set_name
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.files import InputError, first_five
 
@@ -28,7 +28,7 @@ def extract_clips(
     clips: pd.DataFrame,
     root: Path,
     task: Task,
-    split: Split,
+    split: Split | None = None,
     settings: FeatureSettings | None = None,
     windows: Windows | None = None,
     beats: bool = False,
@@ -46,8 +46,10 @@ def extract_clips(
     root : Path
         Output folder for ``<set>/<split>/<id>.fused.full.npy``, label files, `settings.json`,
         `ids-<split>.csv`, the record `extract-<split>.csv` and, if clips have groups, `groups-<split>.csv`.
+        If clips have splits, also `splits.csv`; the split "validation" is then part of the folder `train`.
     task : {"emotion", "genre"}
-    split : {"train", "test"}
+    split : {"train", "test"}, optional
+        For clips without a column `split`; by default "train".
     settings : FeatureSettings, optional
         Feature settings. The defaults match the competition's arrays.
     windows : Windows, optional
@@ -68,39 +70,70 @@ def extract_clips(
     ------
     InputError
         When `root` holds arrays that this function did not write, arrays with other settings, or arrays of
-        clips that are not in the table. When too many clips fail, or another process writes to the set.
+        clips that are not in the table. When too many clips fail, or another process writes to the set. When
+        a split is given beside the column `split`.
     """
     settings, windows = settings or FeatureSettings(), windows or Windows()
     clips = cut_windows(clips, windows)
+    parts: dict[Split, pd.DataFrame] = {split or "train": clips}
+    if "split" in clips:
+        if split is not None:
+            raise InputError(f"The table has a column 'split'. Remove it, or leave out --split {split}.")
+        is_test = clips["split"] == "test"
+        parts = {"train": clips[~is_test], "test": clips[is_test]}
     root = root.resolve()  # workers on other machines have another working directory
     folders: dict[Rate, Path] = {rate: root / set_name(task, rate) for rate in ("full", "beat")}
-    if not (beats or (folders["beat"] / split).exists()):
+    if not (beats or any((folders["beat"] / name).exists() for name in parts)):
         del folders["beat"]
-    splits = [folder / split for folder in folders.values()]
-    outputs = partial(_array_paths, splits)
     with files.alone_at(folders["full"], "give another --out"):
         for folder in folders.values():
-            _check_folder(folder, split, set(clips["id"]), asdict(settings) | asdict(windows))
+            for name, part in parts.items():
+                _check_folder(folder, name, set(part["id"]), asdict(settings) | asdict(windows))
             files.remove_unfinished(folder)
-        outcome = work_through(
-            items_of(clips, settings),
-            partial(_extract_one, settings, splits),
-            folders["full"] / f"extract-{split}.csv",
-            ("seconds",),
-            workers or Workers(),
-            partial(compile_ahead, settings),
-            max_failed,
-            outputs,
-        )
-        failed = (outcome.record["reason"] != "").to_numpy()
-        for clip_id in clips["id"][failed]:
-            for path in outputs(clip_id):  # may come from an earlier version of the recording
-                path.unlink(missing_ok=True)
-        for rate, folder in folders.items():
-            # spelling of file names in the competition's genre tables
-            full_rate = {"train": "fused.full", "test": "full.fused"}[split]
-            spelling = full_rate if rate == "full" else "beatsync.fused"
-            _write_tables(folder, spelling, task, split, clips, failed)
+        outcomes = [
+            _extract_part(folders, task, name, part, settings, workers or Workers(), max_failed)
+            for name, part in parts.items()
+            if len(part)
+        ]
+        for folder in folders.values():
+            (folder / SPLIT_FILE).unlink(missing_ok=True)  # may come from an earlier table
+            if "split" in clips:
+                files.write_table(folder / SPLIT_FILE, clips[["id", "split"]].rename(columns={"id": "Id"}))
+    counts = (sum(getattr(each, name) for each in outcomes) for name in ("n_done", "n_kept", "n_failed"))
+    return Outcome(pd.concat([each.record for each in outcomes], ignore_index=True), *counts)
+
+
+def _extract_part(
+    folders: Mapping[Rate, Path],
+    task: Task,
+    split: Split,
+    clips: pd.DataFrame,
+    settings: FeatureSettings,
+    workers: Workers,
+    max_failed: float,
+) -> Outcome:
+    """Extract the clips of one folder of the layout, and write its tables."""
+    splits = [folder / split for folder in folders.values()]
+    outputs = partial(_array_paths, splits)
+    outcome = work_through(
+        items_of(clips, settings),
+        partial(_extract_one, settings, splits),
+        folders["full"] / f"extract-{split}.csv",
+        ("seconds",),
+        workers,
+        partial(compile_ahead, settings),
+        max_failed,
+        outputs,
+    )
+    failed = (outcome.record["reason"] != "").to_numpy()
+    for clip_id in clips["id"][failed]:
+        for path in outputs(clip_id):  # may come from an earlier version of the recording
+            path.unlink(missing_ok=True)
+    for rate, folder in folders.items():
+        # spelling of file names in the competition's genre tables
+        full_rate = {"train": "fused.full", "test": "full.fused"}[split]
+        spelling = full_rate if rate == "full" else "beatsync.fused"
+        _write_tables(folder, spelling, task, split, clips, failed)
     return outcome
 
 

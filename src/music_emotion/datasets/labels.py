@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from music_emotion.datasets.layout import leading_id
+from music_emotion.datasets.layout import SPLITS, leading_id
 from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, regular_file, shortened
 
 DEFAULT_TARGETS = ("valence", "energy", "danceability")
@@ -151,6 +151,21 @@ def read_groups(path: Path) -> pd.Series:
     """
     remedy = "Correct folds.groups, or leave it out."
     return _read_names(regular_file(path, "The group file", remedy), "group").str.normalize("NFC")
+
+
+def read_splits(path: Path) -> pd.Series:
+    """Read `splits.csv` of a set: "train", "validation" or "test", indexed by `Id`.
+
+    Raises
+    ------
+    InputError
+        For a missing file, a repeated id, or another split.
+    """
+    remedy = "Extract clips that have a column 'split', or give another --folds.split than 'published'."
+    splits = _read_names(regular_file(path, "The table of the published split", remedy), "split")
+    if len(wrong := splits[~splits.isin(SPLITS)]):
+        raise InputError(f"{path}: {first_five(wrong.unique())} is none of {', '.join(SPLITS)}. Correct it.")
+    return splits
 
 
 def _read_names(path: Path, name: str) -> pd.Series:

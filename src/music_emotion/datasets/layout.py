@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from music_emotion.config import Rate, Task
-from music_emotion.files import InputError, first_five
+from music_emotion.files import InputError, checked, first_five, read_object
 
 Split = Literal["train", "test"]
 
+SPLITS = ("train", "validation", "test")  # of clip tables, and of `SPLIT_FILE` beside the label files
+SPLIT_FILE = "splits.csv"
 SET_NAMES: dict[Task, str] = {"emotion": "multitask_dataset", "genre": "fma_genre_spectrograms"}
 _RATE_SUFFIX: dict[Rate, str] = {"full": "", "beat": "_beat"}
 _ALL_SETS = {name + suffix for name in SET_NAMES.values() for suffix in _RATE_SUFFIX.values()}
@@ -107,6 +109,14 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
         f"(it holds: {held}). Give the folder that holds {name} with --data.root, or make one "
         f"with music-emotion extract{' --beats' if rate == 'beat' else ''}."
     )
+
+
+def read_scales(set_folder: Path) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each target in the set's own scale, from its `dataset.json`, if any."""
+    if not (path := set_folder / "dataset.json").exists():
+        return {}
+    remedy = "Delete it, or write it again with music-emotion dataset."
+    return checked(dict[str, tuple[float, float]], read_object(path).get("scales", {}), path, remedy)
 
 
 def has_split(set_folder: Path, split: Split) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +14,13 @@ import pandas as pd
 
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.datasets.clip_table import OWN_COLUMNS
+from music_emotion.datasets.layout import SPLITS
 from music_emotion.files import InputError, first_five, nearest, write_json, write_table
 
 NAMES = (
     *("deam", "emomusic", "pmemo", "fma", "jamendo"),
     *("emotify", "gtzan", "4q", "merge", "soundtracks"),
 )
-SPLITS = ("train", "validation", "test")
 
 
 class Source:
@@ -56,16 +57,21 @@ class Source:
         print(sentence)
 
     @cached_property
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+    def _files(self) -> dict[str, list[Path]]:
+        files = defaultdict(list)
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+            files[_plain(path.name)].append(path)
+        return files
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of these names that is anywhere below the folder; the nearest of several.
 
-        Case and the difference of blanks, hyphens and underscores don't matter.
+        A name may have its folder before it, as in "split-0/test.tsv". Case and the difference of blanks,
+        hyphens and underscores don't matter.
         """
         for wanted in map(_plain, names):
-            if found := [path for path in self._files if _plain(path.name) == wanted]:
+            named = self._files.get(wanted.rpartition("/")[2], [])
+            if found := [path for path in named if f"/{_plain(path.as_posix())}".endswith(f"/{wanted}")]:
                 return min(found, key=lambda path: len(path.parts))
         return None
 
@@ -100,7 +106,7 @@ class Source:
             cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
-        cells = cells.rename(columns=str.strip).apply(lambda column: column.str.strip())
+        cells = cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
         return cells[(cells != "").any(axis=1)]
 
     def audio(self, below: str = "") -> dict[str, str]:
@@ -259,7 +265,7 @@ def write_dataset(
         raise InputError(f"{problem} Download it again.") from error
     if out.resolve() in [path.resolve() for path in source.tables]:
         raise InputError(f"{out} is a table of {known.title}. Give --out another name.")
-    targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio", "split")]
+    targets = [str(column) for column in clips if column not in (*OWN_COLUMNS, "audio")]
     if len(repeated := clips.index[clips.index.duplicated()].unique()):
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
     if not pd.api.types.is_integer_dtype(clips.index):
@@ -299,7 +305,7 @@ def write_dataset(
             source.say(f"{n} labels over time are empty or outside their scale, and are left out.")
         write_table(file, curves[right])
         source.say(f"{file}: {right.sum()} labels over time of {curves['id'][right].nunique()} clips.")
-    write_table(out, clips[[*(c for c in (*OWN_COLUMNS, "split") if c in clips), *targets]])
+    write_table(out, clips[[*(c for c in OWN_COLUMNS if c in clips), *targets]])
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
     write_json(
@@ -318,9 +324,8 @@ def write_dataset(
 
 def _with_audio(source: Source, clips: pd.DataFrame) -> pd.DataFrame:
     """Add absolute paths, and leave out and name clips without a file."""
-    found = source.audio()
     keys = clips["audio"] if "audio" in clips else clips.index.to_series().astype(str)
-    names = keys.map(audio_key).map(found)
+    names = keys.map(audio_key).map(source.audio())
     if n := int(names.isna().sum()):
         lost = first_five(keys[names.isna()])
         source.say(f"{n} of {len(clips)} clips have no audio file and are left out: {lost}.")

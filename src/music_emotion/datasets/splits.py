@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,14 @@ from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import SPANS, ClipSet, load_windows
-from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.clip_set import SPANS, ClipSet, load_clip_set, load_windows
+from music_emotion.datasets.labels import read_groups, read_splits
+from music_emotion.datasets.layout import SPLIT_FILE, find_set, read_scales, set_name
 from music_emotion.files import InputError, first_five
 
 _N_STRATA = 10
 _MOST_CROSSED = 3
+_N_VALIDATED = 10  # of so many training clips, one is for validation where a published split has none
 
 _HOLDOUT = (1 - 0.15 - 0.15, 0.15, 0.15)  # shares of training, validation and test clips
 
@@ -79,9 +81,51 @@ def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
     Raises
     ------
     InputError
-        When there are too few clips or groups, or a clip's group is unknown.
+        When there are too few clips or groups, or a clip's group or published split is unknown.
     """
+    if experiment.folds.split == "published" and experiment.data.windows is None:
+        return _published_folds(experiment, clips)
     return [fold for seed in experiment.seeds for fold in folds_of_seed(experiment, clips, seed)]
+
+
+def _published_folds(experiment: Experiment, clips: ClipSet) -> list[Fold]:
+    """Make one fold per seed of the split that a set was published with.
+
+    All clips of `data.more` are training clips.
+    """
+    data = experiment.data
+    folder = find_set(Path(data.root), experiment.task, data.rate)
+    own = clips.ids if clips.origin is None else clips.ids[clips.origin.loc[clips.ids, "set"] == 0]
+    known = read_splits(folder / SPLIT_FILE).reindex(own)
+    if len(wrong := known.index[~known.isin(["train", "validation"])]):
+        problem = f"{len(wrong)} clips of {folder / 'train'} are not train or validation: {first_five(wrong)}"
+        raise InputError(f"{folder / SPLIT_FILE}: {problem}. Extract the set anew.")
+    if not (folder / "test_labels.txt").exists():
+        lacking = "has no test_labels.txt, so its published test clips can't be scored"
+        raise InputError(f"{folder} {lacking}. Extract a table in which they have a label.")
+    test = load_clip_set(data, experiment.task, "test", clips.outputs)
+    held_out = np.isin(clips.ids, known.index[known == "validation"])
+    print(
+        f"published split: {(~held_out).sum()} training, {held_out.sum()} validation, {len(test)} test clips."
+    )
+    paths = [folder / f"groups-{split}.csv" for split in ("train", "test")]
+    if all(path.exists() for path in paths):
+        learnt, tested = (read_groups(path) for path in paths)
+        if n := int(tested.isin(learnt).sum()):
+            shared = f"{n} of {len(tested)} test clips share a group, such as an artist, with other clips"
+            print(f"{shared} of the set, so the score is too good for new ones.")
+    parts = dict.fromkeys(experiment.seeds, held_out)
+    if not held_out.any():
+        groups, strata = groups_of(experiment, clips), _strata(experiment, clips)
+        units = len(np.unique(clips.ids if groups is None else groups))
+        n = max(2, min(_N_VALIDATED, units))
+        parts = {seed: assign_folds(strata, n, seed, groups) == 0 for seed in experiment.seeds}
+        print(f"The set has no validation clips, so each seed holds out one in {n} training clips for them.")
+    return [Fold(seed, 0, clips.select(~part), clips.select(part), test) for seed, part in parts.items()]
+
+
+def _strata(experiment: Experiment, clips: ClipSet) -> np.ndarray:
+    return clips.values.argmax(axis=1) if experiment.task == "genre" else target_strata(clips.values)
 
 
 def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fold]:
@@ -92,7 +136,7 @@ def folds_of_seed(experiment: Experiment, clips: ClipSet, seed: int) -> list[Fol
         return [Fold(seed, 0, clips, valid, test)]
     groups = groups_of(experiment, clips)
     is_genre = experiment.task == "genre"
-    strata = clips.values.argmax(axis=1) if is_genre else target_strata(clips.values)
+    strata = _strata(experiment, clips)
     if folds.split == "holdout":
         assigned = assign_holdout(strata, seed, groups)
         return [Fold(seed, 0, *(clips.select(assigned == number) for number in range(3)))]
@@ -150,8 +194,14 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     return [folds_of_seed(experiment, clips, seed)[0] for seed in experiment.seeds]
 
 
-def groups_file(experiment: Experiment) -> Path | None:
+def groups_file(experiment: Experiment, root: str | None = None) -> Path | None:
     """Find the table of groups: ``folds.groups``, or `groups-train.csv` of the set. None without groups.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    root : str, optional
+        Folder of the set, by default ``data.root``.
 
     Raises
     ------
@@ -162,7 +212,7 @@ def groups_file(experiment: Experiment) -> Path | None:
         return None
     if experiment.folds.groups != "set":
         return Path(experiment.folds.groups)
-    folder = find_set(Path(experiment.data.root), experiment.task)
+    folder = find_set(Path(root or experiment.data.root), experiment.task)
     if (folder / "groups-train.csv").exists():
         return folder / "groups-train.csv"
     origin = folder / "ids-train.csv"  # the extraction writes the recording of each clip
@@ -170,6 +220,23 @@ def groups_file(experiment: Experiment) -> Path | None:
         return None
     unknown = f"{folder} has no groups-train.csv, so which clips share a recording is unknown."
     raise InputError(f"{unknown} Give a table with --folds.groups, or false if none do.")
+
+
+def group_names(experiment: Experiment, clips: ClipSet) -> pd.Series | None:
+    """Read the table of groups, indexed by `Id`; None without groups.
+
+    With ``data.more`` and the sets' own groups, a group belongs to one set. A clip of a set without groups is
+    its own group.
+    """
+    data, of_set = experiment.data, experiment.folds.groups == "set"
+    if clips.origin is None or not (data.more and of_set):
+        path = groups_file(experiment)
+        return None if path is None else read_groups(path)
+    named = []
+    for number, root in enumerate((data.root, *data.more)):
+        ids, path = clips.origin.loc[clips.origin["set"] == number, "id"], groups_file(experiment, root)
+        named.append(f"{root}: " + (ids.astype(str) if path is None else ids.map(read_groups(path))))
+    return pd.concat(named)
 
 
 def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
@@ -180,15 +247,36 @@ def groups_of(experiment: Experiment, clips: ClipSet) -> np.ndarray | None:
     InputError
         When the table of groups is missing or damaged, or clips have no group (the message names five).
     """
-    path = groups_file(experiment)
-    if path is None:
+    names = group_names(experiment, clips)
+    if names is None:
         return None
-    groups = read_groups(path).reindex(clips.ids)
+    groups = names.reindex(clips.ids)
     missing = groups.index[groups.isna()]
     if len(missing):
         named = first_five(missing)
         raise InputError(f"{len(missing)} clips have no group in the group file ({named}). Add them to it.")
     return groups.to_numpy()
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank the known values of each column, scaled to the number of all; unknown ones get the mean rank."""
+    n, n_known = len(values), np.isfinite(values).sum(axis=0)
+    ranks = rankdata(values, axis=0, nan_policy="omit") * (n / np.maximum(n_known, 1))
+    return np.nan_to_num(ranks, nan=(n + 1) / 2)
+
+
+def known_for_scores(experiment: Experiment, clips: ClipSet) -> dict[str, Any]:
+    """What `score_run` takes beside the labels: ``groups`` of the clips, and ``scales`` of their targets."""
+    groups, data = groups_of(experiment, clips), experiment.data
+    folder = find_set(Path(data.root), experiment.task, "full" if data.statistics else data.rate)
+    known = None if groups is None else pd.Series(groups, clips.ids)
+    if known is not None and experiment.folds.split == "published":
+        of_test = folder / "groups-test.csv"
+        known = pd.concat([known, read_groups(of_test)]) if of_test.exists() else None
+    return {
+        "groups": known,
+        "scales": read_scales(folder.with_name(set_name(experiment.task, "full"))),
+    }
 
 
 def target_strata(values: np.ndarray) -> np.ndarray:
@@ -203,13 +291,13 @@ def target_strata(values: np.ndarray) -> np.ndarray:
     -------
     np.ndarray [shape=(n,)], integer
         Stratum of each clip: the combination of the targets' quantile bins, about ten combinations in all.
-        For more than three targets, the quantile bin of the mean rank.
+        For more than three targets, the quantile bin of the mean rank. Unknown values (NaN) count as average.
     """
     if values.shape[1] > _MOST_CROSSED:  # with more, almost every clip would be its own stratum
-        values = rankdata(values, axis=0).mean(axis=1, keepdims=True)
+        values = _ranks(values).mean(axis=1, keepdims=True)
     n, n_targets = values.shape
     n_bins = max(2, round(_N_STRATA ** (1 / n_targets)))
-    bins = np.floor((rankdata(values, axis=0) - 0.5) / n * n_bins).astype(np.int64)
+    bins = np.floor((_ranks(values) - 0.5) / n * n_bins).astype(np.int64)
     return bins @ (n_bins ** np.arange(n_targets))
 
 

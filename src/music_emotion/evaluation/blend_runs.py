@@ -13,7 +13,7 @@ from music_emotion.config import Experiment, Task
 from music_emotion.evaluation import blend, scores
 from music_emotion.evaluation.blend import Method, Recipe
 from music_emotion.evaluation.scores import SCORES
-from music_emotion.files import InputError, first_five, read_predictions, write_predictions
+from music_emotion.files import InputError, first_five, read_predictions, read_truth, write_predictions
 from music_emotion.runs import BLEND, VOTE, alone_in_folder, read_experiment
 
 
@@ -57,10 +57,14 @@ def blend_runs(
     experiments = [_finished(path, "emotion") for path in members]
     with alone_in_folder(directory, BLEND):
         runs, truth, folds = _read_members(members, method)
+        known = (scores.read_run_groups(path / "truth.csv") for path in members)
+        groups = next((each for each in known if each is not None), None)
+        scales = files.read_object(members[0] / SCORES).get("scales")
         mean, deviation = truth.mean(), truth.std(ddof=0)
         nested = blend.nested_blend(truth, runs, folds, method, shrinkage, choose)
         nested = blend.in_target_units(nested, mean, deviation)
-        scored = scores.score_folds("emotion", truth, {0: dict(list(nested.groupby(folds)))})
+        of_folds = {0: dict(list(nested.groupby(folds)))}
+        scored = scores.score_folds("emotion", truth, of_folds, groups, scales)
         scored["selected_on_validation"] = any(each.selects_on_validation for each in experiments)
         with files.together(directory, SCORES) as fresh:
             if choose:
@@ -73,7 +77,7 @@ def blend_runs(
             tables: list[Any] = [table.to_dict() for table in (weights.T, mean, deviation)]
             recipe = Recipe(taken, method, shrinkage, *tables)
             write_predictions(fresh / "oof.csv", nested)
-            write_predictions(fresh / "truth.csv", truth)
+            scores.write_truth(fresh / "truth.csv", truth, "emotion", groups)
             write_predictions(fresh / "test.csv", _predict(recipe))
             files.write_json(fresh / BLEND, asdict(recipe))
             files.write_json(fresh / SCORES, scored)
@@ -95,7 +99,11 @@ def _read_members(
         for path, each in seeds.items()
     }
     truth = members[0] / "truth.csv"
-    *_, known = blend.aligned({**runs, str(truth): read_predictions(truth)})
+    if read_truth(truth).isna().any(axis=None):
+        raise InputError(
+            f"{truth}: clips of data.more lack targets. Blend runs of sets with the same targets."
+        )
+    *_, known = blend.aligned({**runs, str(truth): read_truth(truth)})
     return runs, known, scores.fold_numbers(seeds[members[0]][0])
 
 
@@ -191,7 +199,8 @@ def vote(members: list[Path], directory: Path) -> str:
         classes = [str(name) for name in mean]
         if not experiment.has_repeats:
             truth = scores.read_classes(members[0] / "truth.csv", classes)
-            return scores.score_run(directory, experiment, truth)
+            groups = scores.read_run_groups(members[0] / "truth.csv")
+            return scores.score_run(directory, experiment, truth, groups=groups)
         truths = {
             split: scores.read_classes(members[0] / f"truth-{split}.csv", classes)
             for split in ("valid", "test")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from music_emotion.config import Task
 from music_emotion.evaluation.intervals import resampled_scores, spread_of
 from music_emotion.evaluation.report import Run, Score, read_run
 from music_emotion.evaluation.report_tables import interval, listed, markdown
@@ -15,7 +16,7 @@ _TOLERANCE = 1e-9  # for target values read from text
 
 
 def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: bool = False) -> str:
-    """Compare the out-of-fold scores of two runs by a paired bootstrap over clips.
+    """Compare the out-of-fold scores of two runs by a paired bootstrap over clips, or over their groups.
 
     Parameters
     ----------
@@ -52,7 +53,9 @@ def compare_runs(one: Path, other: Path, headline: Sequence[str] = (), common: b
     if not common:
         _check_complete(*pair)
     truth, *tables = _on_common_clips(*pair)
-    ours, others = (resampled_scores("genre" if genres else "emotion", truth, table) for table in tables)
+    groups = next((run.groups for run in pair if run.groups is not None), None)
+    task: Task = "genre" if genres else "emotion"
+    ours, others = (resampled_scores(task, truth, table, groups) for table in tables)
     rows = {
         names: (ours.interval(names), others.interval(names), ours.difference(others, names))
         for names in (_MEASURES if genres else _means([str(name) for name in truth], headline))
@@ -128,7 +131,8 @@ def _text(pair: list[Run], rows: Mapping[tuple[str, ...], tuple[dict[str, float]
     else:
         where = "above" if apart["value"] > 0 else "below"
         verdict = f"{one.name} is {where} {other.name} in {what} by {bounds}: the interval excludes 0."
-    title = f"{one.name} minus {other.name}, out of fold, n={apart['n']}:"
+    drawn = ", groups resampled" * any(run.groups is not None for run in pair)
+    title = f"{one.name} minus {other.name}, out of fold{drawn}, n={apart['n']}:"
     return "\n".join([title, "", markdown(table), "", verdict, *_notes(pair, names)])
 
 

@@ -7,6 +7,7 @@ B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statisti
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from music_emotion.config import Task
-from music_emotion.evaluation.metrics import table_scores
+from music_emotion.evaluation.metrics import MEASURES, research_scores, table_scores
 
 N_RESAMPLES = 2000
 _VALUES_AT_ONCE = 1_000_000  # row numbers; 8 MB
 _RANKS_AT_ONCE = 60_000  # a few such arrays fit into the CPU cache
+_LEAST = 1e-6  # smaller denominators are 0 but for rounding
 
 
 def resamples(n: int) -> Iterator[np.ndarray]:
@@ -111,13 +113,18 @@ class Resampled:
         return with_interval(value, drawn, self.n) | {"above": above}
 
 
-def resampled_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> Resampled:
-    """Score a prediction table in 2,000 bootstrap resamples of its clips.
+def resampled_scores(
+    task: Task, truth: pd.DataFrame, table: pd.DataFrame, groups: pd.Series | None = None
+) -> Resampled:
+    """Score a prediction table in 2,000 bootstrap resamples of its clips, or of groups of clips.
 
     Parameters
     ----------
     task, truth, table
         As for `table_scores`.
+    groups : pd.Series, optional
+        Group of every clip, such as its artist, indexed by `Id`. Groups are drawn with all their clips, since
+        clips of one group are alike.
 
     Returns
     -------
@@ -126,24 +133,95 @@ def resampled_scores(task: Task, truth: pd.DataFrame, table: pd.DataFrame) -> Re
     """
     values = pd.Series(table_scores(task, truth, table))
     score = _genre_scores if task == "genre" else _correlations
-    drawn = score(truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy())
+    counts = _draws(table.index, groups)
+    drawn = score(truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy(), counts)
     return Resampled(len(table), values, pd.DataFrame(drawn, columns=values.index))
 
 
-def _correlations(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def resampled_measures(
+    truth: pd.DataFrame,
+    table: pd.DataFrame,
+    groups: pd.Series | None = None,
+    scales: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Compute the measures of `research_scores` with their intervals, as in `scores.json`.
+
+    Parameters
+    ----------
+    truth, table, groups
+        As for `resampled_scores`.
+    scales : mapping of str to tuple of float, optional
+        Lowest and highest value of a target in the data set's own scale, whose values here are 0 to 1.
+
+    Returns
+    -------
+    dict
+        Measure to target, or ``mean``, to the format of `with_interval`. For targets in `scales`,
+        ``rmse_own_scale`` is the error in the data set's own scale. In a resample with a constant column,
+        correlations and R² are 0, and ROC-AUC is 0.5.
+    """
+    names = [str(name) for name in truth]
+    known, predicted = truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy()
+    scores = research_scores(known, predicted, names)
+    of_target = {}
+    for name, truths, guesses in zip(names, known.T, predicted.T, strict=True):
+        there = ~np.isnan(truths)
+        is_tag = name in scores.get("roc_auc", {})
+        columns = (truths[there], _tied(guesses[there]) if is_tag else guesses[there])
+        of_target[name] = partial(_tag_measures if is_tag else _value_measures, *columns), there
+    drawn = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    (m, name): v
+                    for name, (of, there) in of_target.items()
+                    for m, v in of(counts[there]).items()
+                }
+            )
+            for counts in _draws(table.index, groups)
+        ]
+    )
+    values = pd.Series(
+        {(m, name): v for m, each in scores.items() for name, v in each.items() if name in names}
+    )
+    for name, (low, high) in (scales or {}).items():
+        if ("rmse", name) in values:
+            for each in (values, drawn):
+                each["rmse_own_scale", name] = each["rmse", name] * (high - low)
+    resampled, found = Resampled(len(table), values, drawn), dict[str, dict[str, dict[str, float]]]()
+    for measure in MEASURES:
+        if columns := [(measure, name) for name in names if (measure, name) in drawn]:
+            found[measure] = {name: resampled.interval([(measure, name)]) for _, name in columns}
+            found[measure]["mean"] = resampled.interval(columns)
+    return found
+
+
+def _draws(ids: pd.Index, groups: pd.Series | None) -> Iterator[np.ndarray]:
+    """How often each clip is drawn, for a chunk of resamples after another [shape=(n, n_chunk)]."""
+    n = n_units = len(ids)
+    if groups is not None:
+        names, unit_of = np.unique(groups.loc[ids].to_numpy(), return_inverse=True)
+        n_units = len(names)
+    n_chunk = max(1, _RANKS_AT_ONCE // n)
+    for rows in resamples(n_units):
+        for start in range(0, len(rows), n_chunk):
+            counts = _counts(rows[start : start + n_chunk], n_units)
+            yield (counts if groups is None else counts[:, unit_of]).T.astype(np.float64)
+
+
+def _correlations(truth: np.ndarray, prediction: np.ndarray, draws: Iterator[np.ndarray]) -> np.ndarray:
     """Spearman's correlation of every column, and their mean [shape=(2000, n_targets + 1)].
 
     The ranks in a resample are computed from the counts of each clip, so clips are sorted only once.
     """
-    n = len(truth)
-    columns = [(_tied(known), _tied(guessed)) for known, guessed in zip(truth.T, prediction.T, strict=True)]
-    n_chunk = max(1, _RANKS_AT_ONCE // n)
+    columns = []
+    for known, guessed in zip(truth.T, prediction.T, strict=True):
+        there = ~np.isnan(known)  # clips whose target is unknown don't count for it
+        columns.append((slice(None) if there.all() else there, _tied(known[there]), _tied(guessed[there])))
     drawn = np.concatenate(
         [
-            np.stack([_rank_correlation(counts, *pair) for pair in columns], axis=1)
-            for rows in resamples(n)
-            for start in range(0, len(rows), n_chunk)
-            for counts in [_counts(rows[start : start + n_chunk], n).T.astype(np.float64)]
+            np.stack([_rank_correlation(counts[there], *pair) for there, *pair in columns], axis=1)
+            for counts in draws
         ]
     )
     return np.column_stack([drawn, drawn.mean(axis=1)])
@@ -157,8 +235,8 @@ def _tied(column: np.ndarray) -> csr_array:
 
 
 def _counts(rows: np.ndarray, n: int) -> np.ndarray:
-    """Count the numbers 0 to n - 1 in every row [shape=(n_rows, n)]. Larger numbers are ignored."""
-    return np.stack([np.bincount(row, minlength=n)[:n] for row in rows])
+    """Count the numbers 0 to n - 1 in every row [shape=(n_rows, n)]."""
+    return np.stack([np.bincount(row, minlength=n) for row in rows])
 
 
 def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_array) -> np.ndarray:
@@ -166,16 +244,51 @@ def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_arra
     ranks = []
     for tied in (truth, prediction):
         drawn = tied @ counts
-        mean_ranks = np.cumsum(drawn, axis=0) - (drawn + len(counts)) / 2  # centred
+        mean_ranks = np.cumsum(drawn, axis=0) - (drawn + counts.sum(axis=0)) / 2  # centred
         ranks.append(tied.T @ mean_ranks)
     both, ours, others = (
         np.einsum("ij,ij,ij->j", counts, ranks[i], ranks[j]) for i, j in ((0, 1), (0, 0), (1, 1))
     )
-    norms = np.sqrt(ours * others)
-    return np.divide(both, norms, out=np.zeros(counts.shape[1]), where=norms > 0)
+    return _ratio(both, np.sqrt(ours * others))
 
 
-def _genre_scores(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    """Divide; `otherwise` where the denominator is 0."""
+    out = np.full(numerator.shape, otherwise)
+    return np.divide(numerator, denominator, out=out, where=denominator > _LEAST)
+
+
+def _value_measures(truth: np.ndarray, prediction: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures of a target per resample, from the moments of standardised columns."""
+    y, p = ((each - each.mean()) / (each.std() or 1) for each in (truth, prediction))
+    stretch, unit = prediction.std() / truth.std(), truth.std()
+    apart = (prediction - truth) / unit
+    moments = np.stack([y, p, y**2, p**2, y * p, apart, apart**2]) @ counts / counts.sum(axis=0)
+    y_mean, p_mean, y_square, p_square, product, bias, error = moments
+    ours, others = (y_square - y_mean**2).clip(0), (p_square - p_mean**2).clip(0)
+    both = product - y_mean * p_mean
+    return {
+        "r2": 1 - _ratio(error, ours, 1.0),
+        "pearson": _ratio(both, np.sqrt(ours * others)),
+        "ccc": _ratio(2 * stretch * both, ours + stretch**2 * others + bias**2),
+        "rmse": np.sqrt(error) * unit,
+    }
+
+
+def _tag_measures(truth: np.ndarray, tied: csr_array, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Areas under the curves of a tag per resample, from the clips of every distinct prediction."""
+    drawn, right = tied @ counts, tied @ (counts * truth[:, None])
+    wrong = drawn - right
+    below = np.cumsum(wrong, axis=0) - wrong / 2
+    above, right_above = (each[::-1].cumsum(axis=0)[::-1] for each in (drawn, right))
+    n_right, n_wrong = right.sum(axis=0), wrong.sum(axis=0)
+    return {
+        "roc_auc": _ratio((right * below).sum(axis=0), n_right * n_wrong, 0.5),
+        "pr_auc": _ratio((right * _ratio(right_above, above)).sum(axis=0), n_right),
+    }
+
+
+def _genre_scores(truth: np.ndarray, probabilities: np.ndarray, draws: Iterator[np.ndarray]) -> np.ndarray:
     """Accuracy, macro and weighted F1 [shape=(2000, 3)].
 
     They are computed from counts per class. Confusion matrices of all resamples would need too much memory.
@@ -183,12 +296,16 @@ def _genre_scores(truth: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     n, n_classes = probabilities.shape
     known, predicted = truth.argmax(axis=1), probabilities.argmax(axis=1)
     hits = np.where(predicted == known, known, n_classes)
+    one_hot = [
+        csr_array((np.ones(n), (classes, np.arange(n))), shape=(n_classes + 1, n))[:n_classes]
+        for classes in (hits, known, predicted)
+    ]
     scores = []
-    for rows in resamples(n):
-        right, support, guessed = (_counts(each[rows], n_classes) for each in (hits, known, predicted))
-        found = support + guessed
+    for counts in draws:
+        right, support, guessed = ((each @ counts).T.copy() for each in one_hot)
+        found, n_drawn = support + guessed, counts.sum(axis=0)
         f1 = np.divide(2 * right, found, out=np.zeros(found.shape), where=found > 0)
-        scores.append([right.sum(axis=1) / n, f1.mean(axis=1), (f1 * support).sum(axis=1) / n])
+        scores.append([right.sum(axis=1) / n_drawn, f1.mean(axis=1), (f1 * support).sum(axis=1) / n_drawn])
     return np.concatenate(scores, axis=1).T
 
 

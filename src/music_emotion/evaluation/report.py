@@ -12,8 +12,8 @@ from music_emotion.config import Experiment, Task
 from music_emotion.evaluation.blend import Recipe, read_recipe
 from music_emotion.evaluation.intervals import Resampled, resampled_scores
 from music_emotion.evaluation.metrics import table_scores
-from music_emotion.evaluation.scores import read_classes
-from music_emotion.files import InputError, checked, read_object, read_predictions
+from music_emotion.evaluation.scores import read_classes, read_run_groups
+from music_emotion.files import InputError, checked, read_object, read_predictions, read_truth
 from music_emotion.runs import BLEND, RUN, VOTE, read_cost, read_experiment, seconds_of
 
 _RUN_FILES = (RUN, BLEND, VOTE, "scores.json", "diverged.json")
@@ -52,6 +52,7 @@ class ScoreFile(BaseModel):
     """Fields of `scores.json` that reports and comparisons use."""
 
     pooled: dict[str, Score] = {}
+    measures: dict[str, dict[str, Score]] = {}
     per_seed: dict[str, dict[str, float]] = {}
     per_fold: _PerFold = _PerFold()
     repeated: dict[str, dict[str, Score]] = {}
@@ -97,6 +98,8 @@ class Run:
     predictions, truth : pd.DataFrame
         Out-of-fold predictions and target values; for genres, probabilities and one-hot classes. Both have
         the same clips and columns. Both are empty for runs without out-of-fold scores.
+    groups : pd.Series or None
+        Group of every clip, if the run's folds kept groups together.
     costs : list of dict
         For each finished fold, its `cost.json` merged into the run's `environment.json`.
     """
@@ -109,6 +112,7 @@ class Run:
     scores: dict[str, Score]
     predictions: pd.DataFrame
     truth: pd.DataFrame
+    groups: pd.Series | None
     costs: list[dict[str, Any]]
 
     @property
@@ -118,8 +122,8 @@ class Run:
 
     @cached_property
     def resampled(self) -> Resampled:
-        """Out-of-fold scores in bootstrap resamples of the clips."""
-        return resampled_scores(self.file.task, self.truth, self.predictions)
+        """Out-of-fold scores in bootstrap resamples of the clips, or of their groups."""
+        return resampled_scores(self.file.task, self.truth, self.predictions, self.groups)
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,7 @@ def read_run(directory: Path, name: str) -> Run:
         scores=scores,
         predictions=predictions,
         truth=truth,
+        groups=None if truth.empty else read_run_groups(directory / "truth.csv"),
         costs=[machine | (asdict(cost) if cost else {"seconds": seconds_of(fold)}) for cost, fold in costs],
     )
 
@@ -228,7 +233,7 @@ def _read_tables(directory: Path, file: ScoreFile) -> tuple[pd.DataFrame, pd.Dat
         return pd.DataFrame(), pd.DataFrame()
     predictions = read_predictions(oof)
     columns = file.classes or [name for name in file.pooled if name != "mean"]
-    truth = read_classes(known, columns) if file.classes else read_predictions(known)
+    truth = read_classes(known, columns) if file.classes else read_truth(known)
     if not truth.index.equals(predictions.index) or not set(truth) == set(predictions) == set(columns):
         raise InputError(f"{oof}, truth.csv and scores.json are not of the same clips and columns. {_AGAIN}")
     predictions, truth = predictions[columns], truth[columns]

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from music_emotion.config import Experiment, build_experiment, experiment_to_dict
-from music_emotion.evaluation.intervals import resampled_scores, spread_of
+from music_emotion.evaluation.intervals import Resampled, resampled_scores, spread_of
+from music_emotion.evaluation.metrics import MEASURES
 from music_emotion.evaluation.report import Report, Run, Score
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, nearest
@@ -38,6 +39,7 @@ This page is made from the files of `runs/` and `submissions/` by `{command}`.
 - **Blends** have nested scores: a clip's weights were chosen without it. Their members may not have been.
 - **Minutes** are those of all folds and seeds. **Memory** is the peak of a process since it started.
 - – means that the files do not tell."""
+_OTHER = "Other measures of these runs. All intervals of runs with groups, such as artists, resample groups."
 _COSTS = {
     **{"parameters": "weights", "peak_memory_bytes": "memory", "peak_device_memory_bytes": "GPU memory"},
     **{name: name for name in ("device", "threads", "processes", "precision", "commit")},
@@ -99,6 +101,7 @@ def make_page(
         against = _default_of(group, list(runs.values()), headline, default)
         cells = {run.name: _run_cells(run, experiments) for run in group}
         page.append(_target_table(group, headline, against, cells))
+        page += _measures(group)
     for name in ablations:
         page += _ablation(name, runs, headline)
     page += _blends(report.runs) + _not_paired(report.runs, experiments) + _costs(report.runs)
@@ -144,8 +147,7 @@ def _target_table(
 ) -> str:
     """Table of runs on the same clips, best mean first. `cells` holds the first cells of each run's row."""
     targets, chosen, truth = group[0].targets, _chosen(group[0], headline), group[0].truth
-    if default is not None:  # it may have more clips or targets
-        against = resampled_scores("emotion", truth[chosen], default.predictions.loc[truth.index])
+    against: dict[str, Resampled] = {}  # the default in the draws of each run
     rows = []
     means = {run.name: Score(**run.resampled.interval(chosen)) for run in group}
     for run in sorted(group, key=lambda run: (-means[run.name].value, run.name)):
@@ -156,10 +158,31 @@ def _target_table(
             row["mean"] = interval(run.scores["mean"])
         row |= _spread_cells(run, chosen)
         if default is not None:
-            apart = "the default" if run is default else _signed(run.resampled.difference(against, chosen))
-            row[f"difference to {code(default.name)}"] = apart
+            drawn = "" if run.groups is None else run.groups.to_csv()
+            if drawn not in against:  # it may have more clips or targets
+                predicted = default.predictions.loc[truth.index]
+                against[drawn] = resampled_scores("emotion", truth[chosen], predicted, run.groups)
+            apart = _signed(run.resampled.difference(against[drawn], chosen))
+            row[f"difference to {code(default.name)}"] = "the default" if run is default else apart
         rows.append(row)
     return markdown(rows)
+
+
+def _measures(runs: list[Run]) -> list[str]:
+    """Table of the measures that papers report, of the runs that have them: one row per run and target."""
+    rows = [
+        {"run": _name(run), "target": plain(target)}
+        | {
+            MEASURES[name]: interval(scores[target])
+            for name, scores in run.file.measures.items()
+            if target in scores
+        }
+        for run in runs
+        if run.file.measures
+        for target in run.scores
+        if len(run.scores) - 1 <= _MOST_NAMED or target == "mean"
+    ]
+    return [_OTHER, markdown(rows)] if rows else []
 
 
 def _signed(difference: dict[str, float]) -> str:
@@ -221,7 +244,8 @@ def _not_paired(runs: list[Run], experiments: Path) -> list[str]:
             row["classes"] = str(len(run.file.classes) or "")
             row |= {_MEASURES.get(name, plain(name)): interval(score) for name, score in scores.items()}
             tables.setdefault(title, []).append(row | _spread_cells(run, ["macro_f1"]))
-    return [part for title in sorted(tables) for part in (title, markdown(tables[title]))]
+    page = [part for title in sorted(tables) for part in (title, markdown(tables[title]))]
+    return page + _measures([run for run in runs if run.file.repeated])
 
 
 def _costs(runs: list[Run]) -> list[str]:

@@ -11,12 +11,14 @@ from sklearn.metrics import classification_report, confusion_matrix, log_loss
 from music_emotion import files
 from music_emotion.config import Experiment, Task
 from music_emotion.datasets.labels import read_genres
+from music_emotion.datasets.layout import leading_id
 from music_emotion.evaluation.blend import blend, in_target_units
-from music_emotion.evaluation.intervals import resampled_scores, spread_of
-from music_emotion.evaluation.metrics import is_constant, table_scores
-from music_emotion.files import InputError, first_five
+from music_emotion.evaluation.intervals import resampled_measures, resampled_scores, spread_of
+from music_emotion.evaluation.metrics import MEASURES, is_constant, table_scores
+from music_emotion.files import GROUP, InputError, first_five
 
 SCORES = "scores.json"
+Scales = Mapping[str, tuple[float, float]]  # target to lowest and highest value in the data set's own scale
 Folds = Mapping[int, Mapping[int, pd.DataFrame]]  # seed to fold to prediction table
 _LEAST_PROBABLE = 1e-7
 _PARTS = {  # file of a repeat and title in the summary
@@ -27,7 +29,12 @@ _PARTS = {  # file of a repeat and title in the summary
 
 
 def score_run(
-    directory: Path, experiment: Experiment, truth: pd.DataFrame, part: Literal["valid", "test"] = "valid"
+    directory: Path,
+    experiment: Experiment,
+    truth: pd.DataFrame,
+    part: Literal["valid", "test"] = "valid",
+    groups: pd.Series | None = None,
+    scales: Scales | None = None,
 ) -> str:
     """Score a run from the predictions of its folds.
 
@@ -44,6 +51,8 @@ def score_run(
         Target values or one-hot classes of the scored clips, indexed by `Id`.
     part : {"valid", "test"}
         Predictions to score: out-of-fold, or of the test split for pretraining, where its labels are known.
+    groups, scales
+        As for `score_folds`.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def score_run(
         When no fold is finished, or predictions and truth don't match.
     """
     folds = read_folds(directory, part)
-    scores = score_folds(experiment.task, truth, folds)
+    scores = score_folds(experiment.task, truth, folds, groups, scales)
     tables = [table for of_seed in folds.values() for table in of_seed.values()]
     known = mean_table(tables)
     with files.together(directory, SCORES) as fresh:
@@ -70,14 +79,20 @@ def score_run(
         if part == "valid":
             scores["selected_on_validation"] = experiment.selects_on_validation
             files.write_predictions(fresh / "oof.csv", known)
-            write_truth(fresh / "truth.csv", truth.loc[known.index], experiment.task)
+            write_truth(fresh / "truth.csv", truth.loc[known.index], experiment.task, groups)
         if experiment.task == "genre":
             _write_report(fresh, truth, known)
         files.write_json(fresh / SCORES, scores)
     return summary(directory.name, scores, "out-of-fold" if part == "valid" else "test split")
 
 
-def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]:
+def score_folds(
+    task: Task,
+    truth: pd.DataFrame,
+    folds: Folds,
+    groups: pd.Series | None = None,
+    scales: Scales | None = None,
+) -> dict[str, Any]:
     """Score predictions: pooled over folds, per seed, and per fold.
 
     Parameters
@@ -87,14 +102,19 @@ def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]
         Target values or one-hot classes, indexed by `Id`. May contain more clips than were predicted.
     folds : mapping
         Seed to fold to prediction table.
+    groups : pd.Series, optional
+        Group of every clip, indexed by `Id`. Intervals then resample groups.
+    scales : mapping of str to tuple of float, optional
+        Lowest and highest value of a target in the data set's own scale, for ``rmse_own_scale``.
 
     Returns
     -------
     dict
-        Content of `scores.json`. ``n``: number of clips. ``pooled``: scores of the mean prediction over
-        seeds, with intervals. ``per_seed``, ``per_fold``: single scores. ``spread``: standard deviations
-        over seeds and over folds. For genres, ``classes``. For targets, ``folds`` (fold numbers of each
-        seed) and ``constant`` (seeds, folds and targets with constant predictions, which score 0).
+        Content of `scores.json`. ``n``: number of clips. ``groups``: number of groups, if given. ``pooled``:
+        scores of the mean prediction over seeds, with intervals. ``per_seed``, ``per_fold``: single scores.
+        ``spread``: standard deviations over seeds and over folds. For genres, ``classes``. For targets,
+        ``measures`` (from `resampled_measures`), ``scales`` (if given), ``folds`` (fold numbers of each seed)
+        and ``constant`` (seeds, folds and targets with constant predictions, which score 0).
 
     Raises
     ------
@@ -112,12 +132,14 @@ def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]
     rows = _fold_rows(task, truth, folds)
     per_fold: dict[str, Any] = {"scores": rows}
     scores: dict[str, Any] = {"n": len(pooled)}
+    if groups is not None:
+        scores["groups"] = groups.loc[pooled.index].nunique()
     if task == "genre":
         scores["classes"] = [str(name) for name in truth]
     else:
         scores["folds"] = {str(seed): list(tables) for seed, tables in folds.items()}
         per_fold["mean"] = pd.DataFrame([row["scores"] for row in rows]).mean().to_dict()
-    scores["pooled"] = resampled_scores(task, truth, pooled).intervals()
+    scores["pooled"] = resampled_scores(task, truth, pooled, groups).intervals()
     scores["per_seed"] = {str(seed): table_scores(task, truth, table) for seed, table in of_seeds.items()}
     scores["per_fold"] = per_fold
     spreads = {name: spread_of(scores, [name]) for name in scores["pooled"]}
@@ -125,6 +147,8 @@ def score_folds(task: Task, truth: pd.DataFrame, folds: Folds) -> dict[str, Any]
     for what in ("seeds", "folds"):
         scores["spread"][f"over_{what}"] = {name: spread[what][1] for name, spread in spreads.items()}
     if task == "emotion":
+        scores["measures"] = resampled_measures(truth, pooled, groups, scales)
+        scores |= {"scales": dict(scales)} if scales else {}
         scores["constant"] = [
             {"seed": seed, "fold": fold, "target": str(target)}
             for seed, tables in folds.items()
@@ -158,12 +182,31 @@ def _checked(table: pd.DataFrame, truth: pd.DataFrame, place: str) -> pd.DataFra
     return table[list(truth.columns)]
 
 
-def write_truth(path: Path, truth: pd.DataFrame, task: Task) -> None:
-    """Write labels: target values as a prediction table, one-hot classes as a column `Genre`."""
-    if task == "emotion":
-        files.write_predictions(path, truth)
-    else:
-        files.write_table(path, truth.idxmax(axis=1).rename_axis("Id").rename("Genre").reset_index())
+def write_truth(path: Path, truth: pd.DataFrame, task: Task, groups: pd.Series | None = None) -> None:
+    """Write labels: target values as a prediction table, one-hot classes as a column `Genre`; and groups."""
+    files.check_predictions(truth, str(path), may_lack=True)
+    table = truth if task == "emotion" else truth.idxmax(axis=1).to_frame("Genre")
+    if groups is not None:
+        table = table.assign(**{GROUP: groups})
+    files.write_table(path, table.rename_axis("Id").reset_index())
+
+
+def read_run_groups(path: Path) -> pd.Series | None:
+    """Read the groups of a run's clips.
+
+    Parameters
+    ----------
+    path : Path
+        `truth.csv`, written by `write_truth`.
+
+    Returns
+    -------
+    pd.Series or None
+        Names of the groups, indexed by `Id`; None if the run has no groups.
+    """
+    cells = files.read_cells(path, ",")
+    found = cells.loc[:, cells.iloc[0] == GROUP].iloc[1:]
+    return None if found.empty else found.set_axis(cells.iloc[1:, 0].map(leading_id)).iloc[:, 0].fillna("")
 
 
 def read_classes(path: Path, classes: Sequence[str]) -> pd.DataFrame:
@@ -252,6 +295,8 @@ def _write_report(directory: Path, truth: pd.DataFrame, table: pd.DataFrame, mar
 def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> str:
     """Format scores: value, 95 % interval, number of clips, standard deviations over seeds and folds.
 
+    A table of the other measures follows.
+
     Parameters
     ----------
     name : str
@@ -264,9 +309,10 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
     Returns
     -------
     str
-        A heading, then one line per score.
+        A heading, then one line per score, then one line per target.
     """
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
+    mark += f", intervals over {scores['groups']} groups" if "groups" in scores else ""
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():
         spreads = []
@@ -278,11 +324,28 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
         lines.append(
             f"  {key:<14} {score['value']:.3f}  {bounds}  n={score['n']}  {', '.join(spreads)}".rstrip()
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_measures_text(scores)])
+
+
+def _measures_text(scores: dict[str, Any]) -> list[str]:
+    """Format the measures beside the main score: one line per target."""
+    cells = {
+        MEASURES[measure]: {
+            target: "{value:.3f} [{low:.3f}, {high:.3f}]".format(**score) for target, score in each.items()
+        }
+        for measure, each in scores.get("measures", {}).items()
+    }
+    lines = pd.DataFrame(cells).fillna("").to_string().splitlines() if cells else []
+    return [f"  {line}" for line in lines]
 
 
 def score_repeats(
-    directory: Path, experiment: Experiment, truth: Mapping[str, pd.DataFrame], n_train: Sequence[int]
+    directory: Path,
+    experiment: Experiment,
+    truth: Mapping[str, pd.DataFrame],
+    n_train: Sequence[int],
+    groups: pd.Series | None = None,
+    scales: Scales | None = None,
 ) -> str:
     """Score a run of repeated splits, in which every seed has its own training, validation and test clips.
 
@@ -298,6 +361,9 @@ def score_repeats(
         "valid" and "test" to target values or one-hot classes of the clips of all repeats.
     n_train : sequence of int
         Number of training clips of every seed.
+    groups, scales
+        As for `score_folds`. They are used only if all seeds have the same test clips, as those of a
+        published split: then the mean prediction over seeds has ``measures`` with intervals.
 
     Returns
     -------
@@ -325,6 +391,9 @@ def score_repeats(
         "repeated": {part: _over_repeats(each) for part, each in scored.items()},
         "selected_on_validation": False,  # test clips select nothing
     }
+    if experiment.task == "emotion" and len({tuple(sorted(table.index)) for table in tables["test"]}) == 1:
+        mean = mean_table(tables["test"])
+        scores["measures"] = resampled_measures(truth["test"], mean, groups, scales)
     with files.together(directory, SCORES) as fresh:
         for split, known in truth.items():
             write_truth(fresh / f"truth-{split}.csv", known, experiment.task)
@@ -364,4 +433,4 @@ def _repeats_summary(name: str, scores: dict[str, Any]) -> str:
             lines.append(
                 f"    {metric:<14} {score['value']:.3f}{deviation}  [{score['low']:.3f}, {score['high']:.3f}]"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_measures_text(scores)])

@@ -126,7 +126,8 @@ def _check_trainable(plan: Plan) -> None:
             "data.statistics": experiment.data.statistics,
             "data.embeddings": experiment.data.embeddings,
             "distil.tables": experiment.distil.tables,
-            "folds.split 'holdout'": experiment.has_repeats,
+            "data.more": experiment.data.more,
+            f"folds.split '{experiment.folds.split}'": experiment.has_repeats,
         }
         if cause := next((key for key, is_set in causes.items() if is_set), None):
             raise InputError(

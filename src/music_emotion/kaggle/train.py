@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from music_emotion.config import ClassicalSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
+from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, known_for_scores
 from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.evaluation.blend import blend_members
 from music_emotion.evaluation.blend_runs import blend_runs
@@ -227,7 +227,8 @@ def train_stages(plan: Plan, deadline: float) -> tuple[pd.DataFrame, dict[str, A
         if experiment.task == "genre":
             print(score_run(directory, experiment, test.truth, "test"), flush=True)
         else:
-            print(score_run(directory, experiment, clips.truth), flush=True)
+            known = known_for_scores(experiment, clips)
+            print(score_run(directory, experiment, clips.truth, **known), flush=True)
         draw_scores(directory)
     done = {each.name: _n_done(each, folds) for each in plan.experiments}
     progress: dict[str, Any] = {

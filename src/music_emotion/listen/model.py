@@ -15,13 +15,21 @@ from pydantic.dataclasses import dataclass
 from music_emotion import __version__
 from music_emotion.config import STRICT
 from music_emotion.evaluation.conformal import Intervals
-from music_emotion.files import InputError, checked, read_object, read_predictions, regular_file, sha256
+from music_emotion.files import (
+    InputError,
+    checked,
+    read_object,
+    read_predictions,
+    read_truth,
+    regular_file,
+    sha256,
+)
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model, read_card, share_trunks
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _N_QUANTILES = 101
-_KNOWN = ("truth.csv", "oof.csv")
+_KNOWN = {"truth.csv": read_truth, "oof.csv": read_predictions}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -74,7 +82,11 @@ class Facts:
     ) -> "Facts":
         """Compute them from labels and out-of-fold predictions of the same clips, one column per target."""
         places = np.linspace(0, 1, _N_QUANTILES)
-        fitted = {str(t): Intervals.fit(truth[t].to_numpy(), predicted[t].to_numpy()) for t in truth}
+        known = {str(t): truth[t].notna() for t in truth}  # a clip of one of several sets may lack a target
+        fitted = {
+            t: Intervals.fit(truth[t][there].to_numpy(), predicted[t][there].to_numpy())
+            for t, there in known.items()
+        }
         intervals = {t: each for t, each in fitted.items() if math.isfinite(max(each.half_widths))}
         percentiles = {str(t): tuple(np.quantile(predicted[t], places).tolist()) for t in truth}
         return cls(intervals, percentiles, unlike, about or {})
@@ -257,7 +269,7 @@ def _facts(places: Sequence[Path]) -> Facts:
     emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
     if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
         return Facts({}, {})
-    tables = [[read_predictions(each / name) for name in _KNOWN] for each in emotion]
+    tables = [[read(each / name) for name, read in _KNOWN.items()] for each in emotion]
     if any(not table.index.equals(tables[0][0].index) for pair in tables for table in pair):
         return Facts({}, {})
     truth, predicted = (pd.concat(each).groupby(level="Id").mean() for each in zip(*tables, strict=True))

@@ -9,11 +9,11 @@ import torch
 from pydantic import TypeAdapter
 
 from music_emotion.config import Experiment
-from music_emotion.datasets.clip_set import load_clip_set
+from music_emotion.datasets.clip_set import ClipSet, load_clip_set
 from music_emotion.datasets.splits import folds_of_run
 from music_emotion.evaluation.conformal import coverage
 from music_emotion.evaluation.scores import fold_numbers, read_folds
-from music_emotion.files import InputError, read_object, read_predictions, write_json
+from music_emotion.files import InputError, read_object, read_predictions, read_truth, write_json
 from music_emotion.listen.model import Facts, Unlike, model_files
 from music_emotion.models.network import Network, clip_features, load_model, save_model, share_trunks
 from music_emotion.runs import read_experiment
@@ -29,8 +29,8 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
     run : Path
         ``runs/<name>`` of an emotion network with one seed, whose data is still there.
     out : Path
-        Folder for `emotion<k>.safetensors`, `genre<k>.safetensors` and `facts.json`. Linear heads on one
-        trunk become one network.
+        Folder for `emotion<k>.safetensors`, `genre<k>.safetensors` and `facts.json`. Networks with linear
+        heads that started from one trunk become one, with the mean of their weights.
     genres : Path, optional
         A run of a genre network with one seed.
 
@@ -50,8 +50,11 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
         if experiment.task != task or experiment.has_repeats or len(experiment.seeds) > 1:
             article = "an" if task == "emotion" else "a"
             raise InputError(f"{runs[task]} is not {article} {task} run of folds with one seed. Name one.")
-    truth, predicted = (read_predictions(run / name) for name in ("truth.csv", "oof.csv"))
-    packed = {task: _merged([load_model(file) for file in model_files(each)]) for task, each in runs.items()}
+    truth, predicted = read_truth(run / "truth.csv"), read_predictions(run / "oof.csv")
+    clips = load_clip_set(experiments["emotion"].data, "emotion", "train")
+    packed = {
+        task: _merged([load_model(file) for file in model_files(each)], clips) for task, each in runs.items()
+    }
     for task, networks in packed.items():
         for number, network in enumerate(networks):
             save_model(out / f"{task}{number}.safetensors", network, network.state_dict(), packed=True)
@@ -62,16 +65,16 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
         "scores": {task: read_object(each / "scores.json")["pooled"] for task, each in runs.items()},
         "coverage": shares.round(3).to_dict("records"),
     }
-    facts = Facts.of(truth, predicted, _unlike(packed["emotion"][0], experiments["emotion"]), about)
+    facts = Facts.of(truth, predicted, _unlike(packed["emotion"][0], experiments["emotion"], clips), about)
     write_json(out / "facts.json", TypeAdapter(Facts).dump_python(facts, mode="json"))
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     n_networks = sum(map(len, packed.values()))
     return f"{shares.round(3).to_markdown(index=False)}\n{out}: {n_networks} networks, {size:.1f} MB."
 
 
-def _unlike(network: Network, experiment: Experiment) -> Unlike:
+def _unlike(network: Network, experiment: Experiment, clips: ClipSet) -> Unlike:
     """Where the first fold's training clips lie in its trunk's features, and how far its other clips are."""
-    fold = folds_of_run(experiment, load_clip_set(experiment.data, "emotion", "train"))[0]
+    fold = folds_of_run(experiment, clips)[0]
     known, held_out = (clip_features(network, clips) for clips in (fold.training, fold.valid))
     deviation = np.maximum(known.std(axis=0), 1e-6)
     place = Unlike(tuple(known.mean(axis=0).tolist()), tuple(deviation.tolist()), 0.0)
@@ -79,22 +82,49 @@ def _unlike(network: Network, experiment: Experiment) -> Unlike:
     return Unlike(place.mean, place.deviation, float(distances.quantile(_UNLIKE)))
 
 
-def _merged(networks: list[Network]) -> list[Network]:
-    """Average linear heads on one trunk, so that one network gives the mean of all predictions."""
+def _merged(networks: list[Network], clips: ClipSet) -> list[Network]:
+    """Average the weights of networks with linear heads that started from one trunk, to one network.
+
+    If their trunks have learnt, its predictions of `clips` get the mean and deviation of the mean of theirs.
+
+    References
+    ----------
+    Wortsman et al., 2022, "Model soups: averaging weights of multiple fine-tuned models improves accuracy
+    without increasing inference time".
+    """
+    first = networks[0]
+    origins = {(each.card.experiment.model.trunk, each.card.row_mean) for each in networks}
+    model, is_genre = first.card.experiment.model, first.card.experiment.task == "genre"
     share_trunks(networks)
-    first, cards = networks[0], [network.card for network in networks]
-    alone = any(network.trunk is not first.trunk for network in networks)
-    if alone or first.card.experiment.model.head != "linear" or first.card.target_quantiles:
+    learnt = any(network.trunk is not first.trunk for network in networks)
+    is_one = len(origins) == 1 and model.trunk and model.head == "linear" and not first.card.target_quantiles
+    if not is_one or (learnt and is_genre):
         return networks
-    weights, biases = [], []  # in the targets' units
-    for network, card in zip(networks, cards, strict=True):
-        mean, deviation = torch.tensor(card.target_mean), torch.tensor(card.target_deviation)
-        weights.append(network.head[-1].weight * deviation[:, None])
-        biases.append(network.head[-1].bias * deviation + mean)
-    n = len(first.card.outputs)
+    n, wanted, states = len(first.card.outputs), [], []
+    for network in networks:
+        mean, deviation = torch.tensor(network.card.target_mean), torch.tensor(network.card.target_deviation)
+        head = network.head[-1]
+        with torch.no_grad():  # in the targets' units
+            head.weight.mul_(deviation[:, None])
+            head.bias.mul_(deviation).add_(mean)
+        states.append({name: each.clone() for name, each in network.state_dict().items()})
+        wanted += [_of_head(network, clips)] if learnt else []
     merged = Network(replace(first.card, target_mean=(0.0,) * n, target_deviation=(1.0,) * n), False)
-    merged.trunk = first.trunk
-    with torch.no_grad():
-        merged.head[-1].weight.copy_(torch.stack(weights).mean(dim=0))
-        merged.head[-1].bias.copy_(torch.stack(biases).mean(dim=0))
+    mean_of = {
+        name: torch.stack([state[name] for state in states]).double().mean(dim=0) for name in states[0]
+    }
+    merged.load_state_dict({name: value.to(states[0][name].dtype) for name, value in mean_of.items()})
+    if learnt:
+        aim, here = np.mean(wanted, axis=0), _of_head(merged, clips)
+        slope = torch.from_numpy(aim.std(axis=0) / here.std(axis=0)).float()
+        offset = torch.from_numpy(aim.mean(axis=0) - slope.numpy() * here.mean(axis=0)).float()
+        with torch.no_grad():
+            merged.head[-1].weight.mul_(slope[:, None])
+            merged.head[-1].bias.mul_(slope).add_(offset)
     return [merged.eval()]
+
+
+def _of_head(network: Network, clips: ClipSet) -> np.ndarray:
+    """Outputs of a linear head for clips [shape=(n, n_outputs)]."""
+    with torch.no_grad():
+        return network.head(torch.from_numpy(clip_features(network, clips))).numpy()

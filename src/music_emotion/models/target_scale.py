@@ -17,7 +17,7 @@ def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     Parameters
     ----------
     values : np.ndarray [shape=(n, n_targets)]
-        Targets of the training clips; at least two distinct values per target.
+        Targets of the training clips; at least two distinct values per target. NaN is left out.
 
     Returns
     -------
@@ -29,7 +29,8 @@ def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     A. Hazen, 1914, "Storage to be provided in impounding reservoirs for municipal water supply", on
     the plotting position (rank - 0.5) / n.
     """
-    return tuple(_quantiles(column) for column in values.T.astype(np.float64))
+    columns, known = values.T.astype(np.float64), np.isfinite(values.T)
+    return tuple(_quantiles(v if k.all() else v[k]) for v, k in zip(columns, known, strict=True))
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...]:

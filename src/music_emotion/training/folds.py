@@ -19,8 +19,8 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedded, load_test_set
 from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set
-from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run
-from music_emotion.evaluation.metrics import is_constant
+from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, known_for_scores
+from music_emotion.evaluation.metrics import is_constant, table_scores
 from music_emotion.evaluation.scores import score_repeats, score_run
 from music_emotion.models.network import ModelCard, Network, build_network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
@@ -96,19 +96,40 @@ def run_experiment(
             elif pretraining:
                 scores = score_run(directory, experiment, test.truth, "test")
             elif experiment.has_repeats:
-                scores = _score_repeats(experiment, directory, folds)
+                scores = _score_repeats(experiment, directory, folds, clips)
             else:
-                scores = score_run(directory, experiment, clips.truth)
+                scores = score_run(directory, experiment, clips.truth, **known_for_scores(experiment, clips))
+            if clips.origin is not None and experiment.data.more:
+                scores += _scores_of_sets(experiment, directory, clips, clips.origin)
         accelerator.wait_for_everyone()
     return scores
 
 
-def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold]) -> str:
+def _scores_of_sets(experiment: Experiment, directory: Path, clips: ClipSet, origin: pd.DataFrame) -> str:
+    """Write `sets.csv`, which set each id is of, and score the out-of-fold predictions of each set alone."""
+    roots = (experiment.data.root, *experiment.data.more)
+    places = origin.loc[clips.ids].assign(set=origin["set"].map(dict(enumerate(roots))))
+    files.write_table(directory / "sets.csv", places.reset_index())
+    lines = []
+    if not experiment.has_repeats:
+        oof = files.read_predictions(directory / "oof.csv")
+        for root in roots:
+            truth = clips.truth.loc[places.index[places["set"] == root]].dropna(axis=1, how="all")
+            found = table_scores("emotion", truth, oof.loc[oof.index.intersection(truth.index), list(truth)])
+            lines.append(
+                f"\n  of {root}: " + ", ".join(f"{name} {score:.3f}" for name, score in found.items())
+            )
+    return "".join(lines)
+
+
+def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold], clips: ClipSet) -> str:
     truth = {}
     for number, split in ((1, "valid"), (2, "test")):
         joined = pd.concat([fold.sets[number].truth for fold in folds])
-        truth[split] = joined[~joined.index.duplicated()].sort_index()
-    return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds])
+        # a published split may lack targets of other sets
+        truth[split] = joined[~joined.index.duplicated()].sort_index().dropna(axis=1, how="all")
+    known = known_for_scores(experiment, clips) if experiment.task == "emotion" else {}
+    return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds], **known)
 
 
 def run_pretraining(
@@ -223,11 +244,17 @@ def _check_fold(experiment: Experiment, fold: Fold, directory: Path) -> None:
         return
     check_spread(fold.training)
     for clips in fold.sets[1:]:
-        for target, values in clips.truth.items():
+        for target, labels in clips.truth.items():
+            values = labels.dropna()
             if is_constant(values.to_numpy()):
                 raise files.InputError(
                     f"{target} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
                     f"they have no order. Check the label file, or use fewer folds."
+                )
+            if values.empty and not experiment.has_repeats:
+                raise files.InputError(
+                    f"No clip that {fold.folder} is scored on has the target {target}. Use fewer folds, or "
+                    f"name other --data.targets."
                 )
 
 
@@ -274,7 +301,9 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     target_mean, target_deviation = np.zeros(n_outputs), np.ones(n_outputs)
     if is_emotion and experiment.loss.standardise:
         check_spread(training)
-        target_mean, target_deviation = training.values.mean(axis=0), training.values.std(axis=0)
+        # NaN are targets that a set lacks; sums that skip it are rounded differently
+        mean_of, deviation_of = (np.mean, np.std) if training.has_labels else (np.nanmean, np.nanstd)
+        target_mean, target_deviation = (of(training.values, axis=0) for of in (mean_of, deviation_of))
     features = FeatureSettings()
     if training.store.is_fused:
         folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)

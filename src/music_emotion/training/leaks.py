@@ -17,8 +17,7 @@ from accelerate import Accelerator
 from music_emotion.config import Experiment
 from music_emotion.datasets import duplicates
 from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.splits import Fold, groups_file
+from music_emotion.datasets.splits import Fold, group_names, groups_file
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError, first_five, read_predictions, write_table
 from music_emotion.models.network import read_card
@@ -85,12 +84,13 @@ def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
         When there are any. The message names the fold and up to five of the clips or groups.
     """
     pairs = [(fold, *pair) for fold in folds for pair in _comparable(fold)]
-    path = groups_file(experiment) if pairs else None
-    groups = pd.Series(dtype=object) if path is None else read_groups(path)
+    names = group_names(experiment, folds[0].training) if pairs else None
+    groups = pd.Series(dtype=object) if names is None else names
     for fold, *sets in pairs:
         ids = (set(clips.ids.tolist()) for clips in sets)
-        names = (set(groups.reindex(clips.ids).dropna()) for clips in sets)
-        for parts, unit, where in ((ids, "clip", ""), (names, "group", f" of {path}")):
+        named = (set(groups.reindex(clips.ids).dropna()) for clips in sets)
+        of_file = "" if names is None else f" of {groups_file(experiment)}"
+        for parts, unit, where in ((ids, "clip", ""), (named, "group", of_file)):
             if shared := set.intersection(*parts):
                 raise InputError(
                     f"{fold.folder}: {len(shared)} {unit}s{where} are in two of training, validation and "
@@ -121,10 +121,16 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
     one, other = origin.data, experiment.data
     if not origin.distil.labels:
         return
-    same_place = Path(one.root).resolve() == Path(other.root).resolve()
+    places, others = ([Path(root).resolve() for root in (data.root, *data.more)] for data in (one, other))
+    same_place = set(places) & set(others)
     if not (origin.task == experiment.task and one.windows is other.windows is None and same_place):
         return
-    held_out = [trunk.with_name(f"{name}.csv") for name in ("valid", *["test"] * origin.has_repeats)]
+    # joined sets have other ids, if they are joined with others
+    held_out = (
+        []
+        if places != others
+        else [trunk.with_name(f"{name}.csv") for name in ("valid", *["test"] * origin.has_repeats)]
+    )
     unseen = [clip_id for path in held_out if path.exists() for clip_id in read_predictions(path).index]
     for fold in folds:
         for _, scored in _comparable(fold):

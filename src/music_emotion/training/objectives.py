@@ -23,6 +23,9 @@ _RANK_TEMPERATURE = 0.1  # in standard deviations of a target
 class EmotionObjective:
     """Weighted sum of squared error, Pearson, pairwise (RankNet) and soft-rank loss.
 
+    With ``data.more``, values may be NaN. Each term is then computed over the excerpts that have the target,
+    and weighted by their share of the batch.
+
     Parameters
     ----------
     loss : LossSection
@@ -46,12 +49,27 @@ class EmotionObjective:
         self.terms = [(getattr(loss, name), error) for name, error in _TERMS.items() if getattr(loss, name)]
         self.weights, self.outputs = torch.tensor(weights), card.outputs
         self.scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
+        self.may_lack = bool(card.experiment.data.more)
 
     def loss(self, outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Compute the loss of outputs against target values, both [shape=(n, n_targets)]."""
         outputs, truth = outputs.float(), self.outputs_of(values)
-        per_target = torch.stack([weight * error(outputs, truth) for weight, error in self.terms]).sum(dim=0)
+        known = ~truth.isnan() if self.may_lack else None
+        if known is None or known.all():
+            per_target = self._errors(outputs, truth)
+        else:
+            parts = [
+                self._errors(column[there, None], values[there, None])[0] * there.float().mean()
+                if there.any()
+                else 0 * column.sum()
+                for column, values, there in zip(outputs.T, truth.T, known.T, strict=True)
+            ]
+            per_target = torch.stack(parts)
         return (self.weights.to(per_target) * per_target).sum()
+
+    def _errors(self, outputs: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """Weighted sum of the terms for each target [shape=(n_targets,)]."""
+        return torch.stack([weight * error(outputs, truth) for weight, error in self.terms]).sum(dim=0)
 
     def outputs_of(self, prediction: torch.Tensor) -> torch.Tensor:
         """Convert predictions in the targets' units to network outputs."""
@@ -60,9 +78,12 @@ class EmotionObjective:
     def scores(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
         """Compute Spearman's correlation of each target, and their mean as `score`.
 
-        `constant` is the number of targets whose prediction does not vary; each of them scores 0.
+        `constant` is the number of targets whose prediction does not vary; each of them scores 0. Targets
+        that no clip has are left out.
         """
-        per_target = spearman_per_target(truth, prediction, self.outputs)
+        known = np.flatnonzero(np.isfinite(truth).any(axis=0))
+        names = [self.outputs[number] for number in known]
+        per_target = spearman_per_target(truth[:, known], prediction[:, known], names)
         constant = sum(is_constant(column) for column in prediction.T)
         return {"score": float(np.mean(list(per_target.values()))), **per_target, "constant": constant}
 
@@ -217,14 +238,14 @@ def make_objective(experiment: Experiment, card: ModelCard, training: ClipSet) -
 
 
 def check_spread(training: ClipSet) -> None:
-    """Refuse targets whose training labels are all the same.
+    """Refuse targets whose known training labels are all the same.
 
     Raises
     ------
     InputError
         When there are any. The message names them.
     """
-    constant = [name for name, values in training.truth.items() if values.nunique() == 1]
+    constant = [name for name, values in training.truth.items() if values.nunique() < 2]
     if constant:
         raise InputError(
             f"The training labels of {', '.join(map(str, constant))} are all the same, so there is no order "

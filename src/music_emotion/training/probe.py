@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from music_emotion.datasets.clip_set import ClipSet
+from music_emotion.files import InputError
 from music_emotion.models.network import Network, clip_features
 
 
@@ -26,7 +27,15 @@ def probe(network: Network, clips: ClipSet, penalty: float) -> None:
         Training clips.
     penalty : float
         Weight of the ridge penalty.
+
+    Raises
+    ------
+    InputError
+        When a clip lacks a target.
     """
+    if not clips.has_labels:
+        lacking = "train.probe needs all targets of all clips, but sets of data.more lack some"
+        raise InputError(f"{lacking}. Give data.targets that all have, or train.probe 0.")
     scale, targets = network.target_scale, torch.from_numpy(clips.values)
     wanted = targets if scale is None else scale.outputs_of(targets)
     pipeline = make_pipeline(StandardScaler(), Ridge(penalty))
