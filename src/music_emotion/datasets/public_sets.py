@@ -101,7 +101,7 @@ class Source:
             )
         self.tables.append(path)
         if "header" not in options:
-            options = {"index_col": False} | options  # rows may be longer than the header
+            options.setdefault("index_col", False)  # rows may be longer than the header
         try:
             cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
