@@ -206,8 +206,8 @@ def test_a_table_with_splits_is_extracted_in_one_call(audio, tmp_path, cells, ru
     assert not root.exists()
     status, out, _ = run_script(*call)
     assert (status, "9 clips: 9 done" in out) == (0, True)
-    for folder in root.iterdir():
-        counts = {name: len(list((folder / name).iterdir())) for name in ("train", "test")}
+    for folder in root.glob("[!.]*"):
+        counts = {name: len(list((folder / name).glob("*.npy"))) for name in ("train", "test")}
         assert counts == {"train": 6, "test": 3}
         splits = pd.read_csv(folder / "splits.csv")
         assert splits["Id"].tolist() == list(range(1, 10))

@@ -367,8 +367,8 @@ def _load_several(data: DataSection) -> ClipSet:
     joined = join(sets)
     borders = np.cumsum([len(clips) for clips in sets])[:-1]
     for root, ids, names_of in zip(roots, np.split(joined.ids, borders), called, strict=True):
-        learnt = {name: own for name, own in names_of.items() if name in outputs}
-        said = ", ".join(name if name == own else f"{own} as {name}" for name, own in learnt.items())
+        learnt = [(name, own) for name, own in names_of.items() if name in outputs]
+        said = ", ".join(name if name == own else f"{own} as {name}" for name, own in learnt)
         print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
     return joined
 

@@ -272,7 +272,9 @@ def known_for_scores(experiment: Experiment, clips: ClipSet) -> dict[str, Any]:
     known = None if groups is None else pd.Series(groups, clips.ids)
     if known is not None and experiment.folds.split == "published":
         of_test = folder / "groups-test.csv"
-        known = pd.concat([known, read_groups(of_test)]) if of_test.exists() else None
+        tested = read_groups(of_test) if of_test.exists() else None
+        # ids of other sets, which are trained on alone, may be those of test clips
+        known = None if tested is None else pd.concat([known.drop(tested.index, errors="ignore"), tested])
     return {
         "groups": known,
         "scales": read_scales(folder.with_name(set_name(experiment.task, "full"))),
