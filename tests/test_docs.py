@@ -28,7 +28,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
 }
 COMMAND = re.compile(
-    r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show"
+    r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|score|study|show"
     r"|predict|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "datasets.md", "predict.md", "results.md")

@@ -87,8 +87,8 @@ def score_sets(
             notes += [f"{model.name} on {place}: {said}"] if said else []
             pairs = {str(t): ours for t in truth if (ours := names.get(str(t), str(t))) in predicted}
             if not pairs:
-                theirs = f"{model.name} predicts {', '.join(map(str, predicted))}; {place} has {', '.join(map(str, truth))}"
-                notes.append(f"{theirs}. Pair them with --map.")
+                ours, theirs = (", ".join(map(str, table)) for table in (predicted, truth))
+                notes.append(f"{model.name} predicts {ours}; {place} has {theirs}. Pair them with --map.")
                 continue
             known, guessed = truth[[*pairs]], predicted[[*pairs.values()]].set_axis([*pairs], axis=1)
             found = {"spearman": resampled_scores("emotion", known, guessed, of_clips).intervals()}
