@@ -29,7 +29,7 @@ PAGES = {
 }
 COMMAND = re.compile(
     r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show"
-    r"|predict|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
+    r"|score|predict|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "datasets.md", "predict.md", "results.md")
 # Named in a sentence, in need of a cluster, or run by tests of public sets, the app, Kaggle and benchmarks.
@@ -163,12 +163,17 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 70
+    assert len(said) == 71
     assert pd.read_csv(folder / "runs/soundtracks/oof.csv").columns[1:].tolist() == [
         "valence",
         "energy",
         "tension",
     ]
+    across = pd.read_csv(folder / "across.csv").query("measure == 'spearman'")
+    assert across.groupby("model")["target"].apply(list).to_dict() == {
+        "package": ["valence", "energy"],
+        "soundtracks": ["valence", "energy", "tension"],
+    }
     array = np.load(folder / "own/fma_genre_spectrograms/train/1.fused.full.npy")
     assert array.shape == (140, 130)
     assert pd.read_csv(folder / "statistics.csv")["id"].tolist() == list(range(1, 13))

@@ -46,6 +46,7 @@ COMMANDS = {
     "show activations": ("commands.show:activations", "Draw the first layers' response to a clip."),
     "show confusion": ("commands.show:confusion", "Draw the confusion matrices of genre runs."),
     "show why": ("commands.show:why", "Draw which seconds and bands of a song change its prediction."),
+    "score": ("commands.dataset:score", "Score a model on other sets, also over time."),
     "demo": ("commands.demo:demo", "Run the whole pipeline on synthesised music."),
     "kaggle package": ("kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
     "kaggle push": ("kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),

@@ -80,14 +80,12 @@ class DataSection(Section):
         Folder with the competition's folders, directly or a few levels below.
     more : tuple of str
         Roots of further emotion sets, whose training clips are joined to those of `root`, for networks. Their
-        ids are shifted by thousands; `sets.csv` of the run lists them. A target that a set lacks is left out
-        of the loss and the scores of its clips.
+        ids are shifted by thousands; `sets.csv` of the run lists them. A target gets the mean and standard
+        deviation of the first set that has it. One that a set lacks is left out of the loss and the scores of
+        its clips.
     map : dict of str to str
         Names of targets of the further sets to the names that are learnt, such as "arousal" to "energy".
         Other names are kept, so targets of different names are different targets.
-    scales : {"affine", "rank"} or None
-        How a target of a further set is brought to the scale of the first set that has it: to the same mean
-        and standard deviation, or to the quantiles at the same ranks. None leaves the values as they are.
     stores : str
         Folder of the packed arrays.
     rate : {"full", "beat"}
@@ -122,7 +120,6 @@ class DataSection(Section):
     root: str = "data"
     more: tuple[str, ...] = ()
     map: dict[str, str] = {}
-    scales: Annotated[Literal["affine", "rank"] | None, Off] = "affine"
     stores: str = "stores"
     rate: Rate = "full"
     rows: Rows = "mel"

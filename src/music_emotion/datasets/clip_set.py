@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
@@ -358,9 +357,9 @@ def _load_several(data: DataSection) -> ClipSet:
         if constant := [name for name in taken if np.ptp(table[name]) == 0]:
             raise InputError(f"{root}: all labels of {constant[0]} are the same. Leave it out of data.more.")
         for name in taken:
-            if name in first and data.scales:
-                table[name] = _SCALES[data.scales](table[name], first[name])
-            first.setdefault(name, table[name])
+            own, of_first = table[name], first.setdefault(name, table[name])
+            if own is not of_first:  # ranks in place of values score the same; see LOG.md, 2026-11-30
+                table[name] = (own - own.mean()) / own.std() * of_first.std() + of_first.mean()
         unknown = np.full(len(sets[number]), np.nan)
         values = np.column_stack([table.get(name, unknown) for name in outputs]).astype(np.float32)
         sets[number] = replace(sets[number], outputs=outputs, values=values)
@@ -371,19 +370,6 @@ def _load_several(data: DataSection) -> ClipSet:
         said = ", ".join(name if name == own else f"{own} as {name}" for name, own in learnt)
         print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
     return joined
-
-
-def _affine(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Give values the mean and the standard deviation of the first set."""
-    return np.asarray((values - values.mean()) / values.std() * first.std() + first.mean())
-
-
-def _by_rank(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Give each value the quantile of the first set at its rank; ties share their mean rank."""
-    return np.quantile(first, (rankdata(values) - 0.5) / len(values), method="hazen")
-
-
-_SCALES = {"affine": _affine, "rank": _by_rank}
 
 
 def _feature_settings(folder: Path) -> dict[str, Any]:

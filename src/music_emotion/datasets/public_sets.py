@@ -101,9 +101,11 @@ class Source:
             )
         self.tables.append(path)
         if "header" not in options:
-            options = {"index_col": False} | options  # rows may be longer than the header
+            options.setdefault("index_col", False)  # rows may be longer than the header
         try:
-            cells = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, **options)
+            cells: pd.DataFrame = pd.read_csv(
+                path, sep=separator, dtype=str, keep_default_na=False, **options
+            )
         except (ValueError, OSError) as error:  # pandas' errors are ValueErrors
             raise InputError(f"{path} can't be read as a table: {error}. Download it again.") from None
         cells = cells.rename(columns=lambda name: str(name).strip()).apply(lambda column: column.str.strip())
@@ -270,7 +272,7 @@ def write_dataset(
         raise InputError(f"{folder}: {len(repeated)} ids occur more than once: {first_five(repeated)}.")
     if not pd.api.types.is_integer_dtype(clips.index):
         clips = clips.assign(id=range(1, len(clips) + 1))
-        source.say("Ids count the set's own from 1, which are not numbers; paths tell which clip is which.")
+        source.say("Ids are counted from 1, since the set's own are not numbers; paths tell which is which.")
     clips = _with_audio(source, clips)
     if "split" in clips and (n := int((outside := clips["split"].isna()).sum())):
         source.say(f"{n} clips are in no split and are left out: {first_five(clips.index[outside])}.")

@@ -166,9 +166,10 @@ def resampled_measures(
     of_target = {}
     for name, truths, guesses in zip(names, known.T, predicted.T, strict=True):
         there = ~np.isnan(truths)
-        is_tag = name in scores.get("roc_auc", {})
-        columns = (truths[there], _tied(guesses[there]) if is_tag else guesses[there])
-        of_target[name] = partial(_tag_measures if is_tag else _value_measures, *columns), there
+        of = partial(_tag_measures, truths[there], _tied(guesses[there]))
+        if name not in scores.get("roc_auc", {}):
+            of = partial(_value_measures, truths[there], guesses[there])
+        of_target[name] = of, there
     drawn = pd.concat(
         [
             pd.DataFrame(

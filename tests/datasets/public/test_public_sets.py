@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from public_folders import FOLDERS, emotify, put, quadrants, soundtracks
 
-from music_emotion.datasets.public_sets import public_set, write_dataset
+from music_emotion.datasets.public_sets import NAMES, public_set, write_dataset
 from music_emotion.files import InputError, read_json
 
 SMALL = ("--excerpt.frames", "32", "--model.widths", "4", "--train.epochs", "1", "--folds.n", "2")
@@ -56,13 +56,12 @@ def test_the_same_folder_gives_the_same_files(unpacked, tmp_path):
     assert written[0] == written[1]
 
 
-def test_the_list_shows_what_licence_and_variants_of_each_set(monkeypatch, run_script):
-    monkeypatch.setattr("music_emotion.commands.dataset.NAMES", tuple(FOLDERS))
+def test_the_list_shows_what_licence_and_variants_of_each_set(run_script):
     status, out, errors = run_script("dataset.py", "--list")
     assert status == 0, errors
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
     assert rows[0] == ["name", "set", "what", "variants", "licence"]
-    assert [row[0] for row in rows[2:]] == list(FOLDERS)
+    assert [row[0] for row in rows[2:]] == list(NAMES)
     for name, title, about, variants, licence in rows[2:]:
         known = public_set(name)
         assert [title, about, licence] == [known.title, known.about, known.licence]

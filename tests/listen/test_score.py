@@ -1,0 +1,114 @@
+"""Scores on other sets: a matrix of models and sets, targets of other names, and labels over time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import root_mean_squared_error
+
+from music_emotion.datasets.synthesis import write_demo
+from music_emotion.evaluation.metrics import concordance
+from music_emotion.files import read_predictions
+from music_emotion.listen.model import EmotionModel
+from music_emotion.listen.score import SHIPPED, score_sets
+from music_emotion.models.network import load_model
+from music_emotion.training.accelerator import make_accelerator
+from music_emotion.training.folds import load_sets, run_experiment
+from music_emotion.training.predict import predict_clips
+
+NAMES = {"liveliness": "energy"}  # of a set to a model's
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """A table of eight synthesised clips with groups, a target of another name, and labels over time."""
+    folder = tmp_path_factory.mktemp("songs")
+    write_demo(folder, (8, 0, 0, 0), 6.0, 0)
+    table = pd.read_csv(folder / "emotion_train.csv")
+    table = table.rename(columns={"energy": "liveliness"}).drop(columns="danceability")
+    table["group"] = [1, 1, 2, 2, 3, 3, 4, 4]
+    table.to_csv(folder / "clips.csv", index=False)
+    seconds = np.arange(1.0, 5.0, 0.5)
+    rows = [(i, s, (s / 10 + i / 20)) for i in table["id"] for s in seconds]
+    pd.DataFrame(rows, columns=["id", "seconds", "liveliness"]).to_csv(
+        folder / "clips-curves.csv", index=False
+    )
+    return folder / "clips.csv"
+
+
+def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
+    songs, tmp_path, run_script, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, said, _ = run_script("score.py", "package", songs, "--map", "liveliness=energy", "--jobs", 1)
+    assert status == 0
+    assert "liveliness is scored against the predicted energy." in said
+    assert "liveliness by energy" in said
+    assert "its training clips are not here" in said
+    table = pd.read_csv(tmp_path / "scores.csv").set_index(["target", "measure"])
+    model, clips = EmotionModel.from_pretrained(), pd.read_csv(songs)
+    heard = pd.DataFrame([model.predict(songs.parent / path) for path in clips["path"]])
+    for target, by in {"valence": "valence", **NAMES}.items():
+        row = table.loc[target, "spearman"]
+        assert row["value"] == pytest.approx(spearmanr(clips[target], heard[by]).statistic, abs=0.05)
+        assert row["low"] <= row["value"] <= row["high"]
+        assert row["n"] == 8
+    rmse = root_mean_squared_error(clips["liveliness"], heard["energy"])
+    assert table.loc[("liveliness", "rmse"), "value"] == pytest.approx(rmse, abs=0.01)
+
+    arguments = ("package", songs, "--curves", "--map", "liveliness=energy", "--window", 3)
+    status, said, _ = run_script("score.py", *arguments)
+    assert status == 0
+    assert "CCC over time:" in said
+    table = pd.read_csv(tmp_path / "scores.csv").set_index("measure")
+    curves, errors, agreements = pd.read_csv(songs.with_name("clips-curves.csv")), [], []
+    for clip_id, path in zip(clips["id"], clips["path"], strict=True):
+        line, known = model.timeline(songs.parent / path, 3.0, 0.5), curves[curves["id"] == clip_id]
+        centre = (line["start_seconds"] + line["end_seconds"]) / 2
+        there = np.interp(known["seconds"] + 0.25, centre, line["energy"])
+        errors.append(root_mean_squared_error(known["liveliness"], there))
+        agreements.append(concordance(known["liveliness"], there))
+    assert table.loc["curve_rmse", "value"] == pytest.approx(np.mean(errors))
+    assert table.loc["curve_ccc", "value"] == pytest.approx(np.mean(agreements))
+    assert table["n"].tolist() == [8, 8]
+
+
+def test_a_run_is_scored_out_of_fold_at_home_and_without_recordings_that_it_knows_elsewhere(
+    small, competition, tmp_path
+):
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    experiment = small(train={"epochs": 1})
+    run_experiment(experiment, make_accelerator(), run)
+    truth, oof = read_predictions(run / "truth.csv"), read_predictions(run / "oof.csv")
+    table, notes = score_sets([run, SHIPPED], [competition], {"valence": "energy"})
+    of = table.set_index(["model", "target", "measure"])["value"]
+    assert of["run", "valence", "spearman"] == pytest.approx(
+        spearmanr(truth["valence"], oof["energy"]).statistic
+    )
+    assert of["run", "energy", "ccc"] == pytest.approx(concordance(truth["energy"], oof["energy"]))
+    assert f"run on {competition}: the run's own out-of-fold or test predictions." in notes
+
+    # another set, in which five of the run's recordings are under other ids
+    folder, own = copy / "multitask_dataset", competition / "multitask_dataset"
+    (folder / "train").mkdir(parents=True)
+    clips, _ = load_sets(experiment, make_accelerator())
+    labels = clips.truth.head(12).set_axis(range(901, 913)).rename_axis("Id")
+    rng = np.random.default_rng(1)
+    for k, clip_id in enumerate(clips.ids[:12]):
+        array = np.load(own / "train" / f"{clip_id}.fused.full.npy")
+        if k >= 5:
+            array = rng.permutation(array.T).T + rng.normal(0, 6, array.shape)
+        np.save(folder / "train" / f"{901 + k}.fused.full.npy", array)
+    labels.to_csv(folder / "train_labels.txt")
+    table, notes = score_sets([run], [copy], {})
+    assert "5 clips of recordings that it knows are left out: 901, 902, 903, 904, 905" in notes[0]
+    assert set(table["n"]) == {7}
+    models = [load_model(path) for path in sorted(run.glob("seed*/fold*/model.safetensors"))]
+    data = experiment.data.model_copy(update={"root": str(copy)})
+    others, _ = load_sets(experiment.model_copy(update={"data": data}), make_accelerator())
+    others = others.select(np.arange(5, 12))
+    guesses = np.mean([predict_clips(m, others, make_accelerator()) for m in models], axis=0)
+    of = table.set_index(["target", "measure"])["value"]
+    assert of["energy", "pearson"] == pytest.approx(
+        np.corrcoef(others.values[:, 1], guesses[:, 1])[0, 1], abs=1e-5
+    )
