@@ -207,11 +207,11 @@ def score_curves(
                         rmse, ccc = root_mean_squared_error(known, guessed), concordance(known, guessed)
                         songs.append({"target": target, "curve_rmse": rmse, "curve_ccc": ccc})
             notes += failures
-            for target, each in pd.DataFrame(songs, columns=["target", *_OF_CURVES]).groupby("target"):
+            for name, each in pd.DataFrame(songs, columns=["target", *_OF_CURVES]).groupby("target"):
                 for measure in _OF_CURVES:
                     values = each[measure].to_numpy()
                     drawn = np.concatenate([values[chosen].mean(axis=1) for chosen in resamples(len(values))])
                     score = with_interval(float(values.mean()), drawn, len(values))
-                    of = {"model": model.name, "set": str(table), "target": target, "by": pairs[str(target)]}
+                    of = {"model": model.name, "set": str(table), "target": name, "by": pairs[str(name)]}
                     rows.append(of | {"measure": measure} | score)
     return pd.DataFrame(rows, columns=_COLUMNS), notes
