@@ -42,7 +42,7 @@ SHORTER = {
     "--window 8 --hop 1": "--window 1",
     "--train.epochs 120": "--train.epochs 3",
     "clips.csv --out data": "clips.csv --out own --jobs 1",
-    "soundtracks/clips.csv --out soundtracks": "soundtracks/clips.csv --out soundtracks --jobs 1",
+    "soundtracks/clips.csv --out data/soundtracks": "soundtracks/clips.csv --out data/soundtracks --jobs 1",
     "predict song.mp3": "predict song.mp3 --jobs 1",
     "predict Music": "predict Music --jobs 1",
     "bench devices": "bench devices --epochs 1",
