@@ -41,7 +41,7 @@ DEIT = "deit_tiny_patch16_224"
 SHORTER = {
     "--window 8 --hop 1": "--window 1",
     "--train.epochs 120": "--train.epochs 3",
-    "clips.csv --out data": "clips.csv --out own --jobs 1",
+    "extract clips.csv --out data": "extract clips.csv --out own --jobs 1",
     "soundtracks/clips.csv --out data/soundtracks": "soundtracks/clips.csv --out data/soundtracks --jobs 1",
     "predict song.mp3": "predict song.mp3 --jobs 1",
     "predict Music": "predict Music --jobs 1",
