@@ -669,12 +669,6 @@ def read_predictions(path: Path, is_truth: bool = False) -> pd.DataFrame:
     is_truth : bool
         Whether these are labels, which may be missing, beside groups, which are left out.
 
-    Parameters
-    ----------
-    path : Path
-    but : str, optional
-        A column to leave out.
-
     Raises
     ------
     InputError

@@ -22,7 +22,14 @@ from music_emotion.evaluation.intervals import resampled_measures, resampled_sco
 from music_emotion.evaluation.metrics import MEASURES, concordance
 from music_emotion.evaluation.scores import read_run_groups
 from music_emotion.failures import collecting
-from music_emotion.files import InputError, first_five, read_object, read_predictions, regular_file
+from music_emotion.files import (
+    InputError,
+    first_five,
+    read_object,
+    read_predictions,
+    read_truth,
+    regular_file,
+)
 from music_emotion.listen.model import WEIGHTS, EmotionModel, model_files
 from music_emotion.models.network import load_model, read_card
 from music_emotion.training.leaks import find_leaks
@@ -153,10 +160,10 @@ def _held_out(run: Path, experiment: Experiment) -> tuple[pd.DataFrame, pd.DataF
     """Truth, predictions and groups of the clips that the folds of a run have held out."""
     known = run / ("truth-test.csv" if experiment.has_repeats else "truth.csv")
     if not experiment.has_repeats:
-        return read_predictions(known), read_predictions(run / "oof.csv"), read_run_groups(known)
+        return read_truth(known), read_predictions(run / "oof.csv"), read_run_groups(known)
     tables = [read_predictions(path) for path in sorted(run.glob("seed*/fold0/test.csv"))]
     predicted = pd.concat(tables).groupby(level="Id").mean()
-    return read_predictions(known).loc[predicted.index], predicted, read_run_groups(known)
+    return read_truth(known).loc[predicted.index], predicted, read_run_groups(known)
 
 
 def score_curves(
