@@ -99,11 +99,12 @@ def _read_members(
         for path, each in seeds.items()
     }
     truth = members[0] / "truth.csv"
-    if read_truth(truth).isna().any(axis=None):
+    labels = read_truth(truth)
+    if labels.isna().any(axis=None):
         raise InputError(
             f"{truth}: clips of data.more lack targets. Blend runs of sets with the same targets."
         )
-    *_, known = blend.aligned({**runs, str(truth): read_truth(truth)})
+    *_, known = blend.aligned({**runs, str(truth): labels})
     return runs, known, scores.fold_numbers(seeds[members[0]][0])
 
 

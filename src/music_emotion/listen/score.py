@@ -15,7 +15,7 @@ from music_emotion.datasets.clip_set import ClipSet, join, load_clip_set
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.layout import find_set, read_scales
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.intervals import resampled_measures, resampled_scores, resamples, with_interval
@@ -25,7 +25,6 @@ from music_emotion.failures import collecting
 from music_emotion.files import (
     InputError,
     first_five,
-    read_object,
     read_predictions,
     read_truth,
     regular_file,
@@ -87,8 +86,7 @@ def score_sets(
         if root != place:
             print(extract_clips(read_clips(place), root, "emotion", None, workers=workers or Workers()))
         clips, groups = _labelled(root)
-        path = find_set(root, "emotion") / "dataset.json"
-        scales = read_object(path)["scales"] if path.exists() else {}
+        scales = read_scales(find_set(root, "emotion"))
         for model in models:
             truth, predicted, of_clips, said = _predicted(model, root, clips, groups)
             notes += [f"{model.name} on {place}: {said}"] if said else []
@@ -196,11 +194,13 @@ def score_curves(
         When a model or a table can't be read.
     """
     rows, notes = list[dict[str, Any]](), list[str]()
+    heard_by = {
+        model: EmotionModel.from_pretrained(*([] if model == SHIPPED else [model])) for model in models
+    }
     for table in tables:
         path = regular_file(table.with_name(f"{table.stem}-curves.csv"), "The table of labels over time")
         curves, clips = pd.read_csv(path), read_clips(table).set_index("id")
-        for model in models:
-            heard = EmotionModel.from_pretrained(*([] if model == SHIPPED else [model]))
+        for model, heard in heard_by.items():
             pairs = {t: by for t in curves.columns[2:] if (by := names.get(t, t)) in heard.targets}
             songs, failures = list[dict[str, Any]](), dict[str, str]()
             for clip_id, part in tqdm(curves.groupby("id"), "time lines", unit="song"):

@@ -338,17 +338,11 @@ def share_trunks(networks: Sequence[Network]) -> None:
         for other in networks[:number]:
             same_input = [getattr(network.card, name) == getattr(other.card, name) for name in _INPUT]
             theirs = other.trunk.state_dict()
-            if (
-                all(same_input)
-                and not _misfits(theirs, own)
-                and all(map(_is_equal, own.values(), theirs.values()))
-            ):
+            if not all(same_input) or _misfits(theirs, own):
+                continue
+            if all(torch.allclose(own[k].float(), theirs[k].float(), rtol=1e-5, atol=0) for k in own):
                 network.trunk = other.trunk
                 break
-
-
-def _is_equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.allclose(one.float(), other.float(), rtol=1e-5, atol=0)
 
 
 def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:

@@ -86,10 +86,10 @@ def check_folds(experiment: Experiment, folds: Sequence[Fold]) -> None:
     pairs = [(fold, *pair) for fold in folds for pair in _comparable(fold)]
     names = group_names(experiment, folds[0].training) if pairs else None
     groups = pd.Series(dtype=object) if names is None else names
+    of_file = "" if names is None else f" of {groups_file(experiment)}"
     for fold, *sets in pairs:
         ids = (set(clips.ids.tolist()) for clips in sets)
         named = (set(groups.reindex(clips.ids).dropna()) for clips in sets)
-        of_file = "" if names is None else f" of {groups_file(experiment)}"
         for parts, unit, where in ((ids, "clip", ""), (named, "group", of_file)):
             if shared := set.intersection(*parts):
                 raise InputError(
