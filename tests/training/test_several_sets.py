@@ -1,5 +1,7 @@
 """One training on several sets: paired names, scales, targets that a set lacks, leaks across sets."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import folds_of_run, groups_of
 from music_emotion.files import InputError, read_json, read_predictions, read_truth
@@ -162,6 +165,6 @@ def test_sets_that_do_not_fit_get_a_sentence(small, other, data, sentence):
 
 
 def test_arrays_of_other_settings_are_refused(small, other):
-    (other / SET / "settings.json").write_text('{"hop_length": 256}')
+    (other / SET / "settings.json").write_text(json.dumps(asdict(FeatureSettings(hop_length=256))))
     with pytest.raises(InputError, match=r"other has arrays of .*'hop_length': 256.* same settings"):
         load_clip_set(small(data={"more": [str(other)]}).data, "emotion", "train")

@@ -9,8 +9,8 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_table import Windows, read_clips, task_of
-from music_emotion.datasets.extract import extract_clips, read_settings, summarise_clips
-from music_emotion.datasets.layout import Split, Task, find_set, set_name, split_files
+from music_emotion.datasets.extract import extract_clips, summarise_clips
+from music_emotion.datasets.layout import Split, Task, find_set, read_settings, set_name, split_files
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.store import open_store

@@ -17,9 +17,8 @@ from music_emotion.audio.features import beat_frames, fused_features
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.commands import ExperimentFlags, FeatureFlags, experiment_of
 from music_emotion.config import Experiment, Rate
-from music_emotion.datasets.extract import read_settings
 from music_emotion.datasets.labels import map_genres, read_genres, read_targets
-from music_emotion.datasets.layout import Split, Task, find_set, split_files
+from music_emotion.datasets.layout import Split, Task, find_set, read_settings, split_files
 from music_emotion.datasets.store import read_frames
 from music_emotion.failures import collecting, raise_collected
 from music_emotion.files import InputError, file_name, first_five, nearest, read_json, regular_file, shortened

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,13 @@ from music_emotion.datasets.layout import (
     find_set,
     has_split,
     leave_out,
+    read_settings,
     split_files,
     too_many,
 )
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
-from music_emotion.files import GROUP, InputError, first_five, nearest, read_object, regular_file
+from music_emotion.files import GROUP, InputError, first_five, nearest, regular_file
 
 SOURCES: dict[str, tuple[Task, Split]] = {
     "train": ("emotion", "train"),
@@ -329,7 +330,7 @@ def _load_several(data: DataSection) -> ClipSet:
     """Load and join the training splits of several emotion sets, with targets on the scale of the first."""
     roots, sets = (data.root, *data.more), list[ClipSet]()
     labels, called = list[dict[str, np.ndarray]](), list[dict[str, str]]()
-    features = [_feature_settings(find_set(Path(root), "emotion", data.rate)) for root in roots]
+    features = [asdict(read_settings(find_set(Path(root), "emotion", data.rate))) for root in roots]
     for number, (root, found) in enumerate(zip(roots, features, strict=True)):
         if found != features[0]:
             differ = f"{root} has arrays of {found}, but {data.root} of {features[0]}"
@@ -370,13 +371,6 @@ def _load_several(data: DataSection) -> ClipSet:
         said = ", ".join(name if name == own else f"{own} as {name}" for name, own in learnt)
         print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
     return joined
-
-
-def _feature_settings(folder: Path) -> dict[str, Any]:
-    """Feature settings of a set, without the import of decoders."""
-    path = folder / "settings.json"
-    held = read_object(path) if path.exists() else {}
-    return {name: held.get(name, value) for name, value in asdict(FeatureSettings()).items()}
 
 
 def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: Path) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -139,32 +139,6 @@ def _extract_part(
 
 def _array_paths(splits: Sequence[Path], clip_id: int) -> list[Path]:
     return [split / array_name(clip_id) for split in splits]
-
-
-def read_settings(set_folder: Path) -> FeatureSettings:
-    """Read the feature settings of a set from its `settings.json`.
-
-    Parameters
-    ----------
-    set_folder : Path
-        Folder of the set.
-
-    Returns
-    -------
-    FeatureSettings
-        The settings of the competition's arrays if the file does not exist.
-
-    Raises
-    ------
-    InputError
-        When the file is damaged.
-    """
-    path = set_folder / "settings.json"
-    if not path.exists():
-        return FeatureSettings()
-    held = files.read_object(path)
-    settings = {field.name: held.get(field.name) for field in fields(FeatureSettings)}
-    return files.checked(FeatureSettings, settings, path, "Extract the set anew.")
 
 
 def _check_folder(folder: Path, split: Split, ids: set[int], asked: dict[str, Any]) -> None:

@@ -3,10 +3,11 @@
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import Rate, Task
 from music_emotion.files import InputError, checked, first_five, read_object
 
@@ -109,6 +110,32 @@ def find_set(root: Path, task: Task, rate: Rate = "full") -> Path:
         f"(it holds: {held}). Give the folder that holds {name} with --data.root, or make one "
         f"with music-emotion extract{' --beats' if rate == 'beat' else ''}."
     )
+
+
+def read_settings(set_folder: Path) -> FeatureSettings:
+    """Read the feature settings of a set from its `settings.json`.
+
+    Parameters
+    ----------
+    set_folder : Path
+        Folder of the set.
+
+    Returns
+    -------
+    FeatureSettings
+        The settings of the competition's arrays if the file does not exist.
+
+    Raises
+    ------
+    InputError
+        When the file is damaged.
+    """
+    path = set_folder / "settings.json"
+    if not path.exists():
+        return FeatureSettings()
+    held = read_object(path)
+    settings = {field.name: held.get(field.name) for field in fields(FeatureSettings)}
+    return checked(FeatureSettings, settings, path, "Extract the set anew.")
 
 
 def read_scales(set_folder: Path) -> dict[str, tuple[float, float]]:

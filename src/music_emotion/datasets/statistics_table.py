@@ -16,8 +16,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import fused_statistics
 from music_emotion.config import N_MELS, DataSection, Task
 from music_emotion.datasets.clip_set import ClipSet, tables_of
-from music_emotion.datasets.extract import read_settings
-from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.layout import find_set, read_settings
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError, first_five
 

@@ -17,8 +17,7 @@ from music_emotion.audio.settings import FeatureSettings, silent_rows
 from music_emotion.config import STRICT
 from music_emotion.datasets.clip_set import SPANS, ClipSet
 from music_emotion.datasets.clip_table import Windows, cut_windows
-from music_emotion.datasets.extract import read_settings
-from music_emotion.datasets.layout import Split, split_files
+from music_emotion.datasets.layout import Split, read_settings, split_files
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.datasets.store import Store, read_frames
 from music_emotion.files import InputError, alone_at, remove_unfinished, sha256

@@ -18,7 +18,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedded, load_test_set
 from music_emotion.datasets.excerpts import row_statistics
-from music_emotion.datasets.layout import find_set
+from music_emotion.datasets.layout import find_set, read_settings
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, known_for_scores
 from music_emotion.evaluation.metrics import is_constant, table_scores
 from music_emotion.evaluation.scores import score_repeats, score_run
@@ -308,8 +308,6 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
     if training.store.is_fused:
         folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
         if (folder / "settings.json").exists():  # the competition's sets lack it and have the defaults
-            from music_emotion.datasets.extract import read_settings  # importing decoders and numba is slow
-
             features = read_settings(folder)
     card = ModelCard(
         experiment,
