@@ -73,6 +73,21 @@ def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
     assert table["n"].tolist() == [8, 8]
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--measure", "rsme"], "--measure rsme: did you mean 'rmse'?"),
+        (
+            ["--map", "arousal"],
+            "--map arousal is no pair. Give, for example, clips.csv --map arousal=energy.",
+        ),
+    ],
+)
+def test_a_wrong_flag_gets_a_sentence_before_anything_is_read(run_script, flags, sentence):
+    status, _, said = run_script("score.py", "package", "nowhere.csv", *flags)
+    assert (status, said) == (2, f"error: {sentence}\n")
+
+
 def test_a_run_is_scored_out_of_fold_at_home_and_without_recordings_that_it_knows_elsewhere(
     small, competition, tmp_path
 ):

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.public_sets import NAMES, public_set, write_dataset
-from music_emotion.files import InputError, write_table
+from music_emotion.files import InputError, nearest, write_table
 
 
 def dataset(
@@ -41,11 +41,8 @@ def dataset(
     if list_sets:
         known = {name: public_set(name) for name in NAMES}
         rows = [(n, s.title, s.about, ", ".join(s.variants), s.licence) for n, s in known.items()]
-        print(
-            pd.DataFrame(rows, columns=["name", "set", "what", "variants", "licence"]).to_markdown(
-                index=False
-            )
-        )
+        table = pd.DataFrame(rows, columns=["name", "set", "what", "variants", "licence"])
+        print(table.to_markdown(index=False))
         return
     if name is None or folder is None:
         raise InputError(
@@ -91,8 +88,10 @@ def score(
     jobs
         Worker processes of the extraction; -1 for one per core.
     """
-    from music_emotion.listen.score import TITLES, score_curves, score_sets  # imports torch
+    from music_emotion.listen.score import OF_CURVES, TITLES, score_curves, score_sets  # imports torch
 
+    if measure not in TITLES:
+        raise InputError(f"--measure {measure}: {nearest(measure, TITLES)}")
     wrong = [pair for pair in map if not re.fullmatch("[^=]+=[^=]+", pair)]
     if wrong or not sets:
         problem = f"--map {wrong[0]} is no pair" if wrong else "There is no set to score on"
@@ -105,13 +104,12 @@ def score(
     if table.empty:
         raise InputError("\n".join(["No target of a set is one of a model's. Pair them with --map.", *notes]))
     write_table(out, table)
-    shown = ["curve_rmse", "curve_ccc"] if curves else [measure]
     print("\n".join(f"{theirs} is scored against the predicted {ours}." for theirs, ours in names.items()))
-    for name in shown:
+    for name in OF_CURVES if curves else [measure]:
         of = table[table["measure"] == name]
         cells = [f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}], n = {row.n}" for row in of.itertuples()]
         target = of["target"].where(of["target"] == of["by"], of["target"] + " by " + of["by"])
         cell = of.assign(target=target, cell=cells)
         matrix = cell.pivot_table("cell", ["model", "target"], "set", "first")
-        print(f"{TITLES.get(name, name)}:\n{matrix.fillna('–').reset_index().to_markdown(index=False)}")
+        print(f"{TITLES[name]}:\n{matrix.fillna('–').reset_index().to_markdown(index=False)}")
     print("\n".join([*notes, f"All measures are in {out}."]))

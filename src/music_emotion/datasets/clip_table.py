@@ -295,7 +295,7 @@ def _check_spans(clips: pd.DataFrame, faults: _Faults) -> None:
     faults.find("A start is negative", start < 0, "{:g} s", start)
     backwards = (start >= 0) & (end <= start)
     faults.find("An end is not after the start", backwards, "{:g} s to {:g} s", start, end)
-    lengths = _lengths(clips["path"].where((start >= 0) & ~backwards & ((start > 0) | end.notna())))
+    lengths = recording_lengths(clips["path"].where((start >= 0) & ~backwards & ((start > 0) | end.notna())))
     late = start >= lengths
     faults.find("A start is not before the recording's end", late, "{:g} s of {:g} s", start, lengths)
     long = ~late & (end > lengths + TOLERANCE_SECONDS)
@@ -308,7 +308,7 @@ def spans_of(clips: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return spans["start_seconds"].fillna(0.0), spans["end_seconds"]
 
 
-def _lengths(paths: pd.Series) -> pd.Series:
+def recording_lengths(paths: pd.Series) -> pd.Series:
     """Lengths of recordings in seconds; NaN for a missing path or a file that can't be opened."""
     lengths: dict[str, float] = {}
     for path in tqdm(paths.dropna().unique(), desc="read lengths", unit="recording", delay=2):
@@ -385,7 +385,7 @@ def cut_windows(clips: pd.DataFrame, windows: Windows) -> pd.DataFrame:
         named = clips["id"][short].combine((end - start)[short], "{:g} ({:g} s)".format)
         shorter = f"The spans of {len(named)} clips are shorter than a window of {window:g} s"
         raise InputError(f"{shorter}: {first_five(named)}. Remove these clips, or lower --window.")
-    length = end.fillna(_lengths(clips["path"].where(end.isna()))) - start
+    length = end.fillna(recording_lengths(clips["path"].where(end.isna()))) - start
     # 1e-6 compensates rounding: 0.3 / 0.1 is a little less than 3
     counts = (np.floor((length - window) / hop + 1e-6) + 1).clip(lower=1).fillna(1).astype(int)
     cut = clips.loc[clips.index.repeat(counts)]

@@ -35,8 +35,8 @@ from music_emotion.training.leaks import find_leaks
 from music_emotion.training.predict import predict_clips
 
 SHIPPED = Path("package")  # stands for the model in the package
-_OF_CURVES = {"curve_rmse": "RMSE over time", "curve_ccc": "CCC over time"}
-TITLES = {"spearman": "Spearman"} | MEASURES | _OF_CURVES
+OF_CURVES = {"curve_rmse": "RMSE over time", "curve_ccc": "CCC over time"}
+TITLES = {"spearman": "Spearman"} | MEASURES | OF_CURVES
 _STEP_SECONDS = 0.5  # of labels over time
 _COLUMNS = ["model", "set", "target", "by", "measure", "value", "low", "high", "n"]
 
@@ -214,8 +214,8 @@ def score_curves(
                         rmse, ccc = root_mean_squared_error(known, guessed), concordance(known, guessed)
                         songs.append({"target": target, "curve_rmse": rmse, "curve_ccc": ccc})
             notes += failures
-            for name, each in pd.DataFrame(songs, columns=["target", *_OF_CURVES]).groupby("target"):
-                for measure in _OF_CURVES:
+            for name, each in pd.DataFrame(songs, columns=["target", *OF_CURVES]).groupby("target"):
+                for measure in OF_CURVES:
                     values = each[measure].to_numpy()
                     drawn = np.concatenate([values[chosen].mean(axis=1) for chosen in resamples(len(values))])
                     score = with_interval(float(values.mean()), drawn, len(values))

@@ -2,14 +2,13 @@
 
 import hashlib
 import re
-from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 
-from music_emotion.audio.decode import recording_seconds
+from music_emotion.datasets.clip_table import recording_lengths
 from music_emotion.datasets.public_sets import PublicSet, Source
-from music_emotion.files import InputError, numbers
+from music_emotion.files import numbers
 
 
 def labels(source: Source) -> pd.DataFrame:
@@ -60,8 +59,8 @@ def _read(source: Source) -> pd.DataFrame:
     if source.variant == "hash":
         evaluated, held_out = info["Mediaeval 2013 set"] == "evaluation", info["Artist"].map(_is_held_out)
         clips["split"] = np.select([evaluated, held_out], ["test", "validation"], "train")
-    names = clips["audio"].map(source.audio())
-    is_full = names.map(lambda name: _seconds(source, name), na_action="ignore").astype(float) > 50
+    paths = clips["audio"].map(source.audio()).map(lambda name: str(source.folder / name), na_action="ignore")
+    is_full = recording_lengths(paths) > 50
     if n := int(is_full.sum()):
         time = info["start of the segment (min.sec)"].str.extract("^([0-9]+)[.]?([0-9]*)$")
         # 2.1 is 2:10: a table lost the zeros at the ends of numbers
@@ -71,12 +70,6 @@ def _read(source: Source) -> pd.DataFrame:
             f"{n} recordings are longer than clips; the 45 seconds that were rated are taken from them."
         )
     return clips
-
-
-def _seconds(source: Source, name: str) -> float:
-    with suppress(InputError):  # extraction says what is wrong with the file
-        return recording_seconds(source.folder / name)
-    return 0.0
 
 
 SET = PublicSet(
