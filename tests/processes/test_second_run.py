@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from command_line import call
 from script_process import TOML, ScriptProcess
 
+from music_emotion.audio.features import compile_ahead
+from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.layout import split_files
 from music_emotion.datasets.store import open_store
 from music_emotion.files import alone_at, in_turn
@@ -115,3 +118,17 @@ def test_who_packs_what_another_packs_waits_and_packs_nothing_again(competition,
     left.mkdir(parents=True)
     open_store(files, tmp_path / "new")
     assert not left.exists()
+
+
+def test_who_compiles_what_another_compiles_waits(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with in_turn(tmp_path / "music-emotion", "compiles"):
+        other = threading.Thread(target=compile_ahead, args=[FeatureSettings()])
+        other.start()
+        while "waiting for another process that compiles functions ..." not in capsys.readouterr().out:
+            assert other.is_alive()
+            time.sleep(0.01)
+        other.join(timeout=1)
+        assert other.is_alive()
+    other.join(timeout=120)
+    assert not other.is_alive()
