@@ -8,7 +8,8 @@ import torch
 from music_emotion.audio.settings import FeatureSettings, row_slice
 from music_emotion.config import build_experiment
 from music_emotion.files import prediction_table, write_predictions
-from music_emotion.models.network import ModelCard, Network, build_network, save_model
+from music_emotion.models.card import ModelCard
+from music_emotion.models.network import Network, build_network, save_model
 
 TARGETS = ("valence", "energy")
 

@@ -21,7 +21,7 @@ from music_emotion.cli import COMMANDS, main
 from music_emotion.config import build_experiment
 from music_emotion.experiment_files import experiment_toml, lay_over, read_differences, to_toml
 from music_emotion.files import read_json
-from music_emotion.models.network import read_card
+from music_emotion.models.card import read_card
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

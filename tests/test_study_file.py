@@ -8,7 +8,8 @@ import torch
 
 from music_emotion.config import N_ROWS_OF
 from music_emotion.files import InputError
-from music_emotion.models.network import ModelCard, build_network
+from music_emotion.models.card import ModelCard
+from music_emotion.models.network import build_network
 from music_emotion.study_file import read_study
 from music_emotion.training.optimisation import make_optimizer
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "embed arrays": ("commands.ear:embed_layout", "Embeddings of the competition's arrays."),
     "pack": ("commands.evaluation:pack", "Pack the folds of a run into one small model for predict."),
     "predict": ("commands.predict:predict", "Predict valence, energy, danceability, genre of audio."),
+    "export": ("commands.predict:export", "Write a model as an ONNX file for other programs."),
     "app": ("commands.predict:app", "Serve a page on this machine that predicts dropped or recorded songs."),
     "show features": ("commands.show:features", "Draw mel and chroma of clips."),
     "show classes": ("commands.show:classes", "Draw how many clips each genre has."),

@@ -16,7 +16,8 @@ from torch import nn
 from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store
-from music_emotion.models.network import ModelCard, build_network, load_model, read_card, save_model
+from music_emotion.models.card import ModelCard, read_card
+from music_emotion.models.network import build_network, load_model, save_model
 from music_emotion.training.checkpoint import Progress, load_state, save_state
 
 EXPERIMENT = build_experiment({"name": "m", "model": {"widths": [2, 2]}, "excerpt": {"frames": 16}}, "here")

@@ -21,6 +21,7 @@ from music_emotion.files import InputError, read_predictions
 from music_emotion.listen import model as module
 from music_emotion.listen.model import EmotionModel, Facts, Unlike
 from music_emotion.listen.predict import Timeline, predict_array
+from music_emotion.listen.torch_ensemble import torch_ensembles
 from music_emotion.models.network import Network, save_model
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
@@ -119,7 +120,7 @@ def test_equal_trunks_are_computed_once(tmp_path, networks, song, mean_of):
         torch.nn.init.normal_(twin.head[-1].weight)  # another head on the same trunk
     run = small_run(tmp_path / "run", networks[0], twin, networks[1])
     model, calls = EmotionModel.from_pretrained(run), []
-    for trunk in {network.trunk for network in model.networks}:
+    for trunk in {ensemble.networks[0].trunk for ensemble in model.ensembles}:
         trunk.register_forward_pre_hook(lambda *_: calls.append(1))
     expected = mean_of(networks[0], twin, networks[1])
     found = model.predict(song)
@@ -154,6 +155,6 @@ def test_what_is_too_quiet_for_a_prediction_gets_a_sentence(run, tmp_path):
 
 
 def test_a_model_outlives_a_reset_of_accelerates_state(tmp_path):
-    model = EmotionModel([small_network()], Facts({}, {}))
+    model = EmotionModel(torch_ensembles([small_network()]), Facts({}, {}))
     AcceleratorState._reset_state(reset_partial_state=True)
     assert set(model.predict(written(tmp_path / "song.wav", noise(2)))) == {"valence", "energy"}

@@ -18,6 +18,7 @@ from music_emotion.datasets.synthesis import Music, synthesise
 from music_emotion.files import InputError
 from music_emotion.listen import predict as module
 from music_emotion.listen.predict import Sliding, Timeline, predict_array, predict_song, read_song
+from music_emotion.listen.torch_ensemble import torch_ensembles
 from music_emotion.models.network import Network
 
 SETTINGS = FeatureSettings()
@@ -50,7 +51,7 @@ def array_of(audio):
 def predict(path: Path, *networks: Network, **sliding) -> Timeline:
     with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
     song = read_song(path, SETTINGS, with_chroma)
-    return predict_song(song, networks, Sliding(**sliding), Accelerator(cpu=True))
+    return predict_song(song, torch_ensembles(networks), Sliding(**sliding))
 
 
 @pytest.mark.parametrize(

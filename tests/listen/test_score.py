@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate.state import AcceleratorState
 from scipy.stats import spearmanr
 from sklearn.metrics import root_mean_squared_error
 
@@ -91,6 +92,7 @@ def test_a_wrong_flag_gets_a_sentence_before_anything_is_read(run_script, flags,
 def test_a_run_is_scored_out_of_fold_at_home_and_without_recordings_that_it_knows_elsewhere(
     small, competition, tmp_path
 ):
+    AcceleratorState._reset_state(reset_partial_state=True)  # training may have another precision
     run, copy = tmp_path / "run", tmp_path / "copy"
     experiment = small(train={"epochs": 1})
     run_experiment(experiment, make_accelerator(), run)

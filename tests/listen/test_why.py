@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import scipy.signal
 import soundfile
-from accelerate import Accelerator
 from audio_files import RATE_HZ, noise
 from matplotlib.image import imread
 from small_networks import small_network, small_run
@@ -16,6 +15,7 @@ from music_emotion import EmotionModel, plots
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.files import InputError
 from music_emotion.listen.predict import Song, predict_song
+from music_emotion.listen.torch_ensemble import torch_ensembles
 from music_emotion.listen.why import explain
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
@@ -49,7 +49,7 @@ def test_the_part_that_makes_the_energy_gets_the_effect(tmp_path):
         samples, start, (low, high) = with_drums(seed)
         soundfile.write(tmp_path / "song.wav", samples, RATE_HZ)
         song = model.listen(tmp_path / "song.wav", None)[0]
-        table = explain(song, model.networks)
+        table = explain(song, model.ensembles)
         parts = [(table["end_seconds"] > start) & (table["start_seconds"] < start + PART_SECONDS)]
         parts.append((table["high_hz"] > low) & (table["low_hz"] < high))
         for effect in (table["energy"].clip(lower=0), table["energy"].abs()):
@@ -67,7 +67,9 @@ def test_an_effect_is_the_change_of_the_prediction_of_the_whole_song():
     rows = np.random.default_rng(0).uniform(-60, -20, (3000, 140)).astype(np.float32)  # in three clips
     rows[::100, 0] = rows[250:300, 24:32] = 0  # the maximum of every clip is in a row that stays
     song = Song(3000 * 512 / 22050, rows, FeatureSettings())
-    table = explain(song, [*networks, small_network(rows="chroma"), small_network(("Folk", "Jazz"))])
+    table = explain(
+        song, torch_ensembles([*networks, small_network(rows="chroma"), small_network(("Folk", "Jazz"))])
+    )
     assert len(table) == 60 * 16 + 60 + 16
     assert table["end_seconds"].max() == pytest.approx(song.seconds, abs=1e-3)
     hidden = [(16 * 5 + 3, slice(250, 300), slice(24, 32)), (60 * 17 + 5, slice(3000), slice(40, 48))]
@@ -75,7 +77,7 @@ def test_an_effect_is_the_change_of_the_prediction_of_the_whole_song():
         without = replace(song, rows=rows.copy())
         without.rows[frames, bands] = np.minimum(rows[frames, bands], np.median(rows[:, bands], axis=0))
         before, after = (
-            predict_song(each, networks, None, Accelerator()).whole_targets for each in (song, without)
+            predict_song(each, torch_ensembles(networks), None).whole_targets for each in (song, without)
         )
         expected = {name: before[name] - after[name] for name in before}
         assert table.loc[row, ["valence", "energy"]].to_dict() == pytest.approx(expected, rel=0.02, abs=3e-7)
@@ -102,4 +104,4 @@ def test_the_command_writes_a_table_and_a_picture_of_it(tmp_path, monkeypatch, r
 def test_models_without_targets_or_mel_rows_are_refused():
     song = Song(1.0, np.zeros((44, 140), np.float32), FeatureSettings())
     with pytest.raises(InputError, match="No model predicts targets from mel rows"):
-        explain(song, [small_network(("Folk", "Jazz")), small_network(rows="chroma")])
+        explain(song, torch_ensembles([small_network(("Folk", "Jazz")), small_network(rows="chroma")]))

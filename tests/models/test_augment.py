@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from music_emotion.config import N_ROWS_OF, AugmentSection, DataSection, Experiment, ModelSection
 from music_emotion.models.augment import SpectrogramAugmentation, mixup
-from music_emotion.models.network import ModelCard, build_network
+from music_emotion.models.card import ModelCard
+from music_emotion.models.network import build_network
 
 
 def varied(frames: torch.Tensor, n_mels: int, seed: int = 0, **settings) -> torch.Tensor:

@@ -12,8 +12,9 @@ from torch import nn
 from music_emotion.config import Experiment, build_experiment
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
+from music_emotion.models.card import ModelCard
 from music_emotion.models.layers import AttentiveStatistics
-from music_emotion.models.network import ModelCard, Network, build_head, build_network
+from music_emotion.models.network import Network, build_head, build_network
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMALL = {"widths": (4, 8), "lstm_width": 8, "channels": ("spectrogram", "delta")}

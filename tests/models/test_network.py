@@ -20,7 +20,8 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, write_json
-from music_emotion.models.network import ModelCard, Network, build_network, load_model, load_trunk, save_model
+from music_emotion.models.card import ModelCard
+from music_emotion.models.network import Network, build_network, load_model, load_trunk, save_model
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.training.folds import make_network
 

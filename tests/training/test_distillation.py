@@ -10,7 +10,7 @@ from music_emotion.datasets.clip_set import load_clip_set, load_embedded
 from music_emotion.datasets.splits import Fold, folds_of_pretraining
 from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import InputError
-from music_emotion.models.network import read_card
+from music_emotion.models.card import read_card
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment
 from music_emotion.training.loop import Trainer

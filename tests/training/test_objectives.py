@@ -9,7 +9,7 @@ from scipy.stats import norm, pearsonr, rankdata
 from music_emotion.config import LossSection, build_experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.files import InputError
-from music_emotion.models.network import ModelCard
+from music_emotion.models.card import ModelCard
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.training.objectives import (
     EmotionObjective,

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
-import torch
+import scipy.fft
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import N_MELS
@@ -27,29 +27,32 @@ def mel_decibels(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     np.ndarray [shape=(128, n_frames)], float32
         Power in dB, at least -100.
     """
-    n_fft, window = settings.n_fft, torch.hann_window(settings.n_fft)
-    samples = torch.nn.functional.pad(torch.from_numpy(waveform), (n_fft // 2, n_fft // 2))
-    parts = []
-    for frames in samples.unfold(0, n_fft, settings.hop_length).split(_FRAMES_AT_ONCE):
-        spectrum = torch.fft.rfft(frames * window)
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = [weights @ power[:, first : first + weights.shape[1]].T for first, weights in _groups(settings)]
-        parts.append(torch.cat(mel))
-    return (10 * torch.cat(parts, dim=1).clamp(min=_LEAST_POWER).log10()).numpy()
+    n_fft = settings.n_fft
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
+    samples = np.pad(waveform, n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[:: settings.hop_length]
+    mel = np.empty((N_MELS, len(frames)), np.float32)
+    for first in range(0, len(frames), _FRAMES_AT_ONCE):
+        spectrum = scipy.fft.rfft(frames[first : first + _FRAMES_AT_ONCE] * window)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        for rows, bins, weights in _groups(settings):
+            mel[rows, first : first + _FRAMES_AT_ONCE] = weights @ power[:, bins].T
+    return 10 * np.log10(np.maximum(mel, _LEAST_POWER))
 
 
 @lru_cache
-def _groups(settings: FeatureSettings) -> list[tuple[int, torch.Tensor]]:
-    """Groups of neighbouring filters, each with the first bin that it reads, since most weights are 0."""
-    groups = []
-    for filters in mel_filters(settings).split(_FILTERS_AT_ONCE):
-        read = filters.any(dim=0).nonzero()
-        first, last = int(read[0]), int(read[-1])
-        groups.append((first, filters[:, first : last + 1].contiguous()))
+def _groups(settings: FeatureSettings) -> list[tuple[slice, slice, np.ndarray]]:
+    """Groups of neighbouring filters, each with the bins that it reads, since most weights are 0."""
+    groups, filters = [], mel_filters(settings)
+    for first in range(0, N_MELS, _FILTERS_AT_ONCE):
+        rows = slice(first, first + _FILTERS_AT_ONCE)
+        read = np.flatnonzero(filters[rows].any(axis=0))
+        bins = slice(read[0], read[-1] + 1)
+        groups.append((rows, bins, np.ascontiguousarray(filters[rows, bins])))
     return groups
 
 
-def mel_filters(settings: FeatureSettings) -> torch.Tensor:
+def mel_filters(settings: FeatureSettings) -> np.ndarray:
     """Triangular filters of equal area on Slaney's mel scale [shape=(128, 1 + n_fft // 2)], float32.
 
     Equal to `librosa.filters.mel` with its defaults.
@@ -61,4 +64,4 @@ def mel_filters(settings: FeatureSettings) -> torch.Tensor:
     bins_hz = np.linspace(0, highest_hz, 1 + settings.n_fft // 2)
     low, centre, high = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     triangles = np.minimum((bins_hz - low) / (centre - low), (high - bins_hz) / (high - centre))
-    return torch.from_numpy((np.maximum(triangles, 0) * 2 / (high - low)).astype(np.float32))
+    return (np.maximum(triangles, 0) * 2 / (high - low)).astype(np.float32)

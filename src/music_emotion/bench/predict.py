@@ -85,7 +85,7 @@ def _one_by_one(rival: Rival, paths: Sequence[Path], rounds: int) -> pd.DataFram
     model = EmotionModel.from_pretrained()
     items = items_of(pd.DataFrame({"id": range(len(paths)), "path": map(str, paths)}), RELEASE)
     ways: dict[str, Callable[[int], object]] = {
-        "decoding": lambda number: read_clip(paths[number], model.networks[0].card.features),
+        "decoding": lambda number: read_clip(paths[number], model.cards[0].features),
         "music-emotion": lambda number: model.predict(paths[number]),
         "vibenet": lambda number: rival.ask(items[number]),
     }

@@ -14,7 +14,7 @@ from music_emotion.datasets.parallel import Workers
 from music_emotion.failures import raise_collected
 from music_emotion.files import InputError, telling_what_is_kept
 from music_emotion.listen.library import predict_library
-from music_emotion.listen.model import EmotionModel
+from music_emotion.listen.model import EmotionModel, Engine
 from music_emotion.listen.playlist import check_playlist, write_playlist
 from music_emotion.listen.predict import Sliding
 from music_emotion.listen.songs import find_audio
@@ -36,6 +36,7 @@ def predict(
     where: str | None = None,
     write_tags: bool = False,
     remove_tags: bool = False,
+    engine: Engine | None = None,
     jobs: int = -1,
     scheduler: str | None = None,
 ) -> None:
@@ -69,6 +70,9 @@ def predict(
         Also write the targets into the tags of the audio files, such as VALENCE.
     remove_tags
         Remove these tags from the audio files, and predict nothing.
+    engine
+        torch, or onnx for ONNX Runtime (the extra onnx), which is faster on a CPU. By default the model in
+        the package uses onnx, if it is installed.
     jobs
         Worker processes; 1 for the command itself alone. By default it has one thread per core.
     scheduler
@@ -90,7 +94,7 @@ def predict(
         print(f"{n_changed} of {n_asked} files had tags of predictions, which are removed.")
         raise_collected(failures, n_asked, "freed of tags")
         return
-    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures, page)
+    table = predict_library(paths, model, out, Workers(jobs, scheduler), failures, page, engine)
     n_asked = len(table) + len(failures)
     if playlist:
         print(f"{playlist} has {write_playlist(playlist, table, where, failures)} of {len(table)} songs.")
@@ -102,8 +106,26 @@ def predict(
         from music_emotion.plots import draw_timeline
 
         draw, songs = draw_timeline if picture else None, [*map(Path, table["path"])]
-        predict_songs(songs, model, out / "timelines", sliding, draw, failures)
+        predict_songs(songs, model, out / "timelines", sliding, draw, failures, engine)
     raise_collected(failures, n_asked, "predicted or tagged" if write_tags else "predicted")
+
+
+def export(*model: Path, onnx: Path = Path("model.onnx")) -> None:
+    """Write a model as one ONNX file, from the waveform of a clip to its predictions. Needs the extra onnx.
+
+    Parameters
+    ----------
+    model
+        Folders of runs, or model files, as for predict. By default the model in the package.
+    onnx
+        File to write.
+    """
+    from music_emotion.listen.export import export_clip  # imports torch
+    from music_emotion.listen.torch_ensemble import TorchEnsemble
+
+    ensembles = EmotionModel.from_pretrained(*model, engine="torch").ensembles
+    outputs = export_clip([each for each in ensembles if isinstance(each, TorchEnsemble)], onnx)
+    print(f"{onnx} gives {', '.join(outputs)} of a waveform ({onnx.stat().st_size / 1e6:.1f} MB).")
 
 
 def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:

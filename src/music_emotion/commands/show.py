@@ -176,7 +176,7 @@ def why(song: Path, *, model: tuple[Path, ...] = (), out: Path = Path("pictures"
     """
     loaded = EmotionModel.from_pretrained(*model)
     heard, timeline = loaded.listen(song, None)
-    effects = explain(heard, loaded.networks)
+    effects = explain(heard, loaded.ensembles)
     table = out / file_name(f"why-{song.stem}", ".csv")
     files.write_table(table, effects)
     predicted = {str(name): timeline.whole_targets[str(name)] for name in effects.columns[4:]}

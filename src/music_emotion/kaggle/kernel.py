@@ -26,8 +26,9 @@ from music_emotion.evaluation.blend import Recipe
 from music_emotion.files import InputError, first_five, read_json
 from music_emotion.kaggle.plan import PLACES, Plan
 from music_emotion.kaggle.train import run_shares, train_plan
+from music_emotion.models.card import read_card
 from music_emotion.models.embedding_table import Hearing, array_clips, embed_clips
-from music_emotion.models.network import load_model, read_card
+from music_emotion.models.network import load_model
 from music_emotion.runs import package_versions
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.classical import predict_folds

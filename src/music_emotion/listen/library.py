@@ -24,7 +24,7 @@ from music_emotion.files import (
     write_json,
     write_table,
 )
-from music_emotion.listen.model import EmotionModel, name_of, stamp
+from music_emotion.listen.model import EmotionModel, Engine, name_of, stamp
 from music_emotion.listen.page import packed_curves, write_page
 from music_emotion.listen.predict import Sliding
 from music_emotion.listen.songs import find_audio
@@ -42,6 +42,7 @@ def predict_library(
     workers: Workers,
     failures: dict[str, str],
     page: Path | None = None,
+    engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Predict songs, and write `predictions.csv` and `predictions.json`.
 
@@ -62,6 +63,8 @@ def predict_library(
     page : Path, optional
         HTML page of the library to write, too. It needs time lines, which `record.csv` keeps; later runs in
         the same folder make them for new songs also without a page.
+    engine : {"torch", "onnx"}, optional
+        As for `EmotionModel.from_pretrained`.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def predict_library(
         raise_collected(failures, len(failures), "predicted")
     places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
     model = {"name": name_of(models), "sha256": stamp(models)}
-    load = partial(_load, model["sha256"], places)
+    load = partial(_load, model["sha256"], places, engine)
     columns = [*_TAGS, *load().columns, "curves"]
     if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs
         for song in songs:
@@ -156,9 +159,9 @@ def _shown(table: pd.DataFrame) -> str:
 
 
 @lru_cache(maxsize=1)  # once per process
-def _load(_: str, places: tuple[str, ...]) -> EmotionModel:
+def _load(_: str, places: tuple[str, ...], engine: Engine | None) -> EmotionModel:
     """Load a model anew when its stamp changes."""
-    return EmotionModel.from_pretrained(*places)
+    return EmotionModel.from_pretrained(*places, engine=engine)
 
 
 def _predict_one(load: Callable[[], EmotionModel], sliding: Sliding | None, item: Item) -> dict[str, Any]:

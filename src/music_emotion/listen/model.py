@@ -2,14 +2,15 @@
 
 import hashlib
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 from pydantic.dataclasses import dataclass
 
 from music_emotion import __version__
@@ -24,11 +25,12 @@ from music_emotion.files import (
     regular_file,
     sha256,
 )
-from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
-from music_emotion.models.network import Network, load_model, read_card, share_trunks
+from music_emotion.listen.predict import Ensemble, Sliding, Song, Timeline, predict_song, read_song
+from music_emotion.models.card import read_card
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _N_QUANTILES = 101
+Engine = Literal["torch", "onnx"]
 _KNOWN = {"truth.csv": read_truth, "oof.csv": read_predictions}
 
 
@@ -114,8 +116,8 @@ class EmotionModel:
 
     Parameters
     ----------
-    networks : sequence of Network
-        From `load_model`. Predictions of the same output are averaged.
+    ensembles : sequence of Ensemble
+        Networks in PyTorch or ONNX. Predictions of the same output are averaged.
     facts : Facts
 
     Examples
@@ -125,16 +127,10 @@ class EmotionModel:
     0.62
     """
 
-    def __init__(self, networks: Sequence[Network], facts: Facts):
-        share_trunks(networks)
-        self.facts = facts
-        self.networks = [network.to(self.accelerator.device).eval() for network in networks]
-        self.with_chroma = any(network.card.experiment.data.rows != "mel" for network in networks)
-
-    @property
-    def accelerator(self) -> Accelerator:
-        """The device. It is asked for anew, since Accelerate's state may be reset meanwhile."""
-        return Accelerator()
+    def __init__(self, ensembles: Sequence[Ensemble], facts: Facts):
+        self.ensembles, self.facts = ensembles, facts
+        self.cards = [card for ensemble in ensembles for card in ensemble.cards]
+        self.with_chroma = any(card.experiment.data.rows != "mel" for card in self.cards)
 
     @property
     def targets(self) -> list[str]:
@@ -145,21 +141,24 @@ class EmotionModel:
     def columns(self) -> list[str]:
         """Keys of what `predict` returns."""
         targets, genres = (dict.fromkeys(self._outputs(task), 0.5) for task in ("emotion", "genre"))
-        features, none = np.zeros(self.networks[0].trunk.n_features), pd.DataFrame()
+        features, none = np.zeros(self.ensembles[0].n_features), pd.DataFrame()
         return list(self.facts.of_song(Timeline(0.0, none, none, none, targets, genres, features)))
 
     def _outputs(self, task: str) -> list[str]:
-        cards = [each.card for each in self.networks if each.card.experiment.task == task]
+        cards = [card for card in self.cards if card.experiment.task == task]
         return list(dict.fromkeys(name for card in cards for name in card.outputs))
 
     @classmethod
-    def from_pretrained(cls, *paths: str | Path) -> "EmotionModel":
+    def from_pretrained(cls, *paths: str | Path, engine: Engine | None = None) -> "EmotionModel":
         """Load trained models.
 
         Parameters
         ----------
         paths : str or Path
             Folders of runs, whose folds are averaged, or model files. None loads the model in the package.
+        engine : {"torch", "onnx"}, optional
+            ONNX Runtime is faster on a CPU and starts sooner; a model is exported into the user's cache at
+            its first use. By default the model in the package uses it, where the extra onnx is installed.
 
         Returns
         -------
@@ -169,11 +168,21 @@ class EmotionModel:
         Raises
         ------
         InputError
-            When a path holds no model, or the models can't be used together or on audio.
+            When a path holds no model, or the models can't be used together or on audio, or in this engine.
         """
         places = [Path(path) for path in paths] or [WEIGHTS]
         files = [file for place in places for file in model_files(place)]
-        return cls(_compatible(files), _facts(places))
+        _check_compatible(files)
+        ensembles: Sequence[Ensemble]
+        if (engine or default_engine(places)) == "onnx":
+            from music_emotion.listen.onnx_ensemble import onnx_ensembles
+
+            ensembles = onnx_ensembles(files, stamp(places))
+        else:
+            from music_emotion.listen.torch_ensemble import load_ensembles  # imports torch
+
+            ensembles = load_ensembles(files)
+        return cls(ensembles, _facts(places))
 
     def predict(self, path: str | Path) -> dict[str, Any]:
         """Predict an audio file.
@@ -230,17 +239,12 @@ class EmotionModel:
         InputError
             When the file can't be read, or is too quiet.
         """
-        song = read_song(Path(path), self.networks[0].card.features, self.with_chroma)
-        heard = predict_song(song, self.networks, sliding, self.accelerator)
+        song = read_song(Path(path), self.cards[0].features, self.with_chroma)
+        heard = predict_song(song, self.ensembles, sliding)
         whole = [*heard.whole_targets.values(), *heard.whole_genres.values()]
         if np.isnan(whole).any():
             raise InputError(f"{path} is too quiet throughout to be predicted. Replace it.")
         return song, heard
-
-    @property
-    def precision(self) -> str:
-        """Precision of the networks: "no", which is single, on a CPU."""
-        return "no" if self.accelerator.device.type == "cpu" else self.accelerator.mixed_precision
 
 
 def model_files(place: Path) -> list[Path]:
@@ -276,26 +280,30 @@ def _facts(places: Sequence[Path]) -> Facts:
     return Facts.of(truth, predicted[list(truth)])
 
 
-def _compatible(files: Sequence[Path]) -> list[Network]:
-    """Load models. Raise `InputError` for models that are unusable or incompatible with each other."""
-    loaded = {path: load_model(path) for path in files}
-    for path, network in loaded.items():
-        data = network.card.experiment.data
+def _check_compatible(files: Sequence[Path]) -> None:
+    """Raise `InputError` for models that are unusable or incompatible with each other."""
+    cards = {path: read_card(path) for path in files}
+    for path, card in cards.items():
         for name, usable in (("rate", "full"), ("windows", None), ("statistics", None)):
-            if (value := getattr(data, name)) != usable:
+            if (value := getattr(card.experiment.data, name)) != usable:
                 raise InputError(
                     f"{path} was trained with data.{name} '{value}', which can't be made of audio here. "
                     f"Give a model that was trained on full-rate arrays."
                 )
-    genre = {n.card.outputs: path for path, n in loaded.items() if n.card.experiment.task == "genre"}
+    genre = {card.outputs: path for path, card in cards.items() if card.experiment.task == "genre"}
     if len(genre) > 1:
         known = "; ".join(f"{path} knows {', '.join(names)}" for names, path in genre.items())
         raise InputError(f"Models of different genres can't be averaged: {known}. Give one kind.")
-    kinds = {network.card.features: path for path, network in loaded.items()}
+    kinds = {card.features: path for path, card in cards.items()}
     if len(kinds) > 1:
         known = "; ".join(f"{path} has {kind!r}" for kind, path in kinds.items())
         raise InputError(f"Models of different features can't be used at once: {known}. Give one kind.")
-    return list(loaded.values())
+
+
+def default_engine(places: Sequence[Path]) -> Engine:
+    """ONNX Runtime for the model in the package where it can be exported, on a CPU; PyTorch otherwise."""
+    installed = all(map(find_spec, ("onnxruntime", "onnxscript")))
+    return "onnx" if installed and [*places] == [WEIGHTS] and not shutil.which("nvidia-smi") else "torch"
 
 
 def name_of(places: Sequence[Path]) -> str:

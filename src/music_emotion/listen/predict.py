@@ -13,25 +13,23 @@ over evenly spaced excerpts, ``excerpt.test`` for every 31 s.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
-import torch
-from accelerate import Accelerator
 from tqdm import tqdm
 
 from music_emotion.audio.decode import read_clip, recording_seconds
 from music_emotion.audio.mel import mel_decibels
 from music_emotion.audio.settings import SILENCE_DB, FeatureSettings, row_slice, silent_rows
 from music_emotion.config import N_MELS, N_ROWS_OF
-from music_emotion.datasets.clip_set import ClipSet
-from music_emotion.datasets.store import Store, check_array
 from music_emotion.files import InputError, printable, shortened
-from music_emotion.models.network import Network
-from music_emotion.training.predict import predict_clips
+from music_emotion.models.card import ModelCard
+
+if TYPE_CHECKING:
+    from music_emotion.models.network import Network
 
 _CLIP_SECONDS = 31.0  # longest training clips: 30 s and the padding of mp3
 SILENT_DB = -100.0  # the floor of `librosa.power_to_db`
@@ -126,6 +124,41 @@ class Timeline:
         return max(self.whole_genres, key=lambda name: self.whole_genres[name], default=None)
 
 
+class Ensemble(Protocol):
+    """Networks that share a trunk, in PyTorch or ONNX.
+
+    Attributes
+    ----------
+    cards : sequence of ModelCard
+        One per network; all have the same input and excerpts.
+    n_features : int
+        Features of the trunk.
+    """
+
+    cards: Sequence[ModelCard]
+    n_features: int
+
+    @property
+    def precision(self) -> str:
+        """Precision as Accelerate names it: "no" is single."""
+
+    def outputs(self, frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Predict excerpts.
+
+        Parameters
+        ----------
+        frames : np.ndarray [shape=(n, n_rows, n_frames)], float32
+            As in the arrays: mel in dB, chroma 0 to 1.
+        lengths : np.ndarray [shape=(n,)], int64
+            Frames before the padding.
+
+        Returns
+        -------
+        np.ndarray [shape=(n, n_features + n_outputs)], float32
+            Features of the trunk, and the targets or probabilities of each network.
+        """
+
+
 def read_song(path: Path, settings: FeatureSettings, with_chroma: bool) -> Song:
     """Decode a file and compute its features, block by block to limit memory.
 
@@ -180,22 +213,18 @@ def _blocks(
         yield slice(first, last), block[:, first - start : last - start].T
 
 
-def predict_song(
-    song: Song, networks: Sequence[Network], sliding: Sliding | None, accelerator: Accelerator
-) -> Timeline:
+def predict_song(song: Song, ensembles: Sequence[Ensemble], sliding: Sliding | None) -> Timeline:
     """Predict a song over time and as a whole.
 
     Parameters
     ----------
     song : Song
         With chroma rows if a network needs them.
-    networks : sequence of Network
-        Networks on the accelerator's device, trained on full-rate arrays with the feature settings of the
-        song. Predictions of the same output are averaged. Those that share a trunk compute it once.
+    ensembles : sequence of Ensemble
+        Networks that were trained on full-rate arrays with the feature settings of the song. Predictions of
+        the same output are averaged.
     sliding : Sliding or None
         None predicts the file as a whole, without windows.
-    accelerator : Accelerator
-        Determines the device and, on a GPU, the precision.
 
     Returns
     -------
@@ -203,18 +232,14 @@ def predict_song(
     """
     times = sliding.windows(song.seconds) if sliding else np.zeros((0, 2))
     hop_seconds = sliding.hop_seconds if sliding else 1.0
-    alike: dict[tuple[object, ...], list[Network]] = {}
-    for network in networks:
-        excerpt = network.card.experiment.excerpt
-        alike.setdefault((id(network.trunk), excerpt), []).append(network)
     columns: dict[str, dict[str, list[np.ndarray]]] = {"emotion": {}, "genre": {}}
     features = []
-    for group in alike.values():
-        outputs, heard = _predict_excerpts(song, group, times, hop_seconds, accelerator)
+    for ensemble in ensembles:
+        outputs, heard = _predict_excerpts(song, ensemble, times, hop_seconds)
         features.append(heard)
-        for network, of_network in zip(group, outputs, strict=True):
-            for name, column in zip(network.card.outputs, of_network.T, strict=True):
-                columns[network.card.experiment.task].setdefault(name, []).append(column)
+        for card, of_network in zip(ensemble.cards, outputs, strict=True):
+            for name, column in zip(card.outputs, of_network.T, strict=True):
+                columns[card.experiment.task].setdefault(name, []).append(column)
     targets, genres = (
         pd.DataFrame({name: np.mean(of_networks, axis=0) for name, of_networks in named.items()})
         for named in columns.values()
@@ -229,65 +254,60 @@ def predict_song(
 
 
 def _predict_excerpts(
-    song: Song, networks: Sequence[Network], times: np.ndarray, hop_seconds: float, accelerator: Accelerator
+    song: Song, ensemble: Ensemble, times: np.ndarray, hop_seconds: float
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Predict every window and, in the last row, the whole file [shape=(n_windows + 1, n_outputs)].
 
-    The networks share a trunk, whose mean features over the file are returned, too. A prediction is the mean
-    over the excerpts that are not silent; NaN if all are silent.
+    The mean features of the trunk over the file are returned, too. A prediction is the mean over the excerpts
+    that are not silent; NaN if all are silent.
     """
-    network = networks[0]
-    excerpt, n_frames = network.card.experiment.excerpt, len(song.rows)
+    card = ensemble.cards[0]
+    excerpt, n_frames = card.experiment.excerpt, len(song.rows)
     per_second = song.settings.sample_rate_hz / song.settings.hop_length
-    length = min(excerpt.frames or _clip_frames(song, network), n_frames)
+    length = min(excerpt.frames or _clip_frames(song, card), n_frames)
     starts, within = np.empty((0, 1), np.int64), length
     if len(times):
         starts, within = _starts_in_windows(times * per_second, hop_seconds * per_second, length, n_frames)
     of_spans = np.stack([starts.ravel(), np.full(starts.size, within)], axis=1)
-    wanted = np.concatenate([of_spans, places_in_file(song, network)])
+    wanted = np.concatenate([of_spans, places_in_file(song, card)])
     places, at = np.unique(wanted, axis=0, return_inverse=True)
-    peaks = peaks_around(song, network, places)
-    sizes = [network.trunk.n_features, *(len(each.card.outputs) for each in networks)]
+    peaks = peaks_around(song, card, places)
+    sizes = [ensemble.n_features, *(len(each.outputs) for each in ensemble.cards)]
     values = np.full((len(places), sum(sizes)), np.nan)
-    is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
     batches = [*_batched(places[:, 1], peaks > SILENT_DB)]
     for chosen in tqdm(batches, "predict", leave=False, unit="batch", disable=len(batches) < 100):
-        frames = excerpts_at(song, network, places[chosen], peaks[chosen]).to(accelerator.device)
-        lengths = torch.from_numpy(places[chosen, 1]).to(accelerator.device)
-        with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
-            common = network.features(frames, lengths)
-            predicted = [each.predict_from(common) for each in networks]
-            values[chosen] = torch.cat([common.float(), *predicted], dim=1).cpu().numpy()
+        frames = excerpts_at(song, card, places[chosen], peaks[chosen])
+        values[chosen] = ensemble.outputs(frames, places[chosen, 1])
     of_windows, of_file = np.split(np.ma.masked_invalid(values)[at], [starts.size])
     means = of_windows.reshape(*starts.shape, sum(sizes)).mean(axis=1), of_file.mean(axis=0, keepdims=True)
     features, *outputs = np.split(np.ma.concatenate(means).filled(np.nan), np.cumsum(sizes)[:-1], axis=1)
     return outputs, features[-1]
 
 
-def _clip_frames(song: Song, network: Network) -> int:
+def _clip_frames(song: Song, card: ModelCard) -> int:
     """Frames of the clips that the mel rows of an excerpt are relative to."""
     n_frames = math.ceil(_CLIP_SECONDS * song.settings.sample_rate_hz / song.settings.hop_length)
-    return max(n_frames, network.card.experiment.excerpt.frames or 0)
+    return max(n_frames, card.experiment.excerpt.frames or 0)
 
 
-def peaks_around(song: Song, network: Network, places: np.ndarray) -> np.ndarray:
+def peaks_around(song: Song, card: ModelCard, places: np.ndarray) -> np.ndarray:
     """Maximum in dB of the clip around each of the `places` [shape=(n,)]."""
-    n_frames, clip = len(song.rows), _clip_frames(song, network)
+    n_frames, clip = len(song.rows), _clip_frames(song, card)
     first = np.clip(places[:, 0] + places[:, 1] // 2 - clip // 2, 0, max(0, n_frames - clip))
     loudest = song.rows[:, :N_MELS].max(axis=1)
     return np.array([loudest[start : start + clip].max() for start in first])
 
 
-def excerpts_at(song: Song, network: Network, places: np.ndarray, peaks: np.ndarray) -> torch.Tensor:
+def excerpts_at(song: Song, card: ModelCard, places: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     """Excerpts in dB relative to the given peaks, padded as in training [shape=(n, n_rows, n_frames)]."""
-    experiment = network.card.experiment
+    experiment = card.experiment
     padding = silent_rows() if experiment.excerpt.padding == "silence" else 0 * silent_rows()
     n_frames = experiment.excerpt.frames or places[0, 1]
     batch = np.tile(padding[:, None], (len(places), 1, n_frames))
     for excerpt, (first, length), peak in zip(batch, places, peaks, strict=True):
         excerpt[:, :length] = song.rows[first : first + length].T
         excerpt[:N_MELS, :length] = np.maximum(excerpt[:N_MELS, :length] - peak, SILENCE_DB)
-    return torch.from_numpy(np.ascontiguousarray(batch[:, row_slice(experiment.data.rows)]))
+    return np.ascontiguousarray(batch[:, row_slice(experiment.data.rows)])
 
 
 def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int) -> tuple[np.ndarray, int]:
@@ -305,9 +325,9 @@ def _starts_in_windows(times: np.ndarray, hop: float, length: int, n_frames: int
     return np.clip(starts, 0, n_frames - within).astype(np.int64), within
 
 
-def places_in_file(song: Song, network: Network) -> np.ndarray:
+def places_in_file(song: Song, card: ModelCard) -> np.ndarray:
     """First frame and length of evenly spaced excerpts of a file, like those of `EvenExcerpts`."""
-    excerpt, n_frames, clip = network.card.experiment.excerpt, len(song.rows), _clip_frames(song, network)
+    excerpt, n_frames, clip = card.experiment.excerpt, len(song.rows), _clip_frames(song, card)
     length = min(excerpt.frames or clip, n_frames)
     n = (excerpt.test if excerpt.frames else 1) * math.ceil(n_frames / clip)
     shares = np.linspace(0, 1, n) if n > 1 else np.array([0.5])
@@ -322,7 +342,7 @@ def _batched(lengths: np.ndarray, is_heard: np.ndarray) -> Iterator[np.ndarray]:
         yield from (chosen[first : first + AT_ONCE] for first in range(0, len(chosen), AT_ONCE))
 
 
-def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:
+def predict_array(network: "Network", fused: np.ndarray) -> dict[str, float]:
     """Predict emotion or genre of one clip from its fused array.
 
     Parameters
@@ -349,6 +369,12 @@ def predict_array(network: Network, fused: np.ndarray) -> dict[str, float]:
     >>> predict_array(network, np.load("1004.fused.full.npy"))  # doctest: +SKIP
     {'valence': 0.55, 'energy': 0.81, 'danceability': 0.62}
     """
+    from accelerate import Accelerator  # which imports torch
+
+    from music_emotion.datasets.clip_set import ClipSet
+    from music_emotion.datasets.store import Store, check_array
+    from music_emotion.training.predict import predict_clips
+
     check_array(fused, "The array")
     outputs = network.card.outputs
     clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]), outputs)

@@ -30,7 +30,8 @@ from music_emotion.files import (
     regular_file,
 )
 from music_emotion.listen.model import WEIGHTS, EmotionModel, model_files
-from music_emotion.models.network import load_model, read_card
+from music_emotion.models.card import read_card
+from music_emotion.models.network import load_model
 from music_emotion.training.leaks import find_leaks
 from music_emotion.training.predict import predict_clips
 

@@ -17,7 +17,7 @@ from music_emotion.config import N_MELS
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.failures import collecting, drawing
 from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
-from music_emotion.listen.model import EmotionModel, name_of, stamp
+from music_emotion.listen.model import EmotionModel, Engine, name_of, stamp
 from music_emotion.listen.predict import Sliding, Song, Timeline
 
 _MOST_COLUMNS = 1500  # of the spectrogram in the picture
@@ -55,6 +55,7 @@ def predict_songs(
     sliding: Sliding,
     draw: Callable[[Path, str, Timeline, Overview], None] | None,
     failures: dict[str, str],
+    engine: Engine | None = None,
 ) -> None:
     """Predict audio files over time, and write `<name>.csv`, `.json` and then `.png` for each.
 
@@ -74,6 +75,8 @@ def predict_songs(
         Draws the picture, like `plots.draw_timeline`. None draws no pictures.
     failures : dict of str to str
         Gets the reasons why files could not be predicted, as in `collecting`.
+    engine : {"torch", "onnx"}, optional
+        As for `EmotionModel.from_pretrained`.
 
     Raises
     ------
@@ -95,14 +98,14 @@ def predict_songs(
                 print(f"{_readable(files['csv'])} is there already.")
             else:
                 unfinished.append((path, files, origin))
-    model = EmotionModel.from_pretrained(*models) if unfinished else None
+    model = EmotionModel.from_pretrained(*models, engine=engine) if unfinished else None
     for path, files, origin in tqdm(unfinished, "predict", unit="file", disable=len(unfinished) < 2):
         with collecting(failures, path):
             assert model is not None
             song, timeline = model.listen(path, sliding)
             files["json"].unlink(missing_ok=True)  # without it, the results are unfinished
             files["png"].unlink(missing_ok=True)
-            how = {"features": asdict(song.settings), "precision": model.precision}
+            how = {"features": asdict(song.settings), "precision": model.ensembles[0].precision}
             _write_timeline(files, timeline, origin | how)
             if draw:
                 with drawing(files["png"]):

@@ -11,20 +11,26 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from music_emotion.config import N_MELS
 from music_emotion.files import InputError
-from music_emotion.listen.predict import AT_ONCE, SILENT_DB, Song, excerpts_at, peaks_around, places_in_file
-from music_emotion.models.network import Network
+from music_emotion.listen.predict import (
+    AT_ONCE,
+    SILENT_DB,
+    Ensemble,
+    Song,
+    excerpts_at,
+    peaks_around,
+    places_in_file,
+)
 
 _MOST_SPANS = 60  # of one second; longer songs have as many, longer ones
 _BANDS = np.arange(0, N_MELS + 1, 8)  # borders among the mel rows
 _WHERE = ["start_seconds", "end_seconds", "low_hz", "high_hz"]
 
 
-def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
+def explain(song: Song, ensembles: Sequence[Ensemble]) -> pd.DataFrame:
     """Measure the effect of every patch of a song on its prediction.
 
     A patch is a second (of songs above a minute, a sixtieth) in eight mel rows, a second in all rows, or
@@ -37,8 +43,8 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
     ----------
     song : Song
         With chroma rows if a network needs them; chroma is never hidden.
-    networks : sequence of Network
-        As for `predict_song`. Those that predict genres or read no mel rows are left out.
+    ensembles : sequence of Ensemble
+        As for `predict_song`. Networks that predict genres or read no mel rows are left out.
 
     Returns
     -------
@@ -54,9 +60,7 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
     import librosa  # not needed by predict
 
     used = [
-        network
-        for network in networks
-        if network.card.experiment.task == "emotion" and network.card.experiment.data.rows != "chroma"
+        each for each in ensembles if each.cards[0].experiment.data.rows != "chroma" and _targets(each).any()
     ]
     if not used:
         raise InputError("No model predicts targets from mel rows. Give one that does with --model.")
@@ -70,9 +74,10 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
     hidden = song.rows.copy()
     hidden[:, :N_MELS] = np.minimum(hidden[:, :N_MELS], np.median(hidden[:, :N_MELS], axis=0))
     effects: dict[str, list[np.ndarray]] = {}
-    for network in used:
-        of_network = _effects(song, replace(song, rows=hidden), network, patches)
-        for name, column in zip(network.card.outputs, of_network.T, strict=True):
+    for ensemble in used:
+        names = np.array([name for card in ensemble.cards for name in card.outputs])[_targets(ensemble)]
+        columns = _effects(song, replace(song, rows=hidden), ensemble, patches).T
+        for name, column in zip(names.tolist(), columns, strict=True):
             effects.setdefault(name, []).append(column)
     borders_hz = librosa.mel_frequencies(2 * N_MELS + 3, fmax=rate_hz / 2)[1::2]
     seconds = np.minimum(patches[:, :2] * song.settings.hop_length / rate_hz, song.seconds)
@@ -81,26 +86,33 @@ def explain(song: Song, networks: Sequence[Network]) -> pd.DataFrame:
     return pd.DataFrame(where, columns=_WHERE).assign(**means)
 
 
-def _effects(song: Song, hidden: Song, network: Network, patches: np.ndarray) -> np.ndarray:
-    """Effect of each patch (first and last frame, first and last row) [shape=(n_patches, n_outputs)]."""
-    places = places_in_file(song, network)
+def _targets(ensemble: Ensemble) -> np.ndarray:
+    """Which outputs of an ensemble are targets [shape=(n_outputs,)], boolean."""
+    return np.array([card.experiment.task == "emotion" for card in ensemble.cards for _ in card.outputs])
+
+
+def _effects(song: Song, hidden: Song, ensemble: Ensemble, patches: np.ndarray) -> np.ndarray:
+    """Effect of each patch (first and last frame, first and last row) [shape=(n_patches, n_targets)]."""
+    card, targets = ensemble.cards[0], _targets(ensemble)
+    places = places_in_file(song, card)
     places, n_equal = np.unique(places, axis=0, return_counts=True)  # in a short song, all are
-    peaks = peaks_around(song, network, places)
+    peaks = peaks_around(song, card, places)
     places, peaks, n_equal = (of[peaks > SILENT_DB] for of in (places, peaks, n_equal))
-    device, n_outputs = next(network.parameters()).device, len(network.card.outputs)
-    whole, quiet = (excerpts_at(each, network, places, peaks).to(device) for each in (song, hidden))
-    effects = np.zeros((len(patches), n_outputs))
+    whole, quiet = (excerpts_at(each, card, places, peaks) for each in (song, hidden))
+    effects = np.zeros((len(patches), targets.sum()))
+
+    def predict(batch: np.ndarray, length: int) -> np.ndarray:
+        outputs = ensemble.outputs(batch, np.full(len(batch), length))
+        return outputs[:, ensemble.n_features :][:, targets]
+
     excerpts = zip(places, n_equal / n_equal.sum(), whole, quiet, strict=True)
     for (start, length), weight, loud, low in tqdm(excerpts, "hide", len(places), leave=False):
         reached = np.flatnonzero((patches[:, 0] < start + length) & (patches[:, 1] > start))
-        lengths = torch.full((AT_ONCE,), length, device=device)
-        with torch.inference_mode():
-            intact = network.predict(loud[None], lengths[:1])
-            for chosen in np.split(reached, range(AT_ONCE, len(reached), AT_ONCE)):
-                batch = loud.repeat(len(chosen), 1, 1)
-                for frames, (first, last, lowest, highest) in zip(batch, patches[chosen], strict=True):
-                    part = slice(lowest, highest), slice(max(0, first - start), last - start)
-                    frames[part] = low[part]
-                change = intact - network.predict(batch, lengths[: len(chosen)])
-                effects[chosen] += weight * change.cpu().numpy()
+        intact = predict(loud[None], length)
+        for chosen in np.split(reached, range(AT_ONCE, len(reached), AT_ONCE)):
+            batch = np.tile(loud, (len(chosen), 1, 1))
+            for frames, (first, last, lowest, highest) in zip(batch, patches[chosen], strict=True):
+                part = slice(lowest, highest), slice(max(0, first - start), last - start)
+                frames[part] = low[part]
+            effects[chosen] += weight * (intact - predict(batch, length))
     return effects

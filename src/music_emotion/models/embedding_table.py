@@ -21,9 +21,10 @@ from music_emotion.datasets.layout import Split, read_settings, split_files
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.datasets.store import Store, read_frames
 from music_emotion.files import InputError, alone_at, remove_unfinished, sha256
+from music_emotion.models.card import is_model
 from music_emotion.models.ear import load_ear
 from music_emotion.models.musicnn import WINDOW_FRAMES, MusiCNN, Vgg, embedding
-from music_emotion.models.network import Network, clip_features, is_model, load_model
+from music_emotion.models.network import Network, clip_features, load_model
 
 _FRAMES_PER_SECOND = 62.5
 _ARRAYS, _AUDIO = FeatureSettings(), FeatureSettings(sample_rate_hz=RATE_HZ)

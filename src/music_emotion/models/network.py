@@ -1,74 +1,31 @@
 """The network of an experiment (standardisation, augmentation, trunk, head), saved as one file."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from music_emotion.audio.settings import FeatureSettings
-from music_emotion.config import N_MELS, STRICT, Experiment
+from music_emotion.config import N_MELS, Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.excerpts import EvenExcerpts, batches
-from music_emotion.files import InputError, atomic_path, describe, first_five, regular_file, shortened
+from music_emotion.files import InputError, atomic_path, first_five, shortened
 from music_emotion.models.augment import SpectrogramAugmentation
+from music_emotion.models.card import CARDS, METADATA_KEY, NO_MODEL, ModelCard, card_in, opened
 from music_emotion.models.conv import ConvNet
 from music_emotion.models.layers import Lstm, Mlp, PublicHeads, dense_layers
 from music_emotion.models.musicnn import MusiCNN
 from music_emotion.models.target_scale import TargetScale
 
-_METADATA_KEY = "music_emotion"
 EXCERPTS_AT_ONCE = 60
 _STEP = ".step"  # ending of the name of the steps of 8-bit weights
 _INPUT = ("row_mean", "row_deviation", "features")  # entries of a card
-
-
-@dataclass(frozen=True, config=STRICT)
-class ModelCard:
-    """Everything needed to interpret a network's weights.
-
-    Attributes
-    ----------
-    experiment : Experiment
-    outputs : tuple of str
-        Targets, or classes in the order of the logits.
-    row_mean, row_deviation : tuple of float
-        Mean and standard deviation of each row over the frames of the training clips.
-    target_mean, target_deviation : tuple of float
-        Mean and standard deviation of each target over the training clips; 0 and 1 if targets are not
-        standardised.
-    target_quantiles : tuple of tuple of float
-        Quantiles of each target over the training clips, if targets are learnt as normal scores.
-    features : FeatureSettings
-        Settings of the feature extraction; meaningful only for networks on arrays.
-    """
-
-    experiment: Experiment
-    outputs: tuple[str, ...]
-    row_mean: tuple[float, ...]
-    row_deviation: tuple[float, ...]
-    target_mean: tuple[float, ...]
-    target_deviation: tuple[float, ...]
-    target_quantiles: tuple[tuple[float, ...], ...] = field(default=(), kw_only=True)
-    features: FeatureSettings = field(default_factory=FeatureSettings, kw_only=True)
-
-    def __post_init__(self) -> None:
-        for name in ("row", "target"):
-            means, deviations = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
-            if not means or len(means) != len(deviations) or min(deviations) <= 0:
-                raise ValueError(f"{name}_deviation is not a positive number for each of {name}_mean")
-
-
-_CARDS = TypeAdapter(ModelCard)
 
 
 class Network(nn.Module):
@@ -211,14 +168,14 @@ def save_model(path: Path, network: Network, weights: dict[str, torch.Tensor], p
     packed : bool, default False
         Round every row of a matrix, and every filter, to 8 bits of its largest weight.
     """
-    card = _CARDS.dump_json(network.card).decode()
+    card = CARDS.dump_json(network.card).decode()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     for name, value in list(contiguous.items()) if packed else ():
         if value.ndim > 1:
             step = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
             contiguous |= {name: (value / step).round().to(torch.int8), name + _STEP: step}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(contiguous, metadata={_METADATA_KEY: card}))
+        temporary.write_bytes(save(contiguous, metadata={METADATA_KEY: card}))
 
 
 def load_model(path: Path) -> Network:
@@ -257,20 +214,7 @@ def _misfits(there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> l
     return found
 
 
-def read_card(path: Path) -> ModelCard:
-    """Read the card of a model file, without the weights.
-
-    Raises
-    ------
-    InputError
-        As for `load_model`.
-    """
-    return _read_model(path, with_weights=False)[0]
-
-
-def read_weights(
-    path: Path, remedy: str, with_weights: bool = True
-) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def read_weights(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     """Read metadata and weights of a safetensors file.
 
     Parameters
@@ -278,36 +222,22 @@ def read_weights(
     path : Path
     remedy : str
         What to do when there is no such file.
-    with_weights : bool, default True
-        Whether to read more than the metadata.
 
     Raises
     ------
     InputError
         When the file is missing or damaged.
     """
-    regular_file(path, "The model file", remedy)
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys() if with_weights else ()
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({shortened(str(error), 200)}).") from None
+    with opened(path, remedy, "pt") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _read_model(path: Path, with_weights: bool = True) -> tuple[ModelCard, dict[str, torch.Tensor]]:
-    metadata, weights = read_weights(path, "Train it first, or correct the path.", with_weights)
-    if _METADATA_KEY not in metadata:
-        raise InputError(f"{path} has no experiment in its metadata, so it was not written by music-emotion.")
-    try:
-        for name in [name for name in weights if name + _STEP in weights]:
-            weights[name] = weights[name] * weights.pop(name + _STEP)
-        return _CARDS.validate_python(json.loads(metadata[_METADATA_KEY])), weights
-    except ValidationError as error:
-        reason = describe(error, "The description", ModelCard)
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = f"{shortened(repr(error), 200)}."
-    raise InputError(f"{path} describes its network in a way that can't be read. {reason}")
+def _read_model(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    metadata, weights = read_weights(path, NO_MODEL)
+    card = card_in(metadata, path)
+    for name in [name for name in weights if name + _STEP in weights]:
+        weights[name] = weights[name] * weights.pop(name + _STEP)
+    return card, weights
 
 
 def clip_features(network: Network, clips: ClipSet) -> np.ndarray:
@@ -321,11 +251,6 @@ def clip_features(network: Network, clips: ClipSet) -> np.ndarray:
     with torch.inference_mode():
         parts = [network.features(b["frames"].to(device), b["lengths"].to(device)).float() for b in loader]
     return torch.cat(parts).unflatten(0, (-1, excerpts.n_excerpts)).mean(dim=1).cpu().numpy()
-
-
-def is_model(path: Path) -> bool:
-    """Whether a file has the card of a model of this package."""
-    return path.is_file() and _METADATA_KEY in read_weights(path, "", with_weights=False)[0]
 
 
 def share_trunks(networks: Sequence[Network]) -> None:

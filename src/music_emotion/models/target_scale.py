@@ -100,7 +100,8 @@ def _extended(knots: np.ndarray) -> torch.Tensor:
 def _interpolated(values: torch.Tensor, knots: torch.Tensor, heights: torch.Tensor) -> torch.Tensor:
     """Interpolate linearly per column; extrapolate the first and last segment."""
     columns = values.float().T.contiguous()
-    right = torch.searchsorted(knots, columns).clamp(1, knots.shape[1] - 1)
+    below = columns[:, :, None] > knots[:, None]  # not torch.searchsorted, which ONNX lacks
+    right = below.sum(dim=2).clamp(1, knots.shape[1] - 1)
     start, end = knots.gather(1, right - 1), knots.gather(1, right)
     low, high = heights.gather(1, right - 1), heights.gather(1, right)
     return (low + (columns - start) / (end - start) * (high - low)).T

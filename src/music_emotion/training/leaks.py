@@ -20,7 +20,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, group_names, groups_file
 from music_emotion.datasets.store import Store
 from music_emotion.files import InputError, first_five, read_predictions, write_table
-from music_emotion.models.network import read_card
+from music_emotion.models.card import read_card
 from music_emotion.runs import open_run
 
 FOLD_BORDER, TRAIN_AND_TEST = "fold border", "train and test"

@@ -13,7 +13,8 @@ from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedde
 from music_emotion.datasets.excerpts import Batch, TrainingExcerpts
 from music_emotion.evaluation.metrics import genre_scores, is_constant, spearman_per_target
 from music_emotion.files import InputError
-from music_emotion.models.network import ModelCard, Network
+from music_emotion.models.card import ModelCard
+from music_emotion.models.network import Network
 from music_emotion.models.target_scale import TargetScale
 
 GENRE = "genre_"  # prefix of entries of the genre set in a batch
