@@ -29,7 +29,7 @@ PAGES = {
 }
 COMMAND = re.compile(
     r"music-emotion ((?:dataset|train|pretrain|extract|statistics|blend|pack|submit|compare|report|study|show"
-    r"|score|predict|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
+    r"|score|predict|export|kaggle|demo|bench|ear|embed) [^`\n|#]*|report|demo|ear|app\b)"
 )
 ORDER = ("README.md", "experiments.md", "audio.md", "datasets.md", "predict.md", "results.md")
 # Named in a sentence, in need of a cluster, or run by tests of public sets, the app, Kaggle and benchmarks.
@@ -163,7 +163,7 @@ def test_the_docs_show_every_command():
 
 
 def test_the_commands_run_in_their_order(said, folder):
-    assert len(said) == 71
+    assert len(said) == 74
     assert pd.read_csv(folder / "runs/soundtracks/oof.csv").columns[1:].tolist() == [
         "valence",
         "energy",
