@@ -24,6 +24,7 @@ from music_emotion.files import (
     write_json,
     write_table,
 )
+from music_emotion.listen.hub import located
 from music_emotion.listen.model import EmotionModel, Engine, name_of, stamp
 from music_emotion.listen.page import packed_curves, write_page
 from music_emotion.listen.predict import Sliding
@@ -81,8 +82,9 @@ def predict_library(
     songs = [str(path.absolute()) for path in find_audio(paths, failures)]
     if not songs:
         raise_collected(failures, len(failures), "predicted")
-    places = tuple(str(path.absolute() if workers.scheduler else path) for path in models)
-    model = {"name": name_of(models), "sha256": stamp(models)}
+    local = [located(path) for path in models]
+    places = tuple(str(path.absolute() if workers.scheduler else path) for path in local)
+    model = {"name": name_of(models), "sha256": stamp(local)}
     load = partial(_load, model["sha256"], places, engine)
     columns = [*_TAGS, *load().columns, "curves"]
     if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs

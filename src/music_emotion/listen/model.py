@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from music_emotion import __version__
@@ -25,6 +26,7 @@ from music_emotion.files import (
     regular_file,
     sha256,
 )
+from music_emotion.listen.hub import located, push
 from music_emotion.listen.predict import Ensemble, Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.card import read_card
 
@@ -119,6 +121,8 @@ class EmotionModel:
     ensembles : sequence of Ensemble
         Networks in PyTorch or ONNX. Predictions of the same output are averaged.
     facts : Facts
+    files : sequence of Path
+        The model files they come from.
 
     Examples
     --------
@@ -127,8 +131,8 @@ class EmotionModel:
     0.62
     """
 
-    def __init__(self, ensembles: Sequence[Ensemble], facts: Facts):
-        self.ensembles, self.facts = ensembles, facts
+    def __init__(self, ensembles: Sequence[Ensemble], facts: Facts, files: Sequence[Path] = ()):
+        self.ensembles, self.facts, self.files = ensembles, facts, files
         self.cards = [card for ensemble in ensembles for card in ensemble.cards]
         self.with_chroma = any(card.experiment.data.rows != "mel" for card in self.cards)
 
@@ -149,13 +153,14 @@ class EmotionModel:
         return list(dict.fromkeys(name for card in cards for name in card.outputs))
 
     @classmethod
-    def from_pretrained(cls, *paths: str | Path, engine: Engine | None = None) -> "EmotionModel":
+    def from_pretrained(cls, *paths: str | Path | None, engine: Engine | None = None) -> "EmotionModel":
         """Load trained models.
 
         Parameters
         ----------
         paths : str or Path
-            Folders of runs, whose folds are averaged, or model files. None loads the model in the package.
+            Folders of runs, whose folds are averaged, model files, or models on the Hugging Face Hub as
+            "owner/name" (see `located`). None, or no path, is the model in the package.
         engine : {"torch", "onnx"}, optional
             ONNX Runtime is faster on a CPU and starts sooner; a model is exported into the user's cache at
             its first use. By default the model in the package uses it, where the extra onnx is installed.
@@ -170,7 +175,7 @@ class EmotionModel:
         InputError
             When a path holds no model, or the models can't be used together or on audio, or in this engine.
         """
-        places = [Path(path) for path in paths] or [WEIGHTS]
+        places = [located(path or WEIGHTS) for path in paths] or [WEIGHTS]
         files = [file for place in places for file in model_files(place)]
         _check_compatible(files)
         ensembles: Sequence[Ensemble]
@@ -182,7 +187,35 @@ class EmotionModel:
             from music_emotion.listen.torch_ensemble import load_ensembles  # imports torch
 
             ensembles = load_ensembles(files)
-        return cls(ensembles, _facts(places))
+        return cls(ensembles, _facts(places), files)
+
+    def push_to_hub(self, repo: str, licence: str, data: str = "", private: bool = True) -> str:
+        """Push the model to the Hugging Face Hub, with a card of its scores. Log in first: `hf auth login`.
+
+        Parameters
+        ----------
+        repo : str
+            "owner/name"; its model files and card are replaced.
+        licence : str
+            Identifier of the weights' licence, such as "cc-by-nc-4.0" or "other".
+        data : str
+            What the model has learnt from, for the card.
+        private : bool
+            Whether a new repository is private.
+
+        Returns
+        -------
+        str
+            Address of the model.
+
+        Raises
+        ------
+        InputError
+            When the Hub can't be reached, or refuses.
+        """
+        cards = [read_card(file) for file in self.files]
+        facts = TypeAdapter(Facts).dump_python(self.facts, mode="json")
+        return push(repo, self.files, cards, facts, licence, data, private)
 
     def predict(self, path: str | Path) -> dict[str, Any]:
         """Predict an audio file.

@@ -17,6 +17,7 @@ from music_emotion.config import N_MELS
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.failures import collecting, drawing
 from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
+from music_emotion.listen.hub import located
 from music_emotion.listen.model import EmotionModel, Engine, name_of, stamp
 from music_emotion.listen.predict import Sliding, Song, Timeline
 
@@ -85,7 +86,8 @@ def predict_songs(
     OSError
         When results can't be written, for example on a full disk.
     """
-    stamps = {"name": name_of(models), "sha256": stamp(models)}
+    models, called = [located(path) for path in models], name_of(models)
+    stamps = {"name": called, "sha256": stamp(models)}
     unfinished, taken = [], set[str]()
     for path in songs:
         with collecting(failures, path):
