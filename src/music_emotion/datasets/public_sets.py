@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from music_emotion.datasets.audio_folder import audio_below
+from music_emotion.datasets.audio_folder import audio_below, walk
 from music_emotion.datasets.clip_table import OWN_COLUMNS
 from music_emotion.datasets.layout import SPLITS
 from music_emotion.files import InputError, first_five, nearest, write_json, write_table
@@ -59,7 +59,7 @@ class Source:
     @cached_property
     def _files(self) -> dict[str, list[Path]]:
         files = defaultdict(list)
-        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+        for path in sorted(self.folder / name for name, kind in walk(self.folder) if kind == "file"):
             files[_plain(path.name)].append(path)
         return files
 

@@ -163,6 +163,15 @@ def test_ids_that_are_no_numbers_stay_when_audio_is_missing(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "clips.csv", index_col="id"), before.drop(1))
 
 
+def test_linked_folders_are_read_for_tables_as_for_audio(tmp_path):
+    folder = soundtracks(tmp_path / "disk" / "set")
+    (folder / "again").symlink_to(folder)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "linked").symlink_to(folder)
+    write_dataset("soundtracks", tmp_path / "here", tmp_path / "clips.csv")
+    assert len(pd.read_csv(tmp_path / "clips.csv")) == 12
+
+
 def test_a_table_of_the_set_is_not_written_over(tmp_path):
     folder = emotify(tmp_path)
     with pytest.raises(InputError, match=r"data\.csv is a table of Emotify. Give --out another name"):
