@@ -8,7 +8,7 @@ from sklearn.metrics import root_mean_squared_error
 
 from music_emotion.datasets.synthesis import write_demo
 from music_emotion.evaluation.metrics import concordance
-from music_emotion.files import read_predictions
+from music_emotion.files import read_predictions, write_json
 from music_emotion.listen.model import EmotionModel
 from music_emotion.listen.score import SHIPPED, score_sets
 from music_emotion.models.network import load_model
@@ -16,6 +16,7 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
 from music_emotion.training.predict import predict_clips
 
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 NAMES = {"liveliness": "energy"}  # of a set to a model's
 
 
@@ -33,6 +34,7 @@ def songs(tmp_path_factory):
     pd.DataFrame(rows, columns=["id", "seconds", "liveliness"]).to_csv(
         folder / "clips-curves.csv", index=False
     )
+    write_json(folder / "dataset.json", {"scales": {"liveliness": [1, 9]}})
     return folder / "clips.csv"
 
 
@@ -55,6 +57,7 @@ def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
         assert row["n"] == 8
     rmse = root_mean_squared_error(clips["liveliness"], heard["energy"])
     assert table.loc[("liveliness", "rmse"), "value"] == pytest.approx(rmse, abs=0.01)
+    assert table.loc[("liveliness", "rmse_own_scale"), "value"] == pytest.approx(8 * rmse, abs=0.08)
 
     arguments = ("package", songs, "--curves", "--map", "liveliness=energy", "--window", 3)
     status, said, _ = run_script("score.py", *arguments)
@@ -89,8 +92,9 @@ def test_a_wrong_flag_gets_a_sentence_before_anything_is_read(run_script, flags,
 
 
 def test_a_run_is_scored_out_of_fold_at_home_and_without_recordings_that_it_knows_elsewhere(
-    small, competition, tmp_path
+    small, competition, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     run, copy = tmp_path / "run", tmp_path / "copy"
     experiment = small(train={"epochs": 1})
     run_experiment(experiment, make_accelerator(), run)

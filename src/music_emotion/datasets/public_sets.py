@@ -14,7 +14,7 @@ import pandas as pd
 
 from music_emotion.datasets.audio_folder import audio_below, walk
 from music_emotion.datasets.clip_table import OWN_COLUMNS
-from music_emotion.datasets.layout import SPLITS
+from music_emotion.datasets.layout import SPLITS, card_of
 from music_emotion.files import InputError, first_five, nearest, write_json, write_table
 
 NAMES = (
@@ -52,7 +52,7 @@ class Source:
         self.tables: list[Path] = []
 
     def say(self, sentence: str) -> None:
-        """Print a sentence, and keep it for `dataset.json`."""
+        """Print a sentence, and keep it for the description of the set."""
         self.notes.append(sentence)
         print(sentence)
 
@@ -219,9 +219,9 @@ def write_dataset(
 ) -> str:
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
-    Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
-    For another set, an earlier file of that name is removed.
+    Writes `out`; beside it `card_of` it (source, corrections, scales, licence, citation) and, for a set with
+    labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`. For
+    another set, an earlier file of that name is removed.
 
     Parameters
     ----------
@@ -311,7 +311,7 @@ def write_dataset(
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
     write_json(
-        out.with_name("dataset.json"),
+        card_of(out),
         {"name": name, **described, "source": str(folder), "variant": source.variant}
         | {"as_published": as_published, **found, "notes": source.notes},
     )

@@ -128,7 +128,7 @@ def test_the_targets_of_echonest_through_the_command(fma, tmp_path, capsys):
     assert target_columns(clips) == ["valence", "energy", "danceability"]
     assert clips.loc[10, ["valence", "energy", "danceability"]].tolist() == [0.963590, 0.924525, 0.658179]
     assert clips["path"][134].endswith("audio/fma_large/000/000134.mp3")
-    described = json.loads((tmp_path / "dataset.json").read_text())
+    described = json.loads((tmp_path / "e-dataset.json").read_text())
     assert described["splits"] == {"train": 1, "validation": 1, "test": 1}
     assert "not ratings" in described["notes"][0]
 

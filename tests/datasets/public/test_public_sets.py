@@ -163,6 +163,14 @@ def test_ids_that_are_no_numbers_stay_when_audio_is_missing(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "clips.csv", index_col="id"), before.drop(1))
 
 
+def test_two_tables_in_one_folder_keep_their_descriptions(tmp_path):
+    folder = emotify(tmp_path / "set")
+    for variant in ("emotions", "genres"):
+        write_dataset("emotify", folder, tmp_path / f"{variant}.csv", variant)
+    read = {path.name: read_json(path)["variant"] for path in tmp_path.glob("*.json")}
+    assert read == {"emotions-dataset.json": "emotions", "genres-dataset.json": "genres"}
+
+
 def test_linked_folders_are_read_for_tables_as_for_audio(tmp_path):
     folder = soundtracks(tmp_path / "disk" / "set")
     (folder / "again").symlink_to(folder)
