@@ -140,7 +140,7 @@ def read_settings(set_folder: Path) -> FeatureSettings:
 
 
 def card_of(table: Path) -> Path:
-    """Where `music-emotion dataset` describes a table: `CARD` beside clips.csv, and NAME-`CARD` beside others."""
+    """Where `music-emotion dataset` describes a table: `CARD` for clips.csv, NAME-`CARD` for others."""
     return table.parent / (CARD if table.stem == "clips" else f"{table.stem}-{CARD}")
 
 
