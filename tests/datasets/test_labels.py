@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from music_emotion.config import DataSection
@@ -84,6 +85,15 @@ def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(written)
     classes = "Blues Classical Electronic Folk Hip-Hop Jazz Metal Pop Rock Trip-Hop"
     assert " ".join(sorted(set(genres))) == classes
     assert set(map_genres(raw, {}, "here")) == set(MAPPING)
+
+
+def test_the_default_mapping_keeps_the_classes_of_a_set_with_none_of_the_competitions(written, capsys):
+    raw = read_genres(written("Id\tGenre", "1\tQ1", "2\tQ4"))
+    assert map_genres(raw, MAPPING, "here").to_dict() == {1: "Q1", 2: "Q4"}
+    assert "here: no genre is one of the competition's" in capsys.readouterr().out
+    for genres, mapping in ((raw, {"Q2": "Q2"}), (pd.concat([raw, pd.Series(["Jazz"], [3])]), MAPPING)):
+        with pytest.raises(InputError, match=r"here: the genres Q1, Q4 are not in data\.genres"):
+            map_genres(genres, mapping, "here")
 
 
 def test_an_accent_is_the_same_text_however_it_was_typed(written):
