@@ -101,7 +101,7 @@ def test_an_accent_is_the_same_text_however_it_was_typed(written):
     raw = read_genres(written("Id\tGenre", f"1\t{composed}", f"2\t{decomposed}"))
     for mapping in ({}, {composed: decomposed}, {decomposed: composed}):
         assert map_genres(raw, mapping, "here").tolist() == [composed] * 2
-    assert read_groups(written("Id,group", f"1,{composed}", f"2,{decomposed}")).nunique() == 1
+    assert set(read_groups(written("Id,group", f"1,{composed}", f"2,{decomposed}"))) == {composed}
 
 
 def test_a_genre_of_two_words_survives_and_a_line_without_one_is_named(written):
