@@ -360,7 +360,8 @@ def merge(root: Path, part: str = "audio_complete", level: str = "", lyrics: boo
     )
     put(
         root / f"merge_{part}_av_values.csv",
-        f"{names},Arousal,Valence\n" + "".join(f"{song},0.{n + 10},0.{50 - n}\n" for n, song in enumerate(written)),
+        f"{names},Arousal,Valence\n"
+        + "".join(f"{song},0.{n + 10},0.{50 - n}\n" for n, song in enumerate(written)),
     )
     for shares, ends in (("70_15_15", (0, 8, 10, 12)), ("40_30_30", (0, 5, 8, 11))):
         for number, split in enumerate(("train", "validate", "test")):

@@ -87,10 +87,12 @@ def test_what_is_known_of_a_public_set_stays_with_its_arrays(audio, tmp_path):
     assert read_json(tmp_path / "clips" / "multitask_dataset" / "dataset.json") == known
 
 
-def test_the_working_folder_itself_is_extracted(audio, tmp_path, monkeypatch):
+def test_the_working_folder_is_extracted_and_what_failed_is_named(audio, tmp_path, monkeypatch, run_script):
     monkeypatch.chdir(audio)
-    flags = ("--out", tmp_path, "--jobs", "1", "--task", "emotion", "--max-failed", "0.3")
-    assert call("extract.py", ".", *flags) == 0
+    flags = ("--out", str(tmp_path), "--jobs", "1", "--task", "emotion", "--max-failed", "0.3")
+    status, said, _ = run_script("extract.py", ".", *flags)
+    assert status == 0
+    assert f"3 done, 0 already there, 1 failed.\n  clip 4: {audio}/broken.wav: the audio can't be" in said
 
 
 def features_of(waveform: np.ndarray, _: FeatureSettings | None = None) -> tuple[np.ndarray, np.ndarray]:
