@@ -1,5 +1,7 @@
 """Scores on other sets: a matrix of models and sets, targets of other names, and labels over time."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,6 +76,24 @@ def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
     assert table.loc["curve_rmse", "value"] == pytest.approx(np.mean(errors))
     assert table.loc["curve_ccc", "value"] == pytest.approx(np.mean(agreements))
     assert table["n"].tolist() == [8, 8]
+
+
+def test_a_clip_that_can_not_be_read_is_named_and_a_table_of_labels_is_refused(
+    songs, tmp_path, run_script, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.wav").write_text("no audio")
+    clips = pd.read_csv(songs)
+    clips["path"] = ["broken.wav", *(str(songs.parent / path) for path in clips["path"][1:])]
+    clips.to_csv("some.csv", index=False)
+    status, said, _ = run_script("score.py", "package", "some.csv", "--jobs", 1)
+    assert status == 0
+    assert f"7 done, 0 already there, 1 failed.\n  clip {clips['id'][0]}: {tmp_path}/broken.wav: " in said
+    assert set(pd.read_csv("scores.csv")["n"]) == {7}
+    clips[["path"]].assign(label="Q1").to_csv("labels.csv", index=False)
+    status, _, errors = run_script("score.py", "package", "labels.csv")
+    assert (status, "labels.csv has no targets to score on." in errors) == (2, True)
+    assert not Path("labels-arrays").exists()
 
 
 @pytest.mark.parametrize(

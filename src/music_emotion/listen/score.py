@@ -87,7 +87,8 @@ def score_sets(
             table = read_clips(place)
             if not target_columns(table):
                 raise InputError(f"{place} has no targets to score on. Name a table with ratings.")
-            print(extract_clips(table, root, "emotion", workers=workers, card=card_of(place)))
+            card = card_of(place)  # clips that can't be read are named and left out
+            print(extract_clips(table, root, "emotion", workers=workers, max_failed=1.0, card=card))
         clips, groups = _labelled(root)
         scales = read_scales(find_set(root, "emotion"))
         for model in models:
