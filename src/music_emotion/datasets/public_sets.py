@@ -245,7 +245,7 @@ def write_dataset(
     ------
     InputError
         When the folder does not hold the set, a table or a label is not as expected, there is no audio, or
-        `out` is a table of the set.
+        `out` is a folder or a table of the set.
     """
     known = public_set(name)
     if variant is not None and variant not in known.variants:
@@ -256,6 +256,8 @@ def write_dataset(
         raise InputError(f"{known.title} is read as published anyway. Leave --as-published out.")
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder. Give --out a table in it, such as {out / 'clips.csv'}.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
     try:
         clips = known.read(source).sort_index()

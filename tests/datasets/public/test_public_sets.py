@@ -102,6 +102,7 @@ def test_the_list_shows_what_licence_and_variants_of_each_set(run_script):
         ),
         (("4q", ".", "--variant", "tags"), "has no variant 'tags'; it has quadrants, binary."),
         (("emotify", ".", "--as-published"), "Emotify is read as published anyway."),
+        (("emotify", ".", "--out", "empty"), "Give --out a table in it, such as empty/clips.csv."),
     ],
 )
 def test_a_wrong_command_is_a_sentence_and_writes_nothing(arguments, said, tmp_path, monkeypatch, run_script):
