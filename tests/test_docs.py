@@ -138,12 +138,13 @@ def folder(tmp_path_factory, competition):
 
 
 @pytest.fixture(scope="module")
-def said(folder):
+def said(folder, own_accelerate):  # noqa: ARG001
     """What each command of the docs printed, each on the files of those before it."""
     printed = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", ["music-emotion"])
+        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # a process can't go from predictions to bfloat16
         patch.setattr(training, "run_train", lambda file, flags, _: main("train", str(file), *flags))
         for command in [each for name in ORDER for each in commands(PAGES[name])]:
             if command in printed or NOT_HERE.match(command):

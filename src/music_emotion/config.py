@@ -99,7 +99,8 @@ class DataSection(Section):
     target_range : tuple of float
         Smallest and largest allowed label.
     genres : dict of str to str or None
-        Raw class to class; None leaves a class out. Empty keeps the raw classes.
+        Raw class to class; None leaves a class out. Empty keeps the raw classes, and so does the default for
+        a set with none of the competition's.
     statistics : str or None
         CSV of `music-emotion statistics`, read in place of the arrays; "{split}" in it stands for
         train and test.

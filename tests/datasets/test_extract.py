@@ -79,10 +79,20 @@ def test_what_is_known_of_a_public_set_stays_with_its_arrays(audio, tmp_path):
     clips_of(audio, tmp_path, RATED)
     known = {"name": "deam", "scales": {"valence": [1, 9]}}
     write_json(tmp_path / "dataset.json", known)
-    assert call("extract.py", tmp_path / "clips.csv", "--out", tmp_path / "root", "--jobs", "1") == 0
-    folder = tmp_path / "root" / "multitask_dataset"
-    assert read_json(folder / "dataset.json") == known
-    assert read_scales(folder) == {"valence": (1, 9)}
+    (tmp_path / "others.csv").write_bytes((tmp_path / "clips.csv").read_bytes())
+    for table, scales in (("clips.csv", {"valence": (1, 9)}), ("others.csv", {})):
+        root = tmp_path / table.removesuffix(".csv")
+        assert call("extract.py", tmp_path / table, "--out", root, "--jobs", "1") == 0
+        assert read_scales(root / "multitask_dataset") == scales
+    assert read_json(tmp_path / "clips" / "multitask_dataset" / "dataset.json") == known
+
+
+def test_the_working_folder_is_extracted_and_what_failed_is_named(audio, tmp_path, monkeypatch, run_script):
+    monkeypatch.chdir(audio)
+    flags = ("--out", str(tmp_path), "--jobs", "1", "--task", "emotion", "--max-failed", "0.3")
+    status, said, _ = run_script("extract.py", ".", *flags)
+    assert status == 0
+    assert f"3 done, 0 already there, 1 failed.\n  clip 4: {audio}/broken.wav: the audio can't be" in said
 
 
 def features_of(waveform: np.ndarray, _: FeatureSettings | None = None) -> tuple[np.ndarray, np.ndarray]:

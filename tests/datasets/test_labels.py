@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from music_emotion.config import DataSection
@@ -86,12 +87,21 @@ def test_the_courses_mapping_makes_ten_classes_of_twenty_and_drops_five(written)
     assert set(map_genres(raw, {}, "here")) == set(MAPPING)
 
 
+def test_the_default_mapping_keeps_the_classes_of_a_set_with_none_of_the_competitions(written, capsys):
+    raw = read_genres(written("Id\tGenre", "1\tQ1", "2\tQ4"))
+    assert map_genres(raw, MAPPING, "here").to_dict() == {1: "Q1", 2: "Q4"}
+    assert "here: no genre is one of the competition's" in capsys.readouterr().out
+    for genres, mapping in ((raw, {"Q2": "Q2"}), (pd.concat([raw, pd.Series(["Jazz"], [3])]), MAPPING)):
+        with pytest.raises(InputError, match=r"here: the genres Q1, Q4 are not in data\.genres"):
+            map_genres(genres, mapping, "here")
+
+
 def test_an_accent_is_the_same_text_however_it_was_typed(written):
     composed, decomposed = "caf\xe9", "cafe\u0301"
     raw = read_genres(written("Id\tGenre", f"1\t{composed}", f"2\t{decomposed}"))
     for mapping in ({}, {composed: decomposed}, {decomposed: composed}):
         assert map_genres(raw, mapping, "here").tolist() == [composed] * 2
-    assert read_groups(written("Id,group", f"1,{composed}", f"2,{decomposed}")).nunique() == 1
+    assert set(read_groups(written("Id,group", f"1,{composed}", f"2,{decomposed}"))) == {composed}
 
 
 def test_a_genre_of_two_words_survives_and_a_line_without_one_is_named(written):

@@ -105,7 +105,8 @@ def run_kernel(home: Path, tree: KaggleTree, build: Path, blended: str, over_onc
     assert (facts["sample"], facts["precision"]) == ("none", "no")
     assert facts["bundle"] == read_json(build / "dataset/manifest.json")["bundle"]
     if over_once == "never":
-        np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=1e-6)
+        # single precision, and z-scores of 12 clips
+        np.testing.assert_allclose(ours.iloc[:, 1:], local.iloc[:, 1:], rtol=0, atol=5e-6)
     return facts
 
 

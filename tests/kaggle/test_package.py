@@ -125,6 +125,8 @@ def test_the_package_is_the_same_from_a_checkout_as_from_a_wheel(tmp_path, monke
         names = archive.namelist()
     templates = {f"kaggle/templates/{path.name}" for path in (PROJECT / "kaggle").glob("*.*")}
     needed = {*templates, "kaggle/kernel.py", "experiments/multitask.toml"}
+    needed |= {f"datasets/public/splits/gtzan-{part}.txt" for part in ("train", "valid", "test")}
+    needed |= {"datasets/public/splits/NOTICE-gtzan.txt"}
     assert {f"music_emotion/{name}" for name in needed} < set(names)
     assert not [name for name in names if "__pycache__" in name or not name.startswith("music_emotion/")]
 

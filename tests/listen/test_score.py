@@ -1,15 +1,16 @@
 """Scores on other sets: a matrix of models and sets, targets of other names, and labels over time."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from accelerate.state import AcceleratorState
 from scipy.stats import spearmanr
 from sklearn.metrics import root_mean_squared_error
 
 from music_emotion.datasets.synthesis import write_demo
 from music_emotion.evaluation.metrics import concordance
-from music_emotion.files import read_predictions
+from music_emotion.files import read_predictions, write_json
 from music_emotion.listen.model import EmotionModel
 from music_emotion.listen.score import SHIPPED, score_sets
 from music_emotion.models.network import load_model
@@ -17,6 +18,7 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
 from music_emotion.training.predict import predict_clips
 
+pytestmark = pytest.mark.usefixtures("own_accelerate")
 NAMES = {"liveliness": "energy"}  # of a set to a model's
 
 
@@ -34,6 +36,7 @@ def songs(tmp_path_factory):
     pd.DataFrame(rows, columns=["id", "seconds", "liveliness"]).to_csv(
         folder / "clips-curves.csv", index=False
     )
+    write_json(folder / "dataset.json", {"scales": {"liveliness": [1, 9]}})
     return folder / "clips.csv"
 
 
@@ -56,6 +59,7 @@ def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
         assert row["n"] == 8
     rmse = root_mean_squared_error(clips["liveliness"], heard["energy"])
     assert table.loc[("liveliness", "rmse"), "value"] == pytest.approx(rmse, abs=0.01)
+    assert table.loc[("liveliness", "rmse_own_scale"), "value"] == pytest.approx(8 * rmse, abs=0.08)
 
     arguments = ("package", songs, "--curves", "--map", "liveliness=energy", "--window", 3)
     status, said, _ = run_script("score.py", *arguments)
@@ -74,6 +78,24 @@ def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
     assert table["n"].tolist() == [8, 8]
 
 
+def test_a_clip_that_can_not_be_read_is_named_and_a_table_of_labels_is_refused(
+    songs, tmp_path, run_script, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.wav").write_text("no audio")
+    clips = pd.read_csv(songs)
+    clips["path"] = ["broken.wav", *(str(songs.parent / path) for path in clips["path"][1:])]
+    clips.to_csv("some.csv", index=False)
+    status, said, _ = run_script("score.py", "package", "some.csv", "--jobs", 1)
+    assert status == 0
+    assert f"7 done, 0 already there, 1 failed.\n  clip {clips['id'][0]}: {tmp_path}/broken.wav: " in said
+    assert set(pd.read_csv("scores.csv")["n"]) == {7}
+    clips[["path"]].assign(label="Q1").to_csv("labels.csv", index=False)
+    status, _, errors = run_script("score.py", "package", "labels.csv")
+    assert (status, "labels.csv has no targets to score on." in errors) == (2, True)
+    assert not Path("labels-arrays").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -90,9 +112,9 @@ def test_a_wrong_flag_gets_a_sentence_before_anything_is_read(run_script, flags,
 
 
 def test_a_run_is_scored_out_of_fold_at_home_and_without_recordings_that_it_knows_elsewhere(
-    small, competition, tmp_path
+    small, competition, tmp_path, monkeypatch
 ):
-    AcceleratorState._reset_state(reset_partial_state=True)  # training may have another precision
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     run, copy = tmp_path / "run", tmp_path / "copy"
     experiment = small(train={"epochs": 1})
     run_experiment(experiment, make_accelerator(), run)

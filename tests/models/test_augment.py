@@ -135,6 +135,20 @@ def test_mixup_is_the_published_formula_and_no_alpha_changes_nothing():
     assert all(map(torch.equal, mixup(frames, lengths, values, None), (frames, lengths, values)))
 
 
+@pytest.mark.parametrize("alpha", [0.4, 1e-3])  # with the second, every share is 1
+def test_a_mixture_lacks_the_targets_that_either_clip_lacks(alpha):
+    frames, lengths, _ = batch()
+    values = torch.rand(16, 2)
+    values[:8, 0] = torch.nan
+    torch.manual_seed(3)
+    _, _, mixed_values = mixup(frames, lengths, values, alpha)
+    torch.manual_seed(3)
+    torch.distributions.Beta(alpha, alpha).sample((16,))
+    lacking = values[:, 0].isnan()
+    assert torch.equal(mixed_values[:, 0].isnan(), lacking | lacking[torch.randperm(16)])
+    assert not mixed_values[:, 1].isnan().any()
+
+
 def partners(values: torch.Tensor, bandwidth: float, n_draws: int = 1) -> torch.Tensor:
     """Whom every item was mixed with, found from what is in its mixture [shape=(n_draws, n)]."""
     n = len(values)

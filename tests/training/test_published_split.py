@@ -111,6 +111,30 @@ def test_a_set_without_a_published_split_gets_a_sentence(small, competition, tmp
         folds_of_run(experiment, clips)
 
 
+def test_tags_that_no_clip_of_a_part_has_are_told_with_the_flag_that_leaves_them_out(
+    small, competition, tmp_path
+):
+    folder = published(competition, tmp_path / "set", "emotion")
+    parts = pd.read_csv(folder / "splits.csv", index_col="Id")["split"]
+    tags = pd.DataFrame(np.random.default_rng(0).integers(0, 2, (len(parts), 4)), parts.index, list("abcd"))
+    tags.loc[parts == "validation", "b"] = 0
+    tags.loc[parts == "test", "d"] = 1
+    for split in ("train", "test"):
+        (folder / f"{split}_labels.txt").unlink()
+        tags[(parts == "test") == (split == "test")].to_csv(folder / f"{split}_labels.txt")
+    experiment = small(folds={"split": "published"}, data={"root": str(tmp_path / "set")})
+    sentence = (
+        r"b is the same for all 8 clips that seed0/fold0 is scored on, so they have no order \(likewise d\)\."
+        r" .* add --data\.targets a c\.$"
+    )
+    with pytest.raises(InputError, match=sentence):
+        run_experiment(experiment, make_accelerator(), tmp_path / "run")
+    data = {"root": str(tmp_path / "set"), "targets": ["a", "c"]}
+    experiment = small(folds={"split": "published"}, data=data)
+    run_experiment(experiment, make_accelerator(), tmp_path / "run")
+    assert set(read_json(tmp_path / "run" / "scores.json")["repeats"][0]["test"]) == {"a", "c", "mean"}
+
+
 def test_one_table_of_statistics_serves_all_splits(small, competition, tmp_path):
     folder = published(competition, tmp_path / "set", "emotion")
     splits = pd.read_csv(folder / "splits.csv")

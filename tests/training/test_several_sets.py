@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import call
 from scipy.stats import spearmanr
 
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.splits import folds_of_run, groups_of
 from music_emotion.files import InputError, read_json, read_predictions, read_truth
+from music_emotion.listen.model import EmotionModel
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, make_network, run_experiment
 from music_emotion.training.leaks import find_leaks
@@ -65,6 +67,14 @@ def test_two_sets_are_trained_and_each_target_scored_over_the_clips_that_have_it
     alone = spearmanr(truth.loc[2000:, "tension"], oof.loc[2000:, "tension"]).statistic
     assert f"of {other}: energy" in said
     assert f"tension {alone:.3f}" in said
+    capsys.readouterr()
+    assert call("pack.py", directory, "--out", tmp_path / "packed") == 0
+    assert "nan" not in capsys.readouterr().out
+    facts = EmotionModel.from_pretrained(tmp_path / "packed").facts
+    assert {row["target"]: row["n"] for row in facts.about["coverage"] if row["third"] == "overall"} == {
+        **{"valence": 40, "energy": 64, "danceability": 40, "tension": 24}
+    }
+    assert set(facts.intervals) == set(truth)
 
 
 def test_a_target_is_brought_to_the_scale_of_the_first_set(small, competition, other):

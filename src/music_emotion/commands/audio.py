@@ -10,11 +10,11 @@ from music_emotion.commands import FeatureFlags, Share
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_table import Windows, read_clips, task_of
 from music_emotion.datasets.extract import extract_clips, summarise_clips
-from music_emotion.datasets.layout import Split, Task, find_set, read_settings, set_name, split_files
+from music_emotion.datasets.layout import Split, Task, card_of, find_set, read_settings, split_files
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.statistics_table import array_statistics
 from music_emotion.datasets.store import open_store
-from music_emotion.files import InputError, read_object, write_json, write_table
+from music_emotion.files import InputError, write_table
 
 
 @Parameter(name="*")
@@ -88,9 +88,8 @@ def extract(
     task = task or task_of(table)
     if task is None:
         raise InputError(f"{clips} has neither a label nor targets. Say --task emotion or --task genre.")
-    print(extract_clips(table, out, task, split, features, windows, beats, workers, flags.max_failed))
-    if (card := clips.with_name("dataset.json")).exists():  # of music-emotion dataset
-        write_json(out / set_name(task, "full") / card.name, read_object(card))
+    card = card_of(clips)
+    print(extract_clips(table, out, task, split, features, windows, beats, workers, flags.max_failed, card))
     print(f"The layout is in {out}.")
 
 

@@ -30,7 +30,8 @@ def dataset(
     folder
         Where it was unpacked, at any depth.
     out
-        CSV to write. dataset.json with source, corrections and licence is written beside it.
+        CSV to write. Source, corrections and licence are written beside it: dataset.json, or
+        NAME-dataset.json for a table that is not called clips.
     variant
         One of the set's variants, such as another of its splits.
     as_published

@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,13 +94,43 @@ def audio_below(folder: Path) -> list[str]:
         When there are no audio files.
     """
     names: list[str] = []
-    skipped, seen = Counter[str](), set[str]()
+    skipped = Counter[str]()
+    for name, kind in walk(folder):
+        is_audio = bool(ENDINGS.search(name))
+        if kind == "hidden":
+            skipped.update([kind] * is_audio)
+        elif kind != "file":
+            skipped[kind] += 1
+        elif is_audio:
+            names.append(name)
+        else:
+            ending = os.path.splitext(name)[1].lower()
+            skipped[ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else "no ending"] += 1
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
+    if not names:
+        raise InputError(f"{folder} holds no audio. Skipped: {kinds or 'nothing'}.")
+    if kinds:
+        print(f"{folder}: {skipped.total()} files skipped: {shortened(kinds, 500)}.")
+    return sorted(names)
+
+
+def walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """Walk through a folder and its sub-folders. Links are followed, but no folder is listed twice.
+
+    Yields
+    ------
+    name : str
+        Path relative to the folder, with slashes.
+    kind : str
+        "file", "hidden" (a file or a folder, which is not listed), or what else it is.
+    """
+    seen = set[str]()
     places, links = [""], list[str]()
     while places or links:
         place = (places or links).pop()  # folders before links to them
         real = os.path.realpath(folder / place)
         if real in seen:
-            skipped["a link to a listed folder"] += 1
+            yield place, "a link to a listed folder"
             continue
         seen.add(real)
         try:
@@ -109,24 +140,13 @@ def audio_below(folder: Path) -> list[str]:
             print(f"warning: {folder / place} can't be listed ({error.strerror}).")
             continue
         for entry in found:
-            kind, is_audio = _kind_of(entry), bool(ENDINGS.search(entry.name))
+            kind = _kind_of(entry)
             if re.match(r"\.[^.]", entry.name):  # but there are songs called "...Baby One More Time"
-                skipped.update(["hidden"] * is_audio)
+                yield place + entry.name, "hidden"
             elif kind == "folder":
                 (links if entry.is_symlink() else places).append(f"{place}{entry.name}/")
-            elif kind != "file":
-                skipped[kind] += 1
-            elif is_audio:
-                names.append(place + entry.name)
             else:
-                ending = os.path.splitext(entry.name)[1].lower()
-                skipped[ending if re.fullmatch(r"\.[a-z0-9]{1,8}", ending) else "no ending"] += 1
-    kinds = ", ".join(f"{kind} ({count})" for kind, count in skipped.most_common())
-    if not names:
-        raise InputError(f"{folder} holds no audio. Skipped: {kinds or 'nothing'}.")
-    if kinds:
-        print(f"{folder}: {skipped.total()} files skipped: {shortened(kinds, 500)}.")
-    return sorted(names)
+                yield place + entry.name, kind
 
 
 def _kind_of(entry: os.DirEntry[str]) -> str:

@@ -17,7 +17,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
-from music_emotion.datasets.layout import SPLIT_FILE, Split, array_name, leading_id, set_name
+from music_emotion.datasets.layout import CARD, SPLIT_FILE, Split, array_name, leading_id, set_name
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.files import InputError, first_five
 
@@ -34,6 +34,7 @@ def extract_clips(
     beats: bool = False,
     workers: Workers | None = None,
     max_failed: float = 0.01,
+    card: Path | None = None,
 ) -> Outcome:
     """Extract the arrays of clips into the competition's layout.
 
@@ -61,6 +62,9 @@ def extract_clips(
         One process per core by default.
     max_failed : float
         Largest accepted share of failed clips, 0 to 1.
+    card : Path, optional
+        Description of the set, from `card_of` its table. If it exists, it is copied to `dataset.json` in the
+        set's folder.
 
     Returns
     -------
@@ -90,6 +94,8 @@ def extract_clips(
             for name, part in parts.items():
                 _check_folder(folder, name, set(part["id"]), asdict(settings) | asdict(windows))
             files.remove_unfinished(folder)
+        if card is not None and card.exists():
+            files.write_json(folders["full"] / CARD, files.read_object(card))
         outcomes = [
             _extract_part(folders, task, name, part, settings, workers or Workers(), max_failed)
             for name, part in parts.items()

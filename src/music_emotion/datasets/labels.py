@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from music_emotion.config import DataSection
 from music_emotion.datasets.layout import SPLITS, leading_id
 from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, regular_file, shortened
 
@@ -103,7 +104,8 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
     raw : pd.Series
         Raw genres from `read_genres`.
     mapping : dict of str to str or None
-        Raw genre to class; None leaves its clips out. An empty mapping keeps the raw genres.
+        Raw genre to class; None leaves its clips out. An empty mapping keeps the raw genres. So does the
+        default one, of the competition, if none of its genres is there.
     place : str
         File of the genres, for error messages.
 
@@ -119,6 +121,9 @@ def map_genres(raw: pd.Series, mapping: Mapping[str, str | None], place: str) ->
         For a genre that is not in the mapping.
     """
     raw, nfc = raw.str.normalize("NFC"), partial(unicodedata.normalize, "NFC")
+    if mapping == DataSection().genres and not set(raw) & set(mapping):
+        print(f"{place}: no genre is one of the competition's, so each is a class of its own.")
+        mapping = {}
     if not mapping:
         return raw
     mapping = {nfc(name): own and nfc(own) for name, own in mapping.items()}

@@ -15,6 +15,7 @@ Split = Literal["train", "test"]
 
 SPLITS = ("train", "validation", "test")  # of clip tables, and of `SPLIT_FILE` beside the label files
 SPLIT_FILE = "splits.csv"
+CARD = "dataset.json"  # in a set's folder: what `music-emotion dataset` knows of it
 SET_NAMES: dict[Task, str] = {"emotion": "multitask_dataset", "genre": "fma_genre_spectrograms"}
 _RATE_SUFFIX: dict[Rate, str] = {"full": "", "beat": "_beat"}
 _ALL_SETS = {name + suffix for name in SET_NAMES.values() for suffix in _RATE_SUFFIX.values()}
@@ -138,9 +139,14 @@ def read_settings(set_folder: Path) -> FeatureSettings:
     return checked(FeatureSettings, settings, path, "Extract the set anew.")
 
 
+def card_of(table: Path) -> Path:
+    """Where `music-emotion dataset` describes a table: `CARD` for clips.csv, NAME-`CARD` for others."""
+    return table.parent / (CARD if table.stem == "clips" else f"{table.stem}-{CARD}")
+
+
 def read_scales(set_folder: Path) -> dict[str, tuple[float, float]]:
     """Lowest and highest value of each target in the set's own scale, from its `dataset.json`, if any."""
-    if not (path := set_folder / "dataset.json").exists():
+    if not (path := set_folder / CARD).exists():
         return {}
     remedy = "Delete it, or write it again with music-emotion dataset."
     return checked(dict[str, tuple[float, float]], read_object(path).get("scales", {}), path, remedy)

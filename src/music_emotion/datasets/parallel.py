@@ -137,9 +137,20 @@ class Outcome:
     n_kept: int
     n_failed: int
 
-    def __str__(self) -> str:
+    @property
+    def counts(self) -> str:
+        """The numbers as a sentence."""
         n = len(self.record)
         return f"{n} clips: {self.n_done} done, {self.n_kept} already there, {self.n_failed} failed."
+
+    @property
+    def reasons(self) -> str:
+        """A line for each of the first five failed clips."""
+        failed = self.record[self.record["reason"] != ""].head()
+        return "".join(f"\n  clip {row.id}: {row.reason}" for row in failed.itertuples())
+
+    def __str__(self) -> str:
+        return self.counts + self.reasons
 
 
 def work_through(
@@ -219,14 +230,14 @@ def work_through(
     record = record.loc[[str(item.id) for item in items]].reset_index(drop=True)
     _write_record(path, record)
     part.unlink()
-    failed = record[record["reason"] != ""]
-    if len(failed) > max_failed * len(record):
-        reasons = "".join(f"\n  clip {row.id}: {row.reason}" for row in failed.head().itertuples())
+    n, n_failed = len(record), int((record["reason"] != "").sum())
+    outcome = Outcome(record, n_done, n_kept, n_failed)
+    if n_failed > max_failed * n:
         raise InputError(
-            f"{len(failed)} of {len(record)} clips failed, more than the share {max_failed} allowed:{reasons}"
+            f"{n_failed} of {n} clips failed, more than the share {max_failed} allowed:{outcome.reasons}"
             f"\nAll reasons are in {path}. Repair or remove such clips, or raise --max-failed."
         )
-    return Outcome(record, n_done, n_kept, len(failed))
+    return outcome
 
 
 def _cells(item: Item) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from music_emotion.datasets.audio_folder import audio_below
+from music_emotion.datasets.audio_folder import audio_below, walk
 from music_emotion.datasets.clip_table import OWN_COLUMNS
-from music_emotion.datasets.layout import SPLITS
+from music_emotion.datasets.layout import SPLITS, card_of
 from music_emotion.files import InputError, first_five, nearest, write_json, write_table
 
 NAMES = (
@@ -52,14 +52,14 @@ class Source:
         self.tables: list[Path] = []
 
     def say(self, sentence: str) -> None:
-        """Print a sentence, and keep it for `dataset.json`."""
+        """Print a sentence, and keep it for the description of the set."""
         self.notes.append(sentence)
         print(sentence)
 
     @cached_property
     def _files(self) -> dict[str, list[Path]]:
         files = defaultdict(list)
-        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
+        for path in sorted(self.folder / name for name, kind in walk(self.folder) if kind == "file"):
             files[_plain(path.name)].append(path)
         return files
 
@@ -219,9 +219,9 @@ def write_dataset(
 ) -> str:
     """Read a public data set, and write its table of clips for `music-emotion extract`.
 
-    Writes `out`; beside it `dataset.json` (source, corrections, scales, licence, citation) and, for a set
-    with labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`.
-    For another set, an earlier file of that name is removed.
+    Writes `out`; beside it `card_of` it (source, corrections, scales, licence, citation) and, for a set with
+    labels over time, ``<out>-curves.csv`` with `id`, `seconds` and the targets, as in `Source.curves`. For
+    another set, an earlier file of that name is removed.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def write_dataset(
     ------
     InputError
         When the folder does not hold the set, a table or a label is not as expected, there is no audio, or
-        `out` is a table of the set.
+        `out` is a folder or a table of the set.
     """
     known = public_set(name)
     if variant is not None and variant not in known.variants:
@@ -256,6 +256,8 @@ def write_dataset(
         raise InputError(f"{known.title} is read as published anyway. Leave --as-published out.")
     if not folder.is_dir():
         raise InputError(f"The folder {folder} does not exist. Give the one that the set was unpacked into.")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder. Give --out a table in it, such as {out / 'clips.csv'}.")
     source = Source(folder, variant or next(iter(known.variants), ""), as_published)
     try:
         clips = known.read(source).sort_index()
@@ -311,7 +313,7 @@ def write_dataset(
     described = {key: getattr(known, key) for key in ("title", "licence", "citation", "url")}
     found = {"clips": len(clips), "splits": counts, "targets": targets, "scales": scales}
     write_json(
-        out.with_name("dataset.json"),
+        card_of(out),
         {"name": name, **described, "source": str(folder), "variant": source.variant}
         | {"as_published": as_published, **found, "notes": source.notes},
     )

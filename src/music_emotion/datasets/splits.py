@@ -1,6 +1,7 @@
 """Split labelled clips into stratified, optionally grouped folds or holdouts, or load given splits."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,37 @@ def folds_of_run(experiment: Experiment, clips: ClipSet) -> list[Fold]:
     Raises
     ------
     InputError
-        When there are too few clips or groups, or a clip's group or published split is unknown.
+        When there are too few clips or groups, a clip's group or published split is unknown, or a target does
+        not vary.
     """
     if experiment.folds.split == "published" and experiment.data.windows is None:
-        return _published_folds(experiment, clips)
-    return [fold for seed in experiment.seeds for fold in folds_of_seed(experiment, clips, seed)]
+        folds = _published_folds(experiment, clips)
+    else:
+        folds = [fold for seed in experiment.seeds for fold in folds_of_seed(experiment, clips, seed)]
+    if experiment.task == "emotion":
+        _check_targets(experiment, folds)
+    return folds
+
+
+def _check_targets(experiment: Experiment, folds: Sequence[Fold]) -> None:
+    """Refuse targets that do not vary among the clips that a fold learns from or is scored on."""
+    same = dict[str, str]()
+    for fold in folds:
+        for clips in fold.sets:
+            use = "learns from" if clips is fold.training else "is scored on"
+            for target, values in clips.truth.items():
+                n = values.count()  # a published split may lack targets of other sets
+                if values.nunique() < 2 and (n or clips is fold.training or not experiment.has_repeats):
+                    how = f"the same for all {n} clips" if n else "unknown for all clips"
+                    same.setdefault(str(target), f"{how} that {fold.folder} {use}")
+    if same:
+        target, place = next(iter(same.items()))
+        others = [name for name in folds[0].training.outputs if name not in same]
+        also = f" (likewise {', '.join([*same][1:])})" if len(same) > 1 else ""
+        remedies = ["Check the label file, or use fewer folds."]
+        if others:
+            remedies.append(f"To learn the others alone, add --data.targets {' '.join(others)}.")
+        raise InputError(f"{target} is {place}, so they have no order{also}. {' '.join(remedies)}")
 
 
 def _published_folds(experiment: Experiment, clips: ClipSet) -> list[Fold]:
@@ -175,7 +202,7 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
     Raises
     ------
     InputError
-        When the test split is missing or has no labels.
+        When the test split is missing or has no labels, or an embedding does not vary.
     """
     if not experiment.distil.labels:
         _, unit = np.unique(clips.ids // (SPANS if experiment.distil.spans else 1), return_inverse=True)
@@ -183,9 +210,11 @@ def folds_of_pretraining(experiment: Experiment, clips: ClipSet, test: ClipSet) 
             seed: (np.random.default_rng(seed).permutation(unit.max() + 1) % 10 == 0)[unit]
             for seed in experiment.seeds
         }
-        return [
+        folds = [
             Fold(seed, 0, clips.select(~chosen), clips.select(chosen)) for seed, chosen in held_out.items()
         ]
+        _check_targets(experiment, folds)
+        return folds
     if not len(test) or not test.has_labels:
         root = experiment.data.root
         raise InputError(f"{root} has no genre test_labels.txt, which pretraining is scored on.")

@@ -59,7 +59,8 @@ def coverage(truth: pd.DataFrame, predicted: pd.DataFrame, folds: pd.Series) -> 
     Parameters
     ----------
     truth, predicted : pd.DataFrame
-        True values and out-of-fold predictions of the same clips, one column per target.
+        True values and out-of-fold predictions of the same clips, one column per target. Clips whose truth is
+        NaN don't count for that target.
     folds : pd.Series
         Fold of each clip. Clips of one artist are in one fold, if the run had groups.
 
@@ -74,10 +75,13 @@ def coverage(truth: pd.DataFrame, predicted: pd.DataFrame, folds: pd.Series) -> 
 
     rows = []
     for target in truth:
-        values, guesses = truth[target].to_numpy(), predicted[target].to_numpy()
+        known = truth[target].notna().to_numpy()
+        values, guesses, fold_of = (
+            each.to_numpy()[known] for each in (truth[target], predicted[target], folds)
+        )
         half, naive = np.empty_like(values), np.empty_like(values)
-        for fold in folds.unique():
-            inside, outside = (folds == fold).to_numpy(), (folds != fold).to_numpy()
+        for fold in np.unique(fold_of):
+            inside, outside = fold_of == fold, fold_of != fold
             half[inside] = Intervals.fit(values[outside], guesses[outside]).half_width(guesses[inside])
             naive[inside] = np.quantile(np.abs(values[outside] - values[outside].mean()), LEVEL)
         held = np.abs(values - guesses) <= half

@@ -118,7 +118,7 @@ def predict_library(
         model_columns = {"model": model["name"], "model_sha256": model["sha256"]}
         write_table(out / "predictions.csv", told.assign(**model_columns))
         write_json(out / "predictions.json", {"model": model, "songs": told.to_dict("records")})
-    print(f"{_shown(table)}{outcome} All numbers are in {out / 'predictions.csv'}.")
+    print(f"{_shown(table)}{outcome.counts} All numbers are in {out / 'predictions.csv'}.")
     if page:
         with drawing(page, "page"):
             write_page(page, table, curves, load(), model["name"])

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from music_emotion.config import DataSection, Experiment
 from music_emotion.datasets.clip_set import ClipSet, join, load_clip_set
-from music_emotion.datasets.clip_table import read_clips
+from music_emotion.datasets.clip_table import read_clips, target_columns
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.layout import find_set, read_scales
+from music_emotion.datasets.layout import card_of, find_set, read_scales
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.intervals import resampled_measures, resampled_scores, resamples, with_interval
@@ -85,7 +85,11 @@ def score_sets(
     for place in sets:
         root = place if place.is_dir() else place.with_name(f"{place.stem}-arrays")
         if root != place:
-            print(extract_clips(read_clips(place), root, "emotion", None, workers=workers or Workers()))
+            table = read_clips(place)
+            if not target_columns(table):
+                raise InputError(f"{place} has no targets to score on. Name a table with ratings.")
+            card = card_of(place)  # clips that can't be read are named and left out
+            print(extract_clips(table, root, "emotion", workers=workers, max_failed=1.0, card=card))
         clips, groups = _labelled(root)
         scales = read_scales(find_set(root, "emotion"))
         for model in models:

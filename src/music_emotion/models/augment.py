@@ -154,7 +154,8 @@ def mixup(
     lengths : torch.Tensor [shape=(n,)]
         Frames before the padding. A mixture gets the larger of its two lengths.
     values : torch.Tensor [shape=(n, n_outputs)]
-        Targets or one-hot classes.
+        Targets or one-hot classes. A mixture has NaN where either excerpt has NaN, so that the loss leaves it
+        out.
     alpha : float or None
         Both parameters of the Beta distribution of the mixing weight; None returns the inputs.
     bandwidth : float, optional

@@ -20,7 +20,7 @@ from music_emotion.datasets.clip_set import ClipSet, load_clip_set, load_embedde
 from music_emotion.datasets.excerpts import row_statistics
 from music_emotion.datasets.layout import find_set, read_settings
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, known_for_scores
-from music_emotion.evaluation.metrics import is_constant, table_scores
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.evaluation.scores import score_repeats, score_run
 from music_emotion.models.card import ModelCard
 from music_emotion.models.network import Network, build_network, load_trunk
@@ -197,12 +197,12 @@ def train_folds(
     Raises
     ------
     InputError
-        When the directory holds another experiment, a fold was finished with other clips, or the targets
-        do not vary. Also when the genre set of an auxiliary head is missing or wrong.
+        When the directory holds another experiment, or a fold was finished with other clips. Also when the
+        genre set of an auxiliary head is missing or wrong.
     """
     open_run(directory, experiment, accelerator)
     for fold in folds:
-        _check_fold(experiment, fold, directory)
+        _check_fold(fold, directory)
     with files.telling_what_is_kept(lambda: _kept(experiment, folds, directory)):
         if experiment.is_classical:
             from music_emotion.training.classical import fit_folds  # networks need no clip statistics
@@ -232,8 +232,8 @@ def train_folds(
         return True
 
 
-def _check_fold(experiment: Experiment, fold: Fold, directory: Path) -> None:
-    """Refuse a fold that was finished with other clips, or whose targets do not vary."""
+def _check_fold(fold: Fold, directory: Path) -> None:
+    """Refuse a fold that was finished with other clips."""
     for clips, name in zip(fold.sets[1:], ("valid.csv", "test.csv"), strict=False):
         path = directory / fold.folder / name
         if path.exists() and sorted(files.read_predictions(path).index) != sorted(clips.ids):
@@ -241,22 +241,6 @@ def _check_fold(experiment: Experiment, fold: Fold, directory: Path) -> None:
                 f"{path} holds predictions of other clips: data, groups or the number of folds have changed "
                 f"since. Give another --name, or delete {directory}."
             )
-    if experiment.task == "genre":
-        return
-    check_spread(fold.training)
-    for clips in fold.sets[1:]:
-        for target, labels in clips.truth.items():
-            values = labels.dropna()
-            if is_constant(values.to_numpy()):
-                raise files.InputError(
-                    f"{target} is the same for all {len(values)} clips that {fold.folder} is scored on, so "
-                    f"they have no order. Check the label file, or use fewer folds."
-                )
-            if values.empty and not experiment.has_repeats:
-                raise files.InputError(
-                    f"No clip that {fold.folder} is scored on has the target {target}. Use fewer folds, or "
-                    f"name other --data.targets."
-                )
 
 
 def _kept(experiment: Experiment, folds: Sequence[Fold], directory: Path) -> str:

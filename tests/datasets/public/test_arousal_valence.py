@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from audio_files import noise, written
 from command_line import call
+from public_folders import EMOMUSIC, OTHERS, deam, emomusic, pmemo, put, sounds
 
 from music_emotion.audio.decode import read_waveform
 from music_emotion.datasets.clip_table import read_clips
@@ -17,86 +18,15 @@ from music_emotion.files import InputError
 SCALED = {value: (value - 1) / 8 for value in (3.0, 3.1, 3.5, 4.4, 5.3)}
 
 
-def text(path: Path, content: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    return path
-
-
-def recordings(folder: Path, ids) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in ids:
-        written(folder / f"{each}.mp3", noise(0.2))
-
-
 def read(out: Path) -> pd.DataFrame:
     return pd.read_csv(out).set_index("id")
-
-
-# Songs of which only the two labels matter, enough for correlations: id, arousal, valence.
-OTHERS = [
-    (first + k, *labels)
-    for first in (100, 1100)
-    for k, labels in enumerate(np.round(np.random.default_rng(first).uniform(1, 9, (12, 2)), 1))
-]
-
-
-def deam(root: Path, is_padded: bool = True, blank: str = " ", is_exchanged: bool = True) -> Path:
-    """DEAM's official archives in one folder, with valence and arousal of the first 1000 songs exchanged."""
-    songs = [(2, 3.1, 3.0), (5, 4.4, 5.3), (1000, 4.4, 3.0), (1001, 3.1, 3.0), *OTHERS]
-    rows = {k: (a, v) if k <= 1000 and is_exchanged else (v, a) for k, a, v in sorted(songs)}
-    row = "{:>7d},{:>12} ,{:>12},{:>12} ,{:>12}" if is_padded else "{},{},{},{},{}"
-    lines = [row.format(k, v, 0.94, a, 0.63) for k, (v, a) in rows.items()]
-    songs_of_2015 = ["2001,3.2,0.9,4,1,2,1,4.6,0.8,5,1,3,1", "2031,3.0,0.9,4,1,2,1,5.3,0.8,5,1,3,1"]
-    labels = root / "annotations" / f"annotations{blank}averaged{blank}per{blank}song"
-    static = labels / "song_level" / "static_annotations_averaged_songs_1_2000.csv"
-    text(static, "\n".join(["song_id, valence_mean, valence_std, arousal_mean, arousal_std", *lines, ""]))
-    parts = [
-        f"{t}_mean, {t}_std, {t}_{{}}max_mean, {t}_max_std, {t}_min_mean, {t}_min_std" for t in ("v", "a")
-    ]
-    header = (
-        ", ".join(["song_id", *parts]).format(" ", "").replace("v_", "valence_").replace("a_", "arousal_")
-    )
-    text(
-        static.with_name("static_annotations_averaged_songs_2000_2058.csv"),
-        "\n".join([header, *songs_of_2015]),
-    )
-    over_time = labels / f"dynamic{blank}(per{blank}second{blank}annotations)"
-    for column, name in ((1, "arousal"), (2, "valence")):
-        cells = [f"{song[0]},{(song[column] - 5) / 4},{(song[column] - 5) / 4:.4f}," for song in songs]
-        cells.append("2001,-2.775558e-18,-0.5,0.5")
-        names = "song_id,sample_15000ms,sample_15500ms,sample_16000ms"
-        text(over_time / f"{name}.csv", "\n".join([names, *cells]))
-    text(root / "annotations" / "annotations per each rater" / "dynamic" / "arousal" / "2.csv", "WorkerId\n")
-    metadata = root / "metadata"
-    text(
-        metadata / "metadata_2013.csv",
-        "song_id,file_name,Artist,Song title,start of the segment (min.sec),"
-        "end of the segment (min.sec),Genre\n"
-        '2,"\t2.mp3","Mr. & Mrs. Smith\t","\tTonight  A Lonely Century\t","\t0.48\t","\t1.33\t","\tBlues\t"\n'
-        '5,"\t5.mp3","Aaron Dunn-Sonatina No. 1","\tA, B\t","\t0.48\t","\t1.33\t","\tBlues\t"\n'
-        '1000,"\t1000.mp3","\taaron  dunn\t","\tC\t","\t0.48\t","\t1.33\t","\tBlues\t"\n',
-    )
-    text(
-        metadata / "metadata_2014.csv",
-        "Id,Artist,Album,Track,Genre,segment start,segment end,last.fm labels\n"
-        '1001,Mr. & Mrs. Smith,From "Holly, with Love,Blues-Rock,10,55,blues,rock,calm,slow,old\n',
-    )
-    text(
-        metadata / "metadata_2015.csv",
-        "id,Filename,title,artist,album,genre,\n2001,a.mp3,b,Someone,c,d,\n2031,7,e,No, Really,f,g,h,i,j\n",
-    )
-    recordings(root / "MEMD_audio", {*rows, 2001, 2031} - {2, 1001, 111})  # 111 is missing
-    written(root / "MEMD_audio" / "2.mp3", noise(0.2, 44100).reshape(-1, 1).repeat(2, axis=1), 44100)
-    written(root / "MEMD_audio" / "1001.mp3", noise(0.2, 16000), 16000)
-    return root
 
 
 @pytest.mark.parametrize(("is_padded", "blank"), [(True, " "), (False, "-")])
 def test_deam(tmp_path, capsys, is_padded, blank):
     folder, out = deam(tmp_path / "sets" / "DEAM", is_padded, blank), tmp_path / "clips.csv"
-    recordings(tmp_path / "sets" / "DEAM" / "A" / "chorus", [2])  # of another set
-    emomusic(tmp_path / "sets" / "emoMusic", OTHERS[:12])
+    sounds(folder, ["A/chorus/2.mp3"])  # of another set
+    emomusic(tmp_path / "sets" / "emoMusic", OTHERS[:12], audio=None)
     assert call("dataset.py", "deam", folder, "--out", out) == 0
     clips, printed = read(out), capsys.readouterr().out
     assert len(clips) == 29
@@ -150,43 +80,9 @@ def test_deam_that_is_right_already_is_told(tmp_path, capsys):
     assert read(tmp_path / "clips.csv")["group"][[2, 1001]].tolist() == ["clip 2", "clip 1001"]
 
 
-INFO = (
-    '"song_id","file_name","Artist","Song title","start of the segment (min.sec)",'
-    '"end of the segment (min.sec)","Genre","Mediaeval 2013 set"\n'
-    '2,"\t2.mp3","The New Mystikal Troubadours\t","\tTonight  A Lonely Century\t","\t0.2\t","\t1.05\t",'
-    '"\tBlues\t","development"\n'
-    '3,"\t3.mp3","\tAaron Dunn-Sonatina No. 1 in C Major\t","\tx\t","\t1\t","\t1.45\t",'
-    '"\tRock\t","development"\n'
-    '7,"7.mp3","Kevin MacLeod","y","2.1","2.55","Folk","evaluation"\n'
-    '10,"10.mp3","Mötörhead!","z","0","0.45","Folk","development"\n'
-)
-
-
-def emomusic(root: Path, songs, is_renamed: bool = False) -> Path:
-    """The tables of annotations.tar.gz; songs are id, arousal, valence."""
-    if is_renamed:
-        rows = [f"{k},{v},0.6,{a},0.9" for k, a, v in songs]
-        header = "song_id,valence_mean,valence_std,arousal_mean,arousal_std"
-    else:
-        rows = [f"{k},{a},0.9,{v},0.6" for k, a, v in songs]
-        header = "song_id,mean_arousal,std_arousal,mean_valence,std_valence"
-    text(root / "static_annotations.csv", "\n".join([header, *rows, ""]))
-    text(root / "songs_info.csv", INFO)
-    for name, value in (("arousal", 0.2), ("valence", -0.4)):
-        rows = [f"{song[0]},{value},{value / 2}" for song in songs]
-        header = "song_id,sample_15000ms,sample_15500ms"
-        text(root / f"{name}_cont_average.csv", "\n".join([header, *rows, ""]))
-        text(root / f"{name}_cont_std.csv", header + "\n")
-    return root
-
-
-EMOMUSIC = [(2, 3.1, 3.0), (3, 3.5, 5.3), (7, 4.4, 3.0), (10, 5.3, 4.4)]
-
-
 @pytest.mark.parametrize("is_renamed", [False, True])
 def test_emomusic(tmp_path, is_renamed):
     folder, out = emomusic(tmp_path / "emo", EMOMUSIC, is_renamed), tmp_path / "clips.csv"
-    recordings(folder / "clips_45seconds", [2, 3, 7, 10])
     write_dataset("emomusic", folder, out)
     clips = read(out)
     assert clips["arousal"].tolist() == pytest.approx([SCALED[a] for _, a, _ in EMOMUSIC])
@@ -206,7 +102,7 @@ def test_emomusic(tmp_path, is_renamed):
 
 
 def test_emomusic_in_full_songs(tmp_path, capsys):
-    folder, out = emomusic(tmp_path / "emo", EMOMUSIC), tmp_path / "clips.csv"
+    folder, out = emomusic(tmp_path / "emo", EMOMUSIC, audio=None), tmp_path / "clips.csv"
     (folder / "songs").mkdir()
     for song in (2, 3, 7):
         written(folder / "songs" / f"{song}.flac", np.zeros(51 * 8000, np.float32), 8000)
@@ -218,42 +114,10 @@ def test_emomusic_in_full_songs(tmp_path, capsys):
     assert "3 recordings are longer than clips" in capsys.readouterr().out
 
 
-def pmemo(root: Path, form: str) -> Path:
-    """Id 11 has no label, since its clip is too short; 644 and 645 are one song."""
-    labels = {1: (0.4, 0.575), 4: (0.2625, 0.2875), 644: (0.74, 0.76), 645: (0.60, 0.61)}
-    if form == "2018":
-        for column, letter in enumerate("AV"):
-            rows = [f"{k},{values[column]},0.15" for k, values in labels.items()]
-            text(root / f"{letter}_static.csv", "\n".join([f"musicId,mean_{letter},std_{letter}", *rows, ""]))
-    elif form == "2019":
-        rows = [f"{k},{a},{v}" for k, (a, v) in labels.items()]
-        header = "musicId,Arousal(mean),Valence(mean)"
-        text(root / "annotations" / "static_annotations.csv", "\n".join([header, *rows, ""]))
-        text(root / "annotations" / "static_annotations_std.csv", "musicId,Arousal(std),Valence(std)\n")
-        header = "musicId,frameTime,Arousal(mean),Valence(mean)"
-        rows = ["1,15.5,0.4376625,0.5599749999999999", "1,16.0,0.5,0.56", "11,15.5,0.5,0.5", "4,15.5,1.5,0.5"]
-        text(root / "annotations" / "dynamic_annotations.csv", "\n".join([header, *rows, ""]))
-    else:
-        rows = [
-            f"{k},{1 + 8 * v},0.160078105936,{1 + 8 * a},0.1561249499599999" for k, (a, v) in labels.items()
-        ]
-        header = "song_id,valence_mean,valence_std,arousal_mean,arousal_std"
-        text(root / "static_annotations.csv", "\n".join([header, *rows, ""]))
-    text(
-        root / "metadata.csv",
-        "musicId,fileName,title,artist,album,duration,chorus_start_time,chorus_end_time\n"
-        '1,1.mp3,Good Drank,2 Chainz,"Def Jam Presents: Direct Deposit, Vol. 2",32.1,02:35,03:05\n'
-        '4,4.mp3,"Say ""No""",Drake,,40.0,00:10,00:50\n11,11.mp3,Short,drake,x,15.08,00:10,00:25\n'
-        "644,644.mp3,One “Song”,Adele,x,30,00:10,00:40\n645,645.mp3,One “Song”,Adele,x,30,00:10,00:40\n",
-    )
-    recordings(root / ("Chorus" if form == "2018" else "chorus"), [1, 4, 11, 644, 645])
-    return root
-
-
 @pytest.mark.parametrize("form", ["2018", "2019", "Music2Emotion"])
 def test_pmemo(tmp_path, capsys, form):
-    folder, out = pmemo(tmp_path / "PMEmo", form), tmp_path / "clips.csv"
-    text(tmp_path / "clips-curves.csv", "of another set")
+    folder, out = pmemo(tmp_path / "PMEmo", form, more=()), tmp_path / "clips.csv"
+    put(tmp_path / "clips-curves.csv", "of another set")
     write_dataset("pmemo", folder, out)
     clips, printed = read(out), capsys.readouterr().out
     assert clips["arousal"].to_dict() == pytest.approx({1: 0.4, 4: 0.2625, 644: 0.74, 645: 0.60})
@@ -272,10 +136,10 @@ def test_pmemo(tmp_path, capsys, form):
 
 
 def test_a_table_of_another_form_is_named(tmp_path):
-    folder = pmemo(tmp_path / "PMEmo", "2019")
+    folder = pmemo(tmp_path / "PMEmo", "2019", more=())
     with pytest.raises(InputError, match="a table of emoMusic is not as its reader expects"):
         write_dataset("emomusic", folder, tmp_path / "clips.csv")
-    table = text(
+    table = put(
         folder / "annotations" / "static_annotations.csv", "musicId,Arousal(mean),Valence(mean)\n1,4,0.5\n"
     )
     with pytest.raises(InputError, match="1 values of arousal are not 0 to 1, of the clips 1"):

@@ -1,28 +1,17 @@
 """FMA as it is on disk: several head lines, line breaks in cells, nested subsets, broken audio."""
 
-import csv
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from audio_files import noise, written
 from command_line import call
+from public_folders import fma_audio, fma_metadata, put_rows
 
 from music_emotion.datasets.clip_table import read_clips, target_columns
 from music_emotion.datasets.public_sets import write_dataset
 from music_emotion.files import InputError
 
-BLOCKS = {
-    "album": "comments date_created date_released engineer favorites id information listens producer tags "
-    "title tracks type",
-    "artist": "active_year_begin active_year_end associated_labels bio comments date_created favorites id "
-    "latitude location longitude members name related_projects tags website wikipedia_page",
-    "set": "split subset",
-    "track": "bit_rate comments composer date_created date_recorded duration favorites genre_top genres "
-    "genres_all information interest language_code license listens lyricist number publisher tags title",
-}
-NAMES = [(block, column) for block, columns in BLOCKS.items() for column in columns.split()]
 TRACKS = {  # subset, split, artist, genre
     2: ("small", "training", "1", "Hip-Hop"),
     3: ("medium", "training", "1", "Hip-Hop"),
@@ -43,53 +32,12 @@ ECHONEST = {  # danceability, energy, valence; one of them has no audio
 }
 
 
-def metadata(folder: Path, one_head_line: bool = False) -> None:
-    folder.mkdir(parents=True)
-    rows = []
-    for track, (subset, split, artist, genre) in TRACKS.items():
-        values = {("set", "subset"): subset, ("set", "split"): split, ("artist", "id"): artist}
-        values |= {("track", "genre_top"): genre, ("album", "id"): "-1"}
-        values |= {("artist", "bio"): '<p>Said "hello",</p>\n2,,\nNew', ("artist", "members"): "Nicky Cook\n"}
-        rows.append([track, *(values.get(name, "") for name in NAMES)])
-    head = [["", *(block for block, _ in NAMES)], ["", *(column for _, column in NAMES)]]
-    head = [*head, ["track_id", *("" for _ in NAMES)]]
-    flat = [["track_id", *(f"{block}_{column}" for block, column in NAMES)]]
-    write(folder / "tracks.csv", [*(flat if one_head_line else head), *rows])
-    features = "acousticness danceability energy instrumentalness liveness speechiness tempo valence"
-    columns = [("audio_features", name) for name in features.split()]
-    columns += [("metadata", "artist_location"), ("temporal_features", "000"), ("temporal_features", "001")]
-    rows = [
-        [track, ".1", d, e, *(".1" for _ in range(3)), "165.9", v, "Georgia, US", "1", "2"]
-        for track, (d, e, v) in ECHONEST.items()
-    ]
-    head = [
-        ["", *("echonest" for _ in columns)],
-        ["", *(b for b, _ in columns)],
-        ["", *(c for _, c in columns)],
-    ]
-    head = [*head, ["track_id", *("" for _ in columns)]]
-    flat = [["track_id", *(f"{block}_{column}" for block, column in columns)]]
-    write(folder / "echonest.csv", [*(flat if one_head_line else head), *rows])
-
-
-def write(path: Path, rows: list[list[object]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-
-
-def audio(folder: Path, *tracks: int) -> None:
-    for track in tracks:
-        name = f"{track:06d}"
-        (folder / name[:3]).mkdir(parents=True, exist_ok=True)
-        written(folder / name[:3] / f"{name}.mp3", noise(0.2))
-
-
 @pytest.fixture(scope="module", params=[False, True], ids=["several head lines", "one head line"])
 def fma(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fma")
-    metadata(folder / "fma_metadata", request.param)
-    audio(folder / "fma_small", 2, 5, 10, 98565, 133297)
-    audio(folder / "audio" / "fma_large", *TRACKS.keys() - {133298})
+    fma_metadata(folder / "fma_metadata", TRACKS, ECHONEST, request.param)
+    fma_audio(folder / "fma_small", 2, 5, 10, 98565, 133297)
+    fma_audio(folder / "audio" / "fma_large", *TRACKS.keys() - {133298})
     (folder / "fma_small" / "checksums").write_text("0  000/000002.mp3\n")
     return folder
 
@@ -128,15 +76,15 @@ def test_the_targets_of_echonest_through_the_command(fma, tmp_path, capsys):
     assert target_columns(clips) == ["valence", "energy", "danceability"]
     assert clips.loc[10, ["valence", "energy", "danceability"]].tolist() == [0.963590, 0.924525, 0.658179]
     assert clips["path"][134].endswith("audio/fma_large/000/000134.mp3")
-    described = json.loads((tmp_path / "dataset.json").read_text())
+    described = json.loads((tmp_path / "e-dataset.json").read_text())
     assert described["splits"] == {"train": 1, "validation": 1, "test": 1}
     assert "not ratings" in described["notes"][0]
 
 
 def test_broken_clips_are_taken_from_the_whole_songs(tmp_path, capsys):
-    metadata(tmp_path / "fma_metadata")
-    audio(tmp_path / "fma_small", 2, 5, 10, 98565, 133297)
-    audio(tmp_path / "fma_full", 10, 98565)
+    fma_metadata(tmp_path / "fma_metadata", TRACKS, ECHONEST)
+    fma_audio(tmp_path / "fma_small", 2, 5, 10, 98565, 133297)
+    fma_audio(tmp_path / "fma_full", 10, 98565)
     write_dataset("fma", tmp_path, tmp_path / "out" / "clips.csv")
     paths = pd.read_csv(tmp_path / "out" / "clips.csv", index_col="id")["path"]
     assert [Path(path).parts[-3] for path in paths] == ["fma_small"] * 3 + ["fma_full"]
@@ -145,11 +93,11 @@ def test_broken_clips_are_taken_from_the_whole_songs(tmp_path, capsys):
 
 
 def test_a_table_of_another_kind_is_refused(tmp_path):
-    audio(tmp_path, 2)
-    write(tmp_path / "tracks.csv", [["track_id", "title"], ["2", "Food"]])
+    fma_audio(tmp_path, 2)
+    put_rows(tmp_path / "tracks.csv", [["track_id", "title"], ["2", "Food"]])
     with pytest.raises(InputError, match=r"tracks.csv can't be read as a table: .*'set_split'"):
         write_dataset("fma", tmp_path, tmp_path / "clips.csv")
-    metadata(tmp_path / "fma_metadata")
+    fma_metadata(tmp_path / "fma_metadata", TRACKS, ECHONEST)
     (tmp_path / "tracks.csv").unlink()
     table = tmp_path / "fma_metadata" / "tracks.csv"
     table.write_text(table.read_text().replace("\n134,", "\ntrack 134,"))

@@ -5,43 +5,35 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from audio_files import noise, written
 from command_line import call
+from public_folders import gtzan
 
-from music_emotion.datasets.public import gtzan
+from music_emotion.datasets.public import gtzan as reader
 from music_emotion.datasets.public_sets import write_dataset
 from music_emotion.files import sha256
 
-CLIPS = """blues.00029 jazz.00054
-blues.00000
-hiphop.00026 hiphop.00027 jazz.00099
-classical.00042"""  # for training, validation, test, and of no list
-
-
-def folder_of(root: Path, ending: str) -> Path:
-    for clip in CLIPS.split():
-        place = root / clip.split(".")[0]
-        place.mkdir(parents=True, exist_ok=True)
-        written(place / f"{clip}{ending}", noise(0.2))
-    (root / "bextract_single.mf").write_text("0\n")
-    (root / "._blues.00029.au").touch()
-    return root.parent
+CLIPS = [  # for training, validation, test, and of no list
+    *("blues.00029", "jazz.00054", "blues.00000", "hiphop.00026", "hiphop.00027", "jazz.00099"),
+    "classical.00042",
+]
 
 
 def test_the_lists_are_the_published_ones():
-    folder = Path(gtzan.__file__).with_name("splits")
+    folder = Path(reader.__file__).with_name("splits")
     lists = {part: folder / f"gtzan-{part}.txt" for part in ("train", "valid", "test")}
     assert {part: len(path.read_text().splitlines()) for part, path in lists.items()} == {
         **{"train": 443, "valid": 197, "test": 290}
     }
     assert [sha256(path)[:8] for path in lists.values()] == ["2b04966c", "f8fbee7c", "09cafa6a"]
-    assert "Copyright (c) 2017 Jongpil Lee" in (folder / "NOTICE-gtzan.txt").read_text()
+    notice = (folder / "NOTICE-gtzan.txt").read_text()
+    assert "Copyright (c) 2017 Jongpil Lee" in notice
+    assert all(sha256(path)[:8] in notice for path in lists.values())
 
 
 @pytest.mark.parametrize(("top", "ending"), [("Data/genres_original", ".wav"), ("genres", ".au")])
 def test_the_filtered_split_matches_by_stem(tmp_path, capsys, top, ending):
-    root = folder_of(tmp_path / top, ending)
-    write_dataset("gtzan", root, tmp_path / "clips.csv")
+    gtzan(tmp_path, CLIPS, top, ending)
+    write_dataset("gtzan", tmp_path, tmp_path / "clips.csv")
     clips = pd.read_csv(tmp_path / "clips.csv")
     names = clips["path"].map(lambda path: Path(path).stem)
     assert dict(zip(names, clips["split"], strict=True)) == {
@@ -58,7 +50,7 @@ def test_the_filtered_split_matches_by_stem(tmp_path, capsys, top, ending):
 
 @pytest.mark.parametrize("variant", ["filtered", "all"])
 def test_the_broken_clip_is_left_out(tmp_path, capsys, variant):
-    folder_of(tmp_path / "genres", ".wav")
+    gtzan(tmp_path, CLIPS)
     (tmp_path / "genres" / "jazz" / "jazz.00054.wav").write_bytes(bytes(1000))
     assert call("dataset.py", "gtzan", tmp_path, "--out", tmp_path / "c.csv", "--variant", variant) == 0
     clips = pd.read_csv(tmp_path / "c.csv")

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from audio_files import noise, written
+from public_folders import jamendo
 
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.public_sets import write_dataset
 from music_emotion.files import InputError
 
-HEAD = "TRACK_ID ARTIST_ID ALBUM_ID PATH DURATION TAGS"
 TRACKS = {  # artist, seconds, tags
     948: (87, 36.2, "calm melodic relaxing soft"),
     7400: (87, 33.0, "happy"),
@@ -21,40 +20,19 @@ TRACKS = {  # artist, seconds, tags
     109: (3, 32.0, "calm"),  # not downloaded
     5: (4, 32.0, "horror"),  # in no split
 }
-SPLITS = {  # training, validation, test
-    0: ([948, 7400], [11839], [108, 109]),
-    1: ([108, 109], [11839], [948, 7400]),
-}
-
-
-def table(path: Path, tracks: list[int]) -> None:
-    rows = [HEAD.split()]
-    for track in tracks:
-        artist, seconds, tags = TRACKS[track]
-        own = [f"track_{track:07d}", f"artist_{artist:06d}", "album_001749", f"{track % 100:02d}/{track}.mp3"]
-        rows.append([*own, str(seconds), *(f"mood/theme---{tag}" for tag in tags.split())])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join("\t".join(row) + "\r\n" for row in rows).encode())
+SPLITS = [  # training, validation, test
+    ([948, 7400], [11839], [108, 109]),
+    ([108, 109], [11839], [948, 7400]),
+]
 
 
 @pytest.fixture(scope="module", params=["{}.mp3", "{}.low.mp3"])
-def jamendo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("jamendo")
-    data = folder / "mtg-jamendo-dataset" / "data"
-    table(data / "autotagging_moodtheme.tsv", [*TRACKS])
-    for number, parts in SPLITS.items():
-        for split, tracks in zip(("train", "validation", "test"), parts, strict=True):
-            table(data / "splits" / f"split-{number}" / f"autotagging_moodtheme-{split}.tsv", tracks)
-    for track in TRACKS.keys() - {109}:
-        place = folder / "audio" / f"{track % 100:02d}"
-        place.mkdir(parents=True, exist_ok=True)
-        # spans are compared with the length of the audio when the table is read
-        written(place / request.param.format(track), noise(TRACKS[track][1], 8000), 8000)
-    return folder
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return jamendo(tmp_path_factory.mktemp("jamendo"), TRACKS, SPLITS, request.param, missing=[109])
 
 
-def test_tags_splits_and_spans(jamendo, tmp_path, capsys):
-    write_dataset("jamendo", jamendo, tmp_path / "clips.csv")
+def test_tags_splits_and_spans(folder, tmp_path, capsys):
+    write_dataset("jamendo", folder, tmp_path / "clips.csv")
     clips = pd.read_csv(tmp_path / "clips.csv").set_index("id")
     assert clips["split"].to_dict() == {108: "test", 948: "train", 7400: "train", 11839: "validation"}
     assert clips["group"].tolist() == ["artist_000003", "artist_000087", "artist_000087", "artist_001780"]
@@ -71,13 +49,13 @@ def test_tags_splits_and_spans(jamendo, tmp_path, capsys):
     assert "1 of 5 clips have no audio file and are left out: 09/109." in said
 
 
-@pytest.mark.parametrize("jamendo", ["{}.low.mp3"], indirect=True)
-def test_another_split_through_the_command_line(jamendo, tmp_path):
+@pytest.mark.parametrize("folder", ["{}.low.mp3"], indirect=True)
+def test_another_split_through_the_command_line(folder, tmp_path):
     out = tmp_path / "clips.csv"
-    command = [sys.executable, "-m", "music_emotion", "dataset", "jamendo", str(jamendo), "--out", str(out)]
+    command = [sys.executable, "-m", "music_emotion", "dataset", "jamendo", str(folder), "--out", str(out)]
     done = subprocess.run([*command, "--variant", "split-1"], capture_output=True, text=True, check=True)
     assert "4 clips of MTG-Jamendo mood/theme (1 train, 1 validation, 2 test)" in done.stdout
     clips = read_clips(out)  # which compares spans with audio
     assert [Path(path).name for path in clips["path"]] == [f"{number}.low.mp3" for number in clips["id"]]
     with pytest.raises(InputError, match="holds no split-2/autotagging_moodtheme-train"):
-        write_dataset("jamendo", jamendo, out, "split-2")
+        write_dataset("jamendo", folder, out, "split-2")

@@ -1,5 +1,6 @@
 """Public data sets: the command, what all readers share, and the way from a folder to an epoch."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,14 @@ import pandas as pd
 import pytest
 from public_folders import FOLDERS, emotify, put, quadrants, soundtracks
 
+from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.public_sets import NAMES, public_set, write_dataset
+from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, read_json
 
+PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
+# set, variant, and the words after `train` of each row of "From a folder to a model"
+ROWS = re.findall(r"^\| `(\w+) [\w-]+ ?([^`]*)` \| `([^`]+)` \|", PAGE.read_text("utf-8"), re.MULTILINE)
 SMALL = ("--excerpt.frames", "32", "--model.widths", "4", "--train.epochs", "1", "--folds.n", "2")
 
 
@@ -19,29 +25,42 @@ def unpacked(request, tmp_path_factory) -> tuple[str, Path]:
     return request.param, FOLDERS[request.param](tmp_path_factory.mktemp(request.param))
 
 
-def test_a_folder_becomes_clips_arrays_and_an_epoch(unpacked, tmp_path, monkeypatch, run_script):
+def test_the_commands_of_the_docs_turn_a_folder_into_clips_arrays_and_an_epoch(
+    unpacked, tmp_path, monkeypatch, run_script
+):
     name, folder = unpacked
     monkeypatch.chdir(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    status, out, errors = run_script("dataset.py", name, str(folder), "--out", "set/clips.csv")
-    assert status == 0, errors
-    assert out.splitlines()[-2:] == [f"{w}: {getattr(public_set(name), a)}" for w, a in _SHOWN]
-    clips, described = pd.read_csv("set/clips.csv"), read_json(Path("set/dataset.json"))
-    assert described["clips"] == len(clips) > 8
-    assert described["notes"]
-    assert all(note in out for note in described["notes"])
-    assert all(Path(path).is_relative_to(folder) for path in clips["path"])
-    status, _, errors = run_script("extract.py", "set/clips.csv", "--out", "data", "--jobs", "1")
-    assert status == 0, errors
-    train = ["train.py", "multitask", "--data.root", "data", "--name", "run", *SMALL]
-    if "label" in clips:
-        train += ["--task", "genre", "--data.genres", "{}"]
-    status, _, errors = run_script(*train)
-    assert status == 0, errors
-    predicted = pd.read_csv("runs/run/oof.csv")
-    expected = sorted(clips["label"].unique()) if "label" in clips else described["targets"]
-    assert predicted.columns[1:].tolist() == expected
+    table, root = Path("data", name, "clips.csv"), Path("data", name)
+
+    def run(script: str, *words: object) -> str:
+        status, out, errors = run_script(script, *words)
+        assert status == 0, errors
+        return out
+
+    for variant, trained in [row[1:] for row in ROWS if row[0] == name]:
+        said = run("dataset.py", name, folder, *variant.split(), "--out", table)
+        assert said.splitlines()[-2:] == [f"{w}: {getattr(public_set(name), a)}" for w, a in _SHOWN]
+        clips, described = pd.read_csv(table), read_json(table.with_name("dataset.json"))
+        assert described["clips"] == len(clips) > 8
+        assert described["notes"]
+        assert all(note in said for note in described["notes"])
+        assert all(Path(path).is_relative_to(folder) for path in clips["path"])
+        run("extract.py", table, "--out", root, "--jobs", "1")
+        task = "genre" if "label" in clips else "emotion"
+        assert read_json(find_set(root, task) / "dataset.json") == described
+        experiment, *flags = trained.split()
+        run("train.py", experiment, *flags, *SMALL)
+        place = Path("runs", flags[-1] if "--name" in flags else experiment)
+        predicted = pd.read_csv(place / "seed0/fold0/valid.csv").columns[1:].tolist()
+        asked = read_differences(experiment).get("data", {}).get("targets", described["targets"])
+        assert predicted == (sorted(clips["label"].unique()) if task == "genre" else asked)
+        assert (place / "scores.json").exists()
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_docs_show_the_commands_of_every_set():
+    assert [*dict.fromkeys(row[0] for row in ROWS)] == list(NAMES) == list(FOLDERS)
 
 
 _SHOWN = (("Licence", "licence"), ("Cite", "citation"))
@@ -83,6 +102,7 @@ def test_the_list_shows_what_licence_and_variants_of_each_set(run_script):
         ),
         (("4q", ".", "--variant", "tags"), "has no variant 'tags'; it has quadrants, binary."),
         (("emotify", ".", "--as-published"), "Emotify is read as published anyway."),
+        (("emotify", ".", "--out", "empty"), "Give --out a table in it, such as empty/clips.csv."),
     ],
 )
 def test_a_wrong_command_is_a_sentence_and_writes_nothing(arguments, said, tmp_path, monkeypatch, run_script):
@@ -161,6 +181,23 @@ def test_ids_that_are_no_numbers_stay_when_audio_is_missing(tmp_path):
     write_dataset("4q", folder, tmp_path / "clips.csv")
     assert before.index.tolist() == list(range(1, 13))
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "clips.csv", index_col="id"), before.drop(1))
+
+
+def test_two_tables_in_one_folder_keep_their_descriptions(tmp_path):
+    folder = emotify(tmp_path / "set")
+    for variant in ("emotions", "genres"):
+        write_dataset("emotify", folder, tmp_path / f"{variant}.csv", variant)
+    read = {path.name: read_json(path)["variant"] for path in tmp_path.glob("*.json")}
+    assert read == {"emotions-dataset.json": "emotions", "genres-dataset.json": "genres"}
+
+
+def test_linked_folders_are_read_for_tables_as_for_audio(tmp_path):
+    folder = soundtracks(tmp_path / "disk" / "set")
+    (folder / "again").symlink_to(folder)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "linked").symlink_to(folder)
+    write_dataset("soundtracks", tmp_path / "here", tmp_path / "clips.csv")
+    assert len(pd.read_csv(tmp_path / "clips.csv")) == 12
 
 
 def test_a_table_of_the_set_is_not_written_over(tmp_path):
