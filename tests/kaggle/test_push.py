@@ -14,7 +14,7 @@ from conftest import DATASET, KERNEL, KEY, N_ROWS, infer, write_build
 from kaggle_stub import Dataset, Fault, KaggleStub, Kernel
 
 from music_emotion.files import InputError, read_json, write_json
-from music_emotion.kaggle import api
+from music_emotion.kaggle import api, push_run
 from music_emotion.kaggle.api import KaggleFailure, scrub
 from music_emotion.kaggle.push import Wish, planned_commands
 from music_emotion.kaggle.push_run import Push, RunFailed, Waits, check_output, read_bundle
@@ -259,7 +259,7 @@ def push(build, tmp_path) -> Push:
 def test_words_of_a_failure_become_a_sentence(push, monkeypatch, tmp_path, words, sentence, kind):
     child = tmp_path / "child.py"
     child.write_text(f"print('half a line' if {words!r} is None else '{json.dumps({'words': words})}')")
-    monkeypatch.setattr(api, "CHILD", child)
+    monkeypatch.setattr(push_run, "CHILD", child)
     with pytest.raises(KaggleFailure, match=rf"kernel push \(tester/x\): .*{sentence}") as error:
         push.call("kernel push", "tester/x")
     assert error.value.kind == kind

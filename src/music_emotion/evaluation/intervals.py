@@ -139,8 +139,8 @@ def resampled_scores(
         known, predicted = (each[list(truth)].to_numpy() for each in (truth.loc[table.index], table))
         score = _genre_scores(known.argmax(axis=1), predicted.argmax(axis=1), known.shape[1])
         return Resampled(len(table), values, _resampled(table.index, groups, score))
-    drawn = _resampled(table.index, groups, _of_targets(truth, table, _rank_correlation))["spearman"]
-    return Resampled(len(table), values, drawn.assign(mean=drawn.mean(axis=1)))
+    drawn = _resampled(table.index, groups, _of_targets(truth, table, _rank_correlation))
+    return Resampled(len(table), values, drawn["spearman"].assign(mean=drawn.mean(axis=1)))
 
 
 def resampled_measures(
@@ -202,7 +202,7 @@ def _of_targets(
     """Measure every target by a measure that is made of its truth and predictions."""
     of_target = {}
     for name in truth:
-        known, predicted = truth.loc[table.index, name].to_numpy(), table[name].to_numpy()
+        known, predicted = truth[name].loc[table.index].to_numpy(), table[name].to_numpy()
         there = ~np.isnan(known)  # clips whose target is unknown don't count for it
         of_target[name] = slice(None) if there.all() else there, make(known[there], predicted[there])
     return lambda counts: {
