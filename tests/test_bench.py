@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from music_emotion.bench import coverage, ear, extraction, memory, training
+from music_emotion.bench import coverage, extraction, memory, training
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.metrics import table_scores
@@ -49,8 +49,8 @@ def test_the_extraction_is_compared_and_timed(table, capsys, monkeypatch):
 
 
 def test_the_ear_is_compared_and_timed(table, capsys, monkeypatch):
-    monkeypatch.setattr(ear, "load_ear", lambda _: MusiCNN(n_timbral=6, n_temporal=3))
-    ear.ear(clips=table, files=1, rounds=2)
+    monkeypatch.setattr(extraction, "load_ear", lambda _: MusiCNN(n_timbral=6, n_temporal=3))
+    extraction.ear(clips=table, files=1, rounds=2)
     printed = capsys.readouterr().out
     assert len(re.findall(r"(decode|mel|plain|fast) +[\d.]+ ms per clip", printed)) == 4
     apart = re.findall(r"(\w+): fast differs from plain by ([\d.e-]+) of", printed)

@@ -1,7 +1,5 @@
 """Package a bundle for Kaggle: a dataset of code with models or a training plan, and a kernel."""
 
-import hashlib
-import json
 import platform
 import re
 import shutil
@@ -31,7 +29,7 @@ from music_emotion.files import (
     write_text,
 )
 from music_emotion.kaggle.metadata import make_metadata
-from music_emotion.kaggle.plan import add_plan, plan_training
+from music_emotion.kaggle.plan import add_plan, digest, plan_training
 from music_emotion.models.ear import ear_folder
 from music_emotion.models.embedding_table import hearing_of
 from music_emotion.runs import package_versions, read_experiment
@@ -84,8 +82,12 @@ def package(
     """
     if not what:
         raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
-    if hours is None:
-        _check_predicts(what, resume)
+    if hours is None and resume:
+        raise InputError("--resume continues a training. Give --hours, too.")
+    if hours is None and what[0].suffix == ".toml":
+        raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
+    if hours is None and len(what) > 1:
+        raise InputError("Several runs are packaged as a blend of them. Make one with music-emotion blend.")
     if not competition and not sources:
         raise InputError("The kernel would find no data. Give --competition, or --sources with its dataset.")
     own = what[-1].resolve().name.removesuffix(".toml")
@@ -103,9 +105,8 @@ def package(
         build.mkdir(parents=True, exist_ok=True)
         try:
             with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=build) as temporary:
-                fresh = Path(temporary)
-                (fresh / "dataset").mkdir()
-                files = fresh / "dataset"
+                fresh, files = Path(temporary), Path(temporary, "dataset")
+                files.mkdir()
                 contents = add_plan(plan, files) if plan else add_blend(what[0], files)
                 bundle = _write_files(fresh, name, {**contents, "competition": competition}, *metadata)
                 for folder in fresh.iterdir():
@@ -120,15 +121,6 @@ def package(
     )
 
 
-def _check_predicts(what: tuple[Path, ...], resume: str | None) -> None:
-    if resume:
-        raise InputError("--resume continues a training. Give --hours, too.")
-    if any(path.suffix == ".toml" for path in what):
-        raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
-    if len(what) > 1:
-        raise InputError("Several runs are packaged as a blend of them. Make one with music-emotion blend.")
-
-
 def _write_files(
     folder: Path, name: str, contents: dict[str, Any], about: dict[str, Any], metadata: dict[str, Any]
 ) -> str:
@@ -139,7 +131,7 @@ def _write_files(
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(dataset.iterdir())
     }
-    bundle = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+    bundle = digest(contents)
     versions = {"python": platform.python_version(), **package_versions()}
     write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, "versions": versions, **contents})
     write_json(dataset / "dataset-metadata.json", about)
@@ -241,10 +233,10 @@ def _add_tables(run: Path, experiment: Experiment, dataset: Path, contents: dict
                 shutil.copyfile(path, dataset / placed)
                 continue
             contents["embed"][placed.name] = asdict(hearing)
-            for ear, digest in hearing.ears.items():
+            for ear, made_with in hearing.ears.items():
                 weights = ear_folder() / ear
-                if not weights.is_file() or sha256(weights) != digest:
-                    made = f"{path} was embedded with {ear} (SHA-256 {digest[:12]}...)"
+                if not weights.is_file() or sha256(weights) != made_with:
+                    made = f"{path} was embedded with {ear} (SHA-256 {made_with[:12]}...)"
                     raise InputError(f"{made}, which {weights.parent} lacks. Put the file there.")
                 shutil.copyfile(weights, dataset / ear)
 

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from music_emotion import files
-from music_emotion.config import DataSection, Rate, build_experiment
+from music_emotion.config import Rate, build_experiment
 from music_emotion.datasets.clip_set import ClipSet, load_clip_set
 from music_emotion.datasets.layout import find_set
 from music_emotion.datasets.parallel import Workers
@@ -33,7 +33,6 @@ from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.classical import predict_folds
 from music_emotion.training.predict import predict_clips
 
-_WORTH_PROCESSES = 50  # clips whose embedding takes longer than starting processes
 OUTPUTS = ("submission.csv", "run.json")
 
 
@@ -68,15 +67,17 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
         lay_out(folder, manifest, data)
         if "plan" in manifest:
             plan = Plan.model_validate(manifest["plan"])
-            sections = [plan.emotion[0].data]
-            targets = load_clip_set(sections[0], "emotion", "train").outputs
+            section = plan.emotion[0].data
+            targets = load_clip_set(section, "emotion", "train").outputs
         else:
             recipe = Recipe(**manifest["recipe"])
-            sections, targets = _sections(manifest), recipe.targets
-        for section in sections:  # pack the arrays before several processes read them
-            set_folder = find_set(data, "emotion", section.rate)
-            ids = load_clip_set(section, "emotion", "test", targets).ids
-            form, sample = find_form(inputs, manifest["competition"], set_folder, targets, ids)
+            members = [read_card(Path(models[0])).experiment for models in manifest["models"].values()]
+            members += [build_experiment(each["experiment"], run) for run, each in manifest["refits"].items()]
+            section, targets = members[0].data, recipe.targets
+        arrays = section.model_copy(update=PLACES | {"statistics": None, "embeddings": ()})
+        ids = load_clip_set(arrays, "emotion", "test", targets).ids
+        set_folder = find_set(data, "emotion", section.rate)
+        form, sample = find_form(inputs, manifest["competition"], set_folder, targets, ids)
         if "plan" in manifest:
             predictions, facts = train_plan(plan, manifest, inputs, working, started)
         else:
@@ -131,23 +132,8 @@ def lay_out(folder: Path, manifest: Mapping[str, Any], data: Path) -> None:
         Path(name).symlink_to(folder / name)
     for name, settings in manifest.get("embed", {}).items():
         hearing, clips = Hearing(**settings), array_clips(find_set(data, "emotion"), "test")
-        workers = Workers(-1 if len(clips) > _WORTH_PROCESSES else 1)
         # whoever reads the table judges the clips that fail
-        embed_clips(clips, Path(name), [Path(ear) for ear in hearing.ears], hearing, workers, max_failed=1.0)
-
-
-def _sections(manifest: Mapping[str, Any]) -> list[DataSection]:
-    """Data settings of the blend's runs, one for each rate of arrays."""
-    experiments = [read_card(Path(models[0])).experiment for models in manifest["models"].values()]
-    experiments += [build_experiment(refit["experiment"], run) for run, refit in manifest["refits"].items()]
-    sections = {experiment.data.rate: experiment.data for experiment in experiments}
-    return [section.model_copy(update=PLACES | _placed(section, {})) for section in sections.values()]
-
-
-def _placed(data: DataSection, tables: Mapping[str, str]) -> dict[str, Any]:
-    """The tables of a run as settings, under their names in the bundle. Others are left out."""
-    embeddings = tuple(tables[table] for table in data.embeddings if table in tables)
-    return {"statistics": tables.get(data.statistics or ""), "embeddings": embeddings}
+        embed_clips(clips, Path(name), [*map(Path, hearing.ears)], hearing, Workers(), max_failed=1.0)
 
 
 def find_form(
@@ -251,16 +237,20 @@ def _refit(
     tables, loaded = {}, dict[str, tuple[ClipSet, ClipSet, Statistics]]()
     for run, refit in refits.items():
         experiment = build_experiment(refit["experiment"], run)
-        section = experiment.data.model_copy(
-            update=PLACES | {"targets": targets} | _placed(experiment.data, places)
-        )
+        data = experiment.data
+        read = {
+            "targets": targets,
+            "statistics": data.statistics and places[data.statistics],
+            "embeddings": tuple(places[table] for table in data.embeddings),
+        }
+        section = data.model_copy(update=PLACES | read)
         inputs = section.model_dump_json()  # runs that read the same share it
         if inputs not in loaded:
             clips = load_clip_set(section, "emotion", "train")
             test = load_clip_set(section, "emotion", "test", clips.outputs)
             loaded[inputs] = clips, test, Statistics(section, "emotion")
         clips, test, statistics = loaded[inputs]
-        path = Path(refits[run]["folds"])
+        path = Path(refit["folds"])
         fold_of = pd.read_csv(path, index_col="Id")  # a column per seed
         missing = fold_of.index.symmetric_difference(pd.Index(clips.ids))
         if len(missing):

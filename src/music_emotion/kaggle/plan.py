@@ -1,5 +1,7 @@
 """The plan of a training on Kaggle: its experiments, their order and its time limit."""
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -54,6 +56,11 @@ class Plan(BaseModel):
     def emotion(self) -> list[Experiment]:
         """The experiments that are blended."""
         return [experiment for experiment in self.experiments if experiment.task == "emotion"]
+
+
+def digest(value: Any) -> str:
+    """Hash a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | None) -> Plan:

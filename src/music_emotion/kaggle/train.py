@@ -1,7 +1,5 @@
 """Train a plan on Kaggle within its time limit, and predict the test split with the result."""
 
-import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -22,7 +20,7 @@ from music_emotion.evaluation.blend import blend_members
 from music_emotion.evaluation.blend_runs import blend_runs
 from music_emotion.evaluation.scores import score_run
 from music_emotion.files import InputError, first_five, read_json, read_predictions, write_json
-from music_emotion.kaggle.plan import Plan
+from music_emotion.kaggle.plan import Plan, digest
 from music_emotion.plots import draw_scores
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE, is_whole
@@ -118,12 +116,8 @@ def train_plan(
 
 def plan_identity(plan: Plan, files: Mapping[str, Any]) -> str:
     """Hash the experiments and their files; a training resumes only runs with the same hash."""
-
-    def digest(value: Any) -> str:
-        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
     named = {name: facts["sha256"] for name, facts in files.items() if not name.endswith(".whl")}
-    return digest([digest(plan.model_dump(mode="json")["experiments"]), named])
+    return digest([plan.model_dump(mode="json")["experiments"], named])
 
 
 def take_over(identity: str, resume: str | None, inputs: Path, runs: Path) -> bool:
