@@ -56,7 +56,7 @@ COMMANDS = {
     "bench predict": ("bench.rival:predict", "Prediction beside the package vibenet."),
     "bench devices": ("bench.training:devices", "Time per epoch on CPU and GPU."),
     "bench train": ("bench.training:train", "Time to reach another experiment's score."),
-    "bench memory": ("bench.memory:memory", "Memory of training on a whole competition."),
+    "bench memory": ("bench.training:memory", "Memory of training on a whole competition."),
     "bench coverage": ("bench.coverage:coverage", "How often intervals hold the truth."),
 }
 

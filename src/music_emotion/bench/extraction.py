@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from music_emotion.audio import ear_input, features
 from music_emotion.audio.decode import read_waveform
-from music_emotion.bench.memory import peak_mb
+from music_emotion.bench.training import peak_mb
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.synthesis import write_demo
 from music_emotion.models.ear import load_ear
