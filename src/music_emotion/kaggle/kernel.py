@@ -82,9 +82,8 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
             predictions, facts = train_plan(plan, manifest, inputs, working, started)
         else:
             predictions, facts = predict_blend(recipe, manifest)
-    with files.atomic_path(working / "submission.csv") as path:
-        submission.submission_table(predictions, form).to_csv(path, index=False)
-        submission.check_submission(path, form)
+    table = submission.submission_table(files.check_predictions(predictions, "the predictions"), form)
+    submission.write_form(working / "submission.csv", table)
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     facts["seconds"]["all"] = round(time.time() - started, 3)
     common = {
