@@ -27,9 +27,9 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.parallel import Workers
 from music_emotion.evaluation.blend import Recipe, blend
 from music_emotion.files import InputError, read_json, read_predictions, write_json
-from music_emotion.kaggle import kernel, train
+from music_emotion.kaggle import kernel
+from music_emotion.kaggle.kernel import plan_identity, run_shares, take_over, train_stages
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
-from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
 from music_emotion.models.ear import ear_folder
 from music_emotion.models.embedding_table import array_clips, embed_clips, make_hearing
 from music_emotion.training import folds, loop
@@ -285,7 +285,7 @@ def test_experiments_of_other_targets_are_refused(home, tmp_path, monkeypatch):
 def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     """The processes are real; without GPUs they train on the CPU."""
     room = Room(home, tmp_path, monkeypatch, "ridge.toml", "transfer.toml")
-    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(kernel.torch.cuda, "device_count", lambda: 2)
     started, start = [], SpawnProcess.start
 
     def note_and_start(process: SpawnProcess) -> None:
