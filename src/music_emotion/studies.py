@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from music_emotion import files
 from music_emotion.config import differing_keys, experiment_to_dict
+from music_emotion.evaluation.intervals import spread_of
 from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import Diverged, InputError
 from music_emotion.plots import draw_scores
@@ -249,7 +250,7 @@ def _line_of(row: Row) -> dict[str, Any]:
         valid = {"valid": scores["repeated"]["valid"][metric]["value"]}
     else:
         tested, repeats, valid = scores["pooled"], scores["per_seed"], {}
-        n, deviation = tested[metric]["n"], scores["spread"]["over_seeds"][metric]
+        n, deviation = tested[metric]["n"], spread_of(scores, [metric])["seeds"][1]
     line |= {"score": tested[metric]["value"], "low": tested[metric]["low"], "high": tested[metric]["high"]}
     line |= {"n": n, "repeats": len(repeats), "deviation": math.nan if deviation is None else deviation}
     return line | valid | {name: each["value"] for name, each in tested.items()} | {"minutes": minutes}
