@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 from accelerate import Accelerator
@@ -11,6 +11,7 @@ from cyclopts import Parameter, validators
 from music_emotion.commands import ExperimentFlags, experiment_of, given_settings
 from music_emotion.config import Experiment
 from music_emotion.evaluation.shift import check_shift
+from music_emotion.experiment_files import dotted
 from music_emotion.files import InputError
 from music_emotion.plots import draw_scores
 from music_emotion.studies import BEST, run_study
@@ -155,12 +156,7 @@ def study(
     runs
         Folder of all runs; the rows are in runs/<study>. Processes that see this folder share the rows.
     """
-    settings: dict[str, Any] = {}
-    for section, given in given_settings(experiment).items():
-        if isinstance(given, dict):
-            settings |= {f"{section}.{key}": value for key, value in given.items()}
-        else:
-            settings[section] = given
+    settings = dotted(given_settings(experiment))
     if "name" in settings:
         raise InputError("The rows of a study have names of their own. Leave out --name, or name the study.")
     described = read_study(file, settings, runs)

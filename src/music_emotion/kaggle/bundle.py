@@ -36,7 +36,6 @@ from music_emotion.runs import package_versions, read_experiment
 
 # Kaggle unpacks archives that are uploaded, but not wheels.
 PACKAGE = f"music_emotion-{__version__}-py3-none-any.whl"
-_UNPACKED = {".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".rar", ".7z", ".pt", ".pth", ".npz"}
 _BUILDING = ".building-"
 
 
@@ -242,7 +241,7 @@ def _add_tables(run: Path, experiment: Experiment, dataset: Path, contents: dict
 
 
 def check_dataset(folder: Path) -> None:
-    """Refuse files that Kaggle would drop or unpack.
+    """Refuse files that Kaggle would not take.
 
     Raises
     ------
@@ -251,10 +250,6 @@ def check_dataset(folder: Path) -> None:
     """
     paths = sorted(folder.iterdir())
     for path in paths:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty; Kaggle loses empty files. Remove it.")
-        if path.suffix.lower() in _UNPACKED:
-            raise InputError(f"{path} would be unpacked by Kaggle. Ship safetensors and plain files.")
         if not re.fullmatch(r"[A-Za-z0-9._+-]+", path.name):
             raise InputError(f"{path} has a character that Kaggle refuses. Rename the run to a-z, 0-9, -.")
     if len(paths) > 50:
