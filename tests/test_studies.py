@@ -67,7 +67,7 @@ def pretend(monkeypatch):
     trained: list[str] = []
 
     def pretend_score(score) -> list[str]:
-        def train(experiment, _, place: Path) -> None:
+        def train(experiment, _, place: Path, pretraining: bool) -> None:  # noqa: ARG001
             trained.append(place.name)
             value = {"value": score(experiment), "low": 0, "high": 0, "sd": None, "n": 1}
             scores = {"repeated": {part: {"mean": value} for part in ("valid", "test")}}
@@ -76,7 +76,6 @@ def pretend(monkeypatch):
             write_json(place / "experiment.json", experiment_to_dict(experiment))
 
         monkeypatch.setattr(studies, "run_experiment", train)
-        monkeypatch.setattr(studies, "run_pretraining", train)
         return trained
 
     return pretend_score
@@ -105,7 +104,7 @@ def test_finished_and_diverged_rows_are_in_the_table_and_not_trained_again(run, 
     assert (folder / line["row"] / "oof.png").exists()
     assert pd.read_csv(folder / "table.csv")["row"].tolist() == table["row"].tolist()
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "run_experiment", lambda *_: pytest.fail("trained again"))
+        patch.setattr(studies, "run_experiment", lambda *_, **__: pytest.fail("trained again"))
         pd.testing.assert_frame_equal(run(text, WILD), table)
     shutil.rmtree(place)  # to try it again
     assert run(text, WILD)["problem"][0] == diverged["problem"]

@@ -19,7 +19,7 @@ from music_emotion.files import Diverged, InputError
 from music_emotion.plots import draw_scores
 from music_emotion.runs import read_experiment, seconds_of
 from music_emotion.study_file import Row, Search, Study
-from music_emotion.training.folds import run_experiment, run_pretraining
+from music_emotion.training.folds import run_experiment
 
 BEST = "best.toml"  # in runs/<study>
 _DIVERGED = "diverged.json"  # in runs/<study>/<row>
@@ -80,10 +80,7 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
 def _train(row: Row, accelerator: Accelerator) -> None:
     """Train and score a row or pretrain its trunk; record it if the training diverges."""
     try:
-        if row.is_trunk:
-            run_pretraining(row.experiment, accelerator, row.place)
-        else:
-            run_experiment(row.experiment, accelerator, row.place)
+        run_experiment(row.experiment, accelerator, row.place, pretraining=row.is_trunk)
         if accelerator.is_main_process:
             draw_scores(row.place)
     except Diverged as error:  # raised in all processes, since they share the mean loss

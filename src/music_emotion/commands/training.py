@@ -17,7 +17,7 @@ from music_emotion.plots import draw_scores
 from music_emotion.studies import BEST, run_study
 from music_emotion.study_file import read_study
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.folds import load_sets, make_network, run_experiment, run_pretraining
+from music_emotion.training.folds import load_sets, make_network, run_experiment
 from music_emotion.training.loop import NEAR_ZERO, overfit_batch
 
 
@@ -112,11 +112,9 @@ def _train(
         _check(experiment, flags, accelerator)
         return
     directory = flags.runs / experiment.name
+    scores = run_experiment(experiment, accelerator, directory, only_fold, pretraining, flags.jobs)
     if pretraining:
-        scores, trunk = run_pretraining(experiment, accelerator, directory, flags.jobs)
-        scores += f"\nThe trunk is in {trunk}."
-    else:
-        scores = run_experiment(experiment, accelerator, directory, only_fold, jobs=flags.jobs)
+        scores += f"\nThe trunk is in {directory}/seed{experiment.seeds[0]}/fold0/model.safetensors."
     accelerator.print(scores)
     if accelerator.is_main_process:
         draw_scores(directory)
