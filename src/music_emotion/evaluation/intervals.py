@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from music_emotion.config import Task
-from music_emotion.evaluation.metrics import MEASURES, research_scores, table_scores
+from music_emotion.evaluation.metrics import MEASURES, table_scores
 
 N_RESAMPLES = 2000
 _VALUES_AT_ONCE = 1_000_000  # row numbers; 8 MB
@@ -149,7 +149,9 @@ def resampled_measures(
     groups: pd.Series | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Compute the measures of `research_scores` with their intervals, as in `scores.json`.
+    """Compute the measures that research papers report, with their intervals, as in `scores.json`.
+
+    A target whose values are all 0 or 1 is a tag.
 
     Parameters
     ----------
@@ -161,25 +163,24 @@ def resampled_measures(
     Returns
     -------
     dict
-        Measure to target, or ``mean``, to the format of `with_interval`. For targets in `scales`,
+        Measure to target, or ``mean`` of the targets that have it, to the format of `with_interval`. Tags
+        have ``roc_auc`` and ``pr_auc`` (average precision). Other targets have ``r2``, ``pearson``, ``ccc``
+        and ``rmse``. For targets in `scales`,
         ``rmse_own_scale`` is the error in the data set's own scale. In a resample with a constant column,
         correlations and R² are 0, and ROC-AUC is 0.5.
     """
-    names = [str(name) for name in truth]
-    scores = research_scores(truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy(), names)
-    drawn = _resampled(table.index, groups, _of_targets(truth, table, _research_measures))
-    values = pd.Series(
-        {(m, name): v for m, each in scores.items() for name, v in each.items() if name in names}
-    )
+    measure = _of_targets(truth, table, _research_measures)
+    drawn = _resampled(table.index, groups, measure)
+    values = pd.DataFrame(measure(np.ones((len(table), 1)))).iloc[0]
     for name, (low, high) in (scales or {}).items():
         if ("rmse", name) in values:
             for each in (values, drawn):
                 each["rmse_own_scale", name] = each["rmse", name] * (high - low)
     resampled, found = Resampled(len(table), values, drawn), dict[str, dict[str, dict[str, float]]]()
-    for measure in MEASURES:
-        if columns := [(measure, name) for name in names if (measure, name) in drawn]:
-            found[measure] = {name: resampled.interval([(measure, name)]) for _, name in columns}
-            found[measure]["mean"] = resampled.interval(columns)
+    for kind in MEASURES:
+        if columns := [(kind, name) for name in truth if (kind, name) in drawn]:
+            found[kind] = {str(name): resampled.interval([(kind, name)]) for _, name in columns}
+            found[kind]["mean"] = resampled.interval(columns)
     return found
 
 
