@@ -18,8 +18,7 @@ from music_emotion.config import Task
 from music_emotion.evaluation.metrics import MEASURES, table_scores
 
 N_RESAMPLES = 2000
-_VALUES_AT_ONCE = 1_000_000  # row numbers; 8 MB
-_RANKS_AT_ONCE = 60_000  # a few such arrays fit into the CPU cache
+_AT_ONCE = 60_000  # row numbers; a few such arrays fit into the CPU cache
 _LEAST = 1e-6  # smaller denominators are 0 but for rounding
 
 # Scores by name of a chunk of resamples, from how often each clip is drawn [shape=(n, n_chunk)]
@@ -40,7 +39,7 @@ def resamples(n: int) -> Iterator[np.ndarray]:
         Row numbers of a chunk of resamples.
     """
     random = np.random.default_rng(0)
-    n_chunk = max(1, _VALUES_AT_ONCE // n)
+    n_chunk = max(1, _AT_ONCE // n)
     for start in range(0, N_RESAMPLES, n_chunk):
         yield random.integers(0, n, (min(n_chunk, N_RESAMPLES - start), n))
 
@@ -187,13 +186,10 @@ def resampled_measures(
 def _resampled(ids: pd.Index, groups: pd.Series | None, measure: Measure) -> pd.DataFrame:
     """Measure every resample of clips, or of their groups."""
     unit_of = np.arange(len(ids)) if groups is None else np.unique(groups.loc[ids], return_inverse=True)[1]
-    n_units, n_chunk = unit_of.max() + 1, max(1, _RANKS_AT_ONCE // len(ids))
-    chunks = []
+    n_units, chunks = unit_of.max() + 1, []
     for rows in resamples(n_units):
-        for start in range(0, len(rows), n_chunk):
-            drawn = [np.bincount(row, minlength=n_units) for row in rows[start : start + n_chunk]]
-            counts = np.stack(drawn, axis=1)[unit_of].astype(np.float64)
-            chunks.append(pd.DataFrame(measure(counts)))
+        drawn = [np.bincount(row, minlength=n_units) for row in rows]
+        chunks.append(pd.DataFrame(measure(np.stack(drawn, axis=1)[unit_of].astype(np.float64))))
     return pd.concat(chunks, ignore_index=True)
 
 
