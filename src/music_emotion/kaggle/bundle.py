@@ -3,7 +3,6 @@
 import platform
 import re
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,9 @@ from music_emotion.files import (
     alone_at,
     package_data,
     regular_file,
+    remove_unfinished,
     sha256,
+    together,
     write_json,
     write_table,
     write_text,
@@ -36,7 +37,6 @@ from music_emotion.runs import package_versions, read_experiment
 
 # Kaggle unpacks archives that are uploaded, but not wheels.
 PACKAGE = f"music_emotion-{__version__}-py3-none-any.whl"
-_BUILDING = ".building-"
 
 
 def package(
@@ -99,18 +99,15 @@ def package(
     plan = None if hours is None else plan_training(what, name, hours, resume)
     build = out / name
     with alone_at(build, "give another --name"):
-        for left in build.glob(f"{_BUILDING}*"):  # left by a killed packaging
-            shutil.rmtree(left)
-        build.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(build)
         try:
-            with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=build) as temporary:
-                fresh, files = Path(temporary), Path(temporary, "dataset")
+            with together(build, "kernel") as fresh:
+                files = fresh / "dataset"
                 files.mkdir()
                 contents = add_plan(plan, files) if plan else add_blend(what[0], files)
                 bundle = _write_files(fresh, name, {**contents, "competition": competition}, *metadata)
                 for folder in fresh.iterdir():
                     shutil.rmtree(build / folder.name, ignore_errors=True)
-                    shutil.move(folder, build / folder.name)
         finally:
             with suppress(OSError):  # not empty, unless packaging failed
                 build.rmdir()
