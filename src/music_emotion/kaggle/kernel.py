@@ -44,7 +44,6 @@ from music_emotion.training.predict import predict_clips, predict_with
 
 RUNS, MARK = Path("runs"), "plan.json"
 _RESERVED_SHARE, _MOST_RESERVED_SECONDS = 0.05, 600.0  # of the time limit, reserved for prediction
-OUTPUTS = ("submission.csv", "run.json")
 
 
 def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
@@ -67,7 +66,7 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
         When the data is missing or wrong, or has other clips than the blend.
     """
     started = time.time()
-    for name in OUTPUTS:  # of an earlier run in the same folder
+    for name in ("submission.csv", "run.json"):  # of an earlier run in the same folder
         (working / name).unlink(missing_ok=True)
     manifest = read_json(folder / "manifest.json")
     data = find_data(inputs, manifest["competition"])
