@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,8 @@ import torch
 from accelerate import Accelerator
 from command_line import call
 from kaggle_tree import KaggleTree
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from random_ear import write_random_ear
 from safetensors.torch import load_file
 
@@ -117,6 +120,38 @@ def test_the_kernel_gives_the_local_submission(home, tmp_path):
     assert {"table0-train.csv", "musicnn-random.safetensors", "table1-train.csv", "table1-test.csv"} <= held
     assert "table0-test.csv" not in held  # made anew of the arrays
     assert sorted(path.name for path in tree.working.iterdir()) == ["run.json", "submission.csv"]
+
+
+def test_a_notebook_gives_the_same_and_shows_it(home, tmp_path, monkeypatch):
+    flags = ["--owner", "somebody", "--competition", "the-lab", "--notebook", "--name", "read"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        assert call("package.py", "runs/both", *flags) == 0
+        submission = pd.read_csv("submissions/both-2026-01-02.csv")
+    made = home / "build/read"
+    metadata = read_json(made / "kernel/kernel-metadata.json")
+    assert (metadata["kernel_type"], metadata["code_file"]) == ("notebook", "kernel.ipynb")
+    assert metadata["id"] == "somebody/music-emotion-read-inference-notebook"
+    tree = KaggleTree(tmp_path)
+    tree.mount(home / "data", "datasets/imsparsh/patreco3-multitask-affective-music")
+    tree.mount(made / "dataset", "datasets/somebody/music-emotion-read")
+    monkeypatch.delenv("MPLBACKEND")  # set by the command, in this process
+    notebook = nbformat.reads(tree.here((made / "kernel/kernel.ipynb").read_text()), as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"] * 3
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    found = pd.read_csv(tree.working / "submission.csv")
+    np.testing.assert_allclose(found.iloc[:, 1:], submission.iloc[:, 1:], rtol=0, atol=5e-6)
+    shown = str(notebook.cells[-1].outputs)
+    assert "image/png" in shown
+    assert f"{found.iloc[0, 1]:.6f}"[:6] in shown
+    (tree.working / "submission.csv").unlink()
+    damaged = tree.inputs / "datasets/somebody/music-emotion-read"
+    damaged.chmod(0o755)
+    next(damaged.glob("*.safetensors")).unlink()
+    with pytest.raises(CellExecutionError, match="is missing or damaged"):
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    assert not (tree.working / "submission.csv").exists()
 
 
 def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path):

@@ -1,8 +1,10 @@
 """Package a bundle for Kaggle: a dataset of code with models or a training plan, and a kernel."""
 
+import json
 import platform
 import re
 import shutil
+import textwrap
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +38,13 @@ from music_emotion.models.embedding_table import hearing_of
 from music_emotion.runs import package_versions, read_experiment
 
 # Kaggle unpacks archives that are uploaded, but not wheels.
+_RESULTS = """
+import pandas as pd
+
+submission = pd.read_csv(WORKING / "submission.csv")
+submission.iloc[:, 1:].hist(bins=20, figsize=(9, 2.5), layout=(1, -1))
+display(json.loads((WORKING / "run.json").read_text(encoding="utf-8")), submission.head(10))
+"""
 PACKAGE = f"music_emotion-{__version__}-py3-none-any.whl"
 
 
@@ -49,6 +58,7 @@ def package(
     kernel: str | None = None,
     competition: str | None = None,
     sources: tuple[str, ...] = (),
+    notebook: bool = False,
     out: Path = Path("build"),
 ) -> None:
     """Write build/<name>/dataset and build/<name>/kernel.
@@ -71,11 +81,13 @@ def package(
     dataset
         Slug of the dataset: 6 to 50 of a-z, 0-9 and single hyphens; music-emotion-<name> by default.
     kernel
-        Slug of the kernel, likewise; music-emotion-<name>-inference, or -run, by default.
+        Slug of the kernel, likewise; music-emotion-<name>-inference, or -run, by default, and -notebook.
     competition
         Slug of the competition whose data and sample submission the kernel reads.
     sources
         Datasets to attach beside the bundle, as owner/slug, such as the one that holds the data.
+    notebook
+        Make the kernel a notebook that shows its results, under a slug of its own.
     out
         Folder of all bundles.
     """
@@ -94,8 +106,9 @@ def package(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"The bundle's name '{name}' is not of letters, digits, . _ and -. Give --name.")
     slug = "music-emotion-" + re.sub(r"[._]", "-", name.lower())
-    kernel = kernel or f"{slug}-{'inference' if hours is None else 'run'}"
-    metadata = make_metadata(owner, dataset or slug, kernel, competition, sources, resume)
+    # Kaggle never changes the type of a kernel
+    kernel = kernel or f"{slug}-{'inference' if hours is None else 'run'}{'-notebook' if notebook else ''}"
+    metadata = make_metadata(owner, dataset or slug, kernel, competition, sources, resume, notebook)
     plan = None if hours is None else plan_training(what, name, hours, resume)
     build = out / name
     with alone_at(build, "give another --name"):
@@ -132,10 +145,47 @@ def _write_files(
     write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, "versions": versions, **contents})
     write_json(dataset / "dataset-metadata.json", about)
     write_json(folder / "kernel" / "kernel-metadata.json", metadata)
-    script = (package_data("kaggle") / metadata["code_file"]).read_text(encoding="utf-8")
-    write_text(folder / "kernel" / metadata["code_file"], script.replace("@bundle@", bundle))
+    script = (package_data("kaggle") / "kernel.py").read_text(encoding="utf-8").replace("@bundle@", bundle)
+    if metadata["kernel_type"] == "notebook":
+        script = json.dumps(notebook_of(script, name), indent=1)
+    write_text(folder / "kernel" / metadata["code_file"], script)
     check_dataset(dataset)
     return bundle
+
+
+def notebook_of(script: str, name: str) -> dict[str, Any]:
+    """The kernel's script as a notebook of a few cells, which ends with the submission.
+
+    Parameters
+    ----------
+    script : str
+        `kernel.py`.
+    name : str
+        Name of the bundle, for the title.
+
+    Returns
+    -------
+    dict
+        Content of an ``.ipynb`` file, format 4.
+    """
+    top, main = re.split("^if __name__.*\n", script, flags=re.MULTILINE)
+    what, functions = top.removeprefix('"""').split('"""\n', 1)
+    texts = [
+        f"# {name}\n\nMade by music-emotion {__version__}. {what} It needs no internet.",
+        functions,
+        "## Run\n\nEvery file of the bundle is checked first. The submission is checked last.",
+        textwrap.dedent(main),
+        "## Results\n\nThe submission, and how it was made.",
+        _RESULTS,
+    ]
+    cells: list[dict[str, Any]] = [{"metadata": {}, "source": text.strip()} for text in texts]
+    for cell in cells[::2]:
+        cell["cell_type"] = "markdown"
+    for cell in cells[1::2]:
+        cell |= {"cell_type": "code", "execution_count": None, "outputs": []}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 4}
 
 
 def write_package(path: Path) -> None:
