@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from music_emotion.bench import coverage, ear, extraction, memory, training
+from music_emotion.bench import coverage, extraction, training
 from music_emotion.config import DataSection
 from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.evaluation.metrics import table_scores
@@ -49,8 +49,8 @@ def test_the_extraction_is_compared_and_timed(table, capsys, monkeypatch):
 
 
 def test_the_ear_is_compared_and_timed(table, capsys, monkeypatch):
-    monkeypatch.setattr(ear, "load_ear", lambda _: MusiCNN(n_timbral=6, n_temporal=3))
-    ear.ear(clips=table, files=1, rounds=2)
+    monkeypatch.setattr(extraction, "load_ear", lambda _: MusiCNN(n_timbral=6, n_temporal=3))
+    extraction.ear(clips=table, files=1, rounds=2)
     printed = capsys.readouterr().out
     assert len(re.findall(r"(decode|mel|plain|fast) +[\d.]+ ms per clip", printed)) == 4
     apart = re.findall(r"(\w+): fast differs from plain by ([\d.e-]+) of", printed)
@@ -122,10 +122,10 @@ def test_the_peak_of_another_process_is_seen_after_it():
         [sys.executable, "-c", allocating], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        assert 300 < memory.peak_mb(process.pid) < 400
+        assert 300 < training.peak_mb(process.pid) < 400
         process.communicate("\n")
-    assert memory.peak_mb(process.pid) == 0
-    assert memory.peak_mb(os.getpid()) > 50
+    assert training.peak_mb(process.pid) == 0
+    assert training.peak_mb(os.getpid()) > 50
 
 
 @pytest.fixture
@@ -143,21 +143,23 @@ def train_here(monkeypatch, run_script, own_accelerate):  # noqa: ARG001
 
 
 def test_trainings_on_many_and_few_arrays_are_measured(tmp_path, train_here, capsys, monkeypatch):
+    train = training.run_train
+
     def measured(*given) -> float:
-        training.run_train(*given)
+        train(*given)
         (metrics,) = tmp_path.rglob("metrics.csv")
         assert len(pd.read_csv(metrics)) == 1
         return 100 + 3 * len(pd.read_csv(*tmp_path.rglob("runs/memory/test.csv")))
 
-    monkeypatch.setattr(memory, "run_train", measured)
-    memory.memory(arrays=32, frames=40, few=20, folder=tmp_path)
+    monkeypatch.setattr(training, "run_train", measured)
+    training.memory(arrays=32, frames=40, few=20, folder=tmp_path)
     assert len(train_here) == 2
     lines = [line for line in capsys.readouterr().out.splitlines() if "arrays" in line]
     assert (lines[0], lines[-1]) == ("32 arrays: 124 MB at most", "data_memory_mb 9 arrays 32")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3.9e9))
     with pytest.raises(InputError, match=r"5300 arrays and its store take 3\.8 GB, but .* has 3\.9 GB free"):
-        memory.memory(few=5300, folder=tmp_path)
+        training.memory(few=5300, folder=tmp_path)
 
 
 @pytest.fixture
@@ -299,16 +301,16 @@ def test_the_first_epoch_is_not_timed(monkeypatch, capsys):
 
 def test_a_training_is_a_process_of_its_own_that_an_interruption_ends(tmp_path, monkeypatch):
     script, out = tmp_path / "script.py", str(tmp_path / "out")
-    monkeypatch.setattr(memory, "_TRAIN", (sys.executable, str(script)))
+    monkeypatch.setattr(training, "_TRAIN", (sys.executable, str(script)))
     tell = "import os, sys, time\nprint(sys.argv[1:], os.environ['MIXED'], file=open(sys.argv[2], 'w'))"
     script.write_text(f"{tell}\ntime.sleep(0.1)\nsys.exit(int(sys.argv[3]))\n")
-    assert 1 < memory.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}) < 100
+    assert 1 < training.run_train(Path("a.toml"), [out, "0"], {"MIXED": "no"}) < 100
     assert Path(out).read_text() == f"['a.toml', '{out}', '0'] no\n"
     with pytest.raises(InputError, match=r"The training failed with status 2: .*script\.py a\.toml"):
-        memory.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
+        training.run_train(Path("a.toml"), [out, "2"], {"MIXED": "no"})
     script.write_text("import time\ntime.sleep(600)\n")
-    monkeypatch.setattr(memory, "peak_mb", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(training, "peak_mb", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        memory.run_train(Path("a.toml"), [], {})
+        training.run_train(Path("a.toml"), [], {})
     with pytest.raises(ChildProcessError):  # it has ended and was waited for
-        os.waitpid(memory.peak_mb.call_args[0][0], 0)
+        os.waitpid(training.peak_mb.call_args[0][0], 0)

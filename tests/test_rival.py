@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from music_emotion.bench import rival
-from music_emotion.bench.predict import predict as bench_predict
 from music_emotion.datasets.clip_set import read_tables
 from music_emotion.datasets.synthesis import write_demo
 from music_emotion.files import InputError
@@ -129,7 +128,7 @@ def test_prediction_is_timed_in_turns_and_as_whole_processes(environment, tmp_pa
     program.chmod(0o755)
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     write_demo(tmp_path / "demo", (2, 1, 1, 1), seconds=4.0, seed=0)
-    bench_predict(tmp_path / "demo/emotion_train.csv", files=1, rounds=1, songs=2, environment=environment)
+    rival.predict(tmp_path / "demo/emotion_train.csv", files=1, rounds=1, songs=2, environment=environment)
     assert (tmp_path / "asked").read_text().split() == ["5", "5", "4"]
     said = capsys.readouterr().out
     assert len(re.findall(r"  times_as_fast +[\d.]+ \([\d.]+ to [\d.]+\), n = 1\n", said)) == 5

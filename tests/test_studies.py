@@ -67,17 +67,15 @@ def pretend(monkeypatch):
     trained: list[str] = []
 
     def pretend_score(score) -> list[str]:
-        def train(experiment, _, place: Path) -> None:
+        def train(experiment, _, place: Path, pretraining: bool) -> None:  # noqa: ARG001
             trained.append(place.name)
             value = {"value": score(experiment), "low": 0, "high": 0, "sd": None, "n": 1}
             scores = {"repeated": {part: {"mean": value} for part in ("valid", "test")}}
-            spread = {"over_seeds": {"macro_f1": None}}
-            genres = {"pooled": {"macro_f1": value}, "per_seed": {}, "spread": spread}
+            genres = {"pooled": {"macro_f1": value}, "per_seed": {"0": {"macro_f1": value["value"]}}}
             write_json(place / "scores.json", scores | genres | {"repeats": [{"n_test": 1}]})
             write_json(place / "experiment.json", experiment_to_dict(experiment))
 
         monkeypatch.setattr(studies, "run_experiment", train)
-        monkeypatch.setattr(studies, "run_pretraining", train)
         return trained
 
     return pretend_score
@@ -106,7 +104,7 @@ def test_finished_and_diverged_rows_are_in_the_table_and_not_trained_again(run, 
     assert (folder / line["row"] / "oof.png").exists()
     assert pd.read_csv(folder / "table.csv")["row"].tolist() == table["row"].tolist()
     with monkeypatch.context() as patch:
-        patch.setattr(studies, "run_experiment", lambda *_: pytest.fail("trained again"))
+        patch.setattr(studies, "run_experiment", lambda *_, **__: pytest.fail("trained again"))
         pd.testing.assert_frame_equal(run(text, WILD), table)
     shutil.rmtree(place)  # to try it again
     assert run(text, WILD)["problem"][0] == diverged["problem"]

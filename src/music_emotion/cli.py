@@ -52,12 +52,12 @@ COMMANDS = {
     "kaggle package": ("kaggle.bundle:package", "Write a Kaggle dataset and kernel."),
     "kaggle push": ("kaggle.push:push", "Upload a bundle, run its kernel, fetch and submit."),
     "bench extract": ("bench.extraction:extract", "Extraction beside librosa's calls."),
-    "bench ear": ("bench.ear:ear", "The pretrained ear beside plain PyTorch."),
+    "bench ear": ("bench.extraction:ear", "The pretrained ear beside plain PyTorch."),
     "bench vibenet": ("bench.rival:vibenet", "Predictions and features of the package vibenet."),
-    "bench predict": ("bench.predict:predict", "Prediction beside the package vibenet."),
+    "bench predict": ("bench.rival:predict", "Prediction beside the package vibenet."),
     "bench devices": ("bench.training:devices", "Time per epoch on CPU and GPU."),
     "bench train": ("bench.training:train", "Time to reach another experiment's score."),
-    "bench memory": ("bench.memory:memory", "Memory of training on a whole competition."),
+    "bench memory": ("bench.training:memory", "Memory of training on a whole competition."),
     "bench coverage": ("bench.coverage:coverage", "How often intervals hold the truth."),
 }
 

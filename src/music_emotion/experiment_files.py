@@ -91,6 +91,15 @@ def lay_over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def dotted(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by dotted key, such as "train.epochs", from settings that are nested like `Experiment`."""
+    found = dict[str, Any]()
+    for section, held in settings.items():
+        of_section = held.items() if isinstance(held, dict) else [("", held)]
+        found |= {f"{section}.{key}".removesuffix("."): value for key, value in of_section}
+    return found
+
+
 def experiment_toml(experiment: Experiment) -> str:
     """Write an experiment as TOML, for `read_differences` to read back.
 
@@ -110,11 +119,7 @@ def experiment_toml(experiment: Experiment) -> str:
     seeds = [0, 1]
     """
     held = {"name": experiment.name} | experiment.model_dump(mode="json", exclude_defaults=True)
-    lines = [f"{key} = {to_toml(value)}" for key, value in held.items() if not isinstance(value, dict)]
-    for section, settings in held.items():
-        if isinstance(settings, dict):
-            lines += ["", f"[{section}]", *(f"{key} = {to_toml(value)}" for key, value in settings.items())]
-    return "\n".join(lines)
+    return "\n".join(f"{key} = {to_toml(value)}" for key, value in dotted(held).items())
 
 
 def to_toml(value: Any) -> str:

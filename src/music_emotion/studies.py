@@ -13,12 +13,13 @@ from accelerate.utils import broadcast_object_list
 
 from music_emotion import files
 from music_emotion.config import differing_keys, experiment_to_dict
+from music_emotion.evaluation.intervals import spread_of
 from music_emotion.experiment_files import experiment_toml
 from music_emotion.files import Diverged, InputError
 from music_emotion.plots import draw_scores
 from music_emotion.runs import read_experiment, seconds_of
 from music_emotion.study_file import Row, Search, Study
-from music_emotion.training.folds import run_experiment, run_pretraining
+from music_emotion.training.folds import run_experiment
 
 BEST = "best.toml"  # in runs/<study>
 _DIVERGED = "diverged.json"  # in runs/<study>/<row>
@@ -79,10 +80,7 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
 def _train(row: Row, accelerator: Accelerator) -> None:
     """Train and score a row or pretrain its trunk; record it if the training diverges."""
     try:
-        if row.is_trunk:
-            run_pretraining(row.experiment, accelerator, row.place)
-        else:
-            run_experiment(row.experiment, accelerator, row.place)
+        run_experiment(row.experiment, accelerator, row.place, pretraining=row.is_trunk)
         if accelerator.is_main_process:
             draw_scores(row.place)
     except Diverged as error:  # raised in all processes, since they share the mean loss
@@ -249,7 +247,7 @@ def _line_of(row: Row) -> dict[str, Any]:
         valid = {"valid": scores["repeated"]["valid"][metric]["value"]}
     else:
         tested, repeats, valid = scores["pooled"], scores["per_seed"], {}
-        n, deviation = tested[metric]["n"], scores["spread"]["over_seeds"][metric]
+        n, deviation = tested[metric]["n"], spread_of(scores, [metric])["seeds"][1]
     line |= {"score": tested[metric]["value"], "low": tested[metric]["low"], "high": tested[metric]["high"]}
     line |= {"n": n, "repeats": len(repeats), "deviation": math.nan if deviation is None else deviation}
     return line | valid | {name: each["value"] for name, each in tested.items()} | {"minutes": minutes}

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from music_emotion import files
 from music_emotion.config import Count, Experiment, FolderName, Positive, Section, build_experiment
-from music_emotion.experiment_files import find_experiment, lay_over, read_differences
+from music_emotion.experiment_files import dotted, find_experiment, lay_over, read_differences
 from music_emotion.files import InputError
 
 if TYPE_CHECKING:
@@ -180,8 +180,8 @@ def word(key: str, value: Any) -> str:
 
 def _build(differences: dict[str, Any], settings: Settings, place: str) -> Experiment:
     """Build an experiment from differences from the defaults, overridden by dotted settings."""
-    for dotted, value in settings.items():
-        section, _, key = dotted.rpartition(".")
+    for name, value in settings.items():
+        section, _, key = name.rpartition(".")
         differences = lay_over(differences, {section: {key: value}} if section else {key: value})
     return build_experiment(differences, place)
 
@@ -261,8 +261,7 @@ def _add_distributions(study: Study, space: dict[str, Any]) -> None:
         for values in itertools.product(ends[one], ends[other]):
             row = study.row(first | dict(zip((one, other), values, strict=True)))
     for key, axis in space.items():
-        section, _, name = key.rpartition(".")
-        held = getattr(getattr(row.experiment, section) if section else row.experiment, name)
+        held = dotted(row.experiment.model_dump())[key]
         if isinstance(axis, dict) and isinstance(held, int):
             ends_of = {"low": int(axis["low"]), "high": int(axis["high"])}
             study.distributions[key] = IntDistribution(**(axis | ends_of))

@@ -1,16 +1,17 @@
 """Intervals and paired differences against ones computed otherwise, from the same draws."""
 
 import tracemalloc
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import pearsonr
+from sklearn.metrics import average_precision_score, r2_score, roc_auc_score, root_mean_squared_error
 
 from music_emotion.bench.coverage import artists as clips_of_artists
 from music_emotion.evaluation import intervals
 from music_emotion.evaluation.intervals import resampled_measures, resampled_scores
-from music_emotion.evaluation.metrics import genre_scores, research_scores, table_scores
+from music_emotion.evaluation.metrics import concordance, genre_scores, table_scores
 
 
 def draws(n: int, groups: pd.Series | None = None) -> list[np.ndarray]:
@@ -45,6 +46,22 @@ def test_resampled_scores_are_scipys_on_the_same_draws(truth, noisy, decimals, g
     assert found.interval(["valence", "energy"]) == pytest.approx(found.intervals()["mean"])
 
 
+def sklearns(known: pd.DataFrame, guessed: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The measures of every target, by scikit-learn and scipy."""
+    found: dict[str, dict[str, float]] = {}
+    for name in known:
+        of = {"r2": r2_score, "pearson": pearson, "ccc": concordance, "rmse": root_mean_squared_error}
+        if name == "dark":
+            of = {"roc_auc": roc_auc_score, "pr_auc": average_precision_score}
+        for measure, score in of.items():
+            found.setdefault(measure, {})[name] = score(known[name], guessed[name])
+    return {measure: scores | {"mean": np.mean([*scores.values()])} for measure, scores in found.items()}
+
+
+def pearson(known: pd.Series, guessed: pd.Series) -> float:
+    return 0.0 if guessed.std() == 0 else pearsonr(known, guessed).statistic
+
+
 def test_resampled_measures_are_sklearns_on_the_same_draws(truth, noisy, groups, monkeypatch):
     monkeypatch.setattr(intervals, "N_RESAMPLES", 40)
     known, guessed = (each.round(1).assign(energy=0.5, dark=each["energy"]) for each in (truth, noisy(0.3)))
@@ -58,15 +75,44 @@ def test_resampled_measures_are_sklearns_on_the_same_draws(truth, noisy, groups,
     assert own["valence"] == own["mean"]
     for part in ("value", "low", "high"):
         assert own["valence"][part] == pytest.approx(8 * found["rmse"]["valence"][part])
-    of_table = partial(research_scores, targets=list(known))
-    whole = of_table(known.to_numpy(), guessed.to_numpy())
-    resampled = [of_table(known.to_numpy()[rows], guessed.to_numpy()[rows]) for rows in draws(60, groups)]
+    whole = sklearns(known, guessed)
+    resampled = [sklearns(known.iloc[rows], guessed.iloc[rows]) for rows in draws(60, groups)]
     for measure, scores in found.items():
         assert set(scores) == set(whole[measure])
         for name, score in scores.items():
             ends = np.quantile([each[measure][name] for each in resampled], [0.025, 0.975])
             expected = {"value": whole[measure][name], "low": ends[0], "high": ends[1], "n": 60}
             assert score == pytest.approx(expected, abs=1e-12)
+
+
+def test_measures_are_those_of_their_definitions():
+    rng = np.random.default_rng(3)
+    truth = np.column_stack([rng.random(50), rng.random(50), rng.random(50) < 0.3])
+    prediction = (truth + rng.normal(0, 0.4, truth.shape)).round(1)  # with ties
+    prediction[:, 1] = 0.3
+    names = ["valence", "energy", "calm"]
+    measures = resampled_measures(*(pd.DataFrame(values, columns=names) for values in (truth, prediction)))
+    found = {
+        measure: {name: score["value"] for name, score in of.items()} for measure, of in measures.items()
+    }
+    assert {measure: list(scores) for measure, scores in found.items()} == {
+        **{name: ["calm", "mean"] for name in ("roc_auc", "pr_auc")},
+        **{name: ["valence", "energy", "mean"] for name in ("r2", "pearson", "ccc", "rmse")},
+    }
+    (y, flat, tag), (p, _, score) = truth.T, prediction.T
+    assert found["r2"]["valence"] == pytest.approx(1 - ((y - p) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    assert found["r2"]["energy"] == pytest.approx(-((flat.mean() - 0.3) ** 2) / flat.var())
+    assert found["rmse"]["valence"] == pytest.approx(((y - p) ** 2).mean() ** 0.5)
+    assert found["pearson"]["valence"] == pytest.approx(np.corrcoef(y, p)[0, 1])
+    # Lin 1989: 1 less the expected squared distance from the line of identity over that without correlation
+    apart = ((y - p) ** 2).mean() / (y.var() + p.var() + (y.mean() - p.mean()) ** 2)
+    assert found["ccc"]["valence"] == pytest.approx(1 - apart)
+    assert (found["pearson"]["energy"], found["ccc"]["energy"]) == (0, pytest.approx(0))
+    assert found["ccc"]["mean"] == pytest.approx(found["ccc"]["valence"] / 2)
+    pairs = score[tag == 1][:, None] - score[tag == 0]  # how often a clip with the tag is above one without
+    assert found["roc_auc"]["calm"] == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)
+    precisions = [tag[score >= each].mean() for each in score[tag == 1]]
+    assert found["pr_auc"]["calm"] == pytest.approx(np.mean(precisions))
 
 
 def test_a_tag_that_a_resample_lacks_is_a_guess():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score
 
-from music_emotion.evaluation.metrics import genre_scores, research_scores, spearman, table_scores
+from music_emotion.evaluation.metrics import genre_scores, spearman, table_scores
 from music_emotion.files import InputError
 
 
@@ -57,32 +57,6 @@ def test_tables_are_joined_on_ids_and_columns(truth, noisy):
         table_scores("emotion", truth.assign(energy=1), table)
     with pytest.raises(InputError, match="no clips to score"):
         table_scores("genre", truth, truth.iloc[:0])
-
-
-def test_research_scores_are_those_of_their_definitions():
-    rng = np.random.default_rng(3)
-    truth = np.column_stack([rng.random(50), rng.random(50), rng.random(50) < 0.3])
-    prediction = (truth + rng.normal(0, 0.4, truth.shape)).round(1)  # with ties
-    prediction[:, 1] = 0.3
-    found = research_scores(truth, prediction, ["valence", "energy", "calm"])
-    assert {measure: list(scores) for measure, scores in found.items()} == {
-        **{name: ["calm", "mean"] for name in ("roc_auc", "pr_auc")},
-        **{name: ["valence", "energy", "mean"] for name in ("r2", "pearson", "ccc", "rmse")},
-    }
-    (y, flat, tag), (p, _, score) = truth.T, prediction.T
-    assert found["r2"]["valence"] == pytest.approx(1 - ((y - p) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    assert found["r2"]["energy"] == pytest.approx(-((flat.mean() - 0.3) ** 2) / flat.var())
-    assert found["rmse"]["valence"] == pytest.approx(((y - p) ** 2).mean() ** 0.5)
-    assert found["pearson"]["valence"] == pytest.approx(np.corrcoef(y, p)[0, 1])
-    # Lin 1989: 1 less the expected squared distance from the line of identity over that without correlation
-    apart = ((y - p) ** 2).mean() / (y.var() + p.var() + (y.mean() - p.mean()) ** 2)
-    assert found["ccc"]["valence"] == pytest.approx(1 - apart)
-    assert (found["pearson"]["energy"], found["ccc"]["energy"]) == (0, pytest.approx(0))
-    assert found["ccc"]["mean"] == pytest.approx(found["ccc"]["valence"] / 2)
-    pairs = score[tag == 1][:, None] - score[tag == 0]  # how often a clip with the tag is above one without
-    assert found["roc_auc"]["calm"] == pytest.approx((pairs > 0).mean() + (pairs == 0).mean() / 2)
-    precisions = [tag[score >= each].mean() for each in score[tag == 1]]
-    assert found["pr_auc"]["calm"] == pytest.approx(np.mean(precisions))
 
 
 def test_genre_scores_take_truth_first_with_unequal_classes():

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from music_emotion.evaluation import shift
 from music_emotion.evaluation.shift import shift_score
 
 AUC = re.compile(r"AUC (\d\.\d+) \[(\d\.\d+), (\d\.\d+)\], n = (\d+) \+ (\d+)")
@@ -106,11 +104,3 @@ def test_what_only_tells_groups_does_not_tell_the_splits():
     assert alone["low"] > 0.95  # every clip has its like among those that are learnt from
     assert grouped["value"] < 0.8
     assert grouped["n"] == 100
-
-
-def test_the_area_is_scikit_learns():
-    rng = np.random.default_rng(1)
-    is_test, probability = rng.random((3, 30)) < 0.4, rng.integers(0, 9, (3, 30)) / 9
-    expected = [roc_auc_score(a, b) for a, b in zip(is_test, probability, strict=True)]
-    np.testing.assert_allclose(shift._area(is_test, probability), expected)
-    assert shift._area(np.zeros((1, 5), bool), np.arange(5.0)[None]).tolist() == [0.5]

@@ -25,13 +25,16 @@ class KaggleTree:
         for path in (target, *target.rglob("*")):
             path.chmod(path.stat().st_mode & ~0o222)
 
+    def here(self, kernel: str) -> str:
+        """A kernel's script or notebook, with the two folders put in."""
+        return kernel.replace("/kaggle/input", str(self.inputs)).replace("/kaggle/working", str(self.working))
+
     def run(self, script: str, over_once: str = "never") -> subprocess.CompletedProcess:
-        """A kernel's script with the two folders put in, started elsewhere and without a network.
+        """A kernel's script, started elsewhere and without a network.
 
         Its time is over once a file lies in its working folder.
         """
-        text = script.replace("/kaggle/input", str(self.inputs)).replace("/kaggle/working", str(self.working))
-        (self._start / "script.py").write_text(text)
+        (self._start / "script.py").write_text(self.here(script))
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self._start),

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,8 @@ import torch
 from accelerate import Accelerator
 from command_line import call
 from kaggle_tree import KaggleTree
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from random_ear import write_random_ear
 from safetensors.torch import load_file
 
@@ -27,9 +30,9 @@ from music_emotion.datasets.clip_set import load_clip_set
 from music_emotion.datasets.parallel import Workers
 from music_emotion.evaluation.blend import Recipe, blend
 from music_emotion.files import InputError, read_json, read_predictions, write_json
-from music_emotion.kaggle import kernel, train
+from music_emotion.kaggle import kernel
+from music_emotion.kaggle.kernel import plan_identity, run_shares, take_over, train_stages
 from music_emotion.kaggle.plan import Plan, add_plan, plan_training
-from music_emotion.kaggle.train import plan_identity, run_shares, take_over, train_stages
 from music_emotion.models.ear import ear_folder
 from music_emotion.models.embedding_table import array_clips, embed_clips, make_hearing
 from music_emotion.training import folds, loop
@@ -120,6 +123,38 @@ def test_the_kernel_gives_the_local_submission(home, tmp_path):
     assert sorted(path.name for path in tree.working.iterdir()) == ["run.json", "submission.csv"]
 
 
+def test_a_notebook_gives_the_same_and_shows_it(home, tmp_path, monkeypatch):
+    flags = ["--owner", "somebody", "--competition", "the-lab", "--notebook", "--name", "read"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        assert call("package.py", "runs/both", *flags) == 0
+        submission = pd.read_csv("submissions/both-2026-01-02.csv")
+    made = home / "build/read"
+    metadata = read_json(made / "kernel/kernel-metadata.json")
+    assert (metadata["kernel_type"], metadata["code_file"]) == ("notebook", "kernel.ipynb")
+    assert metadata["id"] == "somebody/music-emotion-read-inference-notebook"
+    tree = KaggleTree(tmp_path)
+    tree.mount(home / "data", "datasets/imsparsh/patreco3-multitask-affective-music")
+    tree.mount(made / "dataset", "datasets/somebody/music-emotion-read")
+    monkeypatch.delenv("MPLBACKEND")  # set by the command, in this process
+    notebook = nbformat.reads(tree.here((made / "kernel/kernel.ipynb").read_text()), as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.cell_type for cell in notebook.cells] == ["markdown", "code"] * 3
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    found = pd.read_csv(tree.working / "submission.csv")
+    np.testing.assert_allclose(found.iloc[:, 1:], submission.iloc[:, 1:], rtol=0, atol=5e-6)
+    shown = str(notebook.cells[-1].outputs)
+    assert "image/png" in shown
+    assert f"{found.iloc[0, 1]:.6f}"[:6] in shown
+    (tree.working / "submission.csv").unlink()
+    damaged = tree.inputs / "datasets/somebody/music-emotion-read"
+    damaged.chmod(0o755)
+    next(damaged.glob("*.safetensors")).unlink()
+    with pytest.raises(CellExecutionError, match="is missing or damaged"):
+        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    assert not (tree.working / "submission.csv").exists()
+
+
 def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path):
     """Cut within a network's training, then finished."""
     first, last = KaggleTree(tmp_path / "first"), KaggleTree(tmp_path / "last")
@@ -170,7 +205,7 @@ def test_the_script_finds_its_bundle_on_both_layouts_and_no_other_or_damaged_one
     with pytest.raises(SystemExit, match=r"transfer-seed0-fold0.safetensors is missing or damaged. Upload"):
         script["unpack"](new)
     manifest = new / "manifest.json"
-    manifest.write_text(manifest.read_text().replace("z-score", "rank"))
+    write_json(manifest, read_json(manifest) | {"bundle": "0123456789abcdef"})
     with pytest.raises(SystemExit, match=r"only \[.*'[0-9a-f]{12}'.*\]\. Kaggle mounts the latest version"):
         script["find_bundle"]()
 
@@ -286,7 +321,7 @@ def test_experiments_of_other_targets_are_refused(home, tmp_path, monkeypatch):
 def test_two_gpus_share_the_folds(home, tmp_path, monkeypatch):
     """The processes are real; without GPUs they train on the CPU."""
     room = Room(home, tmp_path, monkeypatch, "ridge.toml", "transfer.toml")
-    monkeypatch.setattr(train.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(kernel.torch.cuda, "device_count", lambda: 2)
     started, start = [], SpawnProcess.start
 
     def note_and_start(process: SpawnProcess) -> None:

@@ -13,9 +13,10 @@ import pytest
 from conftest import DATASET, KERNEL, KEY, N_ROWS, infer, write_build
 from kaggle_stub import Dataset, Fault, KaggleStub, Kernel
 
-from music_emotion.files import InputError, read_json, write_json
-from music_emotion.kaggle import api
+from music_emotion.files import InputError, package_data, read_json, write_json
+from music_emotion.kaggle import api, push_run
 from music_emotion.kaggle.api import KaggleFailure, scrub
+from music_emotion.kaggle.bundle import notebook_of
 from music_emotion.kaggle.push import Wish, planned_commands
 from music_emotion.kaggle.push_run import Push, RunFailed, Waits, check_output, read_bundle
 
@@ -73,6 +74,18 @@ def test_another_bundle_becomes_a_version_and_the_kernel_is_submitted(fetched, s
     assert (code["kernelVersion"], code["fileName"]) == (2, "submission.csv")
     assert stub.submissions[0]["description"] == f"first [kernel {bundle[:12]}]"
     assert fetched.said.count("chmod 600") == 1
+
+
+def test_a_notebook_is_pushed_as_one(uploaded, stub):
+    kernel = uploaded.build / "kernel"
+    script = (package_data("kaggle") / "kernel.py").read_text()
+    script = script.replace("@bundle@", read_bundle(uploaded.build).hash)
+    write_json(kernel / "kernel.ipynb", notebook_of(script, "feels"))
+    edit(kernel / "kernel-metadata.json", kernel_type="notebook", code_file="kernel.ipynb")
+    uploaded()
+    assert stub.bodies["SaveKernel"]["kernelType"] == "notebook"
+    cells = json.loads(stub.bodies["SaveKernel"]["text"])["cells"]
+    assert "run_bundle" in "".join(cells[3]["source"])
 
 
 def test_a_training_goes_on_from_another_kernel_and_says_what_is_left(uploaded, stub):
@@ -259,7 +272,7 @@ def push(build, tmp_path) -> Push:
 def test_words_of_a_failure_become_a_sentence(push, monkeypatch, tmp_path, words, sentence, kind):
     child = tmp_path / "child.py"
     child.write_text(f"print('half a line' if {words!r} is None else '{json.dumps({'words': words})}')")
-    monkeypatch.setattr(api, "CHILD", child)
+    monkeypatch.setattr(push_run, "CHILD", child)
     with pytest.raises(KaggleFailure, match=rf"kernel push \(tester/x\): .*{sentence}") as error:
         push.call("kernel push", "tester/x")
     assert error.value.kind == kind

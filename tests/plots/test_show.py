@@ -328,7 +328,7 @@ MISTAKES = {
     "classes emotion.toml": "emotion.toml has the task 'emotion'; classes need 'genre'",
     "curves runs/sloow": "There is no run runs/sloow; did you mean 'slow'?",
     "curves runs/slow": "runs/slow has no metrics",
-    "curves runs/odd": "no column epoch or learning_rate or train_loss",
+    "curves runs/odd": "is not a table of metrics",
     "curves runs/blank": "is not a table of metrics",
     "confusion runs/slow": "has the task 'emotion'; a confusion matrix needs a run of genres",
     "confusion runs/begun": "Finish the run first",

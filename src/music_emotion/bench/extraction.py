@@ -1,11 +1,12 @@
-"""Compare extraction with plain librosa calls: differences, and speed on one core."""
+"""Compare extraction with plain librosa calls, and the ear with plain PyTorch: differences, and speed."""
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import joblib
 import librosa
@@ -15,18 +16,20 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from music_emotion.audio import features
+from music_emotion.audio import ear_input, features
 from music_emotion.audio.decode import read_waveform
-from music_emotion.bench.memory import peak_mb
+from music_emotion.bench.training import peak_mb
 from music_emotion.datasets.clip_table import read_clips
 from music_emotion.datasets.synthesis import write_demo
+from music_emotion.models.ear import load_ear
+from music_emotion.models.musicnn import embedding
 
 SETTINGS = features.FeatureSettings()
 RATE_HZ = SETTINGS.sample_rate_hz
 TOLERANCES = {"mel_db": 1e-3, "chroma": 1e-4, "beat_mel_db": 1e-3, "beat_chroma": 1e-4}
 
-
 Rows = tuple[np.ndarray, np.ndarray]
+T = TypeVar("T")
 
 
 def _ordinary_full(audio: Path) -> tuple[np.ndarray, Rows]:
@@ -120,26 +123,84 @@ def evenly(paths: list[Path], n: int) -> list[Path]:
     return [paths[i] for i in np.linspace(0, len(paths) - 1, min(n, len(paths))).astype(int)]
 
 
+def in_turns(ways: Mapping[str, Callable[[T], object]], turns: Sequence[T]) -> pd.DataFrame:
+    """Seconds of every way in every turn."""
+    rows: list[dict[str, float]] = []
+    for turn in tqdm(turns, desc="time", leave=False):
+        rows.append(seconds := {})
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way(turn)
+            seconds[name] = time.perf_counter() - started
+    return pd.DataFrame(rows)
+
+
 def _report_speed(paths: list[Path], rounds: int) -> None:
-    for way in _WAYS:  # compile numba's functions
-        _measure(way, paths[0])
-    turns = tqdm(paths * rounds, desc="time", unit="clip")
-    seconds = pd.DataFrame([{way: _measure(way, path)[0] for way in _WAYS} for path in turns])
+    in_turns(_WAYS, paths[:1])  # compile numba's functions
+    seconds = in_turns(_WAYS, paths * rounds)
     print(f"\n{len(paths)} clips, {rounds} rounds, both ways in turns in one process on one thread:")
     for way in _WAYS:
         print(f"  {way:<14} {1 / seconds[way].median():6.2f} clips per second")
     for way in ("ordinary beat", "our beat"):
         # a separate process, like the extraction's workers; it ends before the next begins
         with get_reusable_executor(max_workers=1) as executor:
-            peak = max(peak for _, peak in executor.map(partial(_measure, way), paths))
+            peak = max(executor.map(partial(_peak_mb, way), paths))
         print(f"  {way:<14} {peak:6.0f} MB at most in a worker process")
     for rate, label in (("full", "full_rate_ratio"), ("beat", "beat_sync_ratio")):
-        ratios = seconds[f"ordinary {rate}"] / seconds[f"our {rate}"]
-        print(f"{label} {ratios.median():.2f} {ratios.min():.2f} {ratios.max():.2f} {len(ratios)}")
+        _report_ratio(label, seconds[f"ordinary {rate}"] / seconds[f"our {rate}"])
 
 
-def _measure(way: str, path: Path) -> tuple[float, float]:
-    """Seconds, and peak memory of the process in MB."""
-    started = time.perf_counter()
+def _peak_mb(way: str, path: Path) -> float:
     _WAYS[way](path)
-    return time.perf_counter() - started, peak_mb(os.getpid())
+    return peak_mb(os.getpid())
+
+
+def _report_ratio(label: str, ratios: pd.Series) -> None:
+    print(f"{label} {ratios.median():.3f} {ratios.min():.3f} {ratios.max():.3f} {len(ratios)}")
+
+
+def ear(
+    weights: Path | None = None,
+    *,
+    clips: Path | None = None,
+    files: int = 10,
+    hop: int = 187,
+    rounds: int = 5,
+) -> None:
+    """Compare the ear's inference with plain PyTorch in single precision, on one thread.
+
+    Parameters
+    ----------
+    weights
+        A file that `music-emotion ear` wrote; by default MusiCNN of the Million Song Dataset.
+    clips
+        A folder of audio, or a table of clips; without one, synthesised music of 30 s.
+    files
+        Number of clips to time, evenly spaced.
+    hop
+        Frames from one window to the next.
+    rounds
+        Timings per clip; both ways take turns.
+    """
+    network = load_ear(weights)
+    with TemporaryDirectory() as folder, threadpool_limits(1):
+        paths = evenly(audio_paths(clips, files, Path(folder)), files)
+        waveforms = {path: read_waveform(path, ear_input.RATE_HZ) for path in paths}
+        bands = {path: ear_input.ear_bands(waveform) for path, waveform in waveforms.items()}
+        ways: dict[str, Callable[[Path], Any]] = {
+            "decode": lambda path: read_waveform(path, ear_input.RATE_HZ),
+            "mel": lambda path: ear_input.ear_bands(waveforms[path]),
+            "plain": lambda path: embedding(network, bands[path], hop, plain=True),
+            "fast": lambda path: embedding(network, bands[path], hop),
+        }
+        found = [(ways["plain"](path), ways["fast"](path)) for path in paths]
+        table = in_turns(ways, paths * rounds)
+    print(f"\n{len(paths)} clips, {rounds} rounds, both ways in turns on one thread, the network alone:")
+    for step in ways:
+        seconds = 1000 * table[step]
+        print(f"  {step:<7} {seconds.median():6.1f} ms per clip ({seconds.min():.1f} to {seconds.max():.1f})")
+    for name in found[0][0]:
+        pairs = [(plain[name], fast[name]) for plain, fast in found]
+        apart = max(np.abs(fast - plain).max() / np.abs(plain).max() for plain, fast in pairs)
+        print(f"  {name}: fast differs from plain by {apart:.1e} of the largest value, or less")
+    _report_ratio("ear_ratio", table["fast"] / table["plain"])

@@ -80,7 +80,7 @@ def _claim(out: Path, size: dict[str, Any]) -> None:
 
 
 def _report(data: DataSection, runs: Path, out: Path) -> None:
-    """Print scores beside those of the best single statistic, and the size of what was written."""
+    """Print scores beside those of the best single statistic."""
     clips = load_clip_set(data, "emotion", "train")
     statistics = array_statistics(clips.store, clips.ids, FeatureSettings())
     statistics = statistics.loc[:, statistics.nunique() > 1]  # constant ones have no rank correlation
@@ -92,7 +92,4 @@ def _report(data: DataSection, runs: Path, out: Path) -> None:
         interval = f"[{score['low']:.2f}, {score['high']:.2f}]"
         print(f"{target:<14} {score['value']:>9.3f} {interval:>16}   {rivals.max():.3f} ({rivals.idxmax()})")
     print(f"genre macro F1 on the test split: {genre['macro_f1']['value']:.3f}\n")
-    for name in ("audio", "data", "stores", "runs", "submissions", "build"):
-        files = [path for path in (out / name).rglob("*") if path.is_file()]
-        size_mb = sum(path.stat().st_size for path in files) / 1e6
-        print(f"{out / name}: {len(files)} files, {size_mb:.1f} MB")
+    print(f"Everything is in {out}.")

@@ -253,12 +253,9 @@ def read_clip_arrays(
     """
     if clip.isascii() and clip.isdigit():
         clip_id, folder = int(clip), find_set(root, task)
-        beat_folder, beat = None, None
+        full, beat = _array(clip_id, folder, split), None
         with suppress(InputError):  # this set is optional
-            beat_folder = find_set(root, task, "beat")
-        full = _array(clip_id, folder, split)
-        if beat_folder is not None:
-            beat = _array(clip_id, beat_folder, split)
+            beat = _array(clip_id, find_set(root, task, "beat"), split)
         title = f"clip {clip_id} of {folder.name}/{split}{_labels(clip_id, folder, split, task)}"
         return ClipArrays(f"{task}-{split}-{clip_id}", title, full, beat, read_settings(folder))
     path = Path(clip)
@@ -310,20 +307,19 @@ def read_metrics(directory: Path) -> dict[str, pd.DataFrame]:
     Raises
     ------
     InputError
-        When the run does not exist, has no metrics, or a table lacks a column.
+        When the run does not exist, has no metrics, or a table is none of metrics.
     """
     _check_run(directory)
     tables = {}
     for path in sorted(directory.glob("seed*/fold*/metrics.csv")):
         try:
-            table = pd.read_csv(path).astype(float)
+            table = pd.read_csv(path, index_col="epoch").astype(float)
         except ValueError as error:
             raise InputError(f"{path} is not a table of metrics: {error}.") from None
-        if missing := sorted({"epoch", "train_loss", "learning_rate"} - set(table)):
-            raise InputError(f"{path} has no column {' or '.join(missing)}, so it holds no metrics.")
         # before the first validation, two columns are missing
-        table = table.reindex(columns=table.columns.union(["valid_loss", "score"]))
-        tables[path.parent.relative_to(directory).as_posix()] = table.set_index("epoch")
+        tables[path.parent.relative_to(directory).as_posix()] = table.reindex(
+            columns=table.columns.union(["valid_loss", "score"])
+        )
     if not tables:
         raise InputError(
             f"{directory} has no metrics (seed*/fold*/metrics.csv). Only trained networks have learning "

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 from accelerate import Accelerator
@@ -11,12 +11,13 @@ from cyclopts import Parameter, validators
 from music_emotion.commands import ExperimentFlags, experiment_of, given_settings
 from music_emotion.config import Experiment
 from music_emotion.evaluation.shift import check_shift
+from music_emotion.experiment_files import dotted
 from music_emotion.files import InputError
 from music_emotion.plots import draw_scores
 from music_emotion.studies import BEST, run_study
 from music_emotion.study_file import read_study
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.folds import load_sets, make_network, run_experiment, run_pretraining
+from music_emotion.training.folds import load_sets, make_network, run_experiment
 from music_emotion.training.loop import NEAR_ZERO, overfit_batch
 
 
@@ -111,11 +112,9 @@ def _train(
         _check(experiment, flags, accelerator)
         return
     directory = flags.runs / experiment.name
+    scores = run_experiment(experiment, accelerator, directory, only_fold, pretraining, flags.jobs)
     if pretraining:
-        scores, trunk = run_pretraining(experiment, accelerator, directory, flags.jobs)
-        scores += f"\nThe trunk is in {trunk}."
-    else:
-        scores = run_experiment(experiment, accelerator, directory, only_fold, jobs=flags.jobs)
+        scores += f"\nThe trunk is in {directory}/seed{experiment.seeds[0]}/fold0/model.safetensors."
     accelerator.print(scores)
     if accelerator.is_main_process:
         draw_scores(directory)
@@ -155,12 +154,7 @@ def study(
     runs
         Folder of all runs; the rows are in runs/<study>. Processes that see this folder share the rows.
     """
-    settings: dict[str, Any] = {}
-    for section, given in given_settings(experiment).items():
-        if isinstance(given, dict):
-            settings |= {f"{section}.{key}": value for key, value in given.items()}
-        else:
-            settings[section] = given
+    settings = dotted(given_settings(experiment))
     if "name" in settings:
         raise InputError("The rows of a study have names of their own. Leave out --name, or name the study.")
     described = read_study(file, settings, runs)

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic.dataclasses import dataclass
 from scipy.optimize import nnls
 from scipy.stats import rankdata
+from sklearn.preprocessing import scale
 
 from music_emotion.config import STRICT
 from music_emotion.evaluation.metrics import table_scores
@@ -37,9 +38,8 @@ def standardise(table: pd.DataFrame, method: Method) -> pd.DataFrame:
     values = table.to_numpy(dtype=np.float64)
     if method == "rank":
         values = rankdata(values, axis=0)
-    varies = values.min(axis=0) < values.max(axis=0)  # rounding can give a constant column a tiny deviation
-    centred = values - values.mean(axis=0)
-    scaled = np.divide(centred, values.std(axis=0), out=np.zeros_like(values), where=varies)
+    # rounding can give a constant column a tiny mean and deviation
+    scaled = np.where(np.ptp(values, axis=0) > 0, scale(values), 0.0)
     return pd.DataFrame(scaled, table.index, table.columns)
 
 

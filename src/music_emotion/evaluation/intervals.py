@@ -5,7 +5,7 @@ References
 B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7, 1979.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,12 +15,14 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from music_emotion.config import Task
-from music_emotion.evaluation.metrics import MEASURES, research_scores, table_scores
+from music_emotion.evaluation.metrics import MEASURES, table_scores
 
 N_RESAMPLES = 2000
-_VALUES_AT_ONCE = 1_000_000  # row numbers; 8 MB
-_RANKS_AT_ONCE = 60_000  # a few such arrays fit into the CPU cache
+_AT_ONCE = 60_000  # row numbers; a few such arrays fit into the CPU cache
 _LEAST = 1e-6  # smaller denominators are 0 but for rounding
+
+# Scores by name of a chunk of resamples, from how often each clip is drawn [shape=(n, n_chunk)]
+Measure = Callable[[np.ndarray], dict[Any, np.ndarray]]
 
 
 def resamples(n: int) -> Iterator[np.ndarray]:
@@ -37,7 +39,7 @@ def resamples(n: int) -> Iterator[np.ndarray]:
         Row numbers of a chunk of resamples.
     """
     random = np.random.default_rng(0)
-    n_chunk = max(1, _VALUES_AT_ONCE // n)
+    n_chunk = max(1, _AT_ONCE // n)
     for start in range(0, N_RESAMPLES, n_chunk):
         yield random.integers(0, n, (min(n_chunk, N_RESAMPLES - start), n))
 
@@ -132,10 +134,12 @@ def resampled_scores(
         Scores with the names of `table_scores`. In a resample with a constant column, the correlation is 0.
     """
     values = pd.Series(table_scores(task, truth, table))
-    score = _genre_scores if task == "genre" else _correlations
-    counts = _draws(table.index, groups)
-    drawn = score(truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy(), counts)
-    return Resampled(len(table), values, pd.DataFrame(drawn, columns=values.index))
+    if task == "genre":
+        known, predicted = (each[list(truth)].to_numpy() for each in (truth.loc[table.index], table))
+        score = _genre_scores(known.argmax(axis=1), predicted.argmax(axis=1), known.shape[1])
+        return Resampled(len(table), values, _resampled(table.index, groups, score))
+    drawn = _resampled(table.index, groups, _of_targets(truth, table, _rank_correlation))
+    return Resampled(len(table), values, drawn["spearman"].assign(mean=drawn.mean(axis=1)))
 
 
 def resampled_measures(
@@ -144,7 +148,9 @@ def resampled_measures(
     groups: pd.Series | None = None,
     scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Compute the measures of `research_scores` with their intervals, as in `scores.json`.
+    """Compute the measures that research papers report, with their intervals, as in `scores.json`.
+
+    A target whose values are all 0 or 1 is a tag.
 
     Parameters
     ----------
@@ -156,107 +162,92 @@ def resampled_measures(
     Returns
     -------
     dict
-        Measure to target, or ``mean``, to the format of `with_interval`. For targets in `scales`,
+        Measure to target, or ``mean`` of the targets that have it, to the format of `with_interval`. Tags
+        have ``roc_auc`` and ``pr_auc`` (average precision). Other targets have ``r2``, ``pearson``, ``ccc``
+        and ``rmse``. For targets in `scales`,
         ``rmse_own_scale`` is the error in the data set's own scale. In a resample with a constant column,
         correlations and R² are 0, and ROC-AUC is 0.5.
     """
-    names = [str(name) for name in truth]
-    known, predicted = truth.loc[table.index].to_numpy(), table[list(truth)].to_numpy()
-    scores = research_scores(known, predicted, names)
-    of_target = {}
-    for name, truths, guesses in zip(names, known.T, predicted.T, strict=True):
-        there = ~np.isnan(truths)
-        of = partial(_tag_measures, truths[there], _tied(guesses[there]))
-        if name not in scores.get("roc_auc", {}):
-            of = partial(_value_measures, truths[there], guesses[there])
-        of_target[name] = of, there
-    drawn = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    (m, name): v
-                    for name, (of, there) in of_target.items()
-                    for m, v in of(counts[there]).items()
-                }
-            )
-            for counts in _draws(table.index, groups)
-        ]
-    )
-    values = pd.Series(
-        {(m, name): v for m, each in scores.items() for name, v in each.items() if name in names}
-    )
+    measure = _of_targets(truth, table, _research_measures)
+    drawn = _resampled(table.index, groups, measure)
+    values = pd.DataFrame(measure(np.ones((len(table), 1)))).iloc[0]
     for name, (low, high) in (scales or {}).items():
         if ("rmse", name) in values:
             for each in (values, drawn):
                 each["rmse_own_scale", name] = each["rmse", name] * (high - low)
     resampled, found = Resampled(len(table), values, drawn), dict[str, dict[str, dict[str, float]]]()
-    for measure in MEASURES:
-        if columns := [(measure, name) for name in names if (measure, name) in drawn]:
-            found[measure] = {name: resampled.interval([(measure, name)]) for _, name in columns}
-            found[measure]["mean"] = resampled.interval(columns)
+    for kind in MEASURES:
+        if columns := [(kind, name) for name in truth if (kind, name) in drawn]:
+            found[kind] = {str(name): resampled.interval([(kind, name)]) for _, name in columns}
+            found[kind]["mean"] = resampled.interval(columns)
     return found
 
 
-def _draws(ids: pd.Index, groups: pd.Series | None) -> Iterator[np.ndarray]:
-    """How often each clip is drawn, for a chunk of resamples after another [shape=(n, n_chunk)]."""
-    n = n_units = len(ids)
-    if groups is not None:
-        names, unit_of = np.unique(groups.loc[ids].to_numpy(), return_inverse=True)
-        n_units = len(names)
-    n_chunk = max(1, _RANKS_AT_ONCE // n)
+def _resampled(ids: pd.Index, groups: pd.Series | None, measure: Measure) -> pd.DataFrame:
+    """Measure every resample of clips, or of their groups."""
+    unit_of = np.arange(len(ids)) if groups is None else np.unique(groups.loc[ids], return_inverse=True)[1]
+    n_units, chunks = unit_of.max() + 1, []
     for rows in resamples(n_units):
-        for start in range(0, len(rows), n_chunk):
-            counts = _counts(rows[start : start + n_chunk], n_units)
-            yield (counts if groups is None else counts[:, unit_of]).T.astype(np.float64)
+        drawn = [np.bincount(row, minlength=n_units) for row in rows]
+        chunks.append(pd.DataFrame(measure(np.stack(drawn, axis=1)[unit_of].astype(np.float64))))
+    return pd.concat(chunks, ignore_index=True)
 
 
-def _correlations(truth: np.ndarray, prediction: np.ndarray, draws: Iterator[np.ndarray]) -> np.ndarray:
-    """Spearman's correlation of every column, and their mean [shape=(2000, n_targets + 1)].
-
-    The ranks in a resample are computed from the counts of each clip, so clips are sorted only once.
-    """
-    columns = []
-    for known, guessed in zip(truth.T, prediction.T, strict=True):
+def _of_targets(
+    truth: pd.DataFrame, table: pd.DataFrame, make: Callable[[np.ndarray, np.ndarray], Measure]
+) -> Measure:
+    """Measure every target by a measure that is made of its truth and predictions."""
+    of_target = {}
+    for name in truth:
+        known, predicted = truth[name].loc[table.index].to_numpy(), table[name].to_numpy()
         there = ~np.isnan(known)  # clips whose target is unknown don't count for it
-        columns.append((slice(None) if there.all() else there, _tied(known[there]), _tied(guessed[there])))
-    drawn = np.concatenate(
-        [
-            np.stack([_rank_correlation(counts[there], *pair) for there, *pair in columns], axis=1)
-            for counts in draws
-        ]
-    )
-    return np.column_stack([drawn, drawn.mean(axis=1)])
+        of_target[name] = slice(None) if there.all() else there, make(known[there], predicted[there])
+    return lambda counts: {
+        (measure, name): values
+        for name, (there, of) in of_target.items()
+        for measure, values in of(counts[there]).items()
+    }
+
+
+def _one_hot(places: np.ndarray, n_places: int) -> csr_array:
+    clips = np.arange(len(places))
+    return csr_array((np.ones(len(places)), (places, clips)), shape=(n_places, len(places)))
 
 
 def _tied(column: np.ndarray) -> csr_array:
     """One-hot matrix of the distinct values, ascending, over clips [shape=(n_distinct, n)]."""
-    values, place = np.unique(column, return_inverse=True)
-    clips = np.arange(len(column))
-    return csr_array((np.ones(len(column)), (place, clips)), shape=(len(values), len(column)))
+    values, places = np.unique(column, return_inverse=True)
+    return _one_hot(places, len(values))
 
 
-def _counts(rows: np.ndarray, n: int) -> np.ndarray:
-    """Count the numbers 0 to n - 1 in every row [shape=(n_rows, n)]."""
-    return np.stack([np.bincount(row, minlength=n) for row in rows])
+def _rank_correlation(truth: np.ndarray, prediction: np.ndarray) -> Measure:
+    """Spearman's correlation. Ranks follow from the counts of each clip, so clips are sorted only once."""
+    columns = _tied(truth), _tied(prediction)
 
+    def correlation(counts: np.ndarray) -> dict[str, np.ndarray]:
+        ranks = []
+        for tied in columns:
+            drawn = tied @ counts
+            mean_ranks = np.cumsum(drawn, axis=0) - (drawn + counts.sum(axis=0)) / 2  # centred
+            ranks.append(tied.T @ mean_ranks)
+        both, ours, others = (
+            np.einsum("ij,ij,ij->j", counts, ranks[i], ranks[j]) for i, j in ((0, 1), (0, 0), (1, 1))
+        )
+        return {"spearman": _ratio(both, np.sqrt(ours * others))}
 
-def _rank_correlation(counts: np.ndarray, truth: csr_array, prediction: csr_array) -> np.ndarray:
-    """Spearman's correlation per resample. `counts` is how often each clip is drawn [shape=(n, n_chunk)]."""
-    ranks = []
-    for tied in (truth, prediction):
-        drawn = tied @ counts
-        mean_ranks = np.cumsum(drawn, axis=0) - (drawn + counts.sum(axis=0)) / 2  # centred
-        ranks.append(tied.T @ mean_ranks)
-    both, ours, others = (
-        np.einsum("ij,ij,ij->j", counts, ranks[i], ranks[j]) for i, j in ((0, 1), (0, 0), (1, 1))
-    )
-    return _ratio(both, np.sqrt(ours * others))
+    return correlation
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
     """Divide; `otherwise` where the denominator is 0."""
     out = np.full(numerator.shape, otherwise)
     return np.divide(numerator, denominator, out=out, where=denominator > _LEAST)
+
+
+def _research_measures(truth: np.ndarray, prediction: np.ndarray) -> Measure:
+    if np.isin(truth, (0, 1)).all():
+        return partial(_tag_measures, truth, _tied(prediction))
+    return partial(_value_measures, truth, prediction)
 
 
 def _value_measures(truth: np.ndarray, prediction: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -289,25 +280,21 @@ def _tag_measures(truth: np.ndarray, tied: csr_array, counts: np.ndarray) -> dic
     }
 
 
-def _genre_scores(truth: np.ndarray, probabilities: np.ndarray, draws: Iterator[np.ndarray]) -> np.ndarray:
-    """Accuracy, macro and weighted F1 [shape=(2000, 3)].
+def _genre_scores(known: np.ndarray, predicted: np.ndarray, n_classes: int) -> Measure:
+    """Accuracy, macro and weighted F1, from counts per class.
 
-    They are computed from counts per class. Confusion matrices of all resamples would need too much memory.
+    Confusion matrices of all resamples would need too much memory.
     """
-    n, n_classes = probabilities.shape
-    known, predicted = truth.argmax(axis=1), probabilities.argmax(axis=1)
-    hits = np.where(predicted == known, known, n_classes)
-    one_hot = [
-        csr_array((np.ones(n), (classes, np.arange(n))), shape=(n_classes + 1, n))[:n_classes]
-        for classes in (hits, known, predicted)
-    ]
-    scores = []
-    for counts in draws:
-        right, support, guessed = ((each @ counts).T.copy() for each in one_hot)
-        found, n_drawn = support + guessed, counts.sum(axis=0)
-        f1 = np.divide(2 * right, found, out=np.zeros(found.shape), where=found > 0)
-        scores.append([right.sum(axis=1) / n_drawn, f1.mean(axis=1), (f1 * support).sum(axis=1) / n_drawn])
-    return np.concatenate(scores, axis=1).T
+    hits = _one_hot(np.where(predicted == known, known, n_classes), n_classes + 1)[:n_classes]
+    one_hot = hits, _one_hot(known, n_classes), _one_hot(predicted, n_classes)
+
+    def scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+        right, support, guessed = (each @ counts for each in one_hot)
+        f1, n_drawn = _ratio(2 * right, support + guessed), counts.sum(axis=0)
+        weighted = (f1 * support).sum(axis=0) / n_drawn
+        return {"accuracy": right.sum(axis=0) / n_drawn, "macro_f1": f1.mean(axis=0), "weighted_f1": weighted}
+
+    return scores
 
 
 def spread_of(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[int, float | None]]:

@@ -4,15 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import (
-    accuracy_score,
-    average_precision_score,
-    f1_score,
-    r2_score,
-    roc_auc_score,
-    root_mean_squared_error,
-)
+from scipy.stats import spearmanr
+from sklearn.metrics import accuracy_score, f1_score
 
 from music_emotion.config import Task
 from music_emotion.files import InputError
@@ -131,48 +124,6 @@ def concordance(truth: np.ndarray, prediction: np.ndarray) -> float:
     """
     (ours, both), (_, others) = np.cov(truth, prediction, ddof=0)
     return float(2 * both / (ours + others + (np.mean(truth) - np.mean(prediction)) ** 2))
-
-
-def research_scores(
-    truth: np.ndarray, prediction: np.ndarray, targets: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Measures that research papers report. A target whose values are all 0 or 1 is a tag.
-
-    Parameters
-    ----------
-    truth, prediction : np.ndarray [shape=(n, n_targets)]
-        Target values, not constant, and predictions of the same clips in the same order. Clips whose target
-        is NaN don't count for it.
-    targets : sequence of str
-        Names of the columns.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        Measure to target to score, and the ``mean`` over the targets that have the measure. Tags have
-        ``roc_auc`` and ``pr_auc`` (average precision). Other targets have ``r2``, ``pearson`` (0 for a
-        constant prediction), ``ccc`` and ``rmse``.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for name, known, predicted in zip(targets, truth.T, prediction.T, strict=True):
-        known, predicted = known[there := ~np.isnan(known)], predicted[there]
-        if np.isin(known, (0, 1)).all():
-            scores = {
-                "roc_auc": roc_auc_score(known, predicted),
-                "pr_auc": average_precision_score(known, predicted),
-            }
-        else:
-            scores = {
-                "r2": r2_score(known, predicted),
-                "pearson": 0.0 if is_constant(predicted) else pearsonr(known, predicted).statistic,
-                "ccc": concordance(known, predicted),
-                "rmse": root_mean_squared_error(known, predicted),
-            }
-        for measure, score in scores.items():
-            found.setdefault(measure, {})[name] = float(score)
-    return {
-        measure: scores | {"mean": float(np.mean([*scores.values()]))} for measure, scores in found.items()
-    }
 
 
 def genre_scores(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, float]:

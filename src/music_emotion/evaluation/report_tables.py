@@ -13,7 +13,7 @@ from music_emotion.config import Experiment, build_experiment, experiment_to_dic
 from music_emotion.evaluation.intervals import Resampled, resampled_scores, spread_of
 from music_emotion.evaluation.metrics import MEASURES
 from music_emotion.evaluation.report import Report, Run, Score
-from music_emotion.experiment_files import read_differences
+from music_emotion.experiment_files import dotted, read_differences
 from music_emotion.files import InputError, nearest
 
 _PLACES = ("name", "data.root", "data.stores", "folds.groups")
@@ -338,14 +338,7 @@ def _description(run: Run, experiments: Path) -> str:
 
 def _differences(experiment: Experiment, other: Experiment) -> dict[str, Any]:
     """Settings of an experiment that differ from another experiment, by dotted key."""
-    own, others = (
-        {
-            f"{section}.{key}".removesuffix("."): value
-            for section, held in experiment_to_dict(each).items()
-            for key, value in (held.items() if isinstance(held, dict) else [("", held)])
-        }
-        for each in (experiment, other)
-    )
+    own, others = (dotted(experiment_to_dict(each)) for each in (experiment, other))
     return {key: value for key, value in own.items() if value != others[key]}
 
 

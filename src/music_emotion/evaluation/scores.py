@@ -14,7 +14,7 @@ from music_emotion.datasets.labels import read_genres
 from music_emotion.datasets.layout import leading_id
 from music_emotion.evaluation.blend import blend, in_target_units
 from music_emotion.evaluation.intervals import resampled_measures, resampled_scores, spread_of
-from music_emotion.evaluation.metrics import MEASURES, is_constant, table_scores
+from music_emotion.evaluation.metrics import MEASURES, table_scores
 from music_emotion.files import GROUP, InputError, first_five
 
 SCORES = "scores.json"
@@ -112,9 +112,8 @@ def score_folds(
     dict
         Content of `scores.json`. ``n``: number of clips. ``groups``: number of groups, if given. ``pooled``:
         scores of the mean prediction over seeds, with intervals. ``per_seed``, ``per_fold``: single scores.
-        ``spread``: standard deviations over seeds and over folds. For genres, ``classes``. For targets,
-        ``measures`` (from `resampled_measures`), ``scales`` (if given), ``folds`` (fold numbers of each seed)
-        and ``constant`` (seeds, folds and targets with constant predictions, which score 0).
+        For genres, ``classes``. For targets, ``measures`` (from `resampled_measures`) and ``scales`` (if
+        given).
 
     Raises
     ------
@@ -130,35 +129,19 @@ def score_folds(
     }
     pooled = mean_table(list(of_seeds.values()))
     rows = _fold_rows(task, truth, folds)
-    per_fold: dict[str, Any] = {"scores": rows}
     scores: dict[str, Any] = {"n": len(pooled)}
     if groups is not None:
         scores["groups"] = groups.loc[pooled.index].nunique()
     if task == "genre":
         scores["classes"] = [str(name) for name in truth]
-    else:
-        scores["folds"] = {str(seed): list(tables) for seed, tables in folds.items()}
-        per_fold["mean"] = pd.DataFrame([row["scores"] for row in rows]).mean().to_dict()
     scores["pooled"] = resampled_scores(task, truth, pooled, groups).intervals()
-    if task == "emotion":  # clips of several sets may lack a target
-        for name, n in truth.loc[pooled.index].count().items():
-            scores["pooled"][str(name)]["n"] = int(n)
     scores["per_seed"] = {str(seed): table_scores(task, truth, table) for seed, table in of_seeds.items()}
-    scores["per_fold"] = per_fold
-    spreads = {name: spread_of(scores, [name]) for name in scores["pooled"]}
-    scores["spread"] = {f"n_{what}": n for what, (n, _) in next(iter(spreads.values())).items()}
-    for what in ("seeds", "folds"):
-        scores["spread"][f"over_{what}"] = {name: spread[what][1] for name, spread in spreads.items()}
+    scores["per_fold"] = {"scores": rows}
     if task == "emotion":
+        for name, n in truth.loc[pooled.index].count().items():  # clips of several sets may lack a target
+            scores["pooled"][str(name)]["n"] = int(n)
         scores["measures"] = resampled_measures(truth, pooled, groups, scales)
         scores |= {"scales": dict(scales)} if scales else {}
-        scores["constant"] = [
-            {"seed": seed, "fold": fold, "target": str(target)}
-            for seed, tables in folds.items()
-            for fold, table in tables.items()
-            for target in truth
-            if is_constant(table[target].to_numpy())
-        ]
     return scores
 
 
@@ -319,10 +302,9 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
     lines = [f"{name} ({clips}{mark}):"]
     for key, score in scores["pooled"].items():
         spreads = []
-        for what in ("seed", "fold") if "spread" in scores else ():
-            n, deviation = scores["spread"][f"n_{what}s"], scores["spread"][f"over_{what}s"][key]
+        for what, (n, deviation) in spread_of(scores, [key]).items():
             known = "unknown" if deviation is None else f"{deviation:.3f}"
-            spreads.append(f"± {known} ({n} {what}{'s' * (n != 1)})")
+            spreads.append(f"± {known} ({n} {what.removesuffix('s') if n == 1 else what})")
         bounds = f"[{score['low']:.3f}, {score['high']:.3f}]"
         lines.append(
             f"  {key:<14} {score['value']:.3f}  {bounds}  n={score['n']}  {', '.join(spreads)}".rstrip()

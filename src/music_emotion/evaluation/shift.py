@@ -8,7 +8,6 @@ area under the ROC curve (AUC), which does not depend on the sizes of the splits
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -19,7 +18,7 @@ from music_emotion.config import Experiment
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import groups_of
 from music_emotion.datasets.statistics_table import plain_statistics
-from music_emotion.evaluation.intervals import resamples, with_interval
+from music_emotion.evaluation.intervals import resampled_measures
 from music_emotion.files import InputError
 
 _N_FOLDS, _N_NAMED = 5, 5
@@ -100,16 +99,8 @@ def shift_score(statistics: np.ndarray, is_test: np.ndarray, groups: np.ndarray)
         for each in (make_pipeline(StandardScaler(), linear), trees)
     ]
     probability = np.mean(probabilities, axis=0)
-    resampled = np.concatenate([_area(is_test[rows], probability[rows]) for rows in resamples(len(is_test))])
-    return with_interval(float(_area(is_test[None], probability[None])[0]), resampled, len(is_test))
-
-
-def _area(is_test: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """AUC of every row, from the ranks of its test clips; 0.5 if a row has clips of one split only."""
-    n_test = is_test.sum(axis=1)
-    n_pairs = n_test * (is_test.shape[1] - n_test)
-    below = (rankdata(probability, axis=1) * is_test).sum(axis=1) - n_test * (n_test + 1) / 2
-    return np.divide(below, n_pairs, out=np.full(len(below), 0.5), where=n_pairs > 0)
+    truth, likely = (pd.DataFrame({"test": each}) for each in (is_test.astype(float), probability))
+    return resampled_measures(truth, likely)["roc_auc"]["test"]
 
 
 def _largest_differences(table: pd.DataFrame, is_test: np.ndarray) -> str:

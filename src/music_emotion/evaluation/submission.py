@@ -1,6 +1,5 @@
 """Write and check submissions, each with a card (JSON file) that describes it."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +103,7 @@ def submission_table(predictions: pd.DataFrame, sample: pd.DataFrame) -> pd.Data
 def write_submission(
     path: Path, predictions: pd.DataFrame, sample: pd.DataFrame, card: dict[str, Any], overwrite: bool = False
 ) -> None:
-    """Write a submission atomically, check the file, and write its card.
+    """Write a submission atomically, and then its card.
 
     Parameters
     ----------
@@ -123,19 +122,18 @@ def write_submission(
     Raises
     ------
     InputError
-        When the file breaks a rule, a different submission has the name, or another process writes it.
+        When a prediction is missing or not finite, a different submission has the name, or another process
+        writes it.
     """
     table = submission_table(files.check_predictions(predictions, "the test predictions"), sample)
-    content, card_path = table.to_csv(index=False).encode(), path.with_suffix(".json")
+    card_path = path.with_suffix(".json")
     with files.alone_at(path, "give another --name"):
         for written in (path, card_path):
             files.remove_unfinished(written)
-        if path.exists() and not overwrite and path.read_bytes() != content:
+        if path.exists() and not overwrite and path.read_bytes() != table.to_csv(index=False).encode():
             raise InputError(f"{path} exists and is another submission. Give another --name, or --overwrite.")
-        with files.atomic_path(path) as temporary:
-            temporary.write_bytes(content)
-            check_submission(temporary, sample)  # before the rename, so an invalid file never appears
-        sha256 = hashlib.sha256(content).hexdigest()
+        write_form(path, table)
+        sha256 = files.sha256(path)
         known = files.read_object(card_path) if card_path.exists() else {}
         if known.get("sha256") == sha256:
             card = card | {"leaderboard": known.get("leaderboard")}
@@ -143,30 +141,23 @@ def write_submission(
         files.write_json(card_path, card | facts | {"targets": list(sample.columns[1:])})
 
 
-def check_submission(path: Path, sample: pd.DataFrame) -> None:
-    """Check a submission file: header, number of rows, order of ids, finite values.
+def write_form(path: Path, table: pd.DataFrame) -> None:
+    """Write a submission atomically, after it was read back unchanged.
 
     Parameters
     ----------
     path : Path
-    sample : pd.DataFrame
-        From `read_sample`.
+    table : pd.DataFrame
+        From `submission_table`.
 
     Raises
     ------
     InputError
-        When the file breaks a rule. The message names it.
+        When ids, columns or values differ from the table's. There is no file then.
     """
-    table = pd.read_csv(path, dtype={0: str})
-    if list(table) != list(sample):
-        raise InputError(
-            f"{path}: the header is {', '.join(table.columns)}; expected {', '.join(sample.columns)}."
-        )
-    if len(table) != len(sample):
-        raise InputError(f"{path} has {len(table)} rows; expected {len(sample)}.")
-    names = sample.iloc[:, 0].reset_index(drop=True)
-    if len(wrong := names[table.iloc[:, 0] != names]):
-        raise InputError(f"{path}: {len(wrong)} ids are missing or out of order: {first_five(wrong)}.")
-    values = table.iloc[:, 1:].apply(pd.to_numeric, errors="coerce")
-    if len(broken := names[~np.isfinite(values).all(axis=1)]):
-        raise InputError(f"{path}: {len(broken)} rows hold values that are not finite: {first_five(broken)}.")
+    with files.atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+        read = pd.read_csv(temporary, dtype={0: str})
+        same_rows = list(read) == list(table) and list(read.iloc[:, 0]) == list(table.iloc[:, 0])
+        if not same_rows or not np.allclose(read.iloc[:, 1:], table.iloc[:, 1:], rtol=1e-12, atol=0):
+            raise InputError(f"{path} is not as it was written. Give the same command again.")

@@ -1,24 +1,16 @@
-"""Calls of Kaggle's own Python API, each in a child process with a time limit.
-
-Importing `kaggle` logs in, prints, makes folders and may exit, and its requests have no time limit. So only
-the child process imports it; see `music_emotion.kaggle.child`.
-"""
+"""What calls of Kaggle's API need, what their failures mean, and the credentials that no message may hold."""
 
 import base64
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from music_emotion.files import InputError
 
-CHILD = Path(__file__).with_name("child.py")
 _LOGIN = "put a token from kaggle.com/settings into ~/.kaggle/access_token, or set KAGGLE_API_TOKEN"
 _NO_LOGIN = f"there are no credentials; {_LOGIN}."
 _INSTALL = "Run: pip install --upgrade 'music-emotion[kaggle]'"
@@ -69,70 +61,16 @@ class KaggleFailure(InputError):
         self.kind = kind
 
 
-def ask(
-    call: str,
-    about: str,
-    arguments: Mapping[str, Any],
-    folder: Path,
-    environment: Mapping[str, str],
-    seconds: float,
-    keep_open: Sequence[int] = (),
-) -> Any:
-    """Make one call of Kaggle's API in a child process, and return its value.
-
-    Parameters
-    ----------
-    call : str
-        One of `child.CALLS`.
-    about : str
-        The dataset, kernel or competition, for messages.
-    arguments : mapping
-        Keyword arguments of the call, as JSON can hold them.
-    folder : Path
-        Working directory of the child.
-    environment : mapping of str to str
-        Environment of the child, in which Kaggle's package finds its credentials.
-    seconds : float
-        Time limit.
-    keep_open : sequence of int
-        File descriptors that the child inherits.
-
-    Raises
-    ------
-    KaggleFailure
-        When the call fails or exceeds its time. The message says what to do and contains no secrets.
-    """
-    place = f"{call} ({about})"
-    if cause := _what_is_missing(environment):
-        raise KaggleFailure(f"{place}: {cause}")
-    command = [sys.executable, "-P", str(CHILD), json.dumps([call, arguments, seconds])]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**environment, "PYTHONUTF8": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            pass_fds=keep_open,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        hangs = f"it did not end within {seconds:g} seconds: the network or Kaggle hangs"
-        raise KaggleFailure(f"{place}: {hangs}. The same command continues.", "passing") from None
-    answer: dict[str, Any] = {"words": "The child process ended without an answer."}
-    with suppress(ValueError):
-        answer = json.loads(done.stdout)
-    if "value" in answer:
-        return answer["value"]
-    words = scrub(answer["words"], environment)
+def failure_of(place: str, words: str, environment: Mapping[str, str]) -> KaggleFailure:
+    """Turn the words of a failed call into a sentence that says what to do and contains no secrets."""
+    words = scrub(words, environment)
     pattern = next(each for each in TROUBLES if re.search(each, words, re.IGNORECASE))
-    kind = _KINDS.get(pattern, "final")
-    raise KaggleFailure(f"{place}: {TROUBLES[pattern]} It said: {words[:700]}", kind)
+    sentence = f"{place}: {TROUBLES[pattern]} It said: {words[:700]}"
+    return KaggleFailure(sentence, _KINDS.get(pattern, "final"))
 
 
-def _what_is_missing(environment: Mapping[str, str]) -> str | None:
+def what_is_missing(environment: Mapping[str, str]) -> str | None:
+    """Say which package or credentials a call needs and does not find; None if it has all."""
     try:
         found = version("kaggle")
         version("six")  # a dependency that kaggle does not declare

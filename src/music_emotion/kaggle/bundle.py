@@ -1,11 +1,10 @@
 """Package a bundle for Kaggle: a dataset of code with models or a training plan, and a kernel."""
 
-import hashlib
 import json
 import platform
 import re
 import shutil
-import tempfile
+import textwrap
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,21 +24,28 @@ from music_emotion.files import (
     alone_at,
     package_data,
     regular_file,
+    remove_unfinished,
     sha256,
+    together,
     write_json,
     write_table,
     write_text,
 )
 from music_emotion.kaggle.metadata import make_metadata
-from music_emotion.kaggle.plan import add_plan, plan_training
+from music_emotion.kaggle.plan import add_plan, digest, plan_training
 from music_emotion.models.ear import ear_folder
 from music_emotion.models.embedding_table import hearing_of
 from music_emotion.runs import package_versions, read_experiment
 
 # Kaggle unpacks archives that are uploaded, but not wheels.
+_RESULTS = """
+import pandas as pd
+
+submission = pd.read_csv(WORKING / "submission.csv")
+submission.iloc[:, 1:].hist(bins=20, figsize=(9, 2.5), layout=(1, -1))
+display(json.loads((WORKING / "run.json").read_text(encoding="utf-8")), submission.head(10))
+"""
 PACKAGE = f"music_emotion-{__version__}-py3-none-any.whl"
-_UNPACKED = {".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".rar", ".7z", ".pt", ".pth", ".npz"}
-_BUILDING = ".building-"
 
 
 def package(
@@ -52,6 +58,7 @@ def package(
     kernel: str | None = None,
     competition: str | None = None,
     sources: tuple[str, ...] = (),
+    notebook: bool = False,
     out: Path = Path("build"),
 ) -> None:
     """Write build/<name>/dataset and build/<name>/kernel.
@@ -74,18 +81,24 @@ def package(
     dataset
         Slug of the dataset: 6 to 50 of a-z, 0-9 and single hyphens; music-emotion-<name> by default.
     kernel
-        Slug of the kernel, likewise; music-emotion-<name>-inference, or -run, by default.
+        Slug of the kernel, likewise; music-emotion-<name>-inference, or -run, by default, and -notebook.
     competition
         Slug of the competition whose data and sample submission the kernel reads.
     sources
         Datasets to attach beside the bundle, as owner/slug, such as the one that holds the data.
+    notebook
+        Make the kernel a notebook that shows its results, under a slug of its own.
     out
         Folder of all bundles.
     """
     if not what:
         raise InputError("There is nothing to package. Name a blend, such as runs/blend.")
-    if hours is None:
-        _check_predicts(what, resume)
+    if hours is None and resume:
+        raise InputError("--resume continues a training. Give --hours, too.")
+    if hours is None and what[0].suffix == ".toml":
+        raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
+    if hours is None and len(what) > 1:
+        raise InputError("Several runs are packaged as a blend of them. Make one with music-emotion blend.")
     if not competition and not sources:
         raise InputError("The kernel would find no data. Give --competition, or --sources with its dataset.")
     own = what[-1].resolve().name.removesuffix(".toml")
@@ -93,24 +106,21 @@ def package(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise InputError(f"The bundle's name '{name}' is not of letters, digits, . _ and -. Give --name.")
     slug = "music-emotion-" + re.sub(r"[._]", "-", name.lower())
-    kernel = kernel or f"{slug}-{'inference' if hours is None else 'run'}"
-    metadata = make_metadata(owner, dataset or slug, kernel, competition, sources, resume)
+    # Kaggle never changes the type of a kernel
+    kernel = kernel or f"{slug}-{'inference' if hours is None else 'run'}{'-notebook' if notebook else ''}"
+    metadata = make_metadata(owner, dataset or slug, kernel, competition, sources, resume, notebook)
     plan = None if hours is None else plan_training(what, name, hours, resume)
     build = out / name
     with alone_at(build, "give another --name"):
-        for left in build.glob(f"{_BUILDING}*"):  # left by a killed packaging
-            shutil.rmtree(left)
-        build.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(build)
         try:
-            with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=build) as temporary:
-                fresh = Path(temporary)
-                (fresh / "dataset").mkdir()
+            with together(build, "kernel") as fresh:
                 files = fresh / "dataset"
+                files.mkdir()
                 contents = add_plan(plan, files) if plan else add_blend(what[0], files)
                 bundle = _write_files(fresh, name, {**contents, "competition": competition}, *metadata)
                 for folder in fresh.iterdir():
                     shutil.rmtree(build / folder.name, ignore_errors=True)
-                    shutil.move(folder, build / folder.name)
         finally:
             with suppress(OSError):  # not empty, unless packaging failed
                 build.rmdir()
@@ -118,15 +128,6 @@ def package(
     print(
         f"{build}: bundle {bundle[:12]}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, every rule checked."
     )
-
-
-def _check_predicts(what: tuple[Path, ...], resume: str | None) -> None:
-    if resume:
-        raise InputError("--resume continues a training. Give --hours, too.")
-    if any(path.suffix == ".toml" for path in what):
-        raise InputError(f"{what[0]} is an experiment. To train it on Kaggle, give --hours.")
-    if len(what) > 1:
-        raise InputError("Several runs are packaged as a blend of them. Make one with music-emotion blend.")
 
 
 def _write_files(
@@ -139,15 +140,52 @@ def _write_files(
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(dataset.iterdir())
     }
-    bundle = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+    bundle = digest(contents)
     versions = {"python": platform.python_version(), **package_versions()}
     write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, "versions": versions, **contents})
     write_json(dataset / "dataset-metadata.json", about)
     write_json(folder / "kernel" / "kernel-metadata.json", metadata)
-    script = (package_data("kaggle") / metadata["code_file"]).read_text(encoding="utf-8")
-    write_text(folder / "kernel" / metadata["code_file"], script.replace("@bundle@", bundle))
+    script = (package_data("kaggle") / "kernel.py").read_text(encoding="utf-8").replace("@bundle@", bundle)
+    if metadata["kernel_type"] == "notebook":
+        script = json.dumps(notebook_of(script, name), indent=1)
+    write_text(folder / "kernel" / metadata["code_file"], script)
     check_dataset(dataset)
     return bundle
+
+
+def notebook_of(script: str, name: str) -> dict[str, Any]:
+    """The kernel's script as a notebook of a few cells, which ends with the submission.
+
+    Parameters
+    ----------
+    script : str
+        `kernel.py`.
+    name : str
+        Name of the bundle, for the title.
+
+    Returns
+    -------
+    dict
+        Content of an ``.ipynb`` file, format 4.
+    """
+    top, main = re.split("^if __name__.*\n", script, flags=re.MULTILINE)
+    what, functions = top.removeprefix('"""').split('"""\n', 1)
+    texts = [
+        f"# {name}\n\nMade by music-emotion {__version__}. {what} It needs no internet.",
+        functions,
+        "## Run\n\nEvery file of the bundle is checked first. The submission is checked last.",
+        textwrap.dedent(main),
+        "## Results\n\nThe submission, and how it was made.",
+        _RESULTS,
+    ]
+    cells: list[dict[str, Any]] = [{"metadata": {}, "source": text.strip()} for text in texts]
+    for cell in cells[::2]:
+        cell["cell_type"] = "markdown"
+    for cell in cells[1::2]:
+        cell |= {"cell_type": "code", "execution_count": None, "outputs": []}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 4}
 
 
 def write_package(path: Path) -> None:
@@ -241,16 +279,16 @@ def _add_tables(run: Path, experiment: Experiment, dataset: Path, contents: dict
                 shutil.copyfile(path, dataset / placed)
                 continue
             contents["embed"][placed.name] = asdict(hearing)
-            for ear, digest in hearing.ears.items():
+            for ear, made_with in hearing.ears.items():
                 weights = ear_folder() / ear
-                if not weights.is_file() or sha256(weights) != digest:
-                    made = f"{path} was embedded with {ear} (SHA-256 {digest[:12]}...)"
+                if not weights.is_file() or sha256(weights) != made_with:
+                    made = f"{path} was embedded with {ear} (SHA-256 {made_with[:12]}...)"
                     raise InputError(f"{made}, which {weights.parent} lacks. Put the file there.")
                 shutil.copyfile(weights, dataset / ear)
 
 
 def check_dataset(folder: Path) -> None:
-    """Refuse files that Kaggle would drop or unpack.
+    """Refuse files that Kaggle would not take.
 
     Raises
     ------
@@ -259,10 +297,6 @@ def check_dataset(folder: Path) -> None:
     """
     paths = sorted(folder.iterdir())
     for path in paths:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty; Kaggle loses empty files. Remove it.")
-        if path.suffix.lower() in _UNPACKED:
-            raise InputError(f"{path} would be unpacked by Kaggle. Ship safetensors and plain files.")
         if not re.fullmatch(r"[A-Za-z0-9._+-]+", path.name):
             raise InputError(f"{path} has a character that Kaggle refuses. Rename the run to a-z, 0-9, -.")
     if len(paths) > 50:

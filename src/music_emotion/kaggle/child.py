@@ -1,4 +1,4 @@
-"""The child process of `api.ask`: makes one call of Kaggle's API and answers in one line of JSON.
+"""The child process of `Push.call`: makes one call of Kaggle's API and answers in one line of JSON.
 
 It imports nothing else of this project, so that it starts fast. What Kaggle's package prints is discarded.
 """
@@ -70,7 +70,7 @@ def main(call: str, arguments: Mapping[str, Any], seconds: float) -> None:
     Parameters
     ----------
     call, arguments
-        As for `api.ask`.
+        As for `Push.call`.
     seconds : float
         Time limit of this process. It also applies when the parent is killed.
     """

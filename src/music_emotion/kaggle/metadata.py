@@ -49,7 +49,7 @@ class _Dataset(_Named):
 class _Kernel(_Named):
     code_file: str
     language: Literal["python"]
-    kernel_type: Literal["script"]
+    kernel_type: Literal["script", "notebook"]
     is_private: StrictBool
     enable_gpu: StrictBool
     enable_tpu: Literal[False] = False
@@ -74,7 +74,13 @@ class _Kernel(_Named):
 
 
 def make_metadata(
-    owner: str, dataset: str, kernel: str, competition: str | None, sources: Sequence[str], resume: str | None
+    owner: str,
+    dataset: str,
+    kernel: str,
+    competition: str | None,
+    sources: Sequence[str],
+    resume: str | None,
+    notebook: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fill in the templates of the metadata, and check the result.
 
@@ -91,6 +97,8 @@ def make_metadata(
         Further datasets as ``owner/slug``, such as the one that holds the competition's data.
     resume : str or None
         ``owner/slug`` of another kernel, whose training is continued.
+    notebook : bool, default False
+        Whether the kernel is a notebook instead of a script.
 
     Returns
     -------
@@ -109,6 +117,8 @@ def make_metadata(
         template | {"id": f"{owner}/{slug}", "title": slug.replace("-", " ")}
         for template, slug in zip(templates, (dataset, kernel), strict=True)
     )
+    if notebook:
+        run |= {"code_file": "kernel.ipynb", "kernel_type": "notebook"}
     run["dataset_sources"] = [about["id"], *sources]
     run["competition_sources"] = [competition] if competition else []
     run["kernel_sources"] = [resume] if resume else []

@@ -1,5 +1,7 @@
 """The plan of a training on Kaggle: its experiments, their order and its time limit."""
 
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -56,6 +58,11 @@ class Plan(BaseModel):
         return [experiment for experiment in self.experiments if experiment.task == "emotion"]
 
 
+def digest(value: Any) -> str:
+    """Hash a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | None) -> Plan:
     """Plan the training of experiments, or of all members of a blend.
 
@@ -78,7 +85,8 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | N
     """
     if not 0 < hours <= MOST_HOURS:
         raise InputError(f"--hours is {hours:g}; give more than 0 and at most {MOST_HOURS}.")
-    blends = [path for path in what if not _is_experiment(path)]
+    # as opposed to experiment files, and to names of built-in ones
+    blends = [path for path in what if path.suffix != ".toml" and (path.exists() or path.name != str(path))]
     if blends and len(what) > 1:
         raise InputError("Name either one blend or experiment files.")
     blending: dict[str, Any] = {}
@@ -92,11 +100,6 @@ def plan_training(what: Sequence[Path], name: str, hours: float, resume: str | N
     plan = Plan(name=name, hours=hours, experiments=tuple(experiments), resume=resume, **blending)
     _check_trainable(plan)
     return plan
-
-
-def _is_experiment(path: Path) -> bool:
-    """Whether this is an experiment file or the name of a built-in experiment, as opposed to a blend."""
-    return path.suffix == ".toml" or (path.name == str(path) and not path.exists())
 
 
 def _experiments_behind(recipe: Recipe) -> list[Experiment]:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from music_emotion.files import InputError
-from music_emotion.kaggle.api import KaggleFailure, scrub
-from music_emotion.kaggle.push_run import Bundle, Push, RunFailed, Waits, begin, check_output, read_bundle
+from music_emotion.files import InputError, in_turn, remove_unfinished
+from music_emotion.kaggle.api import KaggleFailure, scrub, warn_of_readable_credentials
+from music_emotion.kaggle.push_run import Bundle, Push, RunFailed, Waits, check_output, read_bundle
 
 Way = Literal["file", "kernel"]
 _OUTPUTS = r"^(submission\.csv|run\.json)$"
@@ -115,12 +115,22 @@ def push_bundle(
     InputError
         When a step failed. The message says what to do.
     """
-    with begin(bundle, waits, environment, say) as push:
-        upload_dataset(push)
-        push_kernel(push, need_version=wish is not None and wish.way == "kernel")
-        await_run(push)
-        if wish is not None:
-            submit_output(push, wish)
+    for warning in warn_of_readable_credentials(environment):
+        say(warning)
+    # a child process that outlives a killed push keeps the lock, so that two uploads never overlap
+    with in_turn(bundle.folder, "pushes or packages this bundle") as lock:
+        push = Push(bundle, waits, environment, say, lock)
+        push.tidy()
+        push.temporary.mkdir(exist_ok=True)
+        remove_unfinished(bundle.folder)
+        try:
+            upload_dataset(push)
+            push_kernel(push, need_version=wish is not None and wish.way == "kernel")
+            await_run(push)
+            if wish is not None:
+                submit_output(push, wish)
+        finally:
+            push.tidy()
 
 
 def planned_commands(bundle: Bundle, wish: Wish | None) -> list[str]:

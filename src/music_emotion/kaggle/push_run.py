@@ -1,29 +1,25 @@
 """The state of a push: the bundle, finished steps, calls with retries, and the check of the output."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from music_emotion.files import (
-    InputError,
-    first_five,
-    in_turn,
-    read_object,
-    remove_unfinished,
-    sha256,
-    write_json,
-)
-from music_emotion.kaggle.api import KaggleFailure, ask, warn_of_readable_credentials
+from music_emotion.files import InputError, first_five, read_object, sha256, write_json
+from music_emotion.kaggle.api import KaggleFailure, failure_of, what_is_missing
 from music_emotion.kaggle.metadata import check_metadata
 
 T = TypeVar("T")
+CHILD = Path(__file__).with_name("child.py")
 
 
 class RunFailed(InputError):
@@ -150,7 +146,7 @@ class Waits:
 
 
 class Push:
-    """A push in progress, created by `begin`.
+    """A push in progress.
 
     Attributes
     ----------
@@ -201,16 +197,51 @@ class Push:
             raise
 
     def call(self, call: str, about: str, seconds: float = 0.0, **arguments: Any) -> Any:
-        """Call Kaggle's API, as `api.ask` does.
+        """Make one call of Kaggle's API in a child process with a time limit, and return its value.
+
+        Importing `kaggle` logs in, prints, makes folders and may exit, and its requests have no time limit.
+        So only the child process imports it.
+
+        Parameters
+        ----------
+        call : str
+            One of `child.CALLS`.
+        about : str
+            The dataset, kernel or competition, for messages.
+        seconds : float
+            Time limit; ``call_seconds`` by default.
+        **arguments
+            Keyword arguments of the call, as JSON can hold them.
 
         Raises
         ------
         KaggleFailure
-            When the call fails. The message says what to do.
+            When the call fails or exceeds its time. The message says what to do and contains no secrets.
         """
-        seconds = seconds or self.waits.call_seconds
-        keep_open = [self._lock] if self._lock is not None and os.name == "posix" else []
-        return ask(call, about, arguments, self.bundle.folder, self.environment, seconds, keep_open)
+        place, seconds = f"{call} ({about})", seconds or self.waits.call_seconds
+        if cause := what_is_missing(self.environment):
+            raise KaggleFailure(f"{place}: {cause}")
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", str(CHILD), json.dumps([call, arguments, seconds])],
+                cwd=self.bundle.folder,
+                env={**self.environment, "PYTHONUTF8": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                pass_fds=[self._lock] if self._lock is not None and os.name == "posix" else [],
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            hangs = f"it did not end within {seconds:g} seconds: the network or Kaggle hangs"
+            raise KaggleFailure(f"{place}: {hangs}. The same command continues.", "passing") from None
+        answer: dict[str, Any] = {"words": "The child process ended without an answer."}
+        with suppress(ValueError):
+            answer = json.loads(done.stdout)
+        if "value" in answer:
+            return answer["value"]
+        raise failure_of(place, answer["words"], self.environment)
 
     def say_change(self, state: str) -> None:
         """Print a state unless it was the last one printed."""
@@ -256,27 +287,6 @@ class Push:
             if found is not None or time.monotonic() - began >= 60 * minutes:
                 return found
             time.sleep(self.waits.poll_seconds)
-
-
-@contextmanager
-def begin(
-    bundle: Bundle, waits: Waits, environment: Mapping[str, str], say: Callable[[str], None]
-) -> Iterator[Push]:
-    """Lock the bundle and yield its `Push`.
-
-    A child process that outlives a killed push keeps the lock, so that two uploads never overlap.
-    """
-    for warning in warn_of_readable_credentials(environment):
-        say(warning)
-    with in_turn(bundle.folder, "pushes or packages this bundle") as lock:
-        push = Push(bundle, waits, environment, say, lock)
-        push.tidy()
-        push.temporary.mkdir(exist_ok=True)
-        remove_unfinished(bundle.folder)
-        try:
-            yield push
-        finally:
-            push.tidy()
 
 
 def check_output(folder: Path, bundle: str) -> dict[str, Any]:

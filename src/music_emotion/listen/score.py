@@ -71,8 +71,8 @@ def score_sets(
     Returns
     -------
     table : pd.DataFrame
-        One row per model, set, target and measure (Spearman's correlation, and those of `research_scores`),
-        with 95 % intervals; `by` is the model's target.
+        One row per model, set, target and measure (Spearman's correlation, and `resampled_measures`), with
+        95 % intervals; `by` is the model's target.
     notes : list of str
         Sentences on what was left out.
 

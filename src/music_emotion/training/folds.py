@@ -133,14 +133,6 @@ def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold
     return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds], **known)
 
 
-def run_pretraining(
-    experiment: Experiment, accelerator: Accelerator, directory: Path, jobs: int = 1
-) -> tuple[str, Path]:
-    """Run a genre experiment as a pretraining; return its scores and the path of its model."""
-    scores = run_experiment(experiment, accelerator, directory, pretraining=True, jobs=jobs)
-    return scores, directory / f"seed{experiment.seeds[0]}" / "fold0" / "model.safetensors"
-
-
 def load_sets(experiment: Experiment, accelerator: Accelerator) -> tuple[ClipSet, ClipSet]:
     """Load the labelled clips and the test split; the main process packs their arrays first.
 
