@@ -148,12 +148,3 @@ def files_by_id(folder: Path) -> dict[int | None, list[str]]:
     for name in audio_below(folder):
         names[_id_of(name)].append(name)
     return names
-
-
-def file_names(folder: Path | str) -> set[str]:
-    """Names of the files in a folder; empty if the folder does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if _kind_of(entry) == "file"}
-    except OSError:
-        return set()

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
@@ -22,7 +22,6 @@ from music_emotion.datasets.layout import (
     leave_out,
     read_settings,
     split_files,
-    too_many,
 )
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
@@ -138,6 +137,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
             raw = raw.reindex(columns=list(outputs or raw))
         _check_match(label_file, raw.index, known, data.allow_bad_share)
         labels = _one_hot(raw, data, outputs, label_file) if isinstance(raw, pd.Series) else raw
+        _check_names(label_file, labels, ("Id", "truth") if is_genre else ("Id", "mean", GROUP))
     elif split == "train":
         raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
     if files is not None:
@@ -147,9 +147,6 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     if labels is None:
         clips = ClipSet.unlabelled(store, outputs)
     else:
-        _check_names(
-            label_file, map(str, labels), ("Id", "truth") if task == "genre" else ("Id", "mean", GROUP)
-        )
         labels = labels[labels.index.isin(store.index.index)].sort_index()
         values = labels.to_numpy(np.float32)
         clips = ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), values)
@@ -383,9 +380,11 @@ def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: 
     return pd.DataFrame({name: (genres == name).astype(np.float32) for name in classes}, genres.index)
 
 
-def _check_names(path: Path, names: Iterable[str], taken: tuple[str, ...]) -> None:
+def _check_names(path: Path, labels: pd.DataFrame, taken: tuple[str, ...]) -> None:
     """Raise `InputError` for targets or classes that can't be columns of predictions and scores."""
-    wrong = [name for name in names if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)]
+    wrong = [
+        name for name in map(str, labels) if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)
+    ]
     if wrong:
         named = f"{', '.join(taken[:-1])} and {taken[-1]}"
         rule = f"Give other names than {named}, without line breaks, and blanks only inside."
@@ -400,10 +399,7 @@ def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share:
         f"{path}: {len(fileless)} ids have no array ({first_five(fileless) or 'none'}) and "
         f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
     )
-    if too_many(n_bad, n, allow_bad_share):
-        raise InputError(f"{sentence}. Complete the set, or {leave_out(n_bad, n)}.")
-    if n_bad:
-        print(f"left out: {sentence}.")
+    leave_out(n_bad, n, allow_bad_share, sentence, "Complete the set")
 
 
 def tables_of(data: DataSection, split: Split, task: Task = "emotion") -> dict[str, Path]:
@@ -458,10 +454,7 @@ def read_tables(
         parts.append(part)
         missing, n = parts[0].index.difference(part.index), len(parts[0])
         sentence = f"{path}: {len(missing)} of {n} clips have no row ({first_five(missing)})"
-        if too_many(len(missing), n, allow_bad_share):
-            raise InputError(f"{sentence}. Complete the table, or {leave_out(len(missing), n)}.")
-        if len(missing):
-            print(f"left out: {sentence}.")
+        leave_out(len(missing), n, allow_bad_share, sentence, "Complete the table")
     whole, named = pd.concat(parts, axis=1, join="inner"), first_five(tables.values())
     if whole.columns.has_duplicates:
         twice = first_five(whole.columns[whole.columns.duplicated()])
@@ -547,7 +540,7 @@ def load_windows(
         raise InputError(f"{problem}: {first_five(broken)}. Leave them out of X.npy and labels.npy.")
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
     values = _one_hot(pd.Series(names), data, outputs, paths[1])
-    _check_names(paths[1], map(str, values), ("Id", "truth"))
+    _check_names(paths[1], values, ("Id", "truth"))
     frames = features.reshape(-1, features.shape[-1])
     store = Store.in_memory(frames, np.full(len(labels), len(frames) // len(labels)), is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())

@@ -195,6 +195,16 @@ def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:
     return n_bad > 0 and n_bad / n > allow_bad_share
 
 
-def leave_out(n_bad: int, n: int) -> str:
-    """Sentence part for messages: the flag that allows this share of bad clips."""
-    return f"leave them out with --data.allow-bad-share {math.ceil(1000 * n_bad / n) / 1000:g}"
+def leave_out(n_bad: int, n: int, allow_bad_share: float, problem: str, remedy: str) -> None:
+    """Print which clips are left out, or refuse too many.
+
+    Raises
+    ------
+    InputError
+        When the share of bad clips exceeds the allowed share.
+    """
+    if too_many(n_bad, n, allow_bad_share):
+        share = math.ceil(1000 * n_bad / n) / 1000
+        raise InputError(f"{problem}. {remedy}, or leave them out with --data.allow-bad-share {share:g}.")
+    if n_bad:
+        print(f"left out: {problem}.")

@@ -173,7 +173,7 @@ def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     stores : Path
         Folder of all stores.
     allow_bad_share : float
-        Largest accepted share of unusable arrays, 0 to 1. They are printed and left out.
+        Largest accepted share of unusable arrays, 0 to 1. Their number and five of them are printed.
 
     Returns
     -------
@@ -220,14 +220,9 @@ def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     with files.together(folder, "source.json") as fresh:
         with files.naming_refusals(folder / "frames.npy"):
             index, fingerprints, problems = _write_frames(split, fresh / "frames.npy")
-        if too_many(len(problems), len(split.arrays), allow_bad_share):
-            raise InputError(
-                f"{len(problems)} of {len(split.arrays)} arrays in {split.folder} can't be used: "
-                f"{first_five(problem.removesuffix('.') for problem in problems)}. Replace them, or "
-                f"{leave_out(len(problems), len(split.arrays))}."
-            )
-        for problem in problems:
-            print(f"left out: {problem}")
+        named = first_five(problem.removesuffix(".") for problem in problems)
+        problem = f"{len(problems)} of {len(split.arrays)} arrays in {split.folder} can't be used: {named}"
+        leave_out(len(problems), len(split.arrays), allow_bad_share, problem, "Replace them")
         np.save(fresh / "fingerprints.npy", fingerprints)
         index.to_csv(fresh / "index.csv")
         files.write_json(fresh / "source.json", source)
