@@ -219,11 +219,8 @@ def test_exactly_the_trunk_is_taken_and_the_head_stays_new(tmp_path):
     genre(*sound_of())
     emotion = network_of(seed=2)
     head = {name: value.clone() for name, value in emotion.head.state_dict().items()}
-    names = load_trunk(emotion, saved(tmp_path / "genre.safetensors", genre))
+    load_trunk(emotion, saved(tmp_path / "genre.safetensors", genre))
     taken, there = emotion.trunk.state_dict(), genre.trunk.state_dict()
-    assert names["taken"] == [f"trunk.{name}" for name in there]
-    assert names["new"] == [f"head.{name}" for name in head]
-    assert sorted(names["unused"]) == sorted(f"head.{name}" for name in genre.head.state_dict())
     assert all(torch.equal(taken[name], there[name]) for name in there)
     assert all(torch.equal(value, head[name]) for name, value in emotion.head.state_dict().items())
 

@@ -345,7 +345,7 @@ def share_trunks(networks: Sequence[Network]) -> None:
                 break
 
 
-def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
+def load_trunk(network: Network, path: Path) -> None:
     """Start a network from the trunk of another model, such as a genre model.
 
     Parameters
@@ -355,23 +355,14 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     path : Path
         `model.safetensors` of the other model.
 
-    Returns
-    -------
-    dict of str to list of str
-        Names of weights. Those ``taken`` come from the file, those ``new`` stay random, and those
-        ``unused`` are in the file only.
-
     Raises
     ------
     InputError
         When any weight of the trunk is missing in the file or has another shape.
     """
     card, weights = _read_model(path)
-    own = network.state_dict()
-    here, there = (
-        {name: value for name, value in each.items() if name.startswith("trunk.")} for each in (own, weights)
-    )
-    if misfits := _misfits(there, here):
+    there = {name: value for name, value in weights.items() if name.startswith("trunk.")}
+    if misfits := _misfits(there, network.trunk.state_dict(prefix="trunk.")):
         raise InputError(
             f"The trunk of {path} does not fit: {len(misfits)} weights differ ({first_five(misfits)}). "
             f"Use the same model section as that run, or no model.trunk."
@@ -382,5 +373,3 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
         network.card = replace(network.card, **scale)
         for name, values in scale.items():
             getattr(network, name).copy_(torch.tensor(values)[:, None])
-    new, unused = ([name for name in each if name not in there] for each in (own, weights))
-    return {"taken": list(here), "new": new, "unused": unused}
