@@ -282,7 +282,7 @@ def _spans(clips: ClipSet, path: Path) -> ClipSet:
     first, last = (np.rint(spans[name] * rate).astype(int) for name in _SPAN_COLUMNS)
     last = np.minimum(last, index["length"])
     index = pd.DataFrame({"start": index["start"] + first, "length": last - first}).sort_index()
-    return ClipSet.unlabelled(replace(clips.store, index=index, fingerprints=None))
+    return ClipSet.unlabelled(replace(clips.store, index=index))
 
 
 def join(sets: Sequence[ClipSet]) -> ClipSet:
@@ -309,13 +309,7 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
         indexes.append(index.assign(start=index["start"] + n_frames))
         n_frames += len(clips.store.frames)
     frames = JoinedFrames([clips.store.frames for clips in sets])
-    prints = [
-        clips.store.fingerprints[clips.store.index.index.get_indexer(pd.Index(clips.ids))]
-        for clips in sets
-        if clips.store.fingerprints is not None
-    ]
-    fingerprints = np.concatenate(prints) if len(prints) == len(sets) else None
-    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused, fingerprints)
+    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused)
     numbers = np.repeat(np.arange(len(sets)), [len(clips) for clips in sets])
     places = {"set": numbers, "id": np.concatenate([clips.ids for clips in sets])}
     origin = pd.DataFrame(places, store.index.index)

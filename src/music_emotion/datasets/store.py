@@ -15,8 +15,7 @@ from tqdm import tqdm
 from music_emotion import files
 from music_emotion.audio.settings import N_ROWS, row_slice
 from music_emotion.config import Rows
-from music_emotion.datasets.duplicates import FRAMES_PER_STEP, N_BANDS, N_STEPS, fingerprint
-from music_emotion.datasets.layout import SplitFiles, leave_out, rate_of, too_many
+from music_emotion.datasets.layout import SplitFiles, leave_out, too_many
 from music_emotion.files import InputError, first_five, shortened
 
 
@@ -122,15 +121,11 @@ class Store:
         `start` and `length` in frames, indexed by `Id`.
     is_fused : bool
         Whether rows are mel and chroma; False for statistics and windows.
-    fingerprints : np.ndarray [shape=(n_clips, n_steps, n_bands)], float16, or None
-        Fingerprints in the order of the index (see `datasets.duplicates`). None for arrays that are not
-        packed.
     """
 
     frames: np.ndarray | StoredFrames | JoinedFrames
     index: pd.DataFrame
     is_fused: bool = True
-    fingerprints: np.ndarray | None = None
 
     @classmethod
     def in_memory(cls, frames: np.ndarray, lengths: Any, ids: Any = None, is_fused: bool = True) -> "Store":
@@ -204,14 +199,11 @@ def _open(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     try:
         if files.read_json(folder / "source.json") != source:
             return None
-        fingerprints = read_npy(folder / "fingerprints.npy")
-        index = pd.read_csv(folder / "index.csv", index_col="Id")
-        store = Store(StoredFrames(folder / "frames.npy"), index, fingerprints=fingerprints)
+        store = Store(StoredFrames(folder / "frames.npy"), pd.read_csv(folder / "index.csv", index_col="Id"))
     except (OSError, ValueError):
         return None
-    is_whole = fingerprints.shape == (len(index), N_STEPS, N_BANDS)
-    n_left_out = len(split.arrays) - len(index)
-    return store if is_whole and not too_many(n_left_out, len(split.arrays), allow_bad_share) else None
+    n = len(split.arrays)
+    return None if too_many(n - len(store.index), n, allow_bad_share) else store
 
 
 def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> Store:
@@ -219,21 +211,18 @@ def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     files.remove_unfinished(folder)
     with files.together(folder, "source.json") as fresh:
         with files.naming_refusals(folder / "frames.npy"):
-            index, fingerprints, problems = _write_frames(split, fresh / "frames.npy")
+            index, problems = _write_frames(split, fresh / "frames.npy")
         named = first_five(problem.removesuffix(".") for problem in problems)
         problem = f"{len(problems)} of {len(split.arrays)} arrays in {split.folder} can't be used: {named}"
         leave_out(len(problems), len(split.arrays), allow_bad_share, problem, "Replace them")
-        np.save(fresh / "fingerprints.npy", fingerprints)
         index.to_csv(fresh / "index.csv")
         files.write_json(fresh / "source.json", source)
-    return Store(StoredFrames(folder / "frames.npy"), index, fingerprints=fingerprints)
+    return Store(StoredFrames(folder / "frames.npy"), index)
 
 
-def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Write all usable arrays into one .npy file. Return index, fingerprints and problems."""
-    frames_per_step = FRAMES_PER_STEP[rate_of(split.folder.parent)]
+def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Write all usable arrays into one .npy file. Return index and problems."""
     lengths: dict[int, int] = {}
-    fingerprints: list[np.ndarray] = []
     problems: list[str] = []
     with path.open("wb") as file:
         _write_header(file, 0)
@@ -245,11 +234,9 @@ def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarr
                 continue
             file.write(frames.tobytes())
             lengths[clip_id] = len(frames)
-            fingerprints.append(fingerprint(frames, frames_per_step))
         file.seek(0)
         _write_header(file, sum(lengths.values()))
-    index = _index(list(lengths.values()), list(lengths))
-    return index, np.array(fingerprints, np.float16).reshape(-1, N_STEPS, N_BANDS), problems
+    return _index(list(lengths.values()), list(lengths)), problems
 
 
 def _index(lengths: Any, ids: Any) -> pd.DataFrame:
