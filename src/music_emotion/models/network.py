@@ -245,16 +245,11 @@ def load_model(path: Path) -> Network:
 
 def _misfits(there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> list[str]:
     """List the differences in name and shape between a file's weights and a network's."""
-    found = []
-    for name in {**here, **there}:
-        theirs, ours = (
-            str(tuple(weights[name].shape)) if name in weights else "missing" for weights in (there, here)
-        )
-        if name not in here:
-            found.append(f"{shortened(name)} is only there")
-        elif theirs != ours:
-            found.append(f"{shortened(name)} is {theirs} there, {ours} here")
-    return found
+    theirs, ours = ({name: tuple(own.shape) for name, own in each.items()} for each in (there, here))
+    pairs = {name: (theirs.get(name, "missing"), ours.get(name, "missing")) for name in ours | theirs}
+    return [
+        f"{shortened(k)} is {one} there, {other} here" for k, (one, other) in pairs.items() if one != other
+    ]
 
 
 def read_card(path: Path) -> ModelCard:
