@@ -319,48 +319,44 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
 
 def _load_several(data: DataSection) -> ClipSet:
     """Load and join the training splits of several emotion sets, with targets on the scale of the first."""
-    roots, sets = (data.root, *data.more), list[ClipSet]()
-    labels, called = list[dict[str, np.ndarray]](), list[dict[str, str]]()
+    roots, sets, tables = (data.root, *data.more), list[ClipSet](), list[pd.DataFrame]()
     features = [asdict(read_settings(find_set(Path(root), "emotion", data.rate))) for root in roots]
     for number, (root, found) in enumerate(zip(roots, features, strict=True)):
         if found != features[0]:
             differ = f"{root} has arrays of {found}, but {data.root} of {features[0]}"
             raise InputError(f"{differ}. Extract both with the same settings.")
         alone = data.model_copy(update={"root": root, "more": (), "targets": ()})
-        clips = load_clip_set(alone, "emotion", "train")
-        names = [data.map.get(name, name) if number else name for name in clips.outputs]
-        if len(set(names)) < len(names):
-            raise InputError(
-                f"data.map gives two targets of {root} one name: {first_five(names)}. Correct it."
-            )
-        sets.append(clips)
-        called.append(dict(zip(names, clips.outputs, strict=True)))
-        labels.append(dict(zip(names, clips.values.T.astype(np.float64), strict=True)))
+        sets.append(load_clip_set(alone, "emotion", "train"))
+        tables.append(sets[-1].truth.rename(columns=data.map if number else {}))
+        if tables[-1].columns.has_duplicates:
+            named = first_five(tables[-1].columns)
+            raise InputError(f"data.map gives two targets of {root} one name: {named}. Correct it.")
     others = {name for clips in sets[1:] for name in clips.outputs}
-    known = tuple(dict.fromkeys(name for table in labels for name in table))
+    known = tuple(dict.fromkeys(name for table in tables for name in table))
     for key, asked, held in (("map", set(data.map), others), ("targets", set(data.targets), known)):
         if lacking := sorted(asked.difference(held)):
             raise InputError(f"data.{key}: no set has {first_five(lacking)}; {nearest(lacking[0], held)}")
-    outputs, first = data.targets or known, dict[str, np.ndarray]()
-    for number, (root, table) in enumerate(zip(roots, labels, strict=True)):
+    outputs, first, said = data.targets or known, dict[str, np.ndarray](), list[str]()
+    for number, (root, table) in enumerate(zip(roots, tables, strict=True)):
         taken = [name for name in outputs if name in table]
         if not taken:
             raise InputError(f"{root} has no target of {', '.join(outputs)}. Leave it out of data.more.")
-        if constant := [name for name in taken if np.ptp(table[name]) == 0]:
-            raise InputError(f"{root}: all labels of {constant[0]} are the same. Leave it out of data.more.")
         for name in taken:
-            own, of_first = table[name], first.setdefault(name, table[name])
+            own = table[name].to_numpy()
+            if np.ptp(own) == 0:
+                raise InputError(f"{root}: all labels of {name} are the same. Leave it out of data.more.")
+            of_first = first.setdefault(name, own)
             if own is not of_first:  # ranks in place of values score the same; see LOG.md, 2026-11-30
                 table[name] = (own - own.mean()) / own.std() * of_first.std() + of_first.mean()
-        unknown = np.full(len(sets[number]), np.nan)
-        values = np.column_stack([table.get(name, unknown) for name in outputs]).astype(np.float32)
+        called = zip(sets[number].outputs, table, strict=True)
+        pairs = [(own, name) for own, name in called if name in outputs]
+        said.append(", ".join(name if name == own else f"{own} as {name}" for own, name in pairs))
+        values = table.reindex(columns=list(outputs)).to_numpy(np.float32)
         sets[number] = replace(sets[number], outputs=outputs, values=values)
     joined = join(sets)
     borders = np.cumsum([len(clips) for clips in sets])[:-1]
-    for root, ids, names_of in zip(roots, np.split(joined.ids, borders), called, strict=True):
-        learnt = [(name, own) for name, own in names_of.items() if name in outputs]
-        said = ", ".join(name if name == own else f"{own} as {name}" for name, own in learnt)
-        print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
+    for root, ids, targets in zip(roots, np.split(joined.ids, borders), said, strict=True):
+        print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {targets}.")
     return joined
 
 
