@@ -18,7 +18,6 @@ from music_emotion.datasets.layout import (
     SPLIT_FILE,
     Split,
     find_set,
-    has_split,
     leave_out,
     read_settings,
     split_files,
@@ -176,7 +175,7 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
     if data.statistics is not None:
         has_test = "{split}" in data.statistics and tables_of(data, "test", task)[""].exists()
     else:
-        has_test = has_split(find_set(Path(data.root), task, data.rate), "test")
+        has_test = (find_set(Path(data.root), task, data.rate) / "test").is_dir()
     if has_test:
         return load_clip_set(data, task, "test", clips.outputs)
     print(f"{data.root} has no test split, so clips are predicted in validation alone.")
@@ -211,7 +210,7 @@ def load_unlabelled(
     for name in [name for name in SOURCES if name.partition("-")[0] in kinds]:
         task, split = SOURCES[name]
         folder = find_set(Path(data.root), task, data.rate)
-        if name != "genre-test" or has_split(folder, split):
+        if name != "genre-test" or (folder / split).is_dir():
             store = open_store(split_files(folder, split), Path(data.stores), data.allow_bad_share)
             sets[name] = ClipSet.unlabelled(store, outputs)
     return sets

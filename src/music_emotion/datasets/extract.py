@@ -17,7 +17,7 @@ from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import audio_statistics, fused_statistics
 from music_emotion.config import Rate, Task
 from music_emotion.datasets.clip_table import Windows, cut_windows, target_columns
-from music_emotion.datasets.layout import SPLIT_FILE, Split, array_name, leading_id, rate_of, set_name
+from music_emotion.datasets.layout import SPLIT_FILE, Split, array_name, leading_id, set_name
 from music_emotion.datasets.parallel import Item, Outcome, Workers, items_of, work_through
 from music_emotion.files import InputError, first_five
 
@@ -172,7 +172,7 @@ def _write_tables(folder: Path, task: Task, split: Split, clips: pd.DataFrame, f
     if task == "genre" and "label" in good:
         # the spelling of file names in the competition's tables
         full_rate = {"train": "fused.full", "test": "full.fused"}[split]
-        spelling = full_rate if rate_of(folder) == "full" else "beatsync.fused"
+        spelling = full_rate if folder.name == set_name(task, "full") else "beatsync.fused"
         names = good["Id"].map(f"{{}}.{spelling}.npy.gz".format)
         files.write_table(labels, pd.DataFrame({"Id": names, "Genre": good["label"]}), separator="\t")
     elif task == "emotion" and targets:

@@ -45,11 +45,6 @@ def set_name(task: Task, rate: Rate) -> str:
     return SET_NAMES[task] + _RATE_SUFFIX[rate]
 
 
-def rate_of(set_folder: Path) -> Rate:
-    """Frame rate of a set ("full" or "beat"), from its folder name."""
-    return "beat" if set_folder.name.endswith(_RATE_SUFFIX["beat"]) else "full"
-
-
 def array_name(clip_id: int) -> str:
     """File name of a clip's array; the same in all sets and splits."""
     return f"{clip_id}.fused.full.npy"
@@ -144,11 +139,6 @@ def read_scales(set_folder: Path) -> dict[str, tuple[float, float]]:
         return {}
     remedy = "Delete it, or write it again with music-emotion dataset."
     return checked(dict[str, tuple[float, float]], read_object(path).get("scales", {}), path, remedy)
-
-
-def has_split(set_folder: Path, split: Split) -> bool:
-    """Whether a set has a folder for a split. Users' sets may lack the test split."""
-    return (set_folder / split).is_dir()
 
 
 def split_files(set_folder: Path, split: Split) -> SplitFiles:

@@ -12,24 +12,16 @@ import pandas as pd
 from accelerate import Accelerator
 from pydantic.dataclasses import dataclass
 
-from music_emotion import __version__
+from music_emotion import __version__, files
 from music_emotion.config import STRICT
 from music_emotion.evaluation.conformal import Intervals
-from music_emotion.files import (
-    InputError,
-    checked,
-    read_object,
-    read_predictions,
-    read_truth,
-    regular_file,
-    sha256,
-)
+from music_emotion.files import InputError
 from music_emotion.listen.predict import Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.network import Network, load_model, read_card, share_trunks
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _N_QUANTILES = 101
-_KNOWN = {"truth.csv": read_truth, "oof.csv": read_predictions}
+_KNOWN = {"truth.csv": files.read_truth, "oof.csv": files.read_predictions}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -172,8 +164,8 @@ class EmotionModel:
             When a path holds no model, or the models can't be used together or on audio.
         """
         places = [Path(path) for path in paths] or [WEIGHTS]
-        files = [file for place in places for file in model_files(place)]
-        return cls(_compatible(files), _facts(places))
+        models = [file for place in places for file in model_files(place)]
+        return cls(_compatible(models), _facts(places))
 
     def predict(self, path: str | Path) -> dict[str, Any]:
         """Predict an audio file.
@@ -252,7 +244,7 @@ def model_files(place: Path) -> list[Path]:
         When there is none.
     """
     if not place.is_dir():
-        return [regular_file(place, "The model file", "Train it first, or correct the path.")]
+        return [files.regular_file(place, "The model file", "Train it first, or correct the path.")]
     found = sorted(place.glob("*.safetensors")) or sorted(place.glob("seed*/fold*/model.safetensors"))
     if not found:
         raise InputError(
@@ -265,7 +257,7 @@ def model_files(place: Path) -> list[Path]:
 def _facts(places: Sequence[Path]) -> Facts:
     """Facts of the package's model, or of the mean of runs on the same clips; none of anything else."""
     if (path := places[0] / "facts.json").exists():
-        return checked(Facts, read_object(path), path, "Install music-emotion again.")
+        return files.checked(Facts, files.read_object(path), path, "Install music-emotion again.")
     emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
     if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
         return Facts({}, {})
@@ -276,9 +268,9 @@ def _facts(places: Sequence[Path]) -> Facts:
     return Facts.of(truth, predicted[list(truth)])
 
 
-def _compatible(files: Sequence[Path]) -> list[Network]:
+def _compatible(paths: Sequence[Path]) -> list[Network]:
     """Load models. Raise `InputError` for models that are unusable or incompatible with each other."""
-    loaded = {path: load_model(path) for path in files}
+    loaded = {path: load_model(path) for path in paths}
     for path, network in loaded.items():
         data = network.card.experiment.data
         for name, usable in (("rate", "full"), ("windows", None), ("statistics", None)):
@@ -305,7 +297,7 @@ def name_of(places: Sequence[Path]) -> str:
 
 def stamp(places: Sequence[Path]) -> str:
     """SHA-256 of all model files and facts, which tells whether a prediction is up to date."""
-    files = [file for place in places or [WEIGHTS] for file in model_files(place)]
+    models = [file for place in places or [WEIGHTS] for file in model_files(place)]
     facts = [place / name for place in places or [WEIGHTS] for name in ("facts.json", *_KNOWN)]
-    digests = [sha256(file) for file in [*files, *filter(Path.exists, facts)]]
+    digests = [files.sha256(file) for file in [*models, *filter(Path.exists, facts)]]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
