@@ -22,7 +22,7 @@ from music_emotion.files import InputError, first_five, shortened
 class StoredFrames:
     """Two-dimensional .npy file that reads its rows when sliced.
 
-    It maps only the requested frames, so memory use stays small. It is thread-safe.
+    It maps the file while it reads, so memory use stays small. It is thread-safe.
 
     Parameters
     ----------
@@ -66,17 +66,12 @@ class StoredFrames:
         InputError
             When the file is shorter than its header says.
         """
-        frames, rows = place if isinstance(place, tuple) else (place, slice(None))
-        start, stop, _ = frames.indices(len(self))
-        if stop <= start:
-            return np.empty((0, self.shape[1]), self.dtype)[:, rows]
-        first_byte = self._first_byte + start * self.shape[1] * self.dtype.itemsize
         try:  # the map is released after the call, which frees the memory
-            mapped = np.memmap(self._file, self.dtype, "r", first_byte, (stop - start, self.shape[1]))
+            mapped = np.memmap(self._file, self.dtype, "r", self._first_byte, self.shape)
         except ValueError:
             remedy = f"Delete {self.path.parent} to pack it again."
-            raise InputError(f"{self.path} ends before frame {stop} of {len(self)}. {remedy}") from None
-        return np.array(mapped[:, rows])
+            raise InputError(f"{self.path} is shorter than its header says. {remedy}") from None
+        return np.array(mapped[place])
 
 
 class JoinedFrames:
