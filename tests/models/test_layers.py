@@ -148,18 +148,6 @@ def test_published_networks_are_settings(settings, n_frames, map_shape):
     assert torch.equal(features, maps.flatten(1))
 
 
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        ({"kind": "mlp"}, r"has 30 frames, but .* model\.kind 'mlp' reads only .*, 21 frames\."),
-        (PUBLISHED, r"has 30 frames, but the readout 'flatten' reads only excerpts"),
-    ],
-)
-def test_what_reads_one_length_refuses_others(model, sentence):
-    with pytest.raises(InputError, match=sentence):
-        network_of(21, **model)(frames_of(2, 30), torch.tensor([30, 30]))
-
-
 @pytest.mark.parametrize(("bidirectional", "n_features"), [(True, 16), (False, 8)])
 def test_the_lstms_features_are_the_last_valid_step_of_each_direction(bidirectional, n_features):
     lstm = network_of(n_rows=12, kind="lstm", bidirectional=bidirectional, dropout=0.2).trunk.eval()

@@ -129,19 +129,9 @@ class ConvNet(nn.Module):
         Returns
         -------
         torch.Tensor [shape=(n, n_features)]
-
-        Raises
-        ------
-        InputError
-            When "flatten" gets excerpts of another length.
         """
         maps = self.blocks(self._stem(frames)).float()
         if self.flatten:
-            if maps[0].numel() != self.n_features:
-                raise InputError(
-                    f"The excerpt has {frames.shape[-1]} frames, but the readout 'flatten' reads only "
-                    f"excerpts as long as those the network was trained on."
-                )
             return maps.flatten(1)
         pooled = torch.div(lengths + self.reduction - 1, self.reduction, rounding_mode="floor")
         return self.readout(maps.mean(dim=2), pooled.clamp(1, maps.shape[-1]))
