@@ -55,10 +55,6 @@ TEACHERS = "[pseudo]\nteachers = ['a']\n"
         ("[train]\nselect = 'best-loss'\nkeep_last = true", "Give folds.split 'holdout'"),
         ("[train]\nfrozen_epochs = 3", "Give model.trunk or model.weights"),
         ("[model]\nreadout = 'flatten'\n[excerpt]\nframes = false", "'flatten' reads one length"),
-        (
-            "[model]\npool_size = 4\n[data]\nrows = 'chroma'",
-            "pools at least 512 rows, but data.rows 'chroma'",
-        ),
         ("[model]\nwidths = []", "model.widths is .* at least 1 item"),
         ("[loss]\nsquared = 0\npairwise = 1", r"ignore the scale.*small weight, such as 0\.1"),
         ("[loss]\nsoft_rank = -1", "loss.soft_rank is -1; input should be greater than or equal to 0"),

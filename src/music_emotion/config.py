@@ -184,16 +184,6 @@ class FoldSection(Section):
     groups: Place = None
 
 
-def smallest_input(
-    blocks: int, convolutions: int, kernel: int, padded: bool, pool_size: int, stem_pool: tuple[int, int]
-) -> tuple[int, int]:
-    """Fewest rows and frames of which blocks of convolutions and pooling leave anything."""
-    size = 1
-    for _ in range(blocks):
-        size = size * pool_size + (0 if padded else convolutions * (kernel - 1))
-    return size * stem_pool[0], size * stem_pool[1]
-
-
 class ModelSection(Section):
     """The network.
 
@@ -270,12 +260,6 @@ class ModelSection(Section):
     backbone: str = "resnet10t"
     weights: Place = None
     trunk: Place = None
-
-    @property
-    def smallest_input(self) -> tuple[int, int]:
-        """Smallest input, in rows and frames, for which the last feature map of conv is not empty."""
-        own = self.convolutions, self.kernel, self.padded, self.pool_size, self.stem_pool
-        return smallest_input(len(self.widths), *own)
 
 
 class ClassicalSection(Section):
@@ -607,12 +591,6 @@ class Experiment(Section):
         if whole and (model.kind == "mlp" or (model.kind == "conv" and model.readout == "flatten")):
             fixing = "kind 'mlp'" if model.kind == "mlp" else "readout 'flatten'"
             raise ValueError(f"model.{fixing} reads one length, but excerpt.frames is false. Give a number.")
-        n_rows, fewest = N_ROWS_OF[data.rows], model.smallest_input[0]
-        if model.kind == "conv" and not self.is_classical and data.of_layout and n_rows < fewest:
-            raise ValueError(
-                f"the network pools at least {fewest} rows, but data.rows '{data.rows}' has {n_rows}. "
-                f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
-            )
         return self
 
     @model_validator(mode="after")

@@ -108,7 +108,7 @@ def test_channels_are_the_frames_a_coordinate_and_the_difference_to_the_frame_be
 )
 def test_too_few_rows_are_refused_and_just_enough_are_not(model, rows, frames):
     network = network_of(200, rows, **model)
-    assert network.card.experiment.model.smallest_input == (rows, frames)
+    assert network.trunk.fewest_frames == frames
     assert network.eval()(torch.zeros(1, rows, frames), torch.tensor([frames])).shape == (1, 3)
     sentence = rf"pools at least {rows} rows, but the input has {rows - 1}\. Give fewer model\.widths"
     with pytest.raises(InputError, match=sentence):

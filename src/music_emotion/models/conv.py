@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from music_emotion.config import smallest_input
 from music_emotion.files import InputError
 from music_emotion.models.layers import ACTIVATIONS, Activation, AttentiveStatistics, MeanMax
 
@@ -85,9 +84,10 @@ class ConvNet(nn.Module):
         readout: Literal["mean-max", "attention", "flatten"] = "mean-max",
     ):
         super().__init__()
-        fewest_rows, self.fewest_frames = smallest_input(
-            len(widths), convolutions, kernel, padded, pool_size, stem_pool
-        )
+        size = 1  # rows or frames after the stem of which the blocks leave one
+        for _ in widths:
+            size = size * pool_size + (0 if padded else convolutions * (kernel - 1))
+        fewest_rows, self.fewest_frames = size * stem_pool[0], size * stem_pool[1]
         if n_rows < fewest_rows:
             raise InputError(
                 f"The network pools at least {fewest_rows} rows, but the input has {n_rows}. "
