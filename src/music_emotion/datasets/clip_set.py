@@ -331,7 +331,7 @@ def _load_several(data: DataSection) -> ClipSet:
             named = first_five(tables[-1].columns)
             raise InputError(f"data.map gives two targets of {root} one name: {named}. Correct it.")
     others = {name for clips in sets[1:] for name in clips.outputs}
-    known = tuple(dict.fromkeys(name for table in tables for name in table))
+    known = tuple(dict.fromkeys(str(name) for table in tables for name in table))
     for key, asked, held in (("map", set(data.map), others), ("targets", set(data.targets), known)):
         if lacking := sorted(asked.difference(held)):
             raise InputError(f"data.{key}: no set has {first_five(lacking)}; {nearest(lacking[0], held)}")

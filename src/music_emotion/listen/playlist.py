@@ -49,7 +49,7 @@ def _meeting(table: pd.DataFrame, where: str) -> pd.DataFrame:
     try:
         meets = table.eval(where.strip(), engine="python")
     except Exception as error:  # pandas raises errors of many kinds
-        reason = f"can't be applied ({error}). The columns are {', '.join(table)}."
+        reason = f"can't be applied ({error}). The columns are {', '.join(map(str, table))}."
     else:
         if isinstance(meets, pd.Series) and meets.dtype == bool:
             return table[meets]
