@@ -14,14 +14,7 @@ import pandas as pd
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
 from music_emotion.datasets.labels import map_genres, read_genres, read_splits, read_targets
-from music_emotion.datasets.layout import (
-    SPLIT_FILE,
-    Split,
-    find_set,
-    leave_out,
-    read_settings,
-    split_files,
-)
+from music_emotion.datasets.layout import SPLIT_FILE, Split, find_set, leave_out, read_settings, split_files
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import GROUP, InputError, first_five, nearest, regular_file
