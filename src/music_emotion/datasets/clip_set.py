@@ -299,7 +299,7 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
         ids.append(clips.ids + shift)
         index = clips.store.index.loc[clips.ids].set_axis(pd.Index(ids[-1], name="Id"))
         indexes.append(index.assign(start=index["start"] + n_frames))
-        n_frames += len(clips.store.frames)
+        n_frames += clips.store.frames.shape[0]
     frames = JoinedFrames([clips.store.frames for clips in sets])
     store = Store(frames, pd.concat(indexes), sets[0].store.is_fused)
     numbers = np.repeat(np.arange(len(sets)), [len(clips) for clips in sets])

@@ -55,9 +55,6 @@ class StoredFrames:
         """Another process opens the same file."""
         return StoredFrames, (self.path, os.fstat(self._file.fileno()))
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
         """Read consecutive frames, and all or some of their rows, into a new array.
 
@@ -89,11 +86,8 @@ class JoinedFrames:
 
     def __init__(self, members: Sequence["np.ndarray | StoredFrames | JoinedFrames"]):
         self.members = tuple(members)
-        self.starts = np.cumsum([0, *map(len, self.members)])
+        self.starts = np.cumsum([0, *(member.shape[0] for member in self.members)])
         self.shape: tuple[int, int] = (int(self.starts[-1]), self.members[0].shape[1])
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
         """Read consecutive frames of one member, and all or some of their rows."""
