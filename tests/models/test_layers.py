@@ -13,7 +13,7 @@ from music_emotion.config import Experiment, build_experiment
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
 from music_emotion.models.layers import AttentiveStatistics
-from music_emotion.models.network import ModelCard, Network, build_head, build_network
+from music_emotion.models.network import ModelCard, Network, build_head
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMALL = {"widths": (4, 8), "lstm_width": 8, "channels": ("spectrogram", "delta")}
@@ -24,7 +24,7 @@ PUBLISHED = {"convolutions": 1, "stem_pool": (1, 1), "pool": "max", "norm": None
 def build(experiment: Experiment, n_rows: int) -> Network:
     torch.manual_seed(0)
     scales = ((0.0,) * n_rows, (1.0,) * n_rows, (0.0,) * 3, (1.0,) * 3)
-    return build_network(ModelCard(experiment, ("a", "b", "c"), *scales))
+    return Network(ModelCard(experiment, ("a", "b", "c"), *scales))
 
 
 def network_of(n_frames: int = 64, n_rows: int = 128, **model: Any) -> Network:

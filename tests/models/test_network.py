@@ -20,7 +20,7 @@ from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, write_json
-from music_emotion.models.network import ModelCard, Network, build_network, load_model, load_trunk, save_model
+from music_emotion.models.network import ModelCard, Network, load_model, load_trunk, save_model
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.training.folds import make_network
 
@@ -43,7 +43,7 @@ def card_of(task: Task = "emotion", n_outputs: int = 3, **model: Any) -> ModelCa
 
 def network_of(*arguments: Any, seed: int = 0, **model: Any) -> Network:
     torch.manual_seed(seed)
-    return build_network(card_of(*arguments, **model))
+    return Network(card_of(*arguments, **model))
 
 
 def sound_of() -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,7 +113,7 @@ def test_every_experiment_file_builds_its_network(path):
     n_frames = experiment.excerpt.frames or 60
     with torch.no_grad(), torch.device("meta" if experiment.model.kind in ("conv", "timm") else "cpu"):
         # shapes alone, which the other kinds need values for: some networks have 90 million weights
-        network = build_network(card, pretrained=False).eval()
+        network = Network(card, pretrained=False).eval()
         outputs = network(torch.zeros(1, len(rows), n_frames), torch.tensor([n_frames]))
     assert outputs.shape == (1, n_outputs)
     if path.stem == "multitask":
@@ -124,7 +124,7 @@ def test_frames_are_standardised_row_by_row():
     network = network_of(kind="lstm").eval()
     sound, lengths = sound_of()
     plain = replace(network.card, row_mean=(0.0,) * 140, row_deviation=(1.0,) * 140)
-    other = build_network(plain).eval()
+    other = Network(plain).eval()
     other.load_state_dict(network.state_dict())
     mean, deviation = (
         torch.tensor(values)[:, None] for values in (network.card.row_mean, network.card.row_deviation)
@@ -137,7 +137,7 @@ def test_normal_scores_become_quantiles_of_the_targets_also_after_loading(tmp_pa
     mean, deviation = (tuple(part.tolist()) for part in (targets.mean(axis=0), targets.std(axis=0)))
     scale = {"target_mean": mean, "target_deviation": deviation}
     card = replace(card_of(), target_quantiles=normal_quantiles(targets), **scale)
-    network = build_network(card).eval()
+    network = Network(card).eval()
     with torch.no_grad():
         network.head[1].weight.zero_()
         network.head[1].bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))

@@ -109,6 +109,7 @@ class Network(nn.Module):
         self.target_scale = None
         if experiment.task == "emotion":
             self.target_scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
+        self.to(memory_format=torch.channels_last)  # in which convolutions are fastest
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute outputs.
@@ -142,11 +143,6 @@ class Network(nn.Module):
         """Predict as `predict` does, from the trunk's features [shape=(n, n_features)]."""
         outputs = self.head(features).float()
         return outputs.softmax(dim=1) if self.target_scale is None else self.target_scale.targets_of(outputs)
-
-
-def build_network(card: ModelCard, pretrained: bool = True) -> Network:
-    """Build a `Network` in channels-last memory format, in which convolutions are fastest."""
-    return Network(card, pretrained).to(memory_format=torch.channels_last)
 
 
 def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) -> Any:
@@ -232,10 +228,10 @@ def load_model(path: Path) -> Network:
     card, weights = _read_model(path)
     try:
         with torch.device("meta"):  # takes no memory, whatever the card describes
-            expected = build_network(card, pretrained=False).state_dict()
+            expected = Network(card, pretrained=False).state_dict()
         if misfits := _misfits(weights, expected):
             raise ValueError(first_five(misfits))
-        network = build_network(card, pretrained=False)  # the file holds every weight
+        network = Network(card, pretrained=False)  # the file holds every weight
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = shortened(str(error), 300)

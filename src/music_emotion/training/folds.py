@@ -22,7 +22,7 @@ from music_emotion.datasets.layout import find_set, read_settings
 from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_run, known_for_scores
 from music_emotion.evaluation.metrics import is_constant, table_scores
 from music_emotion.evaluation.scores import score_repeats, score_run
-from music_emotion.models.network import ModelCard, Network, build_network, load_trunk
+from music_emotion.models.network import ModelCard, Network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.runs import alone_in, open_run
 from music_emotion.training.accelerator import tracking
@@ -318,4 +318,4 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
         features=features,
     )
     torch.manual_seed(seed)
-    return build_network(card)
+    return Network(card)
