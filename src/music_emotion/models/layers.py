@@ -76,15 +76,14 @@ class Lstm(nn.Module):
     def __init__(self, n_rows: int, width: int, bidirectional: bool, dropout: float):
         super().__init__()
         self.lstm = nn.LSTM(n_rows, width, 2, batch_first=True, dropout=dropout, bidirectional=bidirectional)
-        self.n_directions = 1 + bidirectional
-        self.n_features = self.n_directions * width
+        self.n_features = (1 + bidirectional) * width
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Map frames [shape=(n, n_rows, n_frames)] to features [shape=(n, n_features)]."""
         steps = frames.transpose(1, 2)  # [n, frames, rows]
         packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (hidden, _) = self.lstm(packed)
-        return torch.cat(tuple(hidden[-self.n_directions :]), dim=1)
+        return torch.cat(tuple(hidden[-1 - self.lstm.bidirectional :]), dim=1)
 
 
 class MeanMax(nn.Module):
