@@ -9,7 +9,7 @@ from music_emotion.audio.settings import FeatureSettings, row_slice
 from music_emotion.config import build_experiment
 from music_emotion.files import prediction_table, write_predictions
 from music_emotion.models.card import ModelCard
-from music_emotion.models.network import Network, build_network, save_model
+from music_emotion.models.network import Network, save_model
 
 TARGETS = ("valence", "energy")
 
@@ -30,7 +30,7 @@ def small_network(
     )
     scales = (mean, deviation, (0.0,) * len(outputs), (1.0,) * len(outputs))
     features, experiment = FeatureSettings(hop_length=hop), build_experiment(differences, "test")
-    return build_network(ModelCard(experiment, outputs, *scales, features=features)).eval()
+    return Network(ModelCard(experiment, outputs, *scales, features=features)).eval()
 
 
 def small_run(folder: Path, *networks: Network, n_clips: int = 60) -> Path:

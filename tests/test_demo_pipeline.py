@@ -31,7 +31,7 @@ def test_the_demo_again_makes_nothing_again_and_another_size_needs_another_folde
         return {path: path.stat().st_mtime_ns for path in paths}
 
     before = made()
-    assert len(before) == 45 + 2 * 4 + 6  # arrays, two files per store, models
+    assert len(before) == 45 + 4 + 6  # arrays, a file per store, models
     status, out, _ = run_script("demo.py", "--out", str(folder), *SIZE)
     assert status == 0
     assert all(

@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import tomllib
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,18 @@ import pandas as pd
 import pytest
 import soundfile
 import timm
+import torch
 from accelerate.commands import launch
 from public_folders import fma, soundtracks
 from safetensors.torch import save_file
 
 from music_emotion.bench import training
 from music_emotion.cli import COMMANDS, main
-from music_emotion.config import build_experiment
+from music_emotion.config import ModelSection, build_experiment
 from music_emotion.experiment_files import experiment_toml, lay_over, read_differences, to_toml
 from music_emotion.files import read_json
 from music_emotion.models.card import read_card
+from music_emotion.models.conv import ConvNet
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -62,12 +65,19 @@ def commands(text: str) -> list[str]:
     return [found.strip() for found in COMMAND.findall(text)]
 
 
+def fewest_frames(model: ModelSection) -> int:
+    """Fewest frames that the experiment's ConvNet needs."""
+    with torch.device("meta"):
+        settings = model.model_dump(include=set(signature(ConvNet).parameters))
+        return ConvNet(140, 4096, **settings).fewest_frames
+
+
 def small_experiment(name: str) -> str:
     """A built-in experiment with narrow layers, short excerpts and an epoch or two."""
     differences = read_differences(name)
     own = build_experiment(differences, name)
     model, frozen_epochs = own.model, min(own.train.frozen_epochs, 1)
-    frames = 1 if model.kind == "mlp" else max(min(own.excerpt.frames or 43, 43), model.smallest_input[1])
+    frames = 1 if model.kind == "mlp" else max(min(own.excerpt.frames or 43, 43), fewest_frames(model))
     changes = {
         "seeds": [0, 1] if own.has_repeats else [0],
         "excerpt": {"frames": frames, "test": 1},

@@ -156,15 +156,15 @@ def test_what_a_disk_does_not_rename_is_copied(scored, monkeypatch, error):
         raise OSError(error, "not renamed", source, None, target)
 
     def full(source, target):
-        moved.append(Path(target.name).name)
-        target.write(source.read(1))
+        moved.append(target.name)
+        target.write_bytes(source.read_bytes()[:1])
         raise OSError(errno.ENOSPC, "full")
 
     moved: list[str] = []
     monkeypatch.setattr(os, "replace", refuse)
     put(scored, "scores.json", "oof.csv", "more.csv")
     assert texts(scored) == {"oof.csv": "new", "scores.json": "new", "more.csv": "new"}
-    monkeypatch.setattr(shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OSError, match="full") as caught:
         put(scored, "scores.json", "oof.csv")
     assert caught.value.filename == str(scored / "oof.csv")

@@ -115,9 +115,8 @@ def test_genre_rows_have_a_report_and_emotion_rows_start_from_their_trunk(run, t
     text = 'pretrain = "genres.toml"\n' + grid('"train.frozen_epochs" = [0, 1]')
     table = run(text, SMALL)
     for row in table["row"]:
-        trunk = read_json(folder / row / FOLD / "trunk.json")
-        assert Path(trunk["file"]) == folder / "genres" / FOLD / "model.safetensors"
-        assert trunk["new"] == ["head.1.weight", "head.1.bias"]
+        trunk = read_json(folder / row / "experiment.json")["model"]["trunk"]
+        assert Path(trunk) == folder / "genres" / FOLD / "model.safetensors"
     (tmp_path / "moved").mkdir()
     folder.rename(tmp_path / "moved" / "small")
     pd.testing.assert_frame_equal(run(text, SMALL, runs="moved"), table)  # not trained again

@@ -9,7 +9,7 @@ import torch
 from music_emotion.config import N_ROWS_OF
 from music_emotion.files import InputError
 from music_emotion.models.card import ModelCard
-from music_emotion.models.network import build_network
+from music_emotion.models.network import Network
 from music_emotion.study_file import read_study
 from music_emotion.training.optimisation import make_optimizer
 
@@ -48,7 +48,7 @@ def test_every_study_is_named_after_its_file_and_its_networks_can_be_built():
             assert name == row.name == row.experiment.name
             own, n_rows = row.experiment, N_ROWS_OF[row.experiment.data.rows]
             scale = ((0.0,) * n_rows, (1.0,) * n_rows, (0.0, 0.0), (1.0, 1.0))
-            network = build_network(ModelCard(own, ("valence", "energy"), *scale))
+            network = Network(ModelCard(own, ("valence", "energy"), *scale))
             make_optimizer(network, own.optim)
             frames = torch.zeros(2, n_rows, own.excerpt.frames)
             assert network(frames, torch.full((2,), own.excerpt.frames)).shape == (2, 2)

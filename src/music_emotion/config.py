@@ -185,16 +185,6 @@ class FoldSection(Section):
     groups: Place = None
 
 
-def smallest_input(
-    blocks: int, convolutions: int, kernel: int, padded: bool, pool_size: int, stem_pool: tuple[int, int]
-) -> tuple[int, int]:
-    """Fewest rows and frames of which blocks of convolutions and pooling leave anything."""
-    size = 1
-    for _ in range(blocks):
-        size = size * pool_size + (0 if padded else convolutions * (kernel - 1))
-    return size * stem_pool[0], size * stem_pool[1]
-
-
 class ModelSection(Section):
     """The network.
 
@@ -271,12 +261,6 @@ class ModelSection(Section):
     backbone: str = "resnet10t"
     weights: Place = None
     trunk: Place = None
-
-    @property
-    def smallest_input(self) -> tuple[int, int]:
-        """Smallest input, in rows and frames, for which the last feature map of conv is not empty."""
-        own = self.convolutions, self.kernel, self.padded, self.pool_size, self.stem_pool
-        return smallest_input(len(self.widths), *own)
 
 
 class ClassicalSection(Section):
@@ -590,18 +574,15 @@ class Experiment(Section):
             )
         if data.embeddings and (data.windows or not (data.statistics or self.is_classical)):
             raise ValueError("data.embeddings need a classical.kind or data.statistics, and no data.windows.")
-        if (data.more or data.map) and not (self.task == "emotion" and data.of_layout and data.more):
+        can_join = self.task == "emotion" and data.of_layout and data.more and not self.is_classical
+        if (data.more or data.map) and (not can_join or self.pseudo.teachers or self.distil.tables):
             raise ValueError(
-                "data.more and data.map join sets of emotion arrays. Give the task 'emotion', data.more, and "
-                "no data.statistics, data.embeddings or data.windows."
+                "data.more and data.map join sets of emotion arrays for a network. Give the task 'emotion', "
+                "data.more, and no data.statistics, data.embeddings, data.windows, classical.kind, "
+                "pseudo.teachers or distil.tables."
             )
         if len({data.root, *data.more}) <= len(data.more):
             raise ValueError("data.root and data.more name a set twice. Give each once.")
-        if data.more and (self.is_classical or self.pseudo.teachers or self.distil.tables):
-            raise ValueError(
-                "data.more is for networks that learn labels alone. Give no classical.kind, pseudo.teachers "
-                "or distil.tables."
-            )
         if data.more and self.augment.mixup_bandwidth:
             raise ValueError(
                 "augment.mixup_bandwidth needs all targets of all clips. Set it to false beside data.more."
@@ -611,12 +592,6 @@ class Experiment(Section):
         if whole and (model.kind == "mlp" or (model.kind == "conv" and model.readout == "flatten")):
             fixing = "kind 'mlp'" if model.kind == "mlp" else "readout 'flatten'"
             raise ValueError(f"model.{fixing} reads one length, but excerpt.frames is false. Give a number.")
-        n_rows, fewest = N_ROWS_OF[data.rows], model.smallest_input[0]
-        if model.kind == "conv" and not self.is_classical and data.of_layout and n_rows < fewest:
-            raise ValueError(
-                f"the network pools at least {fewest} rows, but data.rows '{data.rows}' has {n_rows}. "
-                f"Give fewer model.widths, or a smaller model.pool_size or model.stem_pool."
-            )
         return self
 
     @model_validator(mode="after")
@@ -673,15 +648,11 @@ class Experiment(Section):
             raise ValueError(f"classical.kind '{kind}' needs frames of equal length. Give data.rate 'full'.")
         if kind is not None and self.starts_pretrained:
             raise ValueError(f"classical.kind '{kind}' has no use for model.trunk or weights. Remove them.")
-        if teachers and (self.task != "emotion" or self.has_repeats or not self.data.of_layout):
+        if teachers and (self.task != "emotion" or self.has_repeats or not self.data.of_layout or kind):
             raise ValueError(
-                "pseudo.teachers give targets to unlabelled arrays, fold by fold. Give the task 'emotion', "
-                "folds.split 'folds' and no data.statistics or data.windows, or no teachers."
-            )
-        if teachers and kind is not None:
-            raise ValueError(
-                f"classical.kind '{kind}' can't learn from pseudo.teachers. Give a network, or no teachers; "
-                f"an estimator can be a teacher."
+                "pseudo.teachers give a network targets of unlabelled arrays, fold by fold. Give the task "
+                "'emotion', folds.split 'folds' and no data.statistics, data.windows or classical.kind, or "
+                "no teachers. An estimator can be a teacher."
             )
         return self
 

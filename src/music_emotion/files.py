@@ -281,13 +281,12 @@ def _replace(source: Path, path: Path) -> None:
     except OSError as refusal:
         if refusal.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO} or path.is_dir():
             raise
-        with naming_refusals(path), source.open("rb") as fresh, path.open("wb") as file:
-            try:
-                shutil.copyfileobj(fresh, file)
-                file.flush()
-            except BaseException:
-                path.unlink()  # a part of the file
-                raise
+        try:
+            with naming_refusals(path):
+                shutil.copyfile(source, path)
+        except BaseException:
+            path.unlink(missing_ok=True)  # a part of the file
+            raise
         source.unlink()
 
 

@@ -92,6 +92,8 @@ def test_an_unpacked_array_wins_over_compressed_ones_and_two_alike_are_refused(t
 def test_the_share_to_leave_out_that_a_message_gives_is_enough_and_hardly_more():
     for n in (1, 7, 40, 100, 5300):
         for n_bad in range(1, min(n, 300) + 1):
-            share = float(leave_out(n_bad, n).split()[-1])
+            with pytest.raises(InputError) as caught:
+                leave_out(n_bad, n, -1.0, "many are bad", "Replace them")
+            share = float(str(caught.value).split()[-1].removesuffix("."))
             assert not too_many(n_bad, n, share)
             assert too_many(n_bad, n, share - 0.001)

@@ -17,7 +17,7 @@ from music_emotion.config import build_experiment, experiment_to_dict
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.store import Store
 from music_emotion.models.card import ModelCard, read_card
-from music_emotion.models.network import build_network, load_model, save_model
+from music_emotion.models.network import Network, load_model, save_model
 from music_emotion.training.checkpoint import Progress, load_state, save_state
 
 EXPERIMENT = build_experiment({"name": "m", "model": {"widths": [2, 2]}, "excerpt": {"frames": 16}}, "here")
@@ -27,7 +27,7 @@ CLIPS = ClipSet.unlabelled(Store.in_memory(np.zeros((3, 140)), [3]))
 def small_network() -> nn.Module:
     torch.manual_seed(0)
     card = ModelCard(EXPERIMENT, ("valence",), (0.0,) * 140, (1.0,) * 140, (0.5,), (0.2,))
-    return build_network(card)
+    return Network(card)
 
 
 @pytest.fixture(scope="module")

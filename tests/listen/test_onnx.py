@@ -24,7 +24,7 @@ from music_emotion.listen.model import WEIGHTS, EmotionModel, default_engine, mo
 from music_emotion.listen.onnx_ensemble import OnnxEnsemble
 from music_emotion.listen.predict import Sliding, Song, predict_song
 from music_emotion.listen.torch_ensemble import TorchEnsemble, load_ensembles, torch_ensembles
-from music_emotion.models.network import build_network
+from music_emotion.models.network import Network
 
 pytestmark = pytest.mark.usefixtures("own_accelerate")
 SETTINGS = FeatureSettings()
@@ -83,7 +83,7 @@ def test_other_networks_predict_as_in_pytorch(tmp_path, differences, card):
     network = small_network(**differences)
     if card:
         weights = network.state_dict()
-        network = build_network(replace(network.card, **card)).eval()
+        network = Network(replace(network.card, **card)).eval()
         network.load_state_dict(weights)
     slow = torch_ensembles([network])
     export_excerpts(slow[0], tmp_path / "a.onnx")

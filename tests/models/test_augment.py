@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from music_emotion.config import N_ROWS_OF, AugmentSection, DataSection, Experiment, ModelSection
 from music_emotion.models.augment import SpectrogramAugmentation, mixup
 from music_emotion.models.card import ModelCard
-from music_emotion.models.network import build_network
+from music_emotion.models.network import Network
 
 
 def varied(frames: torch.Tensor, n_mels: int, seed: int = 0, **settings) -> torch.Tensor:
@@ -84,7 +84,7 @@ def test_networks_equalise_mel_bands_in_training_and_leave_chroma(data, changes)
     )
     n_rows = N_ROWS_OF[experiment.data.rows]
     card = ModelCard(experiment, ("valence",), (0.0,) * n_rows, (1.0,) * n_rows, (0.0,), (1.0,))
-    network = build_network(card).train()
+    network = Network(card).train()
     frames = torch.randn(4, n_rows, 64)
     augmented = network.augmentation(frames)
     assert torch.equal(augmented, frames) is not changes

@@ -4,7 +4,6 @@ import re
 import resource
 import shutil
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from music_emotion.files import InputError
 from music_emotion.models.ear import FILES, WHEEL, load_ear
-from music_emotion.models.tensorflow_checkpoint import read_checkpoint
 
 REFERENCE = json.loads(Path(__file__).with_name("ear_reference.json").read_text())  # of TensorFlow 2.15
 
@@ -134,22 +132,3 @@ def test_a_fault_is_a_sentence_and_leaves_no_file(fault, request, tmp_path, monk
     assert re.fullmatch(f"error: {expected}", errors.strip()), errors
     assert not list(Path("out").rglob("*"))
     assert Path("cut.whl").read_bytes() == b"PK"
-
-
-def test_a_damaged_checkpoint_is_refused_or_gives_the_same(ear_wheel, tmp_path):
-    with ZipFile(ear_wheel) as archive:
-        index, data = (archive.read(f"musicnn/MSD_vgg/{name}") for name in (".index", ".data-00000-of-00001"))
-    whole = read_checkpoint(index, data, "whole")
-    assert whole["5CNN/kernel"].shape == (3, 3, 128, 128)
-
-    def read(content: bytes, data: bytes = data):
-        return only_sentences(
-            lambda path: read_checkpoint(path.read_bytes(), data, path), tmp_path / "i", content
-        )
-
-    places = range(0, len(index), 60)
-    assert not any(read(index[:n]) for n in places)
-    changed = [read(index[:n] + bytes([index[n] ^ 65]) + index[n + 1 :]) for n in places]
-    assert all(each is None or each.keys() == whole.keys() for each in changed)
-    assert sum(each is None for each in changed) >= len(places) - 1  # the padding of the footer may differ
-    assert read(index, data[:-9]) is None

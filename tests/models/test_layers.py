@@ -14,7 +14,7 @@ from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError
 from music_emotion.models.card import ModelCard
 from music_emotion.models.layers import AttentiveStatistics
-from music_emotion.models.network import Network, build_head, build_network
+from music_emotion.models.network import Network, build_head
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SMALL = {"widths": (4, 8), "lstm_width": 8, "channels": ("spectrogram", "delta")}
@@ -25,7 +25,7 @@ PUBLISHED = {"convolutions": 1, "stem_pool": (1, 1), "pool": "max", "norm": None
 def build(experiment: Experiment, n_rows: int) -> Network:
     torch.manual_seed(0)
     scales = ((0.0,) * n_rows, (1.0,) * n_rows, (0.0,) * 3, (1.0,) * 3)
-    return build_network(ModelCard(experiment, ("a", "b", "c"), *scales))
+    return Network(ModelCard(experiment, ("a", "b", "c"), *scales))
 
 
 def network_of(n_frames: int = 64, n_rows: int = 128, **model: Any) -> Network:
@@ -109,7 +109,7 @@ def test_channels_are_the_frames_a_coordinate_and_the_difference_to_the_frame_be
 )
 def test_too_few_rows_are_refused_and_just_enough_are_not(model, rows, frames):
     network = network_of(200, rows, **model)
-    assert network.card.experiment.model.smallest_input == (rows, frames)
+    assert network.trunk.fewest_frames == frames
     assert network.eval()(torch.zeros(1, rows, frames), torch.tensor([frames])).shape == (1, 3)
     sentence = rf"pools at least {rows} rows, but the input has {rows - 1}\. Give fewer model\.widths"
     with pytest.raises(InputError, match=sentence):
@@ -147,18 +147,6 @@ def test_published_networks_are_settings(settings, n_frames, map_shape):
     features = trunk(frames, torch.tensor([n_frames, 1]))
     assert features.shape == (2, trunk.n_features)
     assert torch.equal(features, maps.flatten(1))
-
-
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        ({"kind": "mlp"}, r"has 30 frames, but .* model\.kind 'mlp' reads only .*, 21 frames\."),
-        (PUBLISHED, r"has 30 frames, but the readout 'flatten' reads only excerpts"),
-    ],
-)
-def test_what_reads_one_length_refuses_others(model, sentence):
-    with pytest.raises(InputError, match=sentence):
-        network_of(21, **model)(frames_of(2, 30), torch.tensor([30, 30]))
 
 
 @pytest.mark.parametrize(("bidirectional", "n_features"), [(True, 16), (False, 8)])

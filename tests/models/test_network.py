@@ -21,7 +21,7 @@ from music_emotion.datasets.store import Store
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, write_json
 from music_emotion.models.card import ModelCard
-from music_emotion.models.network import Network, build_network, load_model, load_trunk, save_model
+from music_emotion.models.network import Network, load_model, load_trunk, save_model
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.training.folds import make_network
 
@@ -44,7 +44,7 @@ def card_of(task: Task = "emotion", n_outputs: int = 3, **model: Any) -> ModelCa
 
 def network_of(*arguments: Any, seed: int = 0, **model: Any) -> Network:
     torch.manual_seed(seed)
-    return build_network(card_of(*arguments, **model))
+    return Network(card_of(*arguments, **model))
 
 
 def sound_of() -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +114,7 @@ def test_every_experiment_file_builds_its_network(path):
     n_frames = experiment.excerpt.frames or 60
     with torch.no_grad(), torch.device("meta" if experiment.model.kind in ("conv", "timm") else "cpu"):
         # shapes alone, which the other kinds need values for: some networks have 90 million weights
-        network = build_network(card, pretrained=False).eval()
+        network = Network(card, pretrained=False).eval()
         outputs = network(torch.zeros(1, len(rows), n_frames), torch.tensor([n_frames]))
     assert outputs.shape == (1, n_outputs)
     if path.stem == "multitask":
@@ -125,7 +125,7 @@ def test_frames_are_standardised_row_by_row():
     network = network_of(kind="lstm").eval()
     sound, lengths = sound_of()
     plain = replace(network.card, row_mean=(0.0,) * 140, row_deviation=(1.0,) * 140)
-    other = build_network(plain).eval()
+    other = Network(plain).eval()
     other.load_state_dict(network.state_dict())
     mean, deviation = (
         torch.tensor(values)[:, None] for values in (network.card.row_mean, network.card.row_deviation)
@@ -138,7 +138,7 @@ def test_normal_scores_become_quantiles_of_the_targets_also_after_loading(tmp_pa
     mean, deviation = (tuple(part.tolist()) for part in (targets.mean(axis=0), targets.std(axis=0)))
     scale = {"target_mean": mean, "target_deviation": deviation}
     card = replace(card_of(), target_quantiles=normal_quantiles(targets), **scale)
-    network = build_network(card).eval()
+    network = Network(card).eval()
     with torch.no_grad():
         network.head[1].weight.zero_()
         network.head[1].bias.copy_(torch.tensor([-1.0, 0.0, 1.0]))
@@ -220,11 +220,8 @@ def test_exactly_the_trunk_is_taken_and_the_head_stays_new(tmp_path):
     genre(*sound_of())
     emotion = network_of(seed=2)
     head = {name: value.clone() for name, value in emotion.head.state_dict().items()}
-    names = load_trunk(emotion, saved(tmp_path / "genre.safetensors", genre))
+    load_trunk(emotion, saved(tmp_path / "genre.safetensors", genre))
     taken, there = emotion.trunk.state_dict(), genre.trunk.state_dict()
-    assert names["taken"] == [f"trunk.{name}" for name in there]
-    assert names["new"] == [f"head.{name}" for name in head]
-    assert sorted(names["unused"]) == sorted(f"head.{name}" for name in genre.head.state_dict())
     assert all(torch.equal(taken[name], there[name]) for name in there)
     assert all(torch.equal(value, head[name]) for name, value in emotion.head.state_dict().items())
 
@@ -234,7 +231,7 @@ def test_exactly_the_trunk_is_taken_and_the_head_stays_new(tmp_path):
     [
         ((4, 16), (4, 8), r"trunk\.blocks\.1\.0\.weight is \(8, 4, 3, 3\) there, \(16, 4, 3, 3\) here"),
         ((4, 8, 8), (4, 8), r"trunk\.blocks\.2\.0\.weight is missing there, \(8, 8, 3, 3\) here"),
-        ((4, 8), (4, 8, 8), r"trunk\.blocks\.2\.0\.weight is only there"),
+        ((4, 8), (4, 8, 8), r"trunk\.blocks\.2\.0\.weight is \(8, 8, 3, 3\) there, missing here"),
     ],
 )
 def test_of_a_trunk_that_does_not_fit_nothing_is_taken(tmp_path, here, there, sentence):

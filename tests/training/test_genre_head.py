@@ -12,10 +12,10 @@ from music_emotion.datasets.excerpts import TrainingExcerpts
 from music_emotion.datasets.splits import Fold
 from music_emotion.files import InputError
 from music_emotion.models.augment import mixup
-from music_emotion.models.network import save_model
+from music_emotion.models.network import load_trunk, save_model
 from music_emotion.training import loop
 from music_emotion.training.accelerator import make_accelerator
-from music_emotion.training.folds import make_network, start_from_trunk
+from music_emotion.training.folds import make_network
 from music_emotion.training.loop import Trainer
 from music_emotion.training.objectives import PairedExcerpts, load_second
 
@@ -115,7 +115,7 @@ def test_frozen_epochs_leave_the_trunk_alone_and_the_genre_head_learns(small, tm
     frozen = {"epochs": 2, "frozen_epochs": 2, "ema": None}
     experiment = small(**GENRES, model={"trunk": str(trunk)}, train=frozen)
     trainer = trainer_of(experiment, set_of(experiment, "genre"), tmp_path)
-    start_from_trunk(trainer.network, tmp_path, trainer.accelerator)
+    load_trunk(trainer.network, trunk)
     fresh = [weights.clone() for weights in trainer.learner.second_head.parameters()]
     trainer.run()
     after = trainer.network.state_dict()

@@ -85,10 +85,16 @@ def test_near_duplicates_across_a_border_are_named_and_a_group_mends_it(tmp_path
     assert not Path("runs/small/leaks.csv").exists()
 
 
-def rows(values: np.ndarray, fingerprints: np.ndarray | None = None) -> ClipSet:
+def rows(values: np.ndarray) -> ClipSet:
     """Clips that are rows of a table of statistics."""
     store = Store.in_memory(values.astype(np.float32), np.ones(len(values), int), is_fused=False)
-    return ClipSet.unlabelled(replace(store, fingerprints=fingerprints), ("t",))
+    return ClipSet.unlabelled(store, ("t",))
+
+
+@pytest.fixture
+def as_fingerprints(monkeypatch):
+    """Frames of clips are their fingerprints."""
+    monkeypatch.setattr(duplicates, "fingerprint", lambda frames, _: frames)
 
 
 def recordings(n: int, copies: dict[int, int] | None = None, seed: int = 0) -> ClipSet:
@@ -97,7 +103,7 @@ def recordings(n: int, copies: dict[int, int] | None = None, seed: int = 0) -> C
     fingerprints = (made / np.linalg.norm(made, axis=(1, 2), keepdims=True)).astype(np.float16)
     for copy, original in (copies or {}).items():
         fingerprints[copy] = fingerprints[original]
-    return rows(np.arange(n)[:, None], fingerprints)
+    return ClipSet.unlabelled(Store.in_memory(fingerprints.reshape(-1, 16), [64] * n), ("t",))
 
 
 def in_three_folds(clips: ClipSet) -> list[Fold]:
@@ -111,6 +117,7 @@ def found(folds: list[Fold], test: ClipSet) -> list[tuple[int, int, str]]:
     return sorted(pairs[["Id", "duplicate", "where"]].itertuples(index=False, name=None))
 
 
+@pytest.mark.usefixtures("as_fingerprints")
 def test_copies_count_across_the_borders_of_any_fold_and_not_within_a_fold_or_the_test_split():
     clips, test = recordings(12, {1: 0, 10: 9}), recordings(4, {3: 1}, seed=1)
     assert found(in_three_folds(clips), test) == []
@@ -121,9 +128,10 @@ def test_copies_count_across_the_borders_of_any_fold_and_not_within_a_fold_or_th
     assert found(folds, test) == [(0, 1, "fold border")]
 
 
+@pytest.mark.usefixtures("as_fingerprints")
 def test_copies_between_train_and_test_name_the_clip_of_the_test_split_second():
     clips, test = recordings(12, {11: 4}), recordings(4, seed=1)
-    test.store.fingerprints[2] = clips.store.fingerprints[7]
+    test.store.frames[128:192] = clips.store.frames_of(7)
     expected = [(4, 11, "fold border"), (7, 2, "train and test")]
     assert found(in_three_folds(clips), test) == expected
     assert found([Fold(0, 0, clips, test)], test) == expected[1:]  # as in pretraining
@@ -148,9 +156,10 @@ def test_rows_of_statistics_count_when_they_are_equal():
     ]
 
 
+@pytest.mark.usefixtures("as_fingerprints")
 def test_of_very_many_clips_equal_fingerprints_alone_are_found(monkeypatch):
     clips = recordings(6, {4: 0, 5: 1})
-    clips.store.fingerprints[5] *= np.float16(0.9)
+    clips.store.frames_of(5)[:] *= np.float16(0.9)
     fold = Fold(0, 0, clips.select(np.arange(3)), clips.select(np.arange(3, 6)))
     nothing = clips.select(np.zeros(0, np.int64))
     assert found([fold], nothing) == [(0, 4, "fold border"), (1, 5, "fold border")]

@@ -132,8 +132,6 @@ def test_one_recording_in_two_sets_is_told_and_groups_belong_to_their_set(
     pairs, _ = find_leaks(folds, test)
     found = pairs.loc[pairs["similarity"] > 0.99, ["Id", "duplicate", "where"]]
     assert found.to_numpy().tolist() == [[1030, 2011, "fold border"]]
-    assert clips.store.fingerprints.shape[0] == 64
-    np.testing.assert_array_equal(clips.store.fingerprints[30], clips.store.fingerprints[51])
 
 
 def test_with_a_published_split_other_sets_are_trained_on_alone(small, competition, other, tmp_path):

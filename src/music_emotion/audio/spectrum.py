@@ -6,7 +6,6 @@ harmonic-percussive source separation (HPSS) is compiled with numba.
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import librosa
 import numba
@@ -21,7 +20,6 @@ _N_BINS = _BINS_PER_OCTAVE * _N_OCTAVES
 _SPARSITY = 0.01  # share of each filter's magnitude that librosa sets to zero
 _LOWEST_PEAK_HZ, _HIGHEST_PEAK_HZ, _PEAK_SHARE = 150.0, 4000.0, 0.1  # of `librosa.piptrack`
 _MEDIAN_SIZE = 31  # of `librosa.decompose.hpss`, in frames and in frequency bins
-_TINIEST = np.finfo(np.float32).tiny
 _LANES = 64  # columns sorted at once; their windows fit into the L1 cache
 
 
@@ -167,31 +165,11 @@ def percussive_part(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     -------
     np.ndarray [shape=(n_samples,)], float32
     """
-    frames = np.ascontiguousarray(spectrum.T)
-    magnitude = np.abs(frames)
+    magnitude, phase = librosa.magphase(np.ascontiguousarray(spectrum.T))
     harmonic = running_median(magnitude, _MEDIAN_SIZE)
-    percussive = np.ascontiguousarray(running_median(np.ascontiguousarray(magnitude.T), _MEDIAN_SIZE).T)
-    with np.errstate(invalid="ignore", divide="ignore"):  # digital silence divides by zero
-        masked = _soft_masked(frames, magnitude, harmonic, percussive)
-    return librosa.istft(masked.T, length=n_samples)
-
-
-@numba.vectorize(cache=True)
-def _soft_masked(value: complex, magnitude: float, harmonic: float, percussive: float) -> complex:
-    """Multiply a value of the spectrum by the percussive share of its power (soft mask).
-
-    Every step rounds like librosa (`softmask` of power 2, then magnitude times phase), because ties decide
-    where beats are.
-    """
-    larger = max(harmonic, percussive)
-    weight: Any = np.float32(0.5)
-    if larger >= _TINIEST:
-        wanted, other = percussive / larger, harmonic / larger
-        weight = wanted * wanted / (wanted * wanted + other * other)
-    if magnitude == 0:
-        return value
-    weighted = magnitude * weight
-    return complex(weighted * (value.real / magnitude), weighted * (value.imag / magnitude))
+    percussive = running_median(np.ascontiguousarray(magnitude.T), _MEDIAN_SIZE).T
+    mask = librosa.util.softmask(percussive, harmonic, power=2, split_zeros=True)
+    return librosa.istft((magnitude * mask * phase).T, length=n_samples)
 
 
 def running_median(values: np.ndarray, size: int) -> np.ndarray:

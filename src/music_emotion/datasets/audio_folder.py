@@ -19,6 +19,7 @@ ENDINGS = re.compile(
     r"|tak|thd|tta|voc|w64|wav|wave|weba|webm|wma|wmv|wv)\Z",
     re.IGNORECASE,
 )
+_SHARD = re.compile(r"(?=\d\d)(0*(\d+))/(\1\d*|\d*\1|\2)\.")  # 048/48012.mp3: digits of the folder again
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 
@@ -59,7 +60,7 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
     clips = pd.DataFrame({"id": np.arange(1, len(names) + 1), "path": [f"{real / name}" for name in names]})
     ids = [number for name in names if (number := _id_of(name)) is not None]
     said = "ids count the sorted names from 1"
-    if classes and not all(map(_is_shard, names)):
+    if classes and not all(map(_SHARD.match, names)):
         counts = ", ".join(f"{name} ({count})" for name, count in classes.items())
         clips["label"] = [name.split("/")[0] for name in names]
         said += f"; the classes are its sub-folders: {shortened(counts, 500)}"
@@ -68,11 +69,6 @@ def clips_of_folder(folder: Path) -> pd.DataFrame:
         said = "ids are the file names"
     print(f"{folder}: {len(names)} clips; {said}.")
     return clips
-
-
-def _is_shard(name: str) -> bool:
-    """Whether the digits of a file name begin or end with those of its folder, as in 048/48012.mp3."""
-    return re.match(r"(?=\d\d)(0*(\d+))/(\1\d*|\d*\1|\2)\.", name) is not None
 
 
 def audio_below(folder: Path) -> list[str]:
@@ -168,12 +164,3 @@ def files_by_id(folder: Path) -> dict[int | None, list[str]]:
     for name in audio_below(folder):
         names[_id_of(name)].append(name)
     return names
-
-
-def file_names(folder: Path | str) -> set[str]:
-    """Names of the files in a folder; empty if the folder does not exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if _kind_of(entry) == "file"}
-    except OSError:
-        return set()

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import filter as fitting
 from pathlib import Path
@@ -14,16 +14,7 @@ import pandas as pd
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.config import DataSection, DistilSection, Task, Unlabelled
 from music_emotion.datasets.labels import map_genres, read_genres, read_splits, read_targets
-from music_emotion.datasets.layout import (
-    SPLIT_FILE,
-    Split,
-    find_set,
-    has_split,
-    leave_out,
-    read_settings,
-    split_files,
-    too_many,
-)
+from music_emotion.datasets.layout import SPLIT_FILE, Split, find_set, leave_out, read_settings, split_files
 from music_emotion.datasets.parallel import SOURCE_COLUMNS
 from music_emotion.datasets.store import JoinedFrames, Store, open_store, read_npy
 from music_emotion.files import GROUP, InputError, first_five, nearest, regular_file
@@ -138,6 +129,7 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
             raw = raw.reindex(columns=list(outputs or raw))
         _check_match(label_file, raw.index, known, data.allow_bad_share)
         labels = _one_hot(raw, data, outputs, label_file) if isinstance(raw, pd.Series) else raw
+        _check_names(label_file, labels, ("Id", "truth") if is_genre else ("Id", "mean", GROUP))
     elif split == "train":
         raise InputError(f"{folder} has no train_labels.txt. Check that it was unpacked whole.")
     if files is not None:
@@ -147,9 +139,6 @@ def load_clip_set(data: DataSection, task: Task, split: Split, outputs: tuple[st
     if labels is None:
         clips = ClipSet.unlabelled(store, outputs)
     else:
-        _check_names(
-            label_file, map(str, labels), ("Id", "truth") if task == "genre" else ("Id", "mean", GROUP)
-        )
         labels = labels[labels.index.isin(store.index.index)].sort_index()
         values = labels.to_numpy(np.float32)
         clips = ClipSet(labels.index.to_numpy(), store, tuple(labels.columns), values)
@@ -179,7 +168,7 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
     if data.statistics is not None:
         has_test = "{split}" in data.statistics and tables_of(data, "test", task)[""].exists()
     else:
-        has_test = has_split(find_set(Path(data.root), task, data.rate), "test")
+        has_test = (find_set(Path(data.root), task, data.rate) / "test").is_dir()
     if has_test:
         return load_clip_set(data, task, "test", clips.outputs)
     print(f"{data.root} has no test split, so clips are predicted in validation alone.")
@@ -214,7 +203,7 @@ def load_unlabelled(
     for name in [name for name in SOURCES if name.partition("-")[0] in kinds]:
         task, split = SOURCES[name]
         folder = find_set(Path(data.root), task, data.rate)
-        if name != "genre-test" or has_split(folder, split):
+        if name != "genre-test" or (folder / split).is_dir():
             store = open_store(split_files(folder, split), Path(data.stores), data.allow_bad_share)
             sets[name] = ClipSet.unlabelled(store, outputs)
     return sets
@@ -285,7 +274,7 @@ def _spans(clips: ClipSet, path: Path) -> ClipSet:
     first, last = (np.rint(spans[name] * rate).astype(int) for name in _SPAN_COLUMNS)
     last = np.minimum(last, index["length"])
     index = pd.DataFrame({"start": index["start"] + first, "length": last - first}).sort_index()
-    return ClipSet.unlabelled(replace(clips.store, index=index, fingerprints=None))
+    return ClipSet.unlabelled(replace(clips.store, index=index))
 
 
 def join(sets: Sequence[ClipSet]) -> ClipSet:
@@ -310,15 +299,9 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
         ids.append(clips.ids + shift)
         index = clips.store.index.loc[clips.ids].set_axis(pd.Index(ids[-1], name="Id"))
         indexes.append(index.assign(start=index["start"] + n_frames))
-        n_frames += len(clips.store.frames)
+        n_frames += clips.store.frames.shape[0]
     frames = JoinedFrames([clips.store.frames for clips in sets])
-    prints = [
-        clips.store.fingerprints[clips.store.index.index.get_indexer(pd.Index(clips.ids))]
-        for clips in sets
-        if clips.store.fingerprints is not None
-    ]
-    fingerprints = np.concatenate(prints) if len(prints) == len(sets) else None
-    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused, fingerprints)
+    store = Store(frames, pd.concat(indexes), sets[0].store.is_fused)
     numbers = np.repeat(np.arange(len(sets)), [len(clips) for clips in sets])
     places = {"set": numbers, "id": np.concatenate([clips.ids for clips in sets])}
     origin = pd.DataFrame(places, store.index.index)
@@ -328,48 +311,44 @@ def join(sets: Sequence[ClipSet]) -> ClipSet:
 
 def _load_several(data: DataSection) -> ClipSet:
     """Load and join the training splits of several emotion sets, with targets on the scale of the first."""
-    roots, sets = (data.root, *data.more), list[ClipSet]()
-    labels, called = list[dict[str, np.ndarray]](), list[dict[str, str]]()
+    roots, sets, tables = (data.root, *data.more), list[ClipSet](), list[pd.DataFrame]()
     features = [asdict(read_settings(find_set(Path(root), "emotion", data.rate))) for root in roots]
     for number, (root, found) in enumerate(zip(roots, features, strict=True)):
         if found != features[0]:
             differ = f"{root} has arrays of {found}, but {data.root} of {features[0]}"
             raise InputError(f"{differ}. Extract both with the same settings.")
         alone = data.model_copy(update={"root": root, "more": (), "targets": ()})
-        clips = load_clip_set(alone, "emotion", "train")
-        names = [data.map.get(name, name) if number else name for name in clips.outputs]
-        if len(set(names)) < len(names):
-            raise InputError(
-                f"data.map gives two targets of {root} one name: {first_five(names)}. Correct it."
-            )
-        sets.append(clips)
-        called.append(dict(zip(names, clips.outputs, strict=True)))
-        labels.append(dict(zip(names, clips.values.T.astype(np.float64), strict=True)))
+        sets.append(load_clip_set(alone, "emotion", "train"))
+        tables.append(sets[-1].truth.rename(columns=data.map if number else {}))
+        if tables[-1].columns.has_duplicates:
+            named = first_five(tables[-1].columns)
+            raise InputError(f"data.map gives two targets of {root} one name: {named}. Correct it.")
     others = {name for clips in sets[1:] for name in clips.outputs}
-    known = tuple(dict.fromkeys(name for table in labels for name in table))
+    known = tuple(dict.fromkeys(str(name) for table in tables for name in table))
     for key, asked, held in (("map", set(data.map), others), ("targets", set(data.targets), known)):
         if lacking := sorted(asked.difference(held)):
             raise InputError(f"data.{key}: no set has {first_five(lacking)}; {nearest(lacking[0], held)}")
-    outputs, first = data.targets or known, dict[str, np.ndarray]()
-    for number, (root, table) in enumerate(zip(roots, labels, strict=True)):
+    outputs, first, said = data.targets or known, dict[str, np.ndarray](), list[str]()
+    for number, (root, table) in enumerate(zip(roots, tables, strict=True)):
         taken = [name for name in outputs if name in table]
         if not taken:
             raise InputError(f"{root} has no target of {', '.join(outputs)}. Leave it out of data.more.")
-        if constant := [name for name in taken if np.ptp(table[name]) == 0]:
-            raise InputError(f"{root}: all labels of {constant[0]} are the same. Leave it out of data.more.")
         for name in taken:
-            own, of_first = table[name], first.setdefault(name, table[name])
+            own = table[name].to_numpy()
+            if np.ptp(own) == 0:
+                raise InputError(f"{root}: all labels of {name} are the same. Leave it out of data.more.")
+            of_first = first.setdefault(name, own)
             if own is not of_first:  # ranks in place of values score the same; see LOG.md, 2026-11-30
                 table[name] = (own - own.mean()) / own.std() * of_first.std() + of_first.mean()
-        unknown = np.full(len(sets[number]), np.nan)
-        values = np.column_stack([table.get(name, unknown) for name in outputs]).astype(np.float32)
+        called = zip(sets[number].outputs, table, strict=True)
+        pairs = [(own, name) for own, name in called if name in outputs]
+        said.append(", ".join(name if name == own else f"{own} as {name}" for own, name in pairs))
+        values = table.reindex(columns=list(outputs)).to_numpy(np.float32)
         sets[number] = replace(sets[number], outputs=outputs, values=values)
     joined = join(sets)
     borders = np.cumsum([len(clips) for clips in sets])[:-1]
-    for root, ids, names_of in zip(roots, np.split(joined.ids, borders), called, strict=True):
-        learnt = [(name, own) for name, own in names_of.items() if name in outputs]
-        said = ", ".join(name if name == own else f"{own} as {name}" for name, own in learnt)
-        print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {said}.")
+    for root, ids, targets in zip(roots, np.split(joined.ids, borders), said, strict=True):
+        print(f"{root}: {len(ids)} clips, ids {ids[0]} to {ids[-1]}, of {targets}.")
     return joined
 
 
@@ -383,9 +362,11 @@ def _one_hot(raw: pd.Series, data: DataSection, outputs: tuple[str, ...], path: 
     return pd.DataFrame({name: (genres == name).astype(np.float32) for name in classes}, genres.index)
 
 
-def _check_names(path: Path, names: Iterable[str], taken: tuple[str, ...]) -> None:
+def _check_names(path: Path, labels: pd.DataFrame, taken: tuple[str, ...]) -> None:
     """Raise `InputError` for targets or classes that can't be columns of predictions and scores."""
-    wrong = [name for name in names if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)]
+    wrong = [
+        name for name in map(str, labels) if name in ("", *taken) or re.search(r"^\s|[\0\r\n]|\s$", name)
+    ]
     if wrong:
         named = f"{', '.join(taken[:-1])} and {taken[-1]}"
         rule = f"Give other names than {named}, without line breaks, and blanks only inside."
@@ -400,10 +381,7 @@ def _check_match(path: Path, listed: pd.Index, known: pd.Index, allow_bad_share:
         f"{path}: {len(fileless)} ids have no array ({first_five(fileless) or 'none'}) and "
         f"{len(unlabelled)} arrays have no label ({first_five(unlabelled) or 'none'})"
     )
-    if too_many(n_bad, n, allow_bad_share):
-        raise InputError(f"{sentence}. Complete the set, or {leave_out(n_bad, n)}.")
-    if n_bad:
-        print(f"left out: {sentence}.")
+    leave_out(n_bad, n, allow_bad_share, sentence, "Complete the set")
 
 
 def tables_of(data: DataSection, split: Split, task: Task = "emotion") -> dict[str, Path]:
@@ -458,10 +436,7 @@ def read_tables(
         parts.append(part)
         missing, n = parts[0].index.difference(part.index), len(parts[0])
         sentence = f"{path}: {len(missing)} of {n} clips have no row ({first_five(missing)})"
-        if too_many(len(missing), n, allow_bad_share):
-            raise InputError(f"{sentence}. Complete the table, or {leave_out(len(missing), n)}.")
-        if len(missing):
-            print(f"left out: {sentence}.")
+        leave_out(len(missing), n, allow_bad_share, sentence, "Complete the table")
     whole, named = pd.concat(parts, axis=1, join="inner"), first_five(tables.values())
     if whole.columns.has_duplicates:
         twice = first_five(whole.columns[whole.columns.duplicated()])
@@ -547,7 +522,7 @@ def load_windows(
         raise InputError(f"{problem}: {first_five(broken)}. Leave them out of X.npy and labels.npy.")
     names = np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
     values = _one_hot(pd.Series(names), data, outputs, paths[1])
-    _check_names(paths[1], map(str, values), ("Id", "truth"))
+    _check_names(paths[1], values, ("Id", "truth"))
     frames = features.reshape(-1, features.shape[-1])
     store = Store.in_memory(frames, np.full(len(labels), len(frames) // len(labels)), is_fused=False)
     return ClipSet(values.index.to_numpy(), store, tuple(values.columns), values.to_numpy())

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from music_emotion.audio.decode import TOLERANCE_SECONDS, recording_seconds
 from music_emotion.config import Task
-from music_emotion.datasets.audio_folder import clips_of_folder, file_names, files_by_id
+from music_emotion.datasets.audio_folder import clips_of_folder, files_by_id
 from music_emotion.datasets.layout import SPLITS
 from music_emotion.failures import collecting
 from music_emotion.files import InputError, first_five, nearest, numbers, read_cells, regular_file
@@ -245,7 +245,7 @@ def _paths(
     cells: pd.DataFrame, ids: pd.Series, folder: Path, audio_folder: Path | None, faults: _Faults
 ) -> pd.Series:
     """Absolute paths of the clips; NaN for faulty ones."""
-    listed, resolved = cache(file_names), cache(os.path.realpath)
+    resolved = cache(os.path.realpath)
     same_text = cache(lambda place: {_nfc(path.name): path.name for path in Path(place).glob("*")})
 
     def respelled(path: str) -> str:
@@ -257,13 +257,9 @@ def _paths(
         return os.path.join(place, same_text(place).get(_nfc(name), name))
 
     def find(path: str) -> str | float:
-        for spelled in (os.fspath, respelled):
-            place, name = os.path.split(spelled(os.path.join(folder, path)))
-            absolute = os.path.join(resolved(place), name)
-            # listing a folder once is faster on remote disks; isfile covers file systems that ignore case
-            if name in listed(resolved(place)) or os.path.isfile(absolute):
-                return absolute
-        return np.nan
+        place, name = os.path.split(respelled(os.path.join(folder, path)))
+        absolute = os.path.join(resolved(place), name)
+        return absolute if os.path.isfile(absolute) else np.nan
 
     written = cells.get("path", pd.Series("", cells.index))
     paths = written.where(written != "").map(find, na_action="ignore").astype(object)

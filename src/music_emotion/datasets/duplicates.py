@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import uniform_filter1d
 
 from music_emotion.config import Rate
 
@@ -41,8 +42,6 @@ def fingerprint(frames: np.ndarray, frames_per_step: int) -> np.ndarray:
         Scaled to norm 1. Shorter clips are padded with zeros, longer clips cut at `N_STEPS`. All zeros if
         the clip is shorter than two steps or constant.
     """
-    from scipy.ndimage import uniform_filter1d  # prediction starts sooner without it
-
     levels = frames[:, :_N_ROWS].astype(np.float32)
     levels = np.maximum(levels, levels.max() - _DEPTH_DB)
     bands = levels.reshape(len(levels), N_BANDS, -1).mean(axis=2)

@@ -1,7 +1,7 @@
 """Extract features of audio files into the competition's layout or into a table of statistics."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -96,51 +96,34 @@ def extract_clips(
             files.remove_unfinished(folder)
         if card is not None and card.exists():
             files.write_json(folders["full"] / CARD, files.read_object(card))
-        outcomes = [
-            _extract_part(folders, task, name, part, settings, workers or Workers(), max_failed)
-            for name, part in parts.items()
-            if len(part)
-        ]
+        outcomes = []
+        for name, part in parts.items():
+            if not len(part):
+                continue
+            splits = [folder / name for folder in folders.values()]
+            outcome = work_through(
+                items_of(part, settings),
+                partial(_extract_one, settings, splits),
+                folders["full"] / f"extract-{name}.csv",
+                ("seconds",),
+                workers or Workers(),
+                partial(compile_ahead, settings),
+                max_failed,
+                partial(_array_paths, splits),
+            )
+            outcomes.append(outcome)
+            failed = (outcome.record["reason"] != "").to_numpy()
+            for clip_id in part["id"][failed]:
+                for path in _array_paths(splits, clip_id):  # may be of an earlier version of the recording
+                    path.unlink(missing_ok=True)
+            for folder in folders.values():
+                _write_tables(folder, task, name, part, failed)
         for folder in folders.values():
             (folder / SPLIT_FILE).unlink(missing_ok=True)  # may come from an earlier table
             if "split" in clips:
                 files.write_table(folder / SPLIT_FILE, clips[["id", "split"]].rename(columns={"id": "Id"}))
     counts = (sum(getattr(each, name) for each in outcomes) for name in ("n_done", "n_kept", "n_failed"))
     return Outcome(pd.concat([each.record for each in outcomes], ignore_index=True), *counts)
-
-
-def _extract_part(
-    folders: Mapping[Rate, Path],
-    task: Task,
-    split: Split,
-    clips: pd.DataFrame,
-    settings: FeatureSettings,
-    workers: Workers,
-    max_failed: float,
-) -> Outcome:
-    """Extract the clips of one folder of the layout, and write its tables."""
-    splits = [folder / split for folder in folders.values()]
-    outputs = partial(_array_paths, splits)
-    outcome = work_through(
-        items_of(clips, settings),
-        partial(_extract_one, settings, splits),
-        folders["full"] / f"extract-{split}.csv",
-        ("seconds",),
-        workers,
-        partial(compile_ahead, settings),
-        max_failed,
-        outputs,
-    )
-    failed = (outcome.record["reason"] != "").to_numpy()
-    for clip_id in clips["id"][failed]:
-        for path in outputs(clip_id):  # may come from an earlier version of the recording
-            path.unlink(missing_ok=True)
-    for rate, folder in folders.items():
-        # spelling of file names in the competition's genre tables
-        full_rate = {"train": "fused.full", "test": "full.fused"}[split]
-        spelling = full_rate if rate == "full" else "beatsync.fused"
-        _write_tables(folder, spelling, task, split, clips, failed)
-    return outcome
 
 
 def _array_paths(splits: Sequence[Path], clip_id: int) -> list[Path]:
@@ -186,15 +169,16 @@ def _extract_one(settings: FeatureSettings, splits: Sequence[Path], item: Item) 
     return {}
 
 
-def _write_tables(
-    folder: Path, spelling: str, task: Task, split: Split, clips: pd.DataFrame, failed: np.ndarray
-) -> None:
+def _write_tables(folder: Path, task: Task, split: Split, clips: pd.DataFrame, failed: np.ndarray) -> None:
     files.write_table(folder / f"ids-{split}.csv", clips[clips.columns.intersection(_ORIGIN)])
     labels, groups = folder / f"{split}_labels.txt", folder / f"groups-{split}.csv"
     for path in (labels, groups):  # may come from an earlier table
         path.unlink(missing_ok=True)
     good, targets = clips[~failed].rename(columns={"id": "Id"}), target_columns(clips)
     if task == "genre" and "label" in good:
+        # the spelling of file names in the competition's tables
+        full_rate = {"train": "fused.full", "test": "full.fused"}[split]
+        spelling = full_rate if folder.name == set_name(task, "full") else "beatsync.fused"
         names = good["Id"].map(f"{{}}.{spelling}.npy.gz".format)
         files.write_table(labels, pd.DataFrame({"Id": names, "Genre": good["label"]}), separator="\t")
     elif task == "emotion" and targets:

@@ -46,11 +46,6 @@ def set_name(task: Task, rate: Rate) -> str:
     return SET_NAMES[task] + _RATE_SUFFIX[rate]
 
 
-def rate_of(set_folder: Path) -> Rate:
-    """Frame rate of a set ("full" or "beat"), from its folder name."""
-    return "beat" if set_folder.name.endswith(_RATE_SUFFIX["beat"]) else "full"
-
-
 def array_name(clip_id: int) -> str:
     """File name of a clip's array; the same in all sets and splits."""
     return f"{clip_id}.fused.full.npy"
@@ -152,11 +147,6 @@ def read_scales(set_folder: Path) -> dict[str, tuple[float, float]]:
     return checked(dict[str, tuple[float, float]], read_object(path).get("scales", {}), path, remedy)
 
 
-def has_split(set_folder: Path, split: Split) -> bool:
-    """Whether a set has a folder for a split. Users' sets may lack the test split."""
-    return (set_folder / split).is_dir()
-
-
 def split_files(set_folder: Path, split: Split) -> SplitFiles:
     """List the array files and the label file of one split.
 
@@ -201,6 +191,16 @@ def too_many(n_bad: int, n: int, allow_bad_share: float) -> bool:
     return n_bad > 0 and n_bad / n > allow_bad_share
 
 
-def leave_out(n_bad: int, n: int) -> str:
-    """Sentence part for messages: the flag that allows this share of bad clips."""
-    return f"leave them out with --data.allow-bad-share {math.ceil(1000 * n_bad / n) / 1000:g}"
+def leave_out(n_bad: int, n: int, allow_bad_share: float, problem: str, remedy: str) -> None:
+    """Print which clips are left out, or refuse too many.
+
+    Raises
+    ------
+    InputError
+        When the share of bad clips exceeds the allowed share.
+    """
+    if too_many(n_bad, n, allow_bad_share):
+        share = math.ceil(1000 * n_bad / n) / 1000
+        raise InputError(f"{problem}. {remedy}, or leave them out with --data.allow-bad-share {share:g}.")
+    if n_bad:
+        print(f"left out: {problem}.")

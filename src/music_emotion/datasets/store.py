@@ -15,15 +15,14 @@ from tqdm import tqdm
 from music_emotion import files
 from music_emotion.audio.settings import N_ROWS, row_slice
 from music_emotion.config import Rows
-from music_emotion.datasets.duplicates import FRAMES_PER_STEP, N_BANDS, N_STEPS, fingerprint
-from music_emotion.datasets.layout import SplitFiles, leave_out, rate_of, too_many
+from music_emotion.datasets.layout import SplitFiles, leave_out, too_many
 from music_emotion.files import InputError, first_five, shortened
 
 
 class StoredFrames:
     """Two-dimensional .npy file that reads its rows when sliced.
 
-    It maps only the requested frames, so memory use stays small. It is thread-safe.
+    It maps the file while it reads, so memory use stays small. It is thread-safe.
 
     Parameters
     ----------
@@ -56,9 +55,6 @@ class StoredFrames:
         """Another process opens the same file."""
         return StoredFrames, (self.path, os.fstat(self._file.fileno()))
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
         """Read consecutive frames, and all or some of their rows, into a new array.
 
@@ -67,17 +63,12 @@ class StoredFrames:
         InputError
             When the file is shorter than its header says.
         """
-        frames, rows = place if isinstance(place, tuple) else (place, slice(None))
-        start, stop, _ = frames.indices(len(self))
-        if stop <= start:
-            return np.empty((0, self.shape[1]), self.dtype)[:, rows]
-        first_byte = self._first_byte + start * self.shape[1] * self.dtype.itemsize
         try:  # the map is released after the call, which frees the memory
-            mapped = np.memmap(self._file, self.dtype, "r", first_byte, (stop - start, self.shape[1]))
+            mapped = np.memmap(self._file, self.dtype, "r", self._first_byte, self.shape)
         except ValueError:
             remedy = f"Delete {self.path.parent} to pack it again."
-            raise InputError(f"{self.path} ends before frame {stop} of {len(self)}. {remedy}") from None
-        return np.array(mapped[:, rows])
+            raise InputError(f"{self.path} is shorter than its header says. {remedy}") from None
+        return np.array(mapped[place])
 
 
 class JoinedFrames:
@@ -95,11 +86,8 @@ class JoinedFrames:
 
     def __init__(self, members: Sequence["np.ndarray | StoredFrames | JoinedFrames"]):
         self.members = tuple(members)
-        self.starts = np.cumsum([0, *map(len, self.members)])
+        self.starts = np.cumsum([0, *(member.shape[0] for member in self.members)])
         self.shape: tuple[int, int] = (int(self.starts[-1]), self.members[0].shape[1])
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, place: slice | tuple[slice, slice]) -> np.ndarray:
         """Read consecutive frames of one member, and all or some of their rows."""
@@ -122,15 +110,11 @@ class Store:
         `start` and `length` in frames, indexed by `Id`.
     is_fused : bool
         Whether rows are mel and chroma; False for statistics and windows.
-    fingerprints : np.ndarray [shape=(n_clips, n_steps, n_bands)], float16, or None
-        Fingerprints in the order of the index (see `datasets.duplicates`). None for arrays that are not
-        packed.
     """
 
     frames: np.ndarray | StoredFrames | JoinedFrames
     index: pd.DataFrame
     is_fused: bool = True
-    fingerprints: np.ndarray | None = None
 
     @classmethod
     def in_memory(cls, frames: np.ndarray, lengths: Any, ids: Any = None, is_fused: bool = True) -> "Store":
@@ -173,7 +157,7 @@ def open_store(split: SplitFiles, stores: Path, allow_bad_share: float = 0.0) ->
     stores : Path
         Folder of all stores.
     allow_bad_share : float
-        Largest accepted share of unusable arrays, 0 to 1. They are printed and left out.
+        Largest accepted share of unusable arrays, 0 to 1. Their number and five of them are printed.
 
     Returns
     -------
@@ -204,14 +188,11 @@ def _open(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     try:
         if files.read_json(folder / "source.json") != source:
             return None
-        fingerprints = read_npy(folder / "fingerprints.npy")
-        index = pd.read_csv(folder / "index.csv", index_col="Id")
-        store = Store(StoredFrames(folder / "frames.npy"), index, fingerprints=fingerprints)
+        store = Store(StoredFrames(folder / "frames.npy"), pd.read_csv(folder / "index.csv", index_col="Id"))
     except (OSError, ValueError):
         return None
-    is_whole = fingerprints.shape == (len(index), N_STEPS, N_BANDS)
-    n_left_out = len(split.arrays) - len(index)
-    return store if is_whole and not too_many(n_left_out, len(split.arrays), allow_bad_share) else None
+    n = len(split.arrays)
+    return None if too_many(n - len(store.index), n, allow_bad_share) else store
 
 
 def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_share: float) -> Store:
@@ -219,26 +200,18 @@ def _pack(split: SplitFiles, folder: Path, source: dict[str, Any], allow_bad_sha
     files.remove_unfinished(folder)
     with files.together(folder, "source.json") as fresh:
         with files.naming_refusals(folder / "frames.npy"):
-            index, fingerprints, problems = _write_frames(split, fresh / "frames.npy")
-        if too_many(len(problems), len(split.arrays), allow_bad_share):
-            raise InputError(
-                f"{len(problems)} of {len(split.arrays)} arrays in {split.folder} can't be used: "
-                f"{first_five(problem.removesuffix('.') for problem in problems)}. Replace them, or "
-                f"{leave_out(len(problems), len(split.arrays))}."
-            )
-        for problem in problems:
-            print(f"left out: {problem}")
-        np.save(fresh / "fingerprints.npy", fingerprints)
+            index, problems = _write_frames(split, fresh / "frames.npy")
+        named = first_five(problem.removesuffix(".") for problem in problems)
+        problem = f"{len(problems)} of {len(split.arrays)} arrays in {split.folder} can't be used: {named}"
+        leave_out(len(problems), len(split.arrays), allow_bad_share, problem, "Replace them")
         index.to_csv(fresh / "index.csv")
         files.write_json(fresh / "source.json", source)
-    return Store(StoredFrames(folder / "frames.npy"), index, fingerprints=fingerprints)
+    return Store(StoredFrames(folder / "frames.npy"), index)
 
 
-def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
-    """Write all usable arrays into one .npy file. Return index, fingerprints and problems."""
-    frames_per_step = FRAMES_PER_STEP[rate_of(split.folder.parent)]
+def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Write all usable arrays into one .npy file. Return index and problems."""
     lengths: dict[int, int] = {}
-    fingerprints: list[np.ndarray] = []
     problems: list[str] = []
     with path.open("wb") as file:
         _write_header(file, 0)
@@ -250,11 +223,9 @@ def _write_frames(split: SplitFiles, path: Path) -> tuple[pd.DataFrame, np.ndarr
                 continue
             file.write(frames.tobytes())
             lengths[clip_id] = len(frames)
-            fingerprints.append(fingerprint(frames, frames_per_step))
         file.seek(0)
         _write_header(file, sum(lengths.values()))
-    index = _index(list(lengths.values()), list(lengths))
-    return index, np.array(fingerprints, np.float16).reshape(-1, N_STEPS, N_BANDS), problems
+    return _index(list(lengths.values()), list(lengths)), problems
 
 
 def _index(lengths: Any, ids: Any) -> pd.DataFrame:

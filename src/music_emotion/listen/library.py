@@ -11,19 +11,10 @@ from typing import Any
 import mutagen
 import pandas as pd
 
+from music_emotion import files
 from music_emotion.datasets.parallel import SOURCE_COLUMNS, Item, Workers, items_of, work_through
 from music_emotion.failures import collecting, drawing, raise_collected
-from music_emotion.files import (
-    InputError,
-    alone_at,
-    beside,
-    printable,
-    regular_file,
-    remove_unfinished,
-    shortened,
-    write_json,
-    write_table,
-)
+from music_emotion.files import InputError, printable, shortened
 from music_emotion.listen.hub import located
 from music_emotion.listen.model import EmotionModel, Engine, name_of, stamp
 from music_emotion.listen.page import packed_curves, write_page
@@ -90,16 +81,16 @@ def predict_library(
     if not any(map(os.path.exists, songs)):  # so that a wrong path leaves the tables of other songs
         for song in songs:
             with collecting(failures, song):
-                regular_file(Path(song), "The audio file", "Correct its path.")
+                files.regular_file(Path(song), "The audio file", "Correct its path.")
         raise_collected(failures, len(failures), "predicted")
     # ids follow from paths, so that a new song leaves those of the others
     ids = [int.from_bytes(sha256(os.fsencode(song)).digest()[:7]) for song in songs]
     record = out / "record.csv"
     if workers == Workers():  # after a run that was cut short, processes, since a song may have crashed it
-        workers = Workers(in_threads=not beside(record, after=".part").exists())
-    with alone_at(record, "give another --out"):
+        workers = Workers(in_threads=not files.beside(record, after=".part").exists())
+    with files.alone_at(record, "give another --out"):
         for name in (record.name, "predictions.csv", "predictions.json"):
-            remove_unfinished(out / name)
+            files.remove_unfinished(out / name)
         settings, sliding = model["sha256"], None
         if _has_curves(record, settings, columns) or page:
             settings, sliding = f"{settings} with curves", _OF_PAGE
@@ -116,8 +107,8 @@ def predict_library(
         curves = table.pop("curves")
         told = table.assign(path=table["path"].map(printable))
         model_columns = {"model": model["name"], "model_sha256": model["sha256"]}
-        write_table(out / "predictions.csv", told.assign(**model_columns))
-        write_json(out / "predictions.json", {"model": model, "songs": told.to_dict("records")})
+        files.write_table(out / "predictions.csv", told.assign(**model_columns))
+        files.write_json(out / "predictions.json", {"model": model, "songs": told.to_dict("records")})
     print(f"{_shown(table)}{outcome.counts} All numbers are in {out / 'predictions.csv'}.")
     if page:
         with drawing(page, "page"):

@@ -14,18 +14,10 @@ import pandas as pd
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from music_emotion import __version__
+from music_emotion import __version__, files
 from music_emotion.config import STRICT
 from music_emotion.evaluation.conformal import Intervals
-from music_emotion.files import (
-    InputError,
-    checked,
-    read_object,
-    read_predictions,
-    read_truth,
-    regular_file,
-    sha256,
-)
+from music_emotion.files import InputError
 from music_emotion.listen.hub import located, push
 from music_emotion.listen.predict import Ensemble, Sliding, Song, Timeline, predict_song, read_song
 from music_emotion.models.card import read_card
@@ -33,7 +25,7 @@ from music_emotion.models.card import read_card
 WEIGHTS = Path(__file__).parent.parent / "weights"
 _N_QUANTILES = 101
 Engine = Literal["torch", "onnx"]
-_KNOWN = {"truth.csv": read_truth, "oof.csv": read_predictions}
+_KNOWN = {"truth.csv": files.read_truth, "oof.csv": files.read_predictions}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -176,18 +168,18 @@ class EmotionModel:
             When a path holds no model, or the models can't be used together or on audio, or in this engine.
         """
         places = [located(path or WEIGHTS) for path in paths] or [WEIGHTS]
-        files = [file for place in places for file in model_files(place)]
-        _check_compatible(files)
+        models = [file for place in places for file in model_files(place)]
+        _check_compatible(models)
         ensembles: Sequence[Ensemble]
         if (engine or default_engine(places)) == "onnx":
             from music_emotion.listen.onnx_ensemble import onnx_ensembles
 
-            ensembles = onnx_ensembles(files, stamp(places))
+            ensembles = onnx_ensembles(models, stamp(places))
         else:
             from music_emotion.listen.torch_ensemble import load_ensembles  # imports torch
 
-            ensembles = load_ensembles(files)
-        return cls(ensembles, _facts(places), files)
+            ensembles = load_ensembles(models)
+        return cls(ensembles, _facts(places), models)
 
     def push_to_hub(self, repo: str, licence: str, data: str = "", private: bool = True) -> str:
         """Push the model to the Hugging Face Hub, with a card of its scores. Log in first: `hf auth login`.
@@ -289,7 +281,7 @@ def model_files(place: Path) -> list[Path]:
         When there is none.
     """
     if not place.is_dir():
-        return [regular_file(place, "The model file", "Train it first, or correct the path.")]
+        return [files.regular_file(place, "The model file", "Train it first, or correct the path.")]
     found = sorted(place.glob("*.safetensors")) or sorted(place.glob("seed*/fold*/model.safetensors"))
     if not found:
         raise InputError(
@@ -302,7 +294,7 @@ def model_files(place: Path) -> list[Path]:
 def _facts(places: Sequence[Path]) -> Facts:
     """Facts of the package's model, or of the mean of runs on the same clips; none of anything else."""
     if (path := places[0] / "facts.json").exists():
-        return checked(Facts, read_object(path), path, "Install music-emotion again.")
+        return files.checked(Facts, files.read_object(path), path, "Install music-emotion again.")
     emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
     if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
         return Facts({}, {})
@@ -313,9 +305,9 @@ def _facts(places: Sequence[Path]) -> Facts:
     return Facts.of(truth, predicted[list(truth)])
 
 
-def _check_compatible(files: Sequence[Path]) -> None:
+def _check_compatible(paths: Sequence[Path]) -> None:
     """Raise `InputError` for models that are unusable or incompatible with each other."""
-    cards = {path: read_card(path) for path in files}
+    cards = {path: read_card(path) for path in paths}
     for path, card in cards.items():
         for name, usable in (("rate", "full"), ("windows", None), ("statistics", None)):
             if (value := getattr(card.experiment.data, name)) != usable:
@@ -346,7 +338,7 @@ def name_of(places: Sequence[Path]) -> str:
 
 def stamp(places: Sequence[Path]) -> str:
     """SHA-256 of all model files and facts, which tells whether a prediction is up to date."""
-    files = [file for place in places or [WEIGHTS] for file in model_files(place)]
+    models = [file for place in places or [WEIGHTS] for file in model_files(place)]
     facts = [place / name for place in places or [WEIGHTS] for name in ("facts.json", *_KNOWN)]
-    digests = [sha256(file) for file in [*files, *filter(Path.exists, facts)]]
+    digests = [files.sha256(file) for file in [*models, *filter(Path.exists, facts)]]
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -1,7 +1,5 @@
 """Playlists of the songs whose predictions meet a condition."""
 
-import ast
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +11,7 @@ from music_emotion.failures import collecting
 from music_emotion.files import InputError, printable, write_text
 from music_emotion.listen.model import EmotionModel
 
-_LOGIC = (ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.Not, ast.USub, ast.Compare, ast.cmpop)
-_VALUES = (ast.Constant, ast.List, ast.Tuple, ast.Name, ast.Load)
-_EXAMPLE = "Compare columns with numbers or texts: valence > .6 and not energy < .5"
+_NOT_NUMBERS = {"path": "", "title": "", "artist": "", "genre": "", "unlike": False}
 
 
 def check_playlist(path: Path | None, where: str | None, models: Sequence[Path]) -> None:
@@ -26,16 +22,16 @@ def check_playlist(path: Path | None, where: str | None, models: Sequence[Path])
     path : Path or None
         The playlist to write, if any.
     where : str or None
-        Condition for its songs: comparisons, `and`, `or`, `not`, numbers, texts and columns, as in
-        `DataFrame.query`. Backticks enclose a column whose name is no identifier.
+        Condition for its songs, as in `DataFrame.query`. Backticks enclose a column whose name is no
+        identifier.
     models : sequence of Path
         As for `EmotionModel.from_pretrained`.
 
     Raises
     ------
     InputError
-        When the condition can't be read, holds anything else, names other columns or is for no playlist, and
-        when the name does not end as that of a playlist.
+        When the condition can't be read, names other columns or is for no playlist, and when the name does
+        not end as that of a playlist.
     """
     if path and path.suffix.lower() not in {".m3u8", ".m3u"}:
         raise InputError(f"--playlist {path} would not be a playlist. Give a name that ends in .m3u8.")
@@ -43,20 +39,22 @@ def check_playlist(path: Path | None, where: str | None, models: Sequence[Path])
         return
     if path is None:
         raise InputError("--where is for a playlist. Say which to write, such as --playlist happy.m3u8.")
-    quoted = re.findall("`([^`]*)`", where)
-    try:
-        nodes = [*ast.walk(ast.parse(re.sub("`[^`]*`", "_", where).strip(), mode="eval"))]
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = getattr(error, "msg", "it is too long")
-        raise InputError(f"--where {where!r} can't be read: {reason}. {_EXAMPLE}") from None
-    if wrong := [node for node in nodes if not isinstance(node, _LOGIC + _VALUES)]:
-        raise InputError(
-            f"--where can't hold {ast.unparse(wrong[0]) or type(wrong[0]).__name__!r}. {_EXAMPLE}"
-        )
-    names = [node.id for node in nodes if isinstance(node, ast.Name) and node.id != "_"]
     columns = ["path", "title", "artist", *EmotionModel.from_pretrained(*models).columns]
-    if unknown := [name for name in [*names, *quoted] if name not in columns]:
-        raise InputError(f"--where: there is no column {unknown[0]}. The columns are {', '.join(columns)}.")
+    others = {name: value for name, value in _NOT_NUMBERS.items() if name in columns}
+    _meeting(pd.DataFrame([dict.fromkeys(columns, 0.5) | others]), where)
+
+
+def _meeting(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The songs that meet a condition."""
+    try:
+        meets = table.eval(where.strip(), engine="python")
+    except Exception as error:  # pandas raises errors of many kinds
+        reason = f"can't be applied ({error}). The columns are {', '.join(map(str, table))}."
+    else:
+        if isinstance(meets, pd.Series) and meets.dtype == bool:
+            return table[meets]
+        reason = "is no condition on the songs."
+    raise InputError(f"--where {where!r} {reason} Compare columns with numbers or texts: valence > .6")
 
 
 def write_playlist(path: Path, table: pd.DataFrame, where: str | None, failures: dict[str, str]) -> int:
@@ -77,20 +75,9 @@ def write_playlist(path: Path, table: pd.DataFrame, where: str | None, failures:
     -------
     int
         Number of songs.
-
-    Raises
-    ------
-    InputError
-        When the condition can't be applied to the table.
     """
     if where:
-        try:
-            meets = table.eval(where.strip(), engine="python")
-        except (TypeError, ValueError, NameError, OverflowError, NotImplementedError) as error:
-            raise InputError(f"--where {where!r} can't be applied: {error}. {_EXAMPLE}") from None
-        if str(getattr(meets, "dtype", "")) != "bool":
-            raise InputError(f"--where {where!r} is no condition on the songs. {_EXAMPLE}")
-        table = pd.DataFrame(table[meets])
+        table = _meeting(table, where)
     lines, folder = ["#EXTM3U"], path.absolute().parent
     songs = table.sort_values("path")[["path", "title", "artist"]]
     for song, title, artist in songs.itertuples(index=False):

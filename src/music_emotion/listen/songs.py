@@ -1,6 +1,5 @@
 """Predict audio files and folders of audio, and write a table, a summary and a picture for each file."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -100,10 +99,11 @@ def predict_songs(
                 print(f"{_readable(files['csv'])} is there already.")
             else:
                 unfinished.append((path, files, origin))
-    model = EmotionModel.from_pretrained(*models, engine=engine) if unfinished else None
+    if not unfinished:
+        return
+    model = EmotionModel.from_pretrained(*models, engine=engine)
     for path, files, origin in tqdm(unfinished, "predict", unit="file", disable=len(unfinished) < 2):
         with collecting(failures, path):
-            assert model is not None
             song, timeline = model.listen(path, sliding)
             files["json"].unlink(missing_ok=True)  # without it, the results are unfinished
             files["png"].unlink(missing_ok=True)
@@ -130,9 +130,8 @@ def find_audio(paths: Sequence[Path], failures: dict[str, str]) -> list[Path]:
 
 def _stamp(path: Path) -> dict[str, Any]:
     """Absolute path, size and modification time of a file, which identify its version."""
-    status = path.stat() if os.path.exists(path) else None
-    size, mtime_ns = (status.st_size, status.st_mtime_ns) if status else (None, None)
-    return {"file": _readable(_real(path)), "bytes": size, "mtime_ns": mtime_ns}
+    status = path.stat()
+    return {"file": _readable(_real(path)), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _real(path: Path) -> Path:
@@ -191,10 +190,10 @@ def _write_timeline(files: dict[str, Path], timeline: Timeline, origin: dict[str
     """Write the table and then the JSON file, and print a summary."""
     genres = timeline.genres.add_prefix("genre_")
     write_table(files["csv"], pd.concat([timeline.times, timeline.targets, genres], axis=1).round(6))
-    whole = {"targets": timeline.whole_targets, "genres": timeline.whole_genres}
     card = {
         "seconds": round(timeline.seconds, 6),
-        **{kind: {name: _rounded(value) for name, value in of.items()} for kind, of in whole.items()},
+        "targets": {name: round(value, 6) for name, value in timeline.whole_targets.items()},
+        "genres": {name: round(value, 6) for name, value in timeline.whole_genres.items()},
         "genre": timeline.likeliest_genre,
     }
     write_json(files["json"], origin | card)
@@ -203,7 +202,3 @@ def _write_timeline(files: dict[str, Path], timeline: Timeline, origin: dict[str
         words.append(f"{genre} {timeline.whole_genres[genre]:.2f}")
     words += [f"{name} {value:.2f}" for name, value in timeline.whole_targets.items()]
     tqdm.write(f"{_readable(files['csv'])}: {', '.join(words)}")
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None  # JSON has no NaN

@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from music_emotion.config import smallest_input
 from music_emotion.files import InputError
 from music_emotion.models.layers import ACTIVATIONS, Activation, AttentiveStatistics, MeanMax
 
@@ -85,9 +84,10 @@ class ConvNet(nn.Module):
         readout: Literal["mean-max", "attention", "flatten"] = "mean-max",
     ):
         super().__init__()
-        fewest_rows, self.fewest_frames = smallest_input(
-            len(widths), convolutions, kernel, padded, pool_size, stem_pool
-        )
+        size = 1  # rows or frames after the stem of which the blocks leave one
+        for _ in widths:
+            size = size * pool_size + (0 if padded else convolutions * (kernel - 1))
+        fewest_rows, self.fewest_frames = size * stem_pool[0], size * stem_pool[1]
         if n_rows < fewest_rows:
             raise InputError(
                 f"The network pools at least {fewest_rows} rows, but the input has {n_rows}. "
@@ -129,19 +129,9 @@ class ConvNet(nn.Module):
         Returns
         -------
         torch.Tensor [shape=(n, n_features)]
-
-        Raises
-        ------
-        InputError
-            When "flatten" gets excerpts of another length.
         """
         maps = self.blocks(self._stem(frames)).float()
         if self.flatten:
-            if maps[0].numel() != self.n_features:
-                raise InputError(
-                    f"The excerpt has {frames.shape[-1]} frames, but the readout 'flatten' reads only "
-                    f"excerpts as long as those the network was trained on."
-                )
             return maps.flatten(1)
         pooled = torch.div(lengths + self.reduction - 1, self.reduction, rounding_mode="floor")
         return self.readout(maps.mean(dim=2), pooled.clamp(1, maps.shape[-1]))

@@ -24,7 +24,6 @@ from torch import nn
 from music_emotion.files import InputError, atomic_path, regular_file, sha256, shortened
 from music_emotion.models.musicnn import MusiCNN, Vgg
 from music_emotion.models.network import read_weights
-from music_emotion.models.tensorflow_checkpoint import read_checkpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 WHEEL_SHA256 = "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa"
@@ -153,10 +152,9 @@ def convert_wheel(wheel: Path, folder: Path) -> list[Path]:
         }
         for name in FILES:
             kind, music = name.removesuffix(".safetensors").split("-")
-            place = f"musicnn/{music.upper()}_{kind}/"
-            index, data = (archive.read(place + part) for part in (".index", ".data-00000-of-00001"))
+            data = archive.read(f"musicnn/{music.upper()}_{kind}/.data-00000-of-00001")
             network = _NETWORKS[kind]()
-            _fill(network, read_checkpoint(index, data, f"{wheel}: {place}.index"))
+            _fill(network, np.frombuffer(data, "<f4"))
             weights, tags = network.state_dict(), ast.literal_eval(labels[music.upper()])
             card = {"network": kind, "tags": tags, **shared, "weights_sha256": _digest(weights)}
             with atomic_path(folder / name) as temporary:
@@ -164,9 +162,13 @@ def convert_wheel(wheel: Path, folder: Path) -> list[Path]:
     return [folder / name for name in FILES]
 
 
-def _fill(network: MusiCNN | Vgg, variables: dict[str, np.ndarray]) -> None:
-    """Copy TensorFlow's variables; both networks number the layers of a kind in the order they are made."""
-    numbers = Counter[str]()
+def _fill(network: MusiCNN | Vgg, values: np.ndarray) -> None:
+    """Copy the variables of a TensorFlow checkpoint, whose file holds their values in the order of the names.
+
+    Both networks number the layers of a kind in the order they are made. Two slots of the optimiser follow
+    each variable that was trained.
+    """
+    variables, numbers = {"beta1_power": torch.ones(()), "beta2_power": torch.ones(())}, Counter[str]()
     for module in network.modules():
         kind, *names = _LAYERS.get(type(module), ("",))
         number = numbers[kind]
@@ -174,7 +176,9 @@ def _fill(network: MusiCNN | Vgg, variables: dict[str, np.ndarray]) -> None:
         is_named = kind == "conv2d" and isinstance(network, Vgg)
         layer = f"{number + 1}CNN" if is_named else f"{kind}_{number}".removesuffix("_0")
         for name, own in zip(names, module.state_dict().values(), strict=False):
-            value = torch.from_numpy(variables[f"{layer}/{name}"].copy())
-            if own.ndim == 4:  # [time, bands, in, out]; the middle has its channels in place of bands
-                value = value.reshape(own.permute(2, 3, 1, 0).shape).permute(3, 2, 0, 1)
-            own.copy_(value if own.ndim == 4 else value.t())
+            variables[f"{layer}/{name}"] = own
+    place = 0
+    for name, own in sorted(variables.items()):
+        theirs = own.permute((2, 3, 1, 0) if own.ndim == 4 else tuple(range(own.ndim))[::-1])
+        theirs.copy_(torch.tensor(values[place : place + own.numel()]).reshape(theirs.shape))
+        place += own.numel() * (1 if "moving" in name or "power" in name else 3)

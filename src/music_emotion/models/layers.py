@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from music_emotion.files import InputError
-
 Activation = Literal["relu", "gelu", "silu"] | None
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, None: nn.Identity}
 _LEAST_VARIANCE = 1e-6  # keeps the gradient of its square root finite
@@ -53,23 +51,11 @@ class Mlp(nn.Module):
         self, n_rows: int, n_frames: int, widths: Sequence[int], activation: Activation, batch_norm: bool
     ):
         super().__init__()
-        self.n_frames = n_frames
         self.layers = nn.Sequential(*dense_layers(n_rows * n_frames, widths, activation, batch_norm))
         self.n_features = widths[-1]
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
-        """Map frames [shape=(n, n_rows, n_frames)], padding included, to features [shape=(n, n_features)].
-
-        Raises
-        ------
-        InputError
-            When the excerpts have another length.
-        """
-        if frames.shape[2] != self.n_frames:
-            raise InputError(
-                f"The excerpt has {frames.shape[2]} frames, but a network of model.kind 'mlp' reads only "
-                f"excerpts as long as those it was trained on, {self.n_frames} frames."
-            )
+        """Map frames [shape=(n, n_rows, n_frames)], padding included, to features [shape=(n, n_features)]."""
         return self.layers(frames.flatten(1))
 
 
@@ -90,15 +76,14 @@ class Lstm(nn.Module):
     def __init__(self, n_rows: int, width: int, bidirectional: bool, dropout: float):
         super().__init__()
         self.lstm = nn.LSTM(n_rows, width, 2, batch_first=True, dropout=dropout, bidirectional=bidirectional)
-        self.n_directions = 1 + bidirectional
-        self.n_features = self.n_directions * width
+        self.n_features = (1 + bidirectional) * width
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Map frames [shape=(n, n_rows, n_frames)] to features [shape=(n, n_features)]."""
         steps = frames.transpose(1, 2)  # [n, frames, rows]
         packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
         _, (hidden, _) = self.lstm(packed)
-        return torch.cat(tuple(hidden[-self.n_directions :]), dim=1)
+        return torch.cat(tuple(hidden[-1 - self.lstm.bidirectional :]), dim=1)
 
 
 class MeanMax(nn.Module):

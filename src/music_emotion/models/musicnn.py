@@ -83,25 +83,17 @@ class MusiCNN(nn.Module):
             Compute every filter's whole map, as in training. The default gives equal outputs up to rounding,
             several times sooner with the published weights.
         """
-        maps = self.middle_maps(self.front_end(bands, plain), plain)
-        mean_pool, max_pool = maps.mean(dim=2), maps.amax(dim=2)
-        pools = torch.stack([max_pool, mean_pool], dim=2).flatten(1)  # interleaved
-        penultimate = self.dense_norm(functional.relu(self.dense(self.pool_norm(pools))))
-        return EarOutputs(self.tags(penultimate).sigmoid(), penultimate, mean_pool, max_pool)
-
-    def front_end(self, bands: torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Compute the channels of the front end [shape=(n, 561, n_frames)]."""
         image = self.norm(bands[:, None])
-        layers = [*self.timbral, *self.temporal]
-        return torch.cat([_over_time(layer, image, plain) for layer in layers], dim=1)
-
-    def middle_maps(self, front: torch.Tensor, plain: bool = False) -> torch.Tensor:
-        """Append the channels of the middle to those of the front end [shape=(n, 753, n_frames)]."""
-        maps = [front]
+        front = [_over_time(layer, image, plain) for layer in [*self.timbral, *self.temporal]]
+        maps = [torch.cat(front, dim=1)]
         for layer in self.middle:
             out = _over_time(layer, maps[-1][..., None], plain)
             maps.append(out if len(maps) == 1 else out + maps[-1])
-        return torch.cat(maps, dim=1)
+        channels = torch.cat(maps, dim=1)  # [n, 753, n_frames]
+        mean_pool, max_pool = channels.mean(dim=2), channels.amax(dim=2)
+        pools = torch.stack([max_pool, mean_pool], dim=2).flatten(1)  # interleaved
+        penultimate = self.dense_norm(functional.relu(self.dense(self.pool_norm(pools))))
+        return EarOutputs(self.tags(penultimate).sigmoid(), penultimate, mean_pool, max_pool)
 
 
 def _convolution(kernel: tuple[int, int], n_in: int, n_out: int, padding: int = 0) -> nn.Sequential:

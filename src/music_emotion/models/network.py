@@ -66,6 +66,7 @@ class Network(nn.Module):
         self.target_scale = None
         if experiment.task == "emotion":
             self.target_scale = TargetScale(card.target_mean, card.target_deviation, card.target_quantiles)
+        self.to(memory_format=torch.channels_last)  # in which convolutions are fastest
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Compute outputs.
@@ -99,11 +100,6 @@ class Network(nn.Module):
         """Predict as `predict` does, from the trunk's features [shape=(n, n_features)]."""
         outputs = self.head(features).float()
         return outputs.softmax(dim=1) if self.target_scale is None else self.target_scale.targets_of(outputs)
-
-
-def build_network(card: ModelCard, pretrained: bool = True) -> Network:
-    """Build a `Network` in channels-last memory format, in which convolutions are fastest."""
-    return Network(card, pretrained).to(memory_format=torch.channels_last)
 
 
 def build_trunk(experiment: Experiment, n_rows: int, pretrained: bool = True) -> Any:
@@ -189,10 +185,10 @@ def load_model(path: Path) -> Network:
     card, weights = _read_model(path)
     try:
         with torch.device("meta"):  # takes no memory, whatever the card describes
-            expected = build_network(card, pretrained=False).state_dict()
+            expected = Network(card, pretrained=False).state_dict()
         if misfits := _misfits(weights, expected):
             raise ValueError(first_five(misfits))
-        network = build_network(card, pretrained=False)  # the file holds every weight
+        network = Network(card, pretrained=False)  # the file holds every weight
         network.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = shortened(str(error), 300)
@@ -202,16 +198,11 @@ def load_model(path: Path) -> Network:
 
 def _misfits(there: dict[str, torch.Tensor], here: dict[str, torch.Tensor]) -> list[str]:
     """List the differences in name and shape between a file's weights and a network's."""
-    found = []
-    for name in {**here, **there}:
-        theirs, ours = (
-            str(tuple(weights[name].shape)) if name in weights else "missing" for weights in (there, here)
-        )
-        if name not in here:
-            found.append(f"{shortened(name)} is only there")
-        elif theirs != ours:
-            found.append(f"{shortened(name)} is {theirs} there, {ours} here")
-    return found
+    theirs, ours = ({name: tuple(own.shape) for name, own in each.items()} for each in (there, here))
+    pairs = {name: (theirs.get(name, "missing"), ours.get(name, "missing")) for name in ours | theirs}
+    return [
+        f"{shortened(k)} is {one} there, {other} here" for k, (one, other) in pairs.items() if one != other
+    ]
 
 
 def read_weights(path: Path, remedy: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
@@ -270,7 +261,7 @@ def share_trunks(networks: Sequence[Network]) -> None:
                 break
 
 
-def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
+def load_trunk(network: Network, path: Path) -> None:
     """Start a network from the trunk of another model, such as a genre model.
 
     Parameters
@@ -280,23 +271,14 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
     path : Path
         `model.safetensors` of the other model.
 
-    Returns
-    -------
-    dict of str to list of str
-        Names of weights. Those ``taken`` come from the file, those ``new`` stay random, and those
-        ``unused`` are in the file only.
-
     Raises
     ------
     InputError
         When any weight of the trunk is missing in the file or has another shape.
     """
     card, weights = _read_model(path)
-    own = network.state_dict()
-    here, there = (
-        {name: value for name, value in each.items() if name.startswith("trunk.")} for each in (own, weights)
-    )
-    if misfits := _misfits(there, here):
+    there = {name: value for name, value in weights.items() if name.startswith("trunk.")}
+    if misfits := _misfits(there, network.trunk.state_dict(prefix="trunk.")):
         raise InputError(
             f"The trunk of {path} does not fit: {len(misfits)} weights differ ({first_five(misfits)}). "
             f"Use the same model section as that run, or no model.trunk."
@@ -307,5 +289,3 @@ def load_trunk(network: Network, path: Path) -> dict[str, list[str]]:
         network.card = replace(network.card, **scale)
         for name, values in scale.items():
             getattr(network, name).copy_(torch.tensor(values)[:, None])
-    new, unused = ([name for name in each if name not in there] for each in (own, weights))
-    return {"taken": list(here), "new": new, "unused": unused}

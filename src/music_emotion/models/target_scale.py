@@ -29,8 +29,7 @@ def normal_quantiles(values: np.ndarray) -> tuple[tuple[float, ...], ...]:
     A. Hazen, 1914, "Storage to be provided in impounding reservoirs for municipal water supply", on
     the plotting position (rank - 0.5) / n.
     """
-    columns, known = values.T.astype(np.float64), np.isfinite(values.T)
-    return tuple(_quantiles(v if k.all() else v[k]) for v, k in zip(columns, known, strict=True))
+    return tuple(_quantiles(column[np.isfinite(column)]) for column in values.T.astype(np.float64))
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...]:

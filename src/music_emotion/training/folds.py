@@ -23,7 +23,7 @@ from music_emotion.datasets.splits import Fold, folds_of_pretraining, folds_of_r
 from music_emotion.evaluation.metrics import table_scores
 from music_emotion.evaluation.scores import score_repeats, score_run
 from music_emotion.models.card import ModelCard
-from music_emotion.models.network import Network, build_network, load_trunk
+from music_emotion.models.network import Network, load_trunk
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.runs import alone_in, open_run
 from music_emotion.training.accelerator import tracking
@@ -215,7 +215,8 @@ def train_folds(
             place = directory / fold.folder
             if not (place / "model.safetensors").exists():
                 network = make_network(experiment, fold.training, fold.own_seed)
-                start_from_trunk(network, place, accelerator)
+                if experiment.model.trunk:
+                    load_trunk(network, Path(experiment.model.trunk))
                 if experiment.train.probe and not (place / STATE).exists():
                     probe(network, fold.training, experiment.train.probe)
                 if not Trainer(network, fold, accelerator, place, second).run(deadline):
@@ -283,9 +284,7 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
         target_mean, target_deviation = (of(training.values, axis=0) for of in (mean_of, deviation_of))
     features = FeatureSettings()
     if training.store.is_fused:
-        folder = find_set(Path(experiment.data.root), experiment.task, experiment.data.rate)
-        if (folder / "settings.json").exists():  # the competition's sets lack it and have the defaults
-            features = read_settings(folder)
+        features = read_settings(find_set(Path(experiment.data.root), experiment.task, experiment.data.rate))
     card = ModelCard(
         experiment,
         training.outputs,
@@ -296,16 +295,4 @@ def make_network(experiment: Experiment, training: ClipSet, seed: int) -> Networ
         features=features,
     )
     torch.manual_seed(seed)
-    return build_network(card)
-
-
-def start_from_trunk(network: Network, directory: Path, accelerator: Accelerator) -> None:
-    """Load the trunk in `model.trunk`, if any; list the weights taken from it in `trunk.json`."""
-    trunk = network.card.experiment.model.trunk
-    if trunk is None:
-        return
-    names = load_trunk(network, Path(trunk))
-    if accelerator.is_main_process:
-        files.write_json(directory / "trunk.json", {"file": trunk, **names})
-        counted = ", ".join(f"{len(members)} {part}" for part, members in names.items())
-        print(f"weights of the trunk {trunk}: {counted}; {directory / 'trunk.json'} lists them.")
+    return Network(card)

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
+from tqdm import tqdm
 
-from music_emotion.config import Experiment
+from music_emotion.config import Experiment, Rate
 from music_emotion.datasets import duplicates
 from music_emotion.datasets.clip_set import ClipSet
 from music_emotion.datasets.splits import Fold, group_names, groups_file
@@ -58,7 +59,7 @@ def check_leaks(
     check_trunk(experiment, folds)
     open_run(directory, experiment, accelerator)
     if accelerator.is_main_process:
-        pairs, n = find_leaks(folds, test)
+        pairs, n = find_leaks(folds, test, experiment.data.rate)
         path = directory / "leaks.csv"
         if n:
             write_table(path, pairs)
@@ -143,7 +144,7 @@ def check_trunk(experiment: Experiment, folds: Sequence[Fold]) -> None:
                 )
 
 
-def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]:
+def find_leaks(folds: Sequence[Fold], test: ClipSet, rate: Rate = "full") -> tuple[pd.DataFrame, int]:
     """Find near duplicates between training clips and scored clips, in any fold or in the test split.
 
     Clips are compared by fingerprints. Only exact copies are found among more than `MOST_COMPARED` clips, and
@@ -154,6 +155,8 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
     folds : sequence of Fold
     test : ClipSet
         The test split; may be empty.
+    rate : {"full", "beat"}
+        Rate of the arrays.
 
     Returns
     -------
@@ -175,7 +178,9 @@ def find_leaks(folds: Sequence[Fold], test: ClipSet) -> tuple[pd.DataFrame, int]
         """Whether the two clips of each pair are a training clip and a scored clip of the same fold."""
         return ((learnt[first] & scored[second]) | (learnt[second] & scored[first])).any(axis=1)
 
-    pairs, n = duplicates.most_similar(_near_duplicates(used), lambda *pair: meet(validated | tested, *pair))
+    pairs, n = duplicates.most_similar(
+        _near_duplicates(used, rate), lambda *pair: meet(validated | tested, *pair)
+    )
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
     at_border = meet(validated, first, second)
     is_turned = ~at_border & ~(learnt[first] & tested[second]).any(axis=1)
@@ -198,21 +203,21 @@ def _membership(used: Used, sets: list[ClipSet]) -> np.ndarray:
     return np.packbits(np.stack(columns, axis=1), axis=1)
 
 
-def _near_duplicates(used: Used) -> Iterator[pd.DataFrame]:
+def _near_duplicates(used: Used, rate: Rate) -> Iterator[pd.DataFrame]:
     """Find pairs with similar fingerprints (equal ones among many clips), or with equal arrays."""
-    blocks, contents = [], []
+    prints, contents = [], []
     is_small = sum(len(ids) for _, ids in used) <= duplicates.MOST_COMPARED
     for store, ids in used:
-        prints = np.zeros((len(ids), duplicates.N_STEPS, duplicates.N_BANDS), np.float16)
-        if store.fingerprints is not None:
-            prints = store.fingerprints[store.index.index.get_indexer(pd.Index(ids))]
-        blocks.append(prints)
-        for clip_id, print_of in zip(ids, prints, strict=True):
+        for clip_id in tqdm(ids, "fingerprints", unit="clip", delay=2):
+            frames = np.ascontiguousarray(store.frames_of(clip_id))
+            print_of = np.zeros((duplicates.N_STEPS, duplicates.N_BANDS), np.float16)
+            if store.is_fused:
+                print_of = duplicates.fingerprint(frames, duplicates.FRAMES_PER_STEP[rate])
+            prints.append(print_of)
             if print_of.any():
                 contents.append(b"" if is_small else print_of.tobytes())
             else:
-                array = np.ascontiguousarray(store.frames_of(clip_id))
-                contents.append(blake2b(array.tobytes(), digest_size=16).digest())
+                contents.append(blake2b(frames.tobytes(), digest_size=16).digest())
     if is_small:
-        yield from duplicates.near_duplicates(np.concatenate(blocks))
+        yield from duplicates.near_duplicates(np.stack(prints))
     yield from duplicates.copies(contents)

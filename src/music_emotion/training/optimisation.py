@@ -1,16 +1,15 @@
 """The optimiser, and the learning rate of every update."""
 
-import torch
+import numpy as np
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+from torch.optim import Optimizer
 
 from music_emotion.config import OptimSection
 from music_emotion.files import InputError, nearest
 
-_START_DIVISOR = 25.0  # the warm-up starts at a 25th of the peak learning rate
-_END_DIVISOR = 1e4  # one-cycle ends at a 10,000th of its initial learning rate
+_START = 1 / 25  # the warm-up starts at a 25th of the peak learning rate
+_END = 1e-4  # one-cycle ends at a 10,000th of its initial learning rate
 
 
 def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
@@ -35,9 +34,9 @@ def make_optimizer(network: nn.Module, optim: OptimSection) -> Optimizer:
 
 
 def learning_rates(optim: OptimSection, n_updates: int) -> list[float]:
-    """Compute the learning rate of every update with torch's schedulers.
+    """Compute the learning rate of every update.
 
-    A list has no state to save. Accelerate would also step a scheduler once per process.
+    A list has no state to save. Accelerate would also step a scheduler of torch once per process.
 
     Parameters
     ----------
@@ -57,33 +56,12 @@ def learning_rates(optim: OptimSection, n_updates: int) -> list[float]:
     """
     if optim.schedule == "constant":
         return [optim.learning_rate] * n_updates
-    probe = SGD([torch.zeros(1, requires_grad=True)], optim.learning_rate)
-    schedule = _schedule(probe, optim, n_updates)
-    rates = []
-    for update in range(n_updates):
-        if update:
-            probe.step()
-            schedule.step()
-        rates.append(float(probe.param_groups[0]["lr"]))
-    return rates
-
-
-def _schedule(probe: Optimizer, optim: OptimSection, n_updates: int) -> LRScheduler:
-    warmup = round(optim.warmup * n_updates)
-    if optim.schedule == "one-cycle":
-        start = optim.learning_rate / _START_DIVISOR
-        if not warmup or n_updates == 1:
-            return CosineAnnealingLR(probe, max(n_updates - 1, 1), eta_min=start / _END_DIVISOR)
-        return OneCycleLR(
-            probe,
-            optim.learning_rate,
-            total_steps=n_updates,
-            pct_start=min((warmup + 1) / n_updates, 1.0),  # the update after the warm-up has the peak rate
-            cycle_momentum=False,
-            div_factor=_START_DIVISOR,
-            final_div_factor=_END_DIVISOR,
-        )
-    decay = CosineAnnealingLR(probe, max(n_updates - warmup, 1))
-    if not warmup:
-        return decay
-    return SequentialLR(probe, [LinearLR(probe, 1 / _START_DIVISOR, total_iters=warmup), decay], [warmup])
+    is_cycle, updates = optim.schedule == "one-cycle", np.arange(n_updates)
+    last = n_updates - is_cycle  # "cosine" would reach 0 only one update after the last
+    warmup = min(round(optim.warmup * n_updates), last)
+    rise, fall = updates / max(warmup, 1), (updates - warmup) / max(last - warmup, 1)
+    if is_cycle:
+        rise = (1 - np.cos(np.pi * rise)) / 2
+    start, end = _START, _START * _END if is_cycle else 0.0
+    rising, falling = start + (1 - start) * rise, end + (1 - end) * (1 + np.cos(np.pi * fall)) / 2
+    return (optim.learning_rate * np.where(updates < warmup, rising, falling)).tolist()

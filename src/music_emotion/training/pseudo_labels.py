@@ -15,14 +15,7 @@ import pandas as pd
 from accelerate import Accelerator
 
 from music_emotion.config import DataSection, Experiment
-from music_emotion.datasets.clip_set import (
-    SOURCES,
-    ClipSet,
-    join,
-    load_unlabelled,
-    read_tables,
-    tables_of,
-)
+from music_emotion.datasets.clip_set import SOURCES, ClipSet, join, load_unlabelled, read_tables, tables_of
 from music_emotion.datasets.splits import Fold
 from music_emotion.datasets.statistics_table import Statistics
 from music_emotion.files import InputError, first_five, read_predictions, regular_file, write_table

@@ -1,9 +1,8 @@
 """Train folds side by side on a CPU, each in a process with one thread."""
 
 import os
-import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -22,10 +21,10 @@ from music_emotion.training.folds import train_folds
 
 
 class _Work(NamedTuple):
-    """Directory of a fold, and a pickled call of `train_folds`."""
+    """Directory of a fold, and a call of `train_folds`."""
 
     path: Path
-    call: bytes
+    call: Callable[..., bool]
 
 
 def train_side_by_side(
@@ -51,7 +50,7 @@ def train_side_by_side(
     work, reasons, shown = list[_Work](), list[str](), f"{directory.name}, {jobs} at once"
     for fold in folds:
         call = partial(train_folds, experiment, [fold], test, directory=directory)
-        work.append(_Work(directory / fold.folder, pickle.dumps(call)))
+        work.append(_Work(directory / fold.folder, call))
     with local_workers(jobs) as results_of, tqdm(total=len(work), desc=shown, unit="fold") as bar:
         for result in results_of(_train_fold, work):
             reasons.append(result["reason"])
@@ -66,7 +65,7 @@ def _train_fold(work: _Work) -> dict[str, Any]:
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         try:
-            pickle.loads(work.call)(accelerator=make_accelerator())
+            work.call(accelerator=make_accelerator())
         except InputError as error:
             return {"path": work.path, "reason": str(error)}
     return {"path": work.path, "reason": ""}
