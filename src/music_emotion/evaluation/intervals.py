@@ -164,9 +164,8 @@ def resampled_measures(
     dict
         Measure to target, or ``mean`` of the targets that have it, to the format of `with_interval`. Tags
         have ``roc_auc`` and ``pr_auc`` (average precision). Other targets have ``r2``, ``pearson``, ``ccc``
-        and ``rmse``. For targets in `scales`,
-        ``rmse_own_scale`` is the error in the data set's own scale. In a resample with a constant column,
-        correlations and R² are 0, and ROC-AUC is 0.5.
+        and ``rmse``, and those in `scales` ``rmse_own_scale``, the error in the data set's own scale. With a
+        constant column, correlations are 0; in a resample with one, R² is 0 and ROC-AUC 0.5, too.
     """
     measure = _of_targets(truth, table, _research_measures)
     drawn = _resampled(table.index, groups, measure)

@@ -1,7 +1,6 @@
 """Package a bundle for Kaggle: a dataset of code with models or a training plan, and a kernel."""
 
 import json
-import platform
 import re
 import shutil
 import textwrap
@@ -35,7 +34,7 @@ from music_emotion.kaggle.metadata import make_metadata
 from music_emotion.kaggle.plan import add_plan, digest, plan_training
 from music_emotion.models.ear import ear_folder
 from music_emotion.models.embedding_table import hearing_of
-from music_emotion.runs import package_versions, read_experiment
+from music_emotion.runs import read_experiment
 
 # Kaggle unpacks archives that are uploaded, but not wheels.
 _RESULTS = """
@@ -136,13 +135,9 @@ def _write_files(
     """Complete the dataset and write the kernel; return the hash that identifies the bundle."""
     dataset = folder / "dataset"
     write_package(dataset / PACKAGE)
-    contents["files"] = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(dataset.iterdir())
-    }
+    contents["files"] = {path.name: {"sha256": sha256(path)} for path in sorted(dataset.iterdir())}
     bundle = digest(contents)
-    versions = {"python": platform.python_version(), **package_versions()}
-    write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, "versions": versions, **contents})
+    write_json(dataset / "manifest.json", {"bundle": bundle, "name": name, **contents})
     write_json(dataset / "dataset-metadata.json", about)
     write_json(folder / "kernel" / "kernel-metadata.json", metadata)
     script = (package_data("kaggle") / "kernel.py").read_text(encoding="utf-8").replace("@bundle@", bundle)

@@ -96,7 +96,6 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
     table = submission.submission_table(files.check_predictions(predictions, "the predictions"), form)
     submission.write_form(working / "submission.csv", table)
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    facts["seconds"]["all"] = round(time.time() - started, 3)
     common = {
         "bundle": manifest["bundle"],
         "rows": len(form),
@@ -106,6 +105,7 @@ def run_bundle(folder: Path, inputs: Path, working: Path) -> None:
         "versions": package_versions(),
         "devices": gpus or [f"CPU, {os.cpu_count()} cores"],
         "precision": precision,
+        "seconds": round(time.time() - started, 3),
     }
     write_json(working / "run.json", common | facts)
     print(f"{working / 'submission.csv'}: {len(form)} rows.", flush=True)
@@ -216,18 +216,13 @@ def predict_blend(recipe: Recipe, manifest: Mapping[str, Any]) -> tuple[pd.DataF
     InputError
         When the data is missing or wrong, or has other clips than the blend; or when a process failed.
     """
-    started = time.perf_counter()
     names = [name for models in manifest["models"].values() for name in models]
     if names:
         run_shares(predict_share, *names)
-    predicted = time.perf_counter()
     tables = _refit(manifest["refits"], manifest["tables"], recipe.targets)
     for run, models in manifest["models"].items():
         tables[run] = [read_predictions(Path(f"{name}.csv")) for name in models]
-    took = {"predict": predicted - started, "refit": time.perf_counter() - predicted}
-    seconds = {name: round(value, 3) for name, value in took.items()}
-    facts = {"models": len(names), "refits": len(manifest["refits"]), "seconds": seconds}
-    return recipe.predict(tables), facts
+    return recipe.predict(tables), {"models": len(names), "refits": len(manifest["refits"])}
 
 
 def predict_share(share: int, n_shares: int, *names: str) -> None:
@@ -346,15 +341,14 @@ def train_plan(
     identity = plan_identity(plan, manifest["files"])
     resumed = take_over(identity, plan.resume, inputs, working / RUNS)
     RUNS.symlink_to(working / RUNS)
-    prepared, seconds = time.time(), 3600 * plan.hours
+    seconds = 3600 * plan.hours
     try:
         deadline = started + seconds - min(_RESERVED_SHARE * seconds, _MOST_RESERVED_SECONDS)
         predictions, progress = train_stages(plan, deadline)
     except InputError as error:
         kept = f"A kernel packaged with --resume continues from {working / RUNS}."
         raise InputError(f"There is nothing to submit: {error} {kept}") from error
-    took = {"prepare": round(prepared - started, 3), "train": round(time.time() - prepared, 3)}
-    return predictions, {"plan": identity, "resumed": resumed, **progress, "seconds": took}
+    return predictions, {"plan": identity, "resumed": resumed, **progress}
 
 
 def plan_identity(plan: Plan, files: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from music_emotion.config import STRICT, Experiment, build_experiment
+from music_emotion.config import STRICT, Experiment, build_experiment, experiment_to_dict
 from music_emotion.datasets.splits import groups_file
 from music_emotion.evaluation.blend import Method, Recipe, read_recipe
-from music_emotion.experiment_files import read_differences
+from music_emotion.experiment_files import lay_over, read_differences
 from music_emotion.files import InputError, regular_file
 from music_emotion.models.ear import FILES, ear_folder
 from music_emotion.runs import read_experiment
@@ -168,18 +168,15 @@ def _place(experiment: Experiment, plan: Plan, dataset: Path) -> Experiment:
         shutil.copyfile(path, dataset / name)
         return name
 
-    model, data, folds = experiment.model, experiment.data, experiment.folds
-    groups = copied("folds.groups", groups_file(experiment))
+    model = experiment.model
     ear = ear_folder() / FILES[0] if model.kind == "ear" else None
-    weights = copied("model.weights", model.weights or ear)
     trunk = _planned_trunk(model.trunk, plan) or copied("model.trunk", model.trunk)
-    return experiment.model_copy(
-        update={
-            "data": data.model_copy(update=PLACES),
-            "folds": folds.model_copy(update={"groups": groups}),
-            "model": model.model_copy(update={"weights": weights, "trunk": trunk}),
-        }
-    )
+    changed = {
+        "data": PLACES,
+        "folds": {"groups": copied("folds.groups", groups_file(experiment))},
+        "model": {"weights": copied("model.weights", model.weights or ear), "trunk": trunk},
+    }
+    return build_experiment(lay_over(experiment_to_dict(experiment), changed), experiment.name)
 
 
 def _planned_trunk(trunk: str | None, plan: Plan) -> str | None:
