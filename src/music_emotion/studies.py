@@ -80,9 +80,7 @@ def run_study(study: Study, accelerator: Accelerator) -> pd.DataFrame:
 def _train(row: Row, accelerator: Accelerator) -> None:
     """Train and score a row or pretrain its trunk; record it if the training diverges."""
     try:
-        run_experiment(row.experiment, accelerator, row.place, pretraining=row.is_trunk)
-        if accelerator.is_main_process:
-            draw_scores(row.place)
+        run_experiment(row.experiment, accelerator, row.place, pretraining=row.is_trunk, draw=draw_scores)
     except Diverged as error:  # raised in all processes, since they share the mean loss
         accelerator.free_memory()
         if accelerator.is_main_process:

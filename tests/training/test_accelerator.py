@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import music_emotion
 from music_emotion import runs
-from music_emotion.files import InputError
+from music_emotion.files import InputError, read_json
+from music_emotion.plots import draw_scores
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import run_experiment
 
@@ -38,11 +40,17 @@ def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_p
     accelerator = make_accelerator("tensorboard", tmp_path)
     experiment = small(train={"valid_every": 1}, excerpt={"per_clip": 1})
     for name in ("one", "two"):  # a study trains several runs in one process
-        run_experiment(experiment, accelerator, tmp_path / name, only_fold=1)
+        run_experiment(experiment, accelerator, tmp_path / name, only_fold=1, draw=draw_scores)
         events = EventAccumulator(str(tmp_path / name))
         events.Reload()
         assert [event.step for event in events.Scalars("seed0/fold1/train_loss")] == [1, 2]
         assert {"seed0/fold1/score", "seed0/fold1/learning_rate"} <= set(events.Tags()["scalars"])
+        score = read_json(tmp_path / name / "scores.json")["pooled"]["valence"]["value"]
+        assert events.Scalars("pooled/valence")[0].value == pytest.approx(score)
+        width, height = (events.Images("oof")[0].width, events.Images("oof")[0].height)
+        assert imread(tmp_path / name / "oof.png").shape[:2] == (height, width)
+        settings = next((tmp_path / name).rglob("hparams.yml")).read_text()
+        assert "train.epochs: 2\n" in settings
     assert accelerator.trackers == []
 
 

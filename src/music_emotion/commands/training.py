@@ -112,12 +112,12 @@ def _train(
         _check(experiment, flags, accelerator)
         return
     directory = flags.runs / experiment.name
-    scores = run_experiment(experiment, accelerator, directory, only_fold, pretraining, flags.jobs)
+    scores = run_experiment(
+        experiment, accelerator, directory, only_fold, pretraining, flags.jobs, draw_scores
+    )
     if pretraining:
         scores += f"\nThe trunk is in {directory}/seed{experiment.seeds[0]}/fold0/model.safetensors."
     accelerator.print(scores)
-    if accelerator.is_main_process:
-        draw_scores(directory)
 
 
 def _check(experiment: Experiment, flags: TrainingFlags, accelerator: Accelerator) -> None:

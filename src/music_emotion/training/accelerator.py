@@ -10,7 +10,9 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration
 
-from music_emotion.files import InputError
+from music_emotion.config import Experiment, experiment_to_dict
+from music_emotion.experiment_files import dotted
+from music_emotion.files import InputError, read_object
 
 
 def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> Accelerator:
@@ -55,16 +57,29 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
 
 
 @contextmanager
-def tracking(accelerator: Accelerator, directory: Path) -> Iterator[None]:
-    """Open the Accelerator's trackers, if any, for the run in a directory.
+def tracking(accelerator: Accelerator, directory: Path, experiment: Experiment) -> Iterator[None]:
+    """Open the Accelerator's trackers, if any, for the run in a directory; log its settings and results.
 
-    The training loop logs every epoch as ``seed0/fold0/train_loss`` and so on. TensorBoard writes its files
-    to the run's directory, where ``tensorboard --logdir runs`` finds them.
+    The training loop logs every epoch as ``seed0/fold0/train_loss`` and so on; at the end come scores, such
+    as ``pooled/valence``, and the pictures in the directory. TensorBoard writes its files to the run's
+    directory, where ``tensorboard --logdir runs`` finds them.
     """
     if accelerator.log_with:
-        accelerator.init_trackers(directory.name)
+        settings = dotted(experiment_to_dict(experiment))
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()}
+        accelerator.init_trackers(directory.name, plain)
     try:
         yield
+        if accelerator.trackers and (directory / "scores.json").exists():
+            from matplotlib.image import imread  # slow to import
+
+            pooled = read_object(directory / "scores.json").get("pooled") or {}
+            accelerator.log({f"pooled/{name}": score["value"] for name, score in pooled.items()}, 0)
+            for tracker in accelerator.trackers:
+                if hasattr(tracker, "log_images"):
+                    shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                    images = {path.stem: imread(path)[None, :, :, :3] for path in directory.glob("*.png")}
+                    tracker.log_images(images, 0, **shape)
     finally:  # not `end_training`, which would end the process group that other runs of a study need
         for tracker in accelerator.trackers:
             tracker.finish()

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ def run_experiment(
     only_fold: int | None = None,
     pretraining: bool = False,
     jobs: int = 1,
+    draw: Callable[[Path], object] | None = None,
 ) -> str:
     """Train the folds that are not trained yet, and score the run.
 
@@ -59,6 +60,8 @@ def run_experiment(
         labels, scored on held-out clips.
     jobs : int
         As for `train_folds`.
+    draw : callable, optional
+        Draws the scored run in its directory, like `plots.draw_scores`.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def run_experiment(
     folds = folds_of_pretraining(experiment, clips, test) if pretraining else folds_of_run(experiment, clips)
     folds = [fold for fold in folds if only_fold in {None, fold.number}]
     scores = ""
-    with alone_in(directory, accelerator), tracking(accelerator, directory):
+    with alone_in(directory, accelerator), tracking(accelerator, directory, experiment):
         taught = folds
         if experiment.pseudo.teachers:
             from music_emotion.training.pseudo_labels import with_pseudo_labels  # imports clip statistics
@@ -102,6 +105,8 @@ def run_experiment(
                 scores = score_run(directory, experiment, clips.truth, **known_for_scores(experiment, clips))
             if clips.origin is not None and experiment.data.more:
                 scores += _scores_of_sets(experiment, directory, clips, clips.origin)
+            if draw:
+                draw(directory)
         accelerator.wait_for_everyone()
     return scores
 
