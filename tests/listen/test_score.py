@@ -112,9 +112,8 @@ def test_a_wrong_flag_gets_a_sentence_before_anything_is_read(run_script, flags,
 
 
 def test_a_run_is_scored_out_of_fold_at_home_and_without_recordings_that_it_knows_elsewhere(
-    small, competition, tmp_path, monkeypatch
+    small, competition, tmp_path
 ):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     run, copy = tmp_path / "run", tmp_path / "copy"
     experiment = small(train={"epochs": 1})
     run_experiment(experiment, make_accelerator(), run)

@@ -33,14 +33,15 @@ def test_the_trunk_hears_arrays_as_the_embeddings_do(n_frames):
     np.testing.assert_allclose(heard, expected, rtol=0, atol=1e-5)
 
 
-def test_the_front_end_and_all_statistics_stay_and_the_model_needs_no_other_file(small, tmp_path):
+def test_the_front_end_and_all_statistics_stay_and_the_model_needs_no_other_file(
+    small, tmp_path, monkeypatch
+):
     weights, directory = write_random_ear(tmp_path / "musicnn.safetensors"), tmp_path / "runs" / "tuned"
     before = load_ear(weights).state_dict()
     model, train = {"kind": "ear", "weights": str(weights)}, {"epochs": 1, "batch_size": 8}
     experiment = small(name="tuned", model=model, train=train, folds={"n": 2})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-        run_experiment(experiment, make_accelerator(), directory, only_fold=1)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    run_experiment(experiment, make_accelerator(), directory, only_fold=1)
     weights.unlink()
     fold = directory / "seed0" / "fold1"
     now = load_model(fold / "model.safetensors").trunk.ear.state_dict()

@@ -369,14 +369,13 @@ def predict_array(network: "Network", fused: np.ndarray) -> dict[str, float]:
     >>> predict_array(network, np.load("1004.fused.full.npy"))  # doctest: +SKIP
     {'valence': 0.55, 'energy': 0.81, 'danceability': 0.62}
     """
-    from accelerate import Accelerator  # which imports torch
-
-    from music_emotion.datasets.clip_set import ClipSet
+    from music_emotion.datasets.clip_set import ClipSet  # what needs torch is not imported by `predict`
     from music_emotion.datasets.store import Store, check_array
+    from music_emotion.training.accelerator import make_accelerator
     from music_emotion.training.predict import predict_clips
 
     check_array(fused, "The array")
     outputs = network.card.outputs
     clip = ClipSet.unlabelled(Store.in_memory(fused.T, [fused.shape[1]]), outputs)
-    predictions = predict_clips(network, clip, Accelerator())
+    predictions = predict_clips(network, clip, make_accelerator())
     return {name: float(value) for name, value in zip(outputs, predictions.iloc[0], strict=True)}

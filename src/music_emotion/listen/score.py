@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 from sklearn.metrics import root_mean_squared_error
 from tqdm import tqdm
 
@@ -32,6 +31,7 @@ from music_emotion.files import (
 from music_emotion.listen.model import WEIGHTS, EmotionModel, model_files
 from music_emotion.models.card import read_card
 from music_emotion.models.network import load_model
+from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.leaks import find_leaks
 from music_emotion.training.predict import predict_clips
 
@@ -155,7 +155,7 @@ def _predicted(
         if len(shared := both.origin.loc[pairs["duplicate"], "id"].unique()):
             said = f"{len(shared)} clips of recordings that it knows are left out: {first_five(shared)}."
             clips = clips.select(~np.isin(clips.ids, shared))
-    tables = [predict_clips(load_model(file), clips, Accelerator()) for file in files]
+    tables = [predict_clips(load_model(file), clips, make_accelerator()) for file in files]
     return clips.truth, pd.concat(tables).groupby(level="Id").mean(), groups, said
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 
 from music_emotion.listen.predict import Ensemble
 from music_emotion.models.network import Network, load_model, share_trunks
+from music_emotion.training.accelerator import make_accelerator
 
 
 class TorchEnsemble(Ensemble):
@@ -22,13 +22,13 @@ class TorchEnsemble(Ensemble):
     """
 
     def __init__(self, networks: Sequence[Network]):
-        self.networks = [network.to(Accelerator().device).eval() for network in networks]
+        self.networks = [network.to(make_accelerator().device).eval() for network in networks]
         self.cards = [network.card for network in networks]
         self.n_features: int = networks[0].trunk.n_features
 
     def outputs(self, frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Predict excerpts, as `Ensemble.outputs`."""
-        accelerator = Accelerator()  # asked for anew, since Accelerate's state may be reset meanwhile
+        accelerator = make_accelerator()  # asked for anew, since Accelerate's state may be reset meanwhile
         inputs = [torch.from_numpy(each).to(accelerator.device) for each in (frames, lengths)]
         is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
         with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
@@ -39,7 +39,7 @@ class TorchEnsemble(Ensemble):
     @property
     def precision(self) -> str:
         """Precision of the networks: "no", which is single, on a CPU."""
-        accelerator = Accelerator()
+        accelerator = make_accelerator()
         return "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision
 
 
