@@ -158,6 +158,15 @@ def test_statistics_are_clips_of_one_frame_that_follow_their_ids_and_labels(comp
     frame.to_csv(table.with_name("statistics-test.csv"), index=False)
     test = load_test_set(data, "genre", clips)
     assert (test.outputs, len(test)) == (clips.outputs, 9)
+    frame[frame.columns[::-1]].to_csv(table.with_name("statistics-test.csv"), index=False)
+    for clip_id in load_test_set(data, "genre", clips).ids:  # columns follow the order of training
+        rows = frame.set_index("id").loc[[clip_id], ["mfcc0_mean_db", "mfcc1_mean_db"]]
+        assert (
+            load_test_set(data, "genre", clips).store.frames_of(clip_id).tolist() == rows.to_numpy().tolist()
+        )
+    frame.drop(columns="mfcc1_mean_db").to_csv(table.with_name("statistics-test.csv"), index=False)
+    with pytest.raises(InputError, match=r"1 columns of the training split are missing \(mfcc1_mean_db\)"):
+        load_test_set(data, "genre", clips)
 
 
 def test_clips_that_failed_are_left_out_as_far_as_allowed(competition, table):

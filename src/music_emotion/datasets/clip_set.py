@@ -170,7 +170,12 @@ def load_test_set(data: DataSection, task: Task, clips: ClipSet) -> ClipSet:
     else:
         has_test = (find_set(Path(data.root), task, data.rate) / "test").is_dir()
     if has_test:
-        return load_clip_set(data, task, "test", clips.outputs)
+        test = load_clip_set(data, task, "test", clips.outputs)
+        if data.statistics is None or test.table is None or clips.table is None:
+            return test
+        table = in_order(test.table, clips.table, data)
+        lengths = np.ones(len(table), int)
+        return replace(test, store=Store.in_memory(table.to_numpy(), lengths, table.index, is_fused=False))
     print(f"{data.root} has no test split, so clips are predicted in validation alone.")
     return clips.select(np.zeros(0, np.int64))
 
@@ -389,6 +394,27 @@ def tables_of(data: DataSection, split: Split, task: Task = "emotion") -> dict[s
     named = {"": data.statistics} if data.statistics is not None else {}
     named |= {f"table{number}": table for number, table in enumerate(data.embeddings, start=1)}
     return {family: Path(in_table_path(table, split, task)) for family, table in named.items()}
+
+
+def in_order(table: pd.DataFrame, first: pd.DataFrame, data: DataSection) -> pd.DataFrame:
+    """Select the columns of the training split's table, which another split's may have in another order.
+
+    Raises
+    ------
+    InputError
+        When it lacks a column, or was made with other settings.
+    """
+    named = first_five(tables_of(data, "test").values())
+    if len(lost := first.columns.difference(table.columns)):
+        raise InputError(
+            f"{named}: {len(lost)} columns of the training split are missing ({first_five(lost)})."
+        )
+    if table.attrs.get("settings") != first.attrs.get("settings"):
+        raise InputError(
+            f"{named} was made with other settings than the table of the training split. Make both with "
+            f"the same flags."
+        )
+    return table[first.columns]
 
 
 def in_table_path(path: str, split: Split, task: Task) -> str:

@@ -15,10 +15,10 @@ from music_emotion.audio.families import statistic_families
 from music_emotion.audio.settings import FeatureSettings
 from music_emotion.audio.statistics import fused_statistics
 from music_emotion.config import N_MELS, DataSection, Task
-from music_emotion.datasets.clip_set import ClipSet, tables_of
+from music_emotion.datasets.clip_set import ClipSet, in_order
 from music_emotion.datasets.layout import find_set, read_settings
 from music_emotion.datasets.store import Store
-from music_emotion.files import InputError, first_five
+from music_emotion.files import InputError
 
 _N_BANDS = 16
 _NOTES = ("C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B")
@@ -107,19 +107,9 @@ class Statistics:
         return pd.concat([part.loc[clips.ids] for part in parts], axis=1)
 
     def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Select the columns of the first table, which a table of another split may have in another order."""
-        first = self._first = table if self._first is None else self._first
-        named = first_five(tables_of(self.data, "test").values())
-        if len(lost := first.columns.difference(table.columns)):
-            raise InputError(
-                f"{named}: {len(lost)} columns of the training split are missing ({first_five(lost)})."
-            )
-        if table.attrs.get("settings") != first.attrs.get("settings"):
-            raise InputError(
-                f"{named} was made with other settings than the table of the training split. Make both with "
-                f"the same flags."
-            )
-        return table[first.columns]
+        """Select the columns of the first table."""
+        self._first = table if self._first is None else self._first
+        return in_order(table, self._first, self.data)
 
     def _of_arrays(self, store: Store) -> pd.DataFrame:
         settings = read_settings(find_set(Path(self.data.root), self.task, self.data.rate))
