@@ -67,7 +67,7 @@ def pretend(monkeypatch):
     trained: list[str] = []
 
     def pretend_score(score) -> list[str]:
-        def train(experiment, _, place: Path, pretraining: bool) -> None:  # noqa: ARG001
+        def train(experiment, _, place: Path, pretraining: bool, draw) -> None:  # noqa: ARG001
             trained.append(place.name)
             value = {"value": score(experiment), "low": 0, "high": 0, "sd": None, "n": 1}
             scores = {"repeated": {part: {"mean": value} for part in ("valid", "test")}}
