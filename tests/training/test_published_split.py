@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from music_emotion.evaluation.metrics import table_scores
 from music_emotion.files import InputError, read_json, read_predictions
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
@@ -56,7 +57,17 @@ def test_each_seed_is_scored_on_the_published_test_clips(small, competition, tmp
         **settings,
     )
     run_experiment(experiment, make_accelerator(), tmp_path / "run")
-    repeats = read_json(tmp_path / "run" / "scores.json")["repeats"]
+    scores = read_json(tmp_path / "run" / "scores.json")
+    repeats = scores["repeats"]
+    tables = [read_predictions(tmp_path / "run" / f"seed{seed}/fold0/test.csv") for seed in (0, 1)]
+    truth = pd.read_csv(tmp_path / "run" / "truth-test.csv", index_col="Id")
+    if task == "genre":
+        truth = pd.get_dummies(truth.iloc[:, 0])
+    expected = table_scores(task, truth.reindex(columns=tables[0].columns).astype(float), sum(tables) / 2)
+    for name, value in expected.items():
+        assert scores["pooled"][str(name)]["value"] == pytest.approx(value), name
+        assert scores["pooled"][str(name)]["low"] <= value <= scores["pooled"][str(name)]["high"]
+        assert scores["pooled"][str(name)]["n"] == sizes[2]
     assert [(r["n_train"], r["n_valid"], r["n_test"]) for r in repeats] == [sizes] * 2
     splits = pd.read_csv(folder / "splits.csv", index_col="Id")["split"]
     for name, split in (("valid", "validation"), ("test", "test")):

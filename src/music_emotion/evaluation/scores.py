@@ -348,7 +348,8 @@ def score_repeats(
         Number of training clips of every seed.
     groups, scales
         As for `score_folds`. They are used only if all seeds have the same test clips, as those of a
-        published split: then the mean prediction over seeds has ``measures`` with intervals.
+        published split: then the mean prediction over seeds has ``pooled`` scores and ``measures`` with
+        intervals.
 
     Returns
     -------
@@ -376,9 +377,11 @@ def score_repeats(
         "repeated": {part: _over_repeats(each) for part, each in scored.items()},
         "selected_on_validation": False,  # test clips select nothing
     }
-    if experiment.task == "emotion" and len({tuple(sorted(table.index)) for table in tables["test"]}) == 1:
+    if len({tuple(sorted(table.index)) for table in tables["test"]}) == 1:
         mean = mean_table(tables["test"])
-        scores["measures"] = resampled_measures(truth["test"], mean, groups, scales)
+        scores["pooled"] = resampled_scores(experiment.task, truth["test"], mean, groups).intervals()
+        if experiment.task == "emotion":
+            scores["measures"] = resampled_measures(truth["test"], mean, groups, scales)
     with files.together(directory, SCORES) as fresh:
         for split, known in truth.items():
             write_truth(fresh / f"truth-{split}.csv", known, experiment.task)
@@ -418,4 +421,8 @@ def _repeats_summary(name: str, scores: dict[str, Any]) -> str:
             lines.append(
                 f"    {metric:<14} {score['value']:.3f}{deviation}  [{score['low']:.3f}, {score['high']:.3f}]"
             )
+    if pooled := scores.get("pooled"):
+        lines.append("  test, mean prediction of the repeats, 95 % intervals")
+        for metric, score in pooled.items():
+            lines.append(f"    {metric:<14} {score['value']:.3f}  [{score['low']:.3f}, {score['high']:.3f}]")
     return "\n".join([*lines, *_measures_text(scores)])

@@ -134,7 +134,7 @@ def _score_repeats(experiment: Experiment, directory: Path, folds: Sequence[Fold
         joined = pd.concat([fold.sets[number].truth for fold in folds])
         # a published split may lack targets of other sets
         truth[split] = joined[~joined.index.duplicated()].sort_index().dropna(axis=1, how="all")
-    known = known_for_scores(experiment, clips) if experiment.task == "emotion" else {}
+    known = known_for_scores(experiment, clips)
     return score_repeats(directory, experiment, truth, [len(fold.training) for fold in folds], **known)
 
 
