@@ -73,7 +73,7 @@ def predict(
         Remove these tags from the audio files, and predict nothing.
     engine
         torch, or onnx for ONNX Runtime (the extra onnx), which is faster on a CPU. By default the model in
-        the package uses onnx, if it is installed.
+        the package uses onnx, if it is installed and there is no NVIDIA GPU; other models use torch.
     jobs
         Worker processes; 1 for the command itself alone. By default it has one thread per core.
     scheduler
