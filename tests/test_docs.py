@@ -200,7 +200,7 @@ def test_the_commands_run_in_their_order(said, folder):
     deit = read_card(folder / "runs/deit/seed0/fold0/model.safetensors").experiment
     assert (deit.model.backbone, deit.model.weights) == (DEIT, f"{DEIT}.safetensors")
     table = pd.read_csv(folder / "predictions/predictions.csv")
-    assert {"title", "valence", "energy_low", "danceability_percentile", "unlike"} <= set(table)
+    assert {"title", "valence", "energy_low", "danceability_percentile"} <= set(table)
     table = pd.read_csv(folder / "predictions/timelines/song.csv")
     assert {"start_seconds", "valence", "energy", "danceability", "genre_Blues"} <= set(table)
     assert (folder / "predictions/timelines/song.png").stat().st_size > 10_000

@@ -64,7 +64,7 @@ class MusicEmotionPlugin(BeetsPlugin):
 
     def predict(self, items: Iterable[Any], force: bool = False, write: bool = False) -> None:
         """Predict items that lack a field, store them and, with `write`, write their tags."""
-        from music_emotion import EmotionModel  # imports torch, which other commands of beets do not need
+        from music_emotion import EmotionModel  # slow to import, and not needed by other commands of beets
         from music_emotion.failures import collecting
 
         force, failures = force or self.config["force"].get(bool), dict[str, str]()

@@ -20,7 +20,7 @@ if "NUMBA_CACHE_DIR" not in os.environ and not any(os.access(place, os.W_OK) for
 
 
 def __getattr__(name: str) -> Any:
-    """Load `EmotionModel` when it is asked for, since it imports torch."""
+    """Load `EmotionModel` when it is asked for, since it imports pandas."""
     if name != "EmotionModel":
         raise AttributeError(f"module 'music_emotion' has no attribute '{name}'")
     from music_emotion.listen.model import EmotionModel

@@ -76,13 +76,16 @@ def alone_in_folder(directory: Path, own: str) -> Iterator[None]:
 def open_run(directory: Path, experiment: Experiment, accelerator: "Accelerator") -> None:
     """Create a run's directory with `experiment.json` and `environment.json`, or check the existing one.
 
+    A directory in which no fold was begun is created anew: a wrong setting may have ended the first try.
+
     Raises
     ------
     InputError
         When the directory holds another experiment; the message names the keys that differ.
     """
     path, resolved = directory / RUN, experiment_to_dict(experiment)
-    if path.exists():
+    is_begun = path.exists() and any(directory.glob("seed*"))
+    if is_begun:
         differing = differing_keys(experiment_to_dict(read_experiment(directory)), resolved)
         if differing:
             raise InputError(
@@ -90,7 +93,7 @@ def open_run(directory: Path, experiment: Experiment, accelerator: "Accelerator"
                 f"Give another --name, or delete that directory."
             )
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not path.exists():
+    if accelerator.is_main_process and not is_begun:
         environment = {
             "commit": commit(),
             "python": platform.python_version(),

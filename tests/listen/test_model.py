@@ -141,8 +141,10 @@ def test_the_models_of_the_package_bring_their_facts(tmp_path, monkeypatch, netw
         found = model.predict(song)
         assert list(found) == model.columns == [*WITH_FACTS[:5], "unlike"]
         assert found["unlike"] is is_unlike
+    other = small_run(tmp_path / "other", small_network(seed=3))
+    assert EmotionModel.from_pretrained(None, other).columns == ["valence", "energy"]  # facts of neither
     (tmp_path / "facts.json").write_text('{"intervals": {}}')
-    with pytest.raises(InputError, match=r"facts\.json: percentiles is missing.*Install music-emotion again"):
+    with pytest.raises(InputError, match=r"facts\.json: percentiles is missing.*Install music-emotion, pack"):
         EmotionModel.from_pretrained()
 
 

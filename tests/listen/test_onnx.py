@@ -156,6 +156,15 @@ def test_a_damaged_export_gets_a_sentence(tmp_path, monkeypatch):
         EmotionModel.from_pretrained(run, engine="onnx")
 
 
+def test_without_a_cache_the_package_predicts_in_pytorch(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # refuses writers of every right
+    monkeypatch.setattr(models.shutil, "which", lambda _: None)
+    assert isinstance(EmotionModel.from_pretrained().ensembles[0], TorchEnsemble)
+    with pytest.raises(NotADirectoryError):
+        EmotionModel.from_pretrained(engine="onnx")
+
+
 def test_onnx_is_the_default_for_the_package_on_a_cpu(monkeypatch):
     monkeypatch.setattr(models.shutil, "which", lambda _: None)
     assert default_engine([WEIGHTS]) == "onnx"

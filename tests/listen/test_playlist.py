@@ -65,3 +65,13 @@ def test_a_wrong_condition_gets_a_sentence_before_anything_is_predicted(tmp_path
         status, _, errors = run_script(*command, *flags)
         assert (status, said in errors) == (2, True), errors
         assert not out.exists()
+
+
+def test_the_engine_that_is_asked_for_also_checks_the_condition(tmp_path, run_script, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    song, playlist = written(tmp_path / "a.wav", noise(1)), tmp_path / "a.m3u8"
+    flags = ("--playlist", str(playlist), "--where", "valence > -1", "--write-tags", "--engine", "torch")
+    status, said, errors = run_script("predict.py", str(song), "--out", str(tmp_path / "out"), *flags)
+    assert status == 0, errors
+    assert "Exporting" not in said
+    assert not (tmp_path / "cache/music-emotion/onnx").exists()

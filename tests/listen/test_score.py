@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import root_mean_squared_error
+from small_networks import small_network, small_run
 
 from music_emotion.datasets.synthesis import write_demo
 from music_emotion.evaluation.metrics import concordance
-from music_emotion.files import read_predictions, write_json
+from music_emotion.files import InputError, read_predictions, write_json
 from music_emotion.listen.model import EmotionModel
-from music_emotion.listen.score import SHIPPED, score_sets
+from music_emotion.listen.score import SHIPPED, score_curves, score_sets
 from music_emotion.models.network import load_model
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.folds import load_sets, run_experiment
@@ -94,6 +95,27 @@ def test_a_clip_that_can_not_be_read_is_named_and_a_table_of_labels_is_refused(
     status, _, errors = run_script("score.py", "package", "labels.csv")
     assert (status, "labels.csv has no targets to score on." in errors) == (2, True)
     assert not Path("labels-arrays").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        ({"data": {"rate": "beat"}}, "trained with data.rate 'beat', which can't be made of audio here"),
+        ({"hop": 256}, "Extract the set with the same settings."),
+    ],
+)
+def test_a_model_of_other_arrays_is_refused(competition, tmp_path, network, sentence):
+    run = small_run(tmp_path / "run", small_network(**network))
+    with pytest.raises(InputError, match=sentence):
+        score_sets([run], [competition], {})
+
+
+def test_time_lines_without_a_common_target_are_told(songs):
+    table, notes = score_curves([SHIPPED], [songs], {})
+    assert table.empty
+    assert notes == [
+        f"package predicts valence, energy, danceability; {songs} has liveliness. Pair them with --map."
+    ]
 
 
 @pytest.mark.parametrize(

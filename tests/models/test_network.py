@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy.stats import norm
+from small_networks import small_network
 
 from music_emotion.audio.settings import FeatureSettings, row_slice
 from music_emotion.config import ModelSection, Task, build_experiment
@@ -21,7 +22,7 @@ from music_emotion.datasets.store import Store
 from music_emotion.experiment_files import read_differences
 from music_emotion.files import InputError, write_json
 from music_emotion.models.card import ModelCard
-from music_emotion.models.network import Network, load_model, load_trunk, save_model
+from music_emotion.models.network import Network, load_model, load_trunk, save_model, share_trunks
 from music_emotion.models.target_scale import normal_quantiles
 from music_emotion.training.folds import make_network
 
@@ -241,3 +242,13 @@ def test_of_a_trunk_that_does_not_fit_nothing_is_taken(tmp_path, here, there, se
     with pytest.raises(InputError, match=rf"The trunk of .*genre\.safetensors does not fit: .*{sentence}"):
         load_trunk(network, path)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_equal_weights_are_one_trunk_only_if_they_are_used_alike():
+    networks = [small_network(), small_network(head="mlp")]
+    share_trunks(networks)
+    assert networks[0].trunk is networks[1].trunk
+    for model in ({"pool": "max"}, {"activation": "gelu"}):
+        other = small_network(**model)
+        share_trunks([networks[0], other])
+        assert other.trunk is not networks[0].trunk

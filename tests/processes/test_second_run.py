@@ -122,7 +122,7 @@ def test_who_packs_what_another_packs_waits_and_packs_nothing_again(competition,
 
 def test_who_compiles_what_another_compiles_waits(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with in_turn(tmp_path / "music-emotion", "compiles"):
+    with in_turn(tmp_path / f"music-emotion-{os.getuid()}", "compiles"):
         other = threading.Thread(target=compile_ahead, args=[FeatureSettings()])
         other.start()
         while "waiting for another process that compiles functions ..." not in capsys.readouterr().out:

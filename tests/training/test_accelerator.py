@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -57,6 +60,14 @@ def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_p
 def test_a_tracker_that_is_not_installed_gets_a_sentence():
     with pytest.raises(InputError, match=r"tracker 'tensorbord' is not installed\. .*\[tensorboard\]"):
         make_accelerator("tensorbord")
+
+
+@pytest.mark.usefixtures("own_accelerate")
+def test_an_accelerator_of_other_code_keeps_its_precision(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    Accelerator(mixed_precision="no")
+    assert make_accelerator().mixed_precision == "no"
 
 
 def test_threads_that_wait_sleep_unless_the_user_says_otherwise():

@@ -125,6 +125,7 @@ def test_a_run_from_before_a_section_goes_on_with_its_defaults(small, tmp_path):
     accelerator = make_accelerator()
     path = tmp_path / "experiment.json"
     open_run(tmp_path, small(), accelerator)
+    (tmp_path / "seed0").mkdir()
     resolved = read_json(path)
     del resolved["classical"]
     write_json(path, resolved)

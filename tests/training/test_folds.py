@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from music_emotion.datasets.splits import folds_of_pretraining, folds_of_run
+from music_emotion.files import InputError
 from music_emotion.models.network import load_model
 from music_emotion.runs import read_cost
 from music_emotion.training import loop, objectives
 from music_emotion.training.accelerator import make_accelerator
 from music_emotion.training.checkpoint import STATE
-from music_emotion.training.folds import load_sets
+from music_emotion.training.folds import load_sets, run_experiment
 from music_emotion.training.loop import UNFINISHED
 from music_emotion.training.predict import predict_with
 
@@ -140,3 +141,13 @@ def test_an_epoch_that_was_slow_long_ago_is_forgotten(small, tmp_path, clock, tr
     (tmp_path / FOLD / "test.csv").unlink()  # a finished run is finished whatever the deadline
     assert train(experiment, tmp_path, deadline=ALREADY_PASSED) is True
     assert (tmp_path / FOLD / "test.csv").read_bytes() == before
+
+
+def test_a_refused_network_leaves_its_name_to_the_corrected_one(small, tmp_path):
+    accelerator, data = make_accelerator(), {"rows": "chroma"}
+    with pytest.raises(InputError, match="pools at least 32 rows"):
+        run_experiment(small(data=data, model={"widths": [4] * 4}), accelerator, tmp_path)
+    corrected = small(data=data, model={"widths": [4]}, train={"epochs": 1})
+    assert "energy" in run_experiment(corrected, accelerator, tmp_path)
+    with pytest.raises(InputError, match="holds another experiment"):
+        run_experiment(small(data=data, model={"widths": [8]}), accelerator, tmp_path)

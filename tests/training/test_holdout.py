@@ -43,7 +43,7 @@ def test_given_windows_are_trained_validated_and_tested_in_their_own_splits(smal
         (tmp_path / split).mkdir()
         np.save(tmp_path / split / "X.npy", features.astype(np.float32))
         np.save(tmp_path / split / "labels.npy", classes[np.arange(n) % 3])
-    data = {"windows": str(tmp_path / "{split}"), "genres": {}}
+    data = {"windows": str(tmp_path / "{split}"), "genres": {}, "root": str(tmp_path / "nowhere")}
     experiment = small(**MLP, seeds=[0, 1], data=data)
     scores = run(experiment, tmp_path / "run")
     assert [(r["n_train"], r["n_valid"], r["n_test"]) for r in scores["repeats"]] == [(120, 30, 45)] * 2

@@ -27,6 +27,7 @@ def test_the_packed_folds_predict_as_their_mean_does(small, tmp_path, start):
     experiment = small(model=model, train=still)
     run, out = tmp_path / "run", tmp_path / "packed"
     run_experiment(experiment, make_accelerator(), run)
+    save_model(out / "emotion7.safetensors", trunk, trunk.state_dict())  # of an earlier model
     said = pack(run, out)
     n_folds = len(model_files(run))
     files = sorted(path.name for path in out.iterdir())

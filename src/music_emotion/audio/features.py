@@ -1,5 +1,6 @@
 """Compute the fused array of a clip: 128 mel rows in dB and 12 chroma rows, full-rate or beat-synchronous."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -140,5 +141,6 @@ def compile_ahead(settings: FeatureSettings) -> None:
     print("Preparing, which can take half a minute the first time.", flush=True)
     clicks = np.arange(0.25, 3, 0.5)
     waveform = librosa.clicks(times=clicks, sr=settings.sample_rate_hz, length=3 * settings.sample_rate_hz)
-    with in_turn(Path(tempfile.gettempdir(), "music-emotion"), "compiles functions"):
+    user = getattr(os, "getuid", int)()  # nobody may lock the files of others in a shared folder
+    with in_turn(Path(tempfile.gettempdir(), f"music-emotion-{user}"), "compiles functions"):
         fused_features(waveform.astype(np.float32), settings)

@@ -47,8 +47,9 @@ def predict(
     paths
         Audio files, and folders of audio.
     model
-        Folders of runs, such as runs/multitask, whose folds are averaged, or model files; several are
-        averaged, and genre runs add genres. By default the model in the package.
+        Folders of runs, such as runs/multitask, whose folds are averaged, model files, or models on the
+        Hugging Face Hub as owner/name. Several are averaged, and genre runs add genres. By default the model
+        in the package.
     out
         Folder for the results.
     page
@@ -72,7 +73,7 @@ def predict(
         Remove these tags from the audio files, and predict nothing.
     engine
         torch, or onnx for ONNX Runtime (the extra onnx), which is faster on a CPU. By default the model in
-        the package uses onnx, if it is installed.
+        the package uses onnx, if it is installed and there is no NVIDIA GPU; other models use torch.
     jobs
         Worker processes; 1 for the command itself alone. By default it has one thread per core.
     scheduler
@@ -82,8 +83,9 @@ def predict(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("Prediction is one process. Start it as music-emotion predict, without a launcher.")
     sliding, failures, record = Sliding(window, hop), dict[str, str](), out / "record.csv"
-    check_playlist(playlist, where, model)
-    targets = EmotionModel.from_pretrained(*model).targets if write_tags or remove_tags else []
+    check_playlist(playlist, where, model, engine)
+    writes = write_tags or remove_tags
+    targets = EmotionModel.from_pretrained(*model, engine=engine).targets if writes else []
     if remove_tags:
         if timeline or write_tags or playlist or page:
             raise InputError("--remove-tags predicts nothing. Give it without other work.")
@@ -116,7 +118,7 @@ def export(*model: Path, onnx: Path = Path("model.onnx")) -> None:
     Parameters
     ----------
     model
-        Folders of runs, or model files, as for predict. By default the model in the package.
+        Folders of runs, model files or owner/name, as for predict. By default the model in the package.
     onnx
         File to write.
     """
@@ -134,7 +136,7 @@ def app(*, model: tuple[Path, ...] = (), port: Port = 7860) -> None:
     Parameters
     ----------
     model
-        Folders of runs, or model files, as for predict. By default the model in the package.
+        Folders of runs, model files or owner/name, as for predict. By default the model in the package.
     port
         The page is at http://127.0.0.1:<port>, for this machine alone.
     """

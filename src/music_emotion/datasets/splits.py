@@ -296,6 +296,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def known_for_scores(experiment: Experiment, clips: ClipSet) -> dict[str, Any]:
     """What `score_run` takes beside the labels: ``groups`` of the clips, and ``scales`` of their targets."""
+    if experiment.data.windows is not None:
+        return {}
     groups, data = groups_of(experiment, clips), experiment.data
     folder = find_set(Path(data.root), experiment.task, "full" if data.statistics else data.rate)
     known = None if groups is None else pd.Series(groups, clips.ids)

@@ -36,7 +36,6 @@ from music_emotion.models.ear import ear_folder
 from music_emotion.models.embedding_table import hearing_of
 from music_emotion.runs import read_experiment
 
-# Kaggle unpacks archives that are uploaded, but not wheels.
 _RESULTS = """
 import pandas as pd
 
@@ -44,6 +43,7 @@ submission = pd.read_csv(WORKING / "submission.csv")
 submission.iloc[:, 1:].hist(bins=20, figsize=(9, 2.5), layout=(1, -1))
 display(json.loads((WORKING / "run.json").read_text(encoding="utf-8")), submission.head(10))
 """
+# Kaggle unpacks archives that are uploaded, but not wheels.
 PACKAGE = f"music_emotion-{__version__}-py3-none-any.whl"
 
 

@@ -13,9 +13,8 @@ from torch.export import Dim
 from music_emotion.audio.mel import mel_filters
 from music_emotion.audio.settings import SILENCE_DB
 from music_emotion.files import InputError, atomic_path, shortened
-from music_emotion.listen.onnx_ensemble import METADATA_KEY
 from music_emotion.listen.torch_ensemble import TorchEnsemble
-from music_emotion.models.card import CARDS
+from music_emotion.models.card import CARDS, METADATA_KEY
 
 _LEAST_POWER = 1e-10  # -100 dB, the floor of `librosa.power_to_db`
 _EXAMPLE_SECONDS = 10

@@ -64,15 +64,16 @@ def located(place: str | Path) -> Path:
     InputError
         When the Hub has no such model, or can't be reached.
     """
-    path, found = Path(place), re.fullmatch(r"([\w-][\w.-]*)/[\w-][\w.-]*", str(place))
+    path, name = Path(place), place if isinstance(place, str) else place.as_posix()
+    found = re.fullmatch(r"([\w-][\w.-]*)/[\w-][\w.-]*", name)
     if path.exists() or not found or Path(found[1]).exists() or path.suffix == ".safetensors":
         return path
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(place), allow_patterns=_FILES))
+        return Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # of the Hub or the network
-        reason = f"{place} is nothing here, and can't be had from the Hugging Face Hub"
+        reason = f"{name} is nothing here, and can't be had from the Hugging Face Hub"
         raise InputError(f"{reason}: {shortened(str(error), 300)}. Correct the name.") from None
 
 

@@ -155,7 +155,8 @@ class EmotionModel:
             "owner/name" (see `located`). None, or no path, is the model in the package.
         engine : {"torch", "onnx"}, optional
             ONNX Runtime is faster on a CPU and starts sooner; a model is exported into the user's cache at
-            its first use. By default the model in the package uses it, where the extra onnx is installed.
+            its first use. By default the model in the package uses it, where the extra onnx is installed and
+            the cache can be written.
 
         Returns
         -------
@@ -169,13 +170,17 @@ class EmotionModel:
         """
         places = [located(path or WEIGHTS) for path in paths] or [WEIGHTS]
         models = [file for place in places for file in model_files(place)]
-        _check_compatible(models)
-        ensembles: Sequence[Ensemble]
+        check_compatible(models)
+        ensembles: Sequence[Ensemble] = ()
         if (engine or default_engine(places)) == "onnx":
             from music_emotion.listen.onnx_ensemble import onnx_ensembles
 
-            ensembles = onnx_ensembles(models, stamp(places))
-        else:
+            try:
+                ensembles = onnx_ensembles(models, stamp(places))
+            except OSError:  # the cache can't be written, as in some containers
+                if engine:
+                    raise
+        if not ensembles:
             from music_emotion.listen.torch_ensemble import load_ensembles  # imports torch
 
             ensembles = load_ensembles(models)
@@ -292,10 +297,12 @@ def model_files(place: Path) -> list[Path]:
 
 
 def _facts(places: Sequence[Path]) -> Facts:
-    """Facts of the package's model, or of the mean of runs on the same clips; none of anything else."""
-    if (path := places[0] / "facts.json").exists():
-        return files.checked(Facts, files.read_object(path), path, "Install music-emotion again.")
+    """Facts of one packed model, or of the mean of runs on the same clips; none of anything else."""
     emotion = [each for each in places if read_card(model_files(each)[0]).experiment.task == "emotion"]
+    # with its own features first, which tell what is unlike
+    if emotion in ([], [*places[:1]]) and (path := places[0] / "facts.json").exists():
+        remedy = "Install music-emotion, pack the model or download it again."
+        return files.checked(Facts, files.read_object(path), path, remedy)
     if not emotion or not all((each / name).exists() for each in emotion for name in _KNOWN):
         return Facts({}, {})
     tables = [[read(each / name) for name, read in _KNOWN.items()] for each in emotion]
@@ -305,8 +312,14 @@ def _facts(places: Sequence[Path]) -> Facts:
     return Facts.of(truth, predicted[list(truth)])
 
 
-def _check_compatible(paths: Sequence[Path]) -> None:
-    """Raise `InputError` for models that are unusable or incompatible with each other."""
+def check_compatible(paths: Sequence[Path]) -> None:
+    """Refuse models that are unusable for audio or incompatible with each other.
+
+    Raises
+    ------
+    InputError
+        The message names them.
+    """
     cards = {path: read_card(path) for path in paths}
     for path, card in cards.items():
         for name, usable in (("rate", "full"), ("windows", None), ("statistics", None)):

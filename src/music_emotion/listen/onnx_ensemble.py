@@ -12,9 +12,7 @@ import numpy as np
 from music_emotion import __version__
 from music_emotion.files import InputError, in_turn, shortened
 from music_emotion.listen.predict import Ensemble
-from music_emotion.models.card import CARDS
-
-METADATA_KEY = "music_emotion"
+from music_emotion.models.card import CARDS, METADATA_KEY
 
 
 class OnnxEnsemble(Ensemble):

@@ -27,8 +27,9 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
     run : Path
         ``runs/<name>`` of an emotion network with one seed, whose data is still there.
     out : Path
-        Folder for `emotion<k>.safetensors`, `genre<k>.safetensors` and `facts.json`. Networks with linear
-        heads that started from one trunk become one, with the mean of their weights.
+        Folder for `emotion<k>.safetensors`, `genre<k>.safetensors` and `facts.json`; earlier ones are
+        replaced. Networks with linear heads that started from one trunk become one, with the mean of their
+        weights.
     genres : Path, optional
         A run of a genre network with one seed.
 
@@ -53,6 +54,9 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
     packed = {
         task: _merged([load_model(file) for file in model_files(each)], clips) for task, each in runs.items()
     }
+    for task in ("emotion", "genre"):
+        for earlier in out.glob(f"{task}[0-9]*.safetensors"):  # of a model that may have had more networks
+            earlier.unlink()
     for task, networks in packed.items():
         for number, network in enumerate(networks):
             save_model(out / f"{task}{number}.safetensors", network, network.state_dict(), packed=True)

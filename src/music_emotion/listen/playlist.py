@@ -9,12 +9,14 @@ import pandas as pd
 
 from music_emotion.failures import collecting
 from music_emotion.files import InputError, printable, write_text
-from music_emotion.listen.model import EmotionModel
+from music_emotion.listen.model import EmotionModel, Engine
 
 _NOT_NUMBERS = {"path": "", "title": "", "artist": "", "genre": "", "unlike": False}
 
 
-def check_playlist(path: Path | None, where: str | None, models: Sequence[Path]) -> None:
+def check_playlist(
+    path: Path | None, where: str | None, models: Sequence[Path], engine: Engine | None = None
+) -> None:
     """Refuse a wrong condition or name of a playlist, before songs are predicted.
 
     Parameters
@@ -24,7 +26,7 @@ def check_playlist(path: Path | None, where: str | None, models: Sequence[Path])
     where : str or None
         Condition for its songs, as in `DataFrame.query`. Backticks enclose a column whose name is no
         identifier.
-    models : sequence of Path
+    models, engine
         As for `EmotionModel.from_pretrained`.
 
     Raises
@@ -39,7 +41,7 @@ def check_playlist(path: Path | None, where: str | None, models: Sequence[Path])
         return
     if path is None:
         raise InputError("--where is for a playlist. Say which to write, such as --playlist happy.m3u8.")
-    columns = ["path", "title", "artist", *EmotionModel.from_pretrained(*models).columns]
+    columns = ["path", "title", "artist", *EmotionModel.from_pretrained(*models, engine=engine).columns]
     others = {name: value for name, value in _NOT_NUMBERS.items() if name in columns}
     _meeting(pd.DataFrame([dict.fromkeys(columns, 0.5) | others]), where)
 

@@ -1,6 +1,6 @@
 """Score models on sets that they have not learnt from, and their time lines on labels over time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from music_emotion.datasets.clip_set import ClipSet, join, load_clip_set
 from music_emotion.datasets.clip_table import read_clips, target_columns
 from music_emotion.datasets.extract import extract_clips
 from music_emotion.datasets.labels import read_groups
-from music_emotion.datasets.layout import card_of, find_set, read_scales
+from music_emotion.datasets.layout import card_of, find_set, read_scales, read_settings
 from music_emotion.datasets.parallel import Workers
 from music_emotion.datasets.splits import Fold
 from music_emotion.evaluation.intervals import resampled_measures, resampled_scores, resamples, with_interval
@@ -28,7 +28,7 @@ from music_emotion.files import (
     read_truth,
     regular_file,
 )
-from music_emotion.listen.model import WEIGHTS, EmotionModel, model_files
+from music_emotion.listen.model import WEIGHTS, EmotionModel, check_compatible, model_files
 from music_emotion.models.card import read_card
 from music_emotion.models.network import load_model
 from music_emotion.training.accelerator import make_accelerator
@@ -79,7 +79,7 @@ def score_sets(
     Raises
     ------
     InputError
-        When a model or a set can't be read.
+        When a model or a set can't be read, or they don't fit each other.
     """
     rows, notes = list[dict[str, Any]](), list[str]()
     for place in sets:
@@ -97,8 +97,7 @@ def score_sets(
             notes += [f"{model.name} on {place}: {said}"] if said else []
             pairs = {str(t): ours for t in truth if (ours := names.get(str(t), str(t))) in predicted}
             if not pairs:
-                ours, theirs = (", ".join(map(str, table)) for table in (predicted, truth))
-                notes.append(f"{model.name} predicts {ours}; {place} has {theirs}. Pair them with --map.")
+                notes.append(_unpaired(model, predicted, place, truth))
                 continue
             known, guessed = truth[[*pairs]], predicted[[*pairs.values()]].set_axis([*pairs], axis=1)
             found = {"spearman": resampled_scores("emotion", known, guessed, of_clips).intervals()}
@@ -111,6 +110,11 @@ def score_sets(
                 if t in each
             ]
     return pd.DataFrame(rows, columns=_COLUMNS), notes
+
+
+def _unpaired(model: Path, ours: Iterable[object], place: Path, theirs: Iterable[object]) -> str:
+    ours, theirs = (", ".join(map(str, names)) for names in (ours, theirs))
+    return f"{model.name} predicts {ours}; {place} has {theirs}. Pair them with --map."
 
 
 def _labelled(root: Path) -> tuple[ClipSet, pd.Series | None]:
@@ -141,6 +145,11 @@ def _predicted(
         Path(each).resolve() for each in (learnt.data.root, *learnt.data.more)
     ]:
         return *_held_out(model, learnt), "the run's own out-of-fold or test predictions."
+    check_compatible(files)
+    arrays, ours = read_settings(find_set(root, "emotion")), read_card(files[0]).features
+    if arrays != ours:
+        differ = f"{root} has arrays of {arrays!r}, but {model} learnt from {ours!r}"
+        raise InputError(f"{differ}. Extract the set with the same settings.")
     said = ""
     try:
         theirs = load_clip_set(learnt.data, "emotion", "train")
@@ -207,6 +216,9 @@ def score_curves(
         curves, clips = pd.read_csv(path), read_clips(table).set_index("id")
         for model, heard in heard_by.items():
             pairs = {t: by for t in curves.columns[2:] if (by := names.get(t, t)) in heard.targets}
+            if not pairs:
+                notes.append(_unpaired(model, heard.targets, table, curves.columns[2:]))
+                continue
             songs, failures = list[dict[str, Any]](), dict[str, str]()
             for clip_id, part in tqdm(curves.groupby("id"), "time lines", unit="song"):
                 song = str(clips["path"].get(clip_id))

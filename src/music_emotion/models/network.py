@@ -26,6 +26,7 @@ from music_emotion.models.target_scale import TargetScale
 EXCERPTS_AT_ONCE = 60
 _STEP = ".step"  # ending of the name of the steps of 8-bit weights
 _INPUT = ("row_mean", "row_deviation", "features")  # entries of a card
+_NOT_OF_TRUNK = {"head", "head_widths", "dropout", "dropout_place", "weights", "trunk"}  # settings of model
 
 
 class Network(nn.Module):
@@ -252,9 +253,13 @@ def share_trunks(networks: Sequence[Network]) -> None:
     for number, network in enumerate(networks):
         own = network.trunk.state_dict()
         for other in networks[:number]:
-            same_input = [getattr(network.card, name) == getattr(other.card, name) for name in _INPUT]
+            one, two = (
+                [getattr(each.card, name) for name in _INPUT]
+                + [each.card.experiment.model.model_dump(exclude=_NOT_OF_TRUNK)]
+                for each in (network, other)
+            )
             theirs = other.trunk.state_dict()
-            if not all(same_input) or _misfits(theirs, own):
+            if one != two or _misfits(theirs, own):
                 continue
             if all(torch.allclose(own[k].float(), theirs[k].float(), rtol=1e-5, atol=0) for k in own):
                 network.trunk = other.trunk

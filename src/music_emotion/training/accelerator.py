@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration
 
@@ -39,7 +40,8 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
     # AVX512-BF16 or AMX; without them PyTorch emulates bfloat16, slower than float32
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if precision is None and not torch.cuda.is_available() and has_bf16:
+    # a state that another Accelerator has made keeps its precision
+    if precision is None and not torch.cuda.is_available() and has_bf16 and not is_initialized():
         precision = "bf16"
     # Processes split each batch, so that the number of updates is the same for any number of processes.
     loading = DataLoaderConfiguration(split_batches=True)
