@@ -258,3 +258,15 @@ def test_printing_never_ends_a_command(monkeypatch, run_script):
             print("nobody reads this", flush=True)
     _, _, errors = run_script("train.py", "\x1b[31m\udce9.toml")
     assert r"experiment \x1b[31m\udce9.toml does" in errors
+
+
+def test_a_misspelt_command_gets_the_right_one_at_once():
+    code = "import sys; from music_emotion.cli import main; sys.argv[1:] = ['predcit', 'a.mp3']\n"
+    code += "try: main()\nfinally: print({'pandas', 'torch', 'librosa'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: There is no command 'predcit'; did you mean 'predict'? See --help.\n",
+    )
+    assert "torch" not in done.stdout
+    assert "librosa" not in done.stdout

@@ -11,6 +11,9 @@ __version__ = "0.2.0"
 # Set before torch loads OpenMP. Busy-waiting threads slow training twentyfold when other processes run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# ONNX Runtime would send events about its use; it reads this when it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # Numba caches beside the code or in the home folder, and fails where both are read-only, as in containers.
 _places = os.path.dirname(__file__), os.path.expanduser("~")
 if "NUMBA_CACHE_DIR" not in os.environ and not any(os.access(place, os.W_OK) for place in _places):

@@ -77,6 +77,11 @@ def main(*command: str) -> None:
     try:
         # shells leave ~ in --out=~/music as it is
         words = [re.sub("(?<==)~.*", lambda home: os.path.expanduser(home[0]), word) for word in sys.argv[1:]]
+        known = {name.split()[0] for name in COMMANDS}
+        if not command and words and words[0] not in known and not words[0].startswith("-"):
+            from music_emotion.files import nearest
+
+            _leave(f"error: There is no command '{words[0]}'; {nearest(words[0], known)} See --help.", 1)
         _app()([*command, *words])
     except cyclopts.CycloptsError as error:
         from pydantic import ValidationError
@@ -97,7 +102,8 @@ def main(*command: str) -> None:
 
         if not error.filename and error.errno not in DISK_ERRORS:
             raise
-        place = f" ({error.filename})" if error.filename else ""
+        name = re.sub(r"\.writing-[0-9a-f]+-", "", str(error.filename or ""))  # the name it will have
+        place = f" ({name})" if name else ""
         remedy = "Free some space, or give a place that can be written to; what was finished is kept."
         _leave(f"error: {error.strerror}{place}. {remedy}", 2)
     except KeyboardInterrupt as interrupt:

@@ -17,7 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, get_args
@@ -538,6 +538,16 @@ def in_turn(place: Path, what: str) -> Iterator[int]:
         print(f"waiting for another process that {what} ...", flush=True)
     with held or awaited_lock(_lock_of(place)) as file:
         yield file.fileno()
+
+
+def compiling() -> AbstractContextManager[int]:
+    """Hold this lock while functions of numba or librosa may be compiled; it is held in turn.
+
+    Processes that compile the same functions at the same time can corrupt numba's cache, so that every later
+    one crashes (numba issue 10128).
+    """
+    user = getattr(os, "getuid", int)()  # nobody may lock the files of others in a shared folder
+    return in_turn(Path(tempfile.gettempdir(), f"music-emotion-{user}"), "compiles functions")
 
 
 _WITHOUT_LOCKS: list[Path] = []  # folders, after a warning

@@ -146,11 +146,12 @@ def test_what_the_hub_has_not_and_what_it_refuses_gets_a_sentence(tmp_path, hub)
     missing = python(tmp_path, MAIN, endpoint, "predict", "song.wav", "--model", "me/none")
     assert missing.returncode == 2
     assert missing.stderr.startswith(
-        "error: me/none is nothing here, and can't be had from the Hugging Face Hub: "
+        "error: There is no file or folder me/none, and the Hugging Face Hub gives no such model ("
     )
     nowhere = python(tmp_path, MAIN, "http://127.0.0.1:9", "predict", "song.wav", "--model", "me/feel")
     assert nowhere.returncode == 2
-    assert nowhere.stderr.startswith("error: me/feel is nothing here, and can't be had")
+    assert nowhere.stderr.startswith("error: There is no file or folder me/feel, and the Hugging Face")
+    assert missing.stderr.count("\n") == nowhere.stderr.count("\n") == 1
     code = (
         "from music_emotion import EmotionModel; from music_emotion.files import InputError\n"
         "try: EmotionModel.from_pretrained(None).push_to_hub('me/feel', 'other')\n"

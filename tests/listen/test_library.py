@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,6 +35,12 @@ TAGS = {  # of the file with each ending: title, artist, and how tables tell the
     "wav": (["007"], ["=1+1"], "007", "=1+1"),
 }
 HERE = Workers(1)
+INTERRUPTED = """
+import signal, sys
+from music_emotion.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
+main("predict")
+"""
 
 
 def tag(path: Path, title: list[str] | None, artist: list[str] | None) -> None:
@@ -185,3 +194,16 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_result(predict, run, tmp_
         table = done.result(timeout=PATIENCE_SECONDS)
     assert failures == {}
     pd.testing.assert_frame_equal(table, predict(songs)[0])
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_ctrl_c_ends_with_its_status_while_songs_are_predicted(tmp_path, engine):
+    for number in range(60):
+        os.link(written(tmp_path / "song.wav", noise(20)), tmp_path / f"{number}.wav")
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path), "--out", str(tmp_path / "out")]
+    with subprocess.Popen([*command, "--engine", engine], stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: (tmp_path / "out/record.csv.part").exists())
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130, said
+    assert "interrupted: " in said.splitlines()[-1]

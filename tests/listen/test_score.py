@@ -50,6 +50,11 @@ def test_the_model_in_the_package_is_scored_on_a_table_and_over_time(
     assert "liveliness is scored against the predicted energy." in said
     assert "liveliness by energy" in said
     assert "its training clips are not here" in said
+    for pair in ("livelines=energy", "liveliness=enrgy"):
+        flags = ["--map", "liveliness=energy", pair, "--jobs", 1, "--out", "wrong.csv"]
+        status, _, errors = run_script("score.py", "package", songs, *flags)
+        assert (status, Path("wrong.csv").exists()) == (2, False)
+        assert f"--map {pair} pairs nothing: no set has the target '{pair.split('=')[0]}'" in errors
     table = pd.read_csv(tmp_path / "scores.csv").set_index(["target", "measure"])
     model, clips = EmotionModel.from_pretrained(), pd.read_csv(songs)
     heard = pd.DataFrame([model.predict(songs.parent / path) for path in clips["path"]])

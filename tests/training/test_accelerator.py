@@ -58,8 +58,10 @@ def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_p
 
 
 def test_a_tracker_that_is_not_installed_gets_a_sentence():
-    with pytest.raises(InputError, match=r"tracker 'tensorbord' is not installed\. .*\[tensorboard\]"):
+    with pytest.raises(InputError, match=r"There is no tracker 'tensorbord'; did you mean 'tensorboard'"):
         make_accelerator("tensorbord")
+    with pytest.raises(InputError, match=r"tracker 'comet_ml' is not installed\. Try pip install comet_ml"):
+        make_accelerator("comet_ml")
 
 
 @pytest.mark.usefixtures("own_accelerate")

@@ -65,3 +65,15 @@ def test_groups_and_scales_reach_all_readers(small, make_emotion, tmp_path, monk
         InputError, match=r"dataset\.json: .* Delete it, or write it again with music-emotion"
     ):
         run_experiment(small(**common), make_accelerator(), one)
+
+
+def test_groups_that_are_not_used_are_told(small, make_emotion, tmp_path, capsys):
+    root = tmp_path / "data"
+    make_emotion(root, n_train=24, n_test=6)
+    groups = pd.DataFrame({"Id": 1000 + np.arange(24), "group": np.arange(24) // 2})
+    groups.to_csv(root / "multitask_dataset/groups-train.csv", index=False)
+    told = "groups-train.csv is not used, so a group may be in two folds. Add --folds.groups set."
+    for name, of_set in (("one", None), ("two", "set")):
+        experiment = small(folds={"n": 2, "groups": of_set}, data={"root": str(root)}, train={"epochs": 1})
+        run_experiment(experiment, make_accelerator(), tmp_path / name)
+        assert (told in capsys.readouterr().out) == (name == "one")

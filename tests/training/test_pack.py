@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from command_line import call
-from small_networks import small_network
+from small_networks import small_network, small_run
 
+from music_emotion.config import experiment_to_dict
 from music_emotion.experiment_files import experiment_toml
-from music_emotion.files import InputError, read_object
+from music_emotion.files import InputError, read_object, write_json
 from music_emotion.listen.model import EmotionModel, model_files
 from music_emotion.listen.pack import _merged, pack
 from music_emotion.models.network import load_model, save_model, share_trunks
@@ -76,3 +77,11 @@ def test_what_is_not_a_run_of_folds_is_refused(small, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"genre is not an emotion run of folds with one seed"):
         pack(tmp_path / "runs" / "genre", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_clips_are_elsewhere_is_told(tmp_path):
+    run = small_run(tmp_path / "run", small_network(data={"root": "elsewhere"}))
+    experiment = load_model(model_files(run)[0]).card.experiment
+    write_json(run / "experiment.json", experiment_to_dict(experiment))
+    with pytest.raises(InputError, match=r"was trained on clips in elsewhere, which is not here\. Give the"):
+        pack(run, tmp_path / "out")

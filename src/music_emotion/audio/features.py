@@ -1,16 +1,12 @@
 """Compute the fused array of a clip: 128 mel rows in dB and 12 chroma rows, full-rate or beat-synchronous."""
 
-import os
-import tempfile
-from pathlib import Path
-
 import librosa
 import numpy as np
 
 from music_emotion.audio.settings import N_FFT, FeatureSettings
 from music_emotion.audio.spectrum import chroma, estimate_tuning, percussive_part, short_time_spectrum
 from music_emotion.config import N_MELS
-from music_emotion.files import in_turn
+from music_emotion.files import compiling
 
 
 def mel_power(magnitude: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -128,10 +124,9 @@ def _mel_and_chroma(
 
 
 def compile_ahead(settings: FeatureSettings) -> None:
-    """Fill numba's cache by one run of the extraction. Call it before starting several processes.
+    """Fill numba's cache by one run of the extraction, while other commands wait for their turn.
 
-    Processes that compile the same functions at the same time can corrupt the cache and crash (numba issue
-    10128), so other commands on this machine wait for their turn.
+    Call it before starting several processes.
 
     Parameters
     ----------
@@ -141,6 +136,5 @@ def compile_ahead(settings: FeatureSettings) -> None:
     print("Preparing, which can take half a minute the first time.", flush=True)
     clicks = np.arange(0.25, 3, 0.5)
     waveform = librosa.clicks(times=clicks, sr=settings.sample_rate_hz, length=3 * settings.sample_rate_hz)
-    user = getattr(os, "getuid", int)()  # nobody may lock the files of others in a shared folder
-    with in_turn(Path(tempfile.gettempdir(), f"music-emotion-{user}"), "compiles functions"):
+    with compiling():
         fused_features(waveform.astype(np.float32), settings)

@@ -41,9 +41,9 @@ def dataset(
     """
     if list_sets:
         known = {name: public_set(name) for name in NAMES}
-        rows = [(n, s.title, s.about, ", ".join(s.variants), s.licence) for n, s in known.items()]
-        table = pd.DataFrame(rows, columns=["name", "set", "what", "variants", "licence"])
-        print(table.to_markdown(index=False))
+        rows = [(n, f"{s.title}: {s.about}", "\n".join(s.variants), s.licence) for n, s in known.items()]
+        table = pd.DataFrame(rows, columns=["name", "what", "variants", "licence"])
+        print(table.to_markdown(index=False, tablefmt="grid", maxcolwidths=[None, 30, None, 20]))
         return
     if name is None or folder is None:
         raise InputError(
@@ -102,6 +102,12 @@ def score(
         table, notes = score_curves(models, sets, names, window)
     else:
         table, notes = score_sets(models, sets, names, Workers(jobs))
+    for theirs, ours in names.items():
+        if not ((table["target"] == theirs) & (table["by"] == ours)).any():
+            raise InputError(
+                f"--map {theirs}={ours} pairs nothing: no set has the target '{theirs}', or no model "
+                f"predicts '{ours}'. Correct it, or leave it out."
+            )
     if table.empty:
         raise InputError("\n".join(["No target of a set is one of a model's. Pair them with --map.", *notes]))
     write_table(out, table)

@@ -263,7 +263,8 @@ def read_clip_arrays(
         raise InputError(f"{path} is an array, not audio. Give its id, and its folder with --data.root.")
     regular_file(path, "The audio file", "Correct its path, or give a clip's id.")
     waveform = read_clip(path, settings)
-    full, beat = fused_features(waveform, settings)
+    with files.compiling():
+        full, beat = fused_features(waveform, settings)
     edges = np.unique([0, *beat_frames(waveform, settings), full.shape[1]])  # as librosa's `sync` cuts
     seconds = edges * settings.hop_length / settings.sample_rate_hz
     return ClipArrays(path.stem, path.name, full, beat, settings, seconds)

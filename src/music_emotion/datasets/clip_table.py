@@ -217,6 +217,7 @@ def _read_table(path: Path, by_id: bool, targets: Sequence[str], faults: _Faults
     for name in [name for name in taken if name == "mean" or numbers(pd.Series(name)).notna().all()]:
         faults.add("A target can't be called 'mean' or like a number", header.name, f"'{name}'")
     inferred += [f"targets: {', '.join(taken)}"] * bool(taken)
+    inferred += ["groups stay in one fold with --folds.groups set"] * ("group" in known)
     inferred += [f"left out: {others} (--targets names those to learn)"] * bool(others)
     return known, "".join(map("; {}".format, inferred))
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -341,9 +341,14 @@ def _cores(workers: Workers, prepare: Callable[[], object], n_most: int) -> Iter
         with local_workers(n) as results_of:
             yield results_of
         return
-    threads = joblib.Parallel(n, require="sharedmem", return_as="generator_unordered")
-    with threadpool_limits(1):
-        yield lambda call, items: threads(joblib.delayed(call)(item) for item in items)
+    with threadpool_limits(1), ThreadPoolExecutor(n) as executor:
+        try:
+            yield lambda call, items: (
+                future.result() for future in as_completed([executor.submit(call, item) for item in items])
+            )
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager

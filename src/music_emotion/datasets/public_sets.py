@@ -265,7 +265,8 @@ def write_dataset(
         raise
     except (LookupError, TypeError, ValueError) as error:
         read = first_five(source.tables) or folder
-        problem = f"{read}: a table of {known.title} is not as its reader expects: {error!r}."
+        what = f"no column {error}" if isinstance(error, KeyError) else repr(error)
+        problem = f"{read}: a table of {known.title} is not as its reader expects: {what}."
         raise InputError(f"{problem} Download it again.") from error
     if out.resolve() in [path.resolve() for path in source.tables]:
         raise InputError(f"{out} is a table of {known.title}. Give --out another name.")

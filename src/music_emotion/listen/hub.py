@@ -73,8 +73,11 @@ def located(place: str | Path) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # of the Hub or the network
-        reason = f"{name} is nothing here, and can't be had from the Hugging Face Hub"
-        raise InputError(f"{reason}: {shortened(str(error), 300)}. Correct the name.") from None
+        reason = shortened(str(error).splitlines()[0].rstrip("."), 200)
+        raise InputError(
+            f"There is no file or folder {name}, and the Hugging Face Hub gives no such model ({reason}). "
+            f"Correct the name, or look whether there is a network."
+        ) from None
 
 
 def push(

@@ -74,10 +74,10 @@ def onnx_ensembles(files: Sequence[Path], digest: str) -> list[OnnxEnsemble]:
 
 
 def _export(files: Sequence[Path], folder: Path) -> None:
-    from music_emotion.listen.export import export_excerpts
+    print("Exporting the model for ONNX Runtime, which can take half a minute, once.", flush=True)
+    from music_emotion.listen.export import export_excerpts  # both import torch
     from music_emotion.listen.torch_ensemble import load_ensembles
 
-    print("Exporting the model for ONNX Runtime, once.", flush=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         unfinished = Path(temporary, "model")
         unfinished.mkdir()

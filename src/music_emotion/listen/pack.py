@@ -50,7 +50,11 @@ def pack(run: Path, out: Path, genres: Path | None = None) -> str:
             article = "an" if task == "emotion" else "a"
             raise InputError(f"{runs[task]} is not {article} {task} run of folds with one seed. Name one.")
     truth, predicted = read_truth(run / "truth.csv"), read_predictions(run / "oof.csv")
-    clips = load_clip_set(experiments["emotion"].data, "emotion", "train")
+    data = experiments["emotion"].data
+    if not Path(data.root).is_dir():
+        problem = f"{run} was trained on clips in {data.root}, which is not here"
+        raise InputError(f"{problem}. Give the command in the folder where it was trained.")
+    clips = load_clip_set(data, "emotion", "train")
     packed = {
         task: _merged([load_model(file) for file in model_files(each)], clips) for task, each in runs.items()
     }

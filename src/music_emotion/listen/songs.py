@@ -15,7 +15,15 @@ from music_emotion.audio.settings import SILENCE_DB
 from music_emotion.config import N_MELS
 from music_emotion.datasets.audio_folder import audio_below
 from music_emotion.failures import collecting, drawing
-from music_emotion.files import InputError, file_name, printable, read_object, write_json, write_table
+from music_emotion.files import (
+    InputError,
+    compiling,
+    file_name,
+    printable,
+    read_object,
+    write_json,
+    write_table,
+)
 from music_emotion.listen.hub import located
 from music_emotion.listen.model import EmotionModel, Engine, name_of, stamp
 from music_emotion.listen.predict import Sliding, Song, Timeline
@@ -179,7 +187,8 @@ def overview_of(song: Song, with_beats: bool = True) -> Overview:
     if with_beats and seconds <= _LONGEST_WITH_BEATS_SECONDS:
         audible = np.maximum(decibels, _QUIETEST_ONSET_DB).T
         onsets = librosa.onset.onset_strength(S=audible, n_fft=settings.n_fft, **rate)
-        beats = librosa.beat.beat_track(onset_envelope=onsets, units="time", **rate)[1]
+        with compiling():
+            beats = librosa.beat.beat_track(onset_envelope=onsets, units="time", **rate)[1]
     centres_hz = librosa.mel_frequencies(N_MELS + 2, fmax=settings.sample_rate_hz / 2)[1:-1]
     shown = [frequency for frequency in _TICKS_HZ if frequency < centres_hz[-1]]
     ticks = dict(zip(shown, np.interp(shown, centres_hz, np.arange(N_MELS) + 0.5).tolist(), strict=True))

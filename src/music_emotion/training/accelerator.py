@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import is_initialized
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import DataLoaderConfiguration, LoggerType
 
 from music_emotion.config import Experiment, experiment_to_dict
 from music_emotion.experiment_files import dotted
-from music_emotion.files import InputError, read_object
+from music_emotion.files import InputError, nearest, read_object
 
 
 def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> Accelerator:
@@ -34,9 +34,9 @@ def make_accelerator(tracker: str | None = None, runs: Path = Path("runs")) -> A
         When the tracker is not installed, or Accelerate sees fewer processes than were started.
     """
     if tracker is not None and tracker not in map(str, get_available_trackers()):
-        raise InputError(
-            f"The tracker '{tracker}' is not installed. Try pip install music-emotion[tensorboard]."
-        )
+        if tracker not in (known := [str(each) for each in LoggerType]):
+            raise InputError(f"There is no tracker '{tracker}'; {nearest(tracker, known)}")
+        raise InputError(f"The tracker '{tracker}' is not installed. Try pip install {tracker}.")
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
     # AVX512-BF16 or AMX; without them PyTorch emulates bfloat16, slower than float32
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -78,6 +78,11 @@ def run_experiment(
     if jobs > 1 and (accelerator.log_with or not is_alone):
         raise files.InputError("--jobs is for a CPU, without a launcher or a --tracker. Leave out either.")
     clips, test = load_sets(experiment, accelerator)
+    data = experiment.data
+    if not (experiment.folds.groups or pretraining or data.windows) and accelerator.is_main_process:
+        groups = find_set(Path(data.root), experiment.task) / "groups-train.csv"
+        if groups.exists():
+            print(f"note: {groups} is not used, so a group may be in two folds. Add --folds.groups set.")
     folds = folds_of_pretraining(experiment, clips, test) if pretraining else folds_of_run(experiment, clips)
     folds = [fold for fold in folds if only_fold in {None, fold.number}]
     scores = ""
