@@ -6,7 +6,7 @@ Importing the package loads no heavy library. `docs/design.md` describes its mod
 import os
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "1.0.0"
 
 # Set before torch loads OpenMP. Busy-waiting threads slow training twentyfold when other processes run.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
