@@ -1,6 +1,8 @@
 """Every notebook runs from its first cell to its last, with less data, in a kernel of its own."""
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -12,7 +14,9 @@ _SMALLER = {r"^n_clips = \d+$": "n_clips = 40", r"^passes = \d+$": "passes = 1"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_to_its_end(path, tmp_path):
+def test_a_notebook_runs_to_its_end(path, tmp_path, monkeypatch):
+    here = str(Path(sys.executable).parent)  # whose command a cell starts
+    monkeypatch.setenv("PATH", os.pathsep.join([here, os.environ["PATH"]]))
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", [])]
     assert len(cells) == len(notebook.cells) - 1
