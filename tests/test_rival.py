@@ -98,7 +98,8 @@ def test_a_rival_predicts_in_a_process_of_its_own_and_bad_clips_get_reasons(clip
     rival.vibenet(clips, out=out, environment=environment, max_failed=0.5)
     printed = capsys.readouterr().out
     assert "7 clips: 1 done, 4 already there, 2 failed." in printed
-    assert "vibenet==0.1.0 (as it ships):\n  valence        0.700  [" in printed
+    assert "vibenet==0.1.0 (as it ships):\n" in printed
+    assert "\n  valence        0.700  [" in printed
     assert "  energy         -0.700  [" in printed
     assert "joy " not in printed
 

@@ -57,7 +57,8 @@ def test_measures_are_of_the_pooled_predictions_and_of_groups(truth, noisy, spli
         ),
     ):
         assert {name: pytest.approx(score) for name, score in expected.items()} == found
-    heading, *lines = summary("run", scores).splitlines()
+    heading, what, *lines = summary("run", scores).splitlines()
+    assert what.strip().startswith("Spearman's correlation [95 % interval]")
     assert heading == f"run (out-of-fold, intervals over {artists.nunique()} groups):"
     assert lines[3].split() == ["R²", "Pearson", "CCC", "RMSE", "RMSE,", "own", "scale"]
     found = scores["measures"]["rmse_own_scale"]["energy"]

@@ -155,6 +155,24 @@ def test_a_notebook_gives_the_same_and_shows_it(home, tmp_path, monkeypatch):
     assert not (tree.working / "submission.csv").exists()
 
 
+def test_a_notebook_trains_and_shows_its_submission(home, tmp_path, monkeypatch):
+    flags = ["--owner", "somebody", "--sources", "lab/arrays", "--hours", "1", "--notebook"]
+    assert call("package.py", "ridge.toml", *flags, "--name", "learn") == 0
+    made = home / "build/learn"
+    assert (
+        read_json(made / "kernel/kernel-metadata.json")["id"] == "somebody/music-emotion-learn-run-notebook"
+    )
+    tree = KaggleTree(tmp_path)
+    tree.mount(home / "data", "patreco3-multitask-affective-music")  # as older kernels mount it
+    tree.mount(made / "dataset", "music-emotion-learn")
+    monkeypatch.delenv("MPLBACKEND")
+    notebook = nbformat.reads(tree.here((made / "kernel/kernel.ipynb").read_text()), as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tree.working}}).execute()
+    assert read_json(tree.working / "run.json")["complete"]
+    assert len(pd.read_csv(tree.working / "submission.csv")) == 8
+    assert "image/png" in str(notebook.cells[-1].outputs)
+
+
 def test_a_training_that_is_cut_short_hands_in_and_goes_on_where_it_stopped(home, tmp_path):
     """Cut within a network's training, then finished."""
     first, last = KaggleTree(tmp_path / "first"), KaggleTree(tmp_path / "last")

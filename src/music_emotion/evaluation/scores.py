@@ -300,6 +300,8 @@ def summary(name: str, scores: dict[str, Any], clips: str = "out-of-fold") -> st
     mark = ", selected on validation" if scores.get("selected_on_validation") else ""
     mark += f", intervals over {scores['groups']} groups" if "groups" in scores else ""
     lines = [f"{name} ({clips}{mark}):"]
+    if "mean" in scores["pooled"]:
+        lines.append("  Spearman's correlation [95 % interval], deviation over seeds and folds")
     for key, score in scores["pooled"].items():
         spreads = []
         for what, (n, deviation) in spread_of(scores, [key]).items():

@@ -146,6 +146,8 @@ def _shown(table: pd.DataFrame) -> str:
     lines = [columns.to_markdown(index=False, **style)]
     if len(table) > len(shown):
         lines.append(f"... and {len(table) - len(shown)} more")
+    if any(name.endswith("_low") for name in shown):
+        lines.append("In brackets: 80 % intervals.")
     if "unlike" in shown and shown["unlike"].any():
         lines.append("* unlike the training clips, so the numbers may mean nothing")
     return "".join(f"{line}\n" for line in lines)
