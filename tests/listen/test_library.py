@@ -196,6 +196,19 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_result(predict, run, tmp_
     pd.testing.assert_frame_equal(table, predict(songs)[0])
 
 
+def test_songs_of_another_command_stay_known(tmp_path, capsys):
+    small_run(tmp_path / "run", small_network())
+    places = [tmp_path / "one", tmp_path / "two"]
+    for place in places:
+        place.mkdir()
+        written(place / "song.wav", noise(2))
+    for place, said in [(0, "1 done, 0"), (1, "1 done, 0"), (0, "0 done, 1"), (1, "0 done, 1")]:
+        table = predict_library([places[place]], [tmp_path / "run"], tmp_path / "out", HERE, {})
+        assert f"1 clips: {said} already there" in capsys.readouterr().out
+        assert table["path"].tolist() == [str(places[place] / "song.wav")]
+        assert len(pd.read_csv(tmp_path / "out/predictions.csv")) == 1
+
+
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_ctrl_c_ends_with_its_status_while_songs_are_predicted(tmp_path, engine):
     for number in range(60):

@@ -163,6 +163,7 @@ def work_through(
     max_failed: float,
     outputs: Callable[[int], Sequence[Path]] = lambda _: (),
     texts: Sequence[str] = (),
+    keeps_others: bool = False,
 ) -> Outcome:
     """Process the clips that are not yet in a record.
 
@@ -191,6 +192,8 @@ def work_through(
         Maps a clip id to its output files. A clip with a missing file is processed again.
     texts : sequence of str, optional
         Those of `columns` that are text, such as titles; the others are numbers.
+    keeps_others : bool, default False
+        Whether clips that are not among `items` stay in the record.
 
     Returns
     -------
@@ -226,9 +229,10 @@ def work_through(
                 n_done += result["reason"] == ""
                 if not traceback and (traceback := result.get("traceback", "")):  # of many, one is enough
                     tqdm.write(f"{result['path']}:\n{traceback}", sys.stderr)
-    record = _read_record(path, columns, texts).set_index("id", drop=False)
-    record = record.loc[[str(item.id) for item in items]].reset_index(drop=True)
-    _write_record(path, record)
+    whole = _read_record(path, columns, texts).set_index("id", drop=False)
+    record = whole.loc[[str(item.id) for item in items]].reset_index(drop=True)
+    others = whole[~whole.index.isin(record["id"])] if keeps_others else whole[:0]
+    _write_record(path, pd.concat([record, others]))
     part.unlink()
     n, n_failed = len(record), int((record["reason"] != "").sum())
     outcome = Outcome(record, n_done, n_kept, n_failed)

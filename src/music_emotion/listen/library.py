@@ -39,7 +39,7 @@ def predict_library(
     """Predict songs, and write `predictions.csv` and `predictions.json`.
 
     A repeated run predicts only songs that are new, changed or failed, or all if the model is another. The
-    tables hold the songs of the last run.
+    tables hold the songs of the last run, and `record.csv` those of earlier ones, too.
 
     Parameters
     ----------
@@ -96,7 +96,11 @@ def predict_library(
             settings, sliding = f"{settings} with curves", _OF_PAGE
         items = items_of(pd.DataFrame({"id": ids, "path": songs}), settings)
         function, texts = partial(_predict_one, load, sliding), [name for name in columns if name in _TEXTS]
-        outcome = work_through(items, function, record, columns, workers, lambda: None, 1.0, texts=texts)
+        outcome = work_through(
+            *(items, function, record, columns, workers, lambda: None, 1.0),
+            texts=texts,
+            keeps_others=True,
+        )
         table = outcome.record
         failures |= dict.fromkeys(table.loc[table["reason"] != "", "reason"], "")
         table = table.loc[table["reason"] == "", ["path", *columns]].reset_index(drop=True)
@@ -146,7 +150,7 @@ def _shown(table: pd.DataFrame) -> str:
     lines = [columns.to_markdown(index=False, **style)]
     if len(table) > len(shown):
         lines.append(f"... and {len(table) - len(shown)} more")
-    if any(name.endswith("_low") for name in shown):
+    if any(str(name).endswith("_low") for name in shown):
         lines.append("In brackets: 80 % intervals.")
     if "unlike" in shown and shown["unlike"].any():
         lines.append("* unlike the training clips, so the numbers may mean nothing")
