@@ -10,7 +10,7 @@ from music_emotion.config import N_MELS
 
 _LINEAR_HZ, _LINEAR_MELS, _STEP = 1000.0, 15.0, np.log(6.4) / 27  # Slaney's scale: linear up to 1 kHz
 _FILTERS_AT_ONCE, _FRAMES_AT_ONCE = 16, 128  # so that intermediate results stay in the processor's cache
-_LEAST_POWER = 1e-10  # -100 dB, the floor of `librosa.power_to_db`
+LEAST_POWER = 1e-10  # -100 dB, the floor of `librosa.power_to_db`
 
 
 def mel_decibels(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -37,7 +37,7 @@ def mel_decibels(waveform: np.ndarray, settings: FeatureSettings) -> np.ndarray:
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         for rows, bins, weights in _groups(settings):
             mel[rows, first : first + _FRAMES_AT_ONCE] = weights @ power[:, bins].T
-    return 10 * np.log10(np.maximum(mel, _LEAST_POWER))
+    return 10 * np.log10(np.maximum(mel, LEAST_POWER))
 
 
 @lru_cache

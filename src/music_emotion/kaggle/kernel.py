@@ -327,10 +327,8 @@ def train_plan(
 
     Returns
     -------
-    predictions : pd.DataFrame
-        In the units of the targets, indexed by `Id`.
-    facts : dict
-        Entries of `run.json`.
+    predictions, facts
+        As from `predict_blend`.
 
     Raises
     ------

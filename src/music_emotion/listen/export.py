@@ -10,13 +10,12 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from music_emotion.audio.mel import mel_filters
+from music_emotion.audio.mel import LEAST_POWER, mel_filters
 from music_emotion.audio.settings import SILENCE_DB
 from music_emotion.files import InputError, atomic_path, shortened
 from music_emotion.listen.torch_ensemble import TorchEnsemble
 from music_emotion.models.card import CARDS, METADATA_KEY
 
-_LEAST_POWER = 1e-10  # -100 dB, the floor of `librosa.power_to_db`
 _EXAMPLE_SECONDS = 10
 
 
@@ -56,7 +55,7 @@ class _Clip(nn.Module):
             samples, n_fft, self.settings.hop_length, window=window, center=False, return_complex=True
         )
         power = torch.view_as_real(spectrum).square().sum(dim=3)[0]
-        decibels = 10 * (self.filters @ power).clamp(min=_LEAST_POWER).log10()
+        decibels = 10 * (self.filters @ power).clamp(min=LEAST_POWER).log10()
         decibels = (decibels - decibels.amax(dim=(0, 1))).clamp(min=SILENCE_DB)
         found: dict[str, list[torch.Tensor]] = {name: [] for name in self.names}
         for ensemble, cards, sizes in zip(self.ensembles, self.cards, self.sizes, strict=True):

@@ -22,16 +22,16 @@ class TorchEnsemble(Ensemble):
     """
 
     def __init__(self, networks: Sequence[Network]):
-        self.networks = [network.to(make_accelerator().device).eval() for network in networks]
+        self._device = make_accelerator().device
+        self.networks = [network.to(self._device).eval() for network in networks]
         self.cards = [network.card for network in networks]
         self.n_features: int = networks[0].trunk.n_features
 
     def outputs(self, frames: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Predict excerpts, as `Ensemble.outputs`."""
-        accelerator = make_accelerator()  # asked for anew, since Accelerate's state may be reset meanwhile
-        inputs = [torch.from_numpy(each).to(accelerator.device) for each in (frames, lengths)]
-        is_cpu = accelerator.device.type == "cpu"  # the CPU predicts in single precision
-        with torch.inference_mode(), nullcontext() if is_cpu else accelerator.autocast():
+        inputs = [torch.from_numpy(each).to(self._device) for each in (frames, lengths)]
+        is_cpu = self._device.type == "cpu"  # the CPU predicts in single precision
+        with torch.inference_mode(), nullcontext() if is_cpu else make_accelerator().autocast():
             features = self.networks[0].features(*inputs)
             predicted = [network.predict_from(features) for network in self.networks]
             return torch.cat([features.float(), *predicted], dim=1).cpu().numpy()
@@ -39,8 +39,7 @@ class TorchEnsemble(Ensemble):
     @property
     def precision(self) -> str:
         """Precision of the networks: "no", which is single, on a CPU."""
-        accelerator = make_accelerator()
-        return "no" if accelerator.device.type == "cpu" else accelerator.mixed_precision
+        return "no" if self._device.type == "cpu" else make_accelerator().mixed_precision
 
 
 def torch_ensembles(networks: Sequence[Network]) -> list[TorchEnsemble]:
