@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import TensorBoardTracker
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -39,7 +40,7 @@ def test_a_training_imports_few_files_of_ours(competition, tmp_path):
 
 
 @pytest.mark.usefixtures("own_accelerate")
-def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_path):
+def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_path, monkeypatch, capsys):
     accelerator = make_accelerator("tensorboard", tmp_path)
     experiment = small(train={"valid_every": 1}, excerpt={"per_clip": 1})
     for name in ("one", "two"):  # a study trains several runs in one process
@@ -55,6 +56,9 @@ def test_every_epoch_is_logged_to_tensorboard_in_the_runs_directory(small, tmp_p
         settings = next((tmp_path / name).rglob("hparams.yml")).read_text()
         assert "train.epochs: 2\n" in settings
     assert accelerator.trackers == []
+    monkeypatch.setattr(TensorBoardTracker, "log_images", lambda *_, **__: 1 / 0)
+    assert "valence" in run_experiment(experiment, accelerator, tmp_path / "one", only_fold=1)
+    assert "warning: logging pictures to tensorboard failed (ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_tracker_that_is_not_installed_gets_a_sentence():

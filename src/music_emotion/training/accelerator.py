@@ -1,6 +1,7 @@
 """Set up Accelerate: device, processes, precision and trackers."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from accelerate.utils import DataLoaderConfiguration, LoggerType
 
 from music_emotion.config import Experiment, experiment_to_dict
 from music_emotion.experiment_files import dotted
+from music_emotion.failures import collecting
 from music_emotion.files import InputError, nearest, read_object
 
 
@@ -77,11 +79,14 @@ def tracking(accelerator: Accelerator, directory: Path, experiment: Experiment) 
 
             pooled = read_object(directory / "scores.json").get("pooled") or {}
             accelerator.log({f"pooled/{name}": score["value"] for name, score in pooled.items()}, 0)
-            for tracker in accelerator.trackers:
-                if hasattr(tracker, "log_images"):
+            failures = dict[str, str]()
+            for tracker in [each for each in accelerator.trackers if hasattr(each, "log_images")]:
+                with collecting(failures, f"logging pictures to {tracker.name}"):
                     shape = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                     images = {path.stem: imread(path)[None, :, :, :3] for path in directory.glob("*.png")}
                     tracker.log_images(images, 0, **shape)
+            for reason in failures:
+                print(f"warning: {reason} Its numbers are written.", file=sys.stderr)
     finally:  # not `end_training`, which would end the process group that other runs of a study need
         for tracker in accelerator.trackers:
             tracker.finish()
